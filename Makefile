@@ -1,0 +1,38 @@
+# Every target sets up what it needs, once, and says what it is doing. Paths are relative, so a checkout
+# may live in a folder with spaces in its name.
+.DEFAULT_GOAL := help
+PY := .venv/bin/python
+SHELL := bash
+
+help:  ## what can be done here
+	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+.venv/.ready-demo: pyproject.toml constraints.txt
+	@echo "== setting up .venv for running (once; about a minute)"
+	@test -x $(PY) || python3 -m venv .venv
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt setuptools wheel
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[embedded,demo]'
+	@touch $@
+
+.venv/.ready-dev: .venv/.ready-demo
+	@echo "== setting up .venv for development (once; torch is large, about two minutes)"
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[embedded,demo,torch,dev]'
+	@touch $@
+
+demo: .venv/.ready-demo  ## start everything on real clips and answer three questions (ONCE=1 ends there)
+	@$(PY) -m watchword demo $(if $(ONCE),--once)
+
+test: .venv/.ready-dev  ## every test, on the real parts
+	@echo "== tests"
+	@$(PY) -m pytest $(ARGS)
+
+check: .venv/.ready-dev  ## style, types and layout, as CI asks
+	@echo "== ruff" && $(PY) -m ruff check . && $(PY) -m ruff format --check .
+	@echo "== mypy --strict" && $(PY) -m mypy
+
+proto: .venv/.ready-dev  ## make the stubs again from the .proto files
+	@echo "== stubs" && $(PY) tests/tools/make_stubs.py proto/v1
+
+clean:  ## remove the environment and the demo's data
+	rm -rf .venv .watchword build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+.PHONY: help demo test check proto clean

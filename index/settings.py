@@ -1,0 +1,24 @@
+"""Settings of the index."""
+
+from __future__ import annotations
+
+from pydantic import Field, SecretStr
+
+from proto.section import Section
+
+
+class MilvusSettings(Section):
+    """Where moments are stored."""
+
+    endpoints: tuple[str, ...] = ()
+    """Addresses of Milvus, one per shard (`http://host:19530`), or one file path for milvus-lite. Empty: the
+    stack starts its own. A camera belongs to one shard by rendezvous hashing."""
+    token: SecretStr = SecretStr("")
+    """`user:password` or an API key; empty for none."""
+    bucket_hours: int = Field(24, ge=1, le=24 * 365)
+    """Hours of moments in one collection. Shorter: cheaper to drop and search narrow times; longer: fewer
+    collections. Changing it keeps old buckets searchable."""
+    timeout_s: float = Field(10.0, gt=0, le=600)
+    """Deadline of one call to one shard. A shard that misses it is reported as missing, not waited for."""
+    longest_moment_s: int = Field(3600, ge=1)
+    """No moment is longer than this; a search reaches this far before its start for moments that overlap it."""

@@ -1,0 +1,1 @@
+"""Benchmarks. Each says what it measured, on what, and against what."""

@@ -1,0 +1,1 @@
+"""Bundles (a model as a folder) and the engines that run them."""

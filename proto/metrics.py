@@ -1,0 +1,50 @@
+"""The metric catalogue: every name that Watchword exposes, its kind, its labels and its meaning.
+
+Labels are bounded: no camera names, no ids. Rooms import the object they update from here.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+
+# Camera process
+FRAMES_SEEN = Counter("watchword_camera_frames_seen_total", "Pictures sampled from sources.")
+FRAMES_PUBLISHED = Counter("watchword_camera_frames_published_total", "Frames that the broker acknowledged.")
+FRAMES_SAME = Counter("watchword_camera_frames_same_total", "Pictures not kept: they said nothing new.")
+FRAMES_LOST = Counter("watchword_camera_frames_lost_total", "Frames given up before the broker had them.", ["reason"])
+SOURCE_FAILURES = Counter(
+    "watchword_camera_source_failures_total", "Sources that failed or ended in error.", ["reason"]
+)
+CAMERAS_OPEN = Gauge("watchword_camera_sources_open", "Sources that deliver pictures now.")
+
+# Stream worker
+FRAMES_CONSUMED = Counter("watchword_stream_frames_consumed_total", "Frames taken from the topic.")
+FRAMES_DONE = Counter("watchword_stream_frames_done_total", "Frames finished: inside a stored moment or dead-lettered.")
+DEAD_LETTERS = Counter("watchword_stream_dead_letters_total", "Frames given up for good.", ["reason"])
+MOMENTS_WRITTEN = Counter("watchword_stream_moments_written_total", "Moments upserted.", ["state"])
+FRAMES_OPEN = Gauge("watchword_stream_frames_open", "Frames taken and not yet finished.")
+RETRIES = Counter("watchword_stream_retries_total", "Calls repeated because a part was away or full.", ["part"])
+HOP_SECONDS = Histogram(
+    "watchword_hop_seconds",
+    "Time since the picture was in hand, at each hop: published, consumed, embedded, written.",
+    ["hop"],
+    buckets=_SECONDS,
+)
+
+# Encoder worker
+ENCODER_ITEMS = Counter("watchword_encoder_items_total", "Items answered.", ["kind", "outcome"])
+ENCODER_REFUSED = Counter("watchword_encoder_refused_total", "Requests refused at the door.", ["kind"])
+ENCODER_BATCH = Histogram("watchword_encoder_batch_items", "Items per engine call.", ["kind"], buckets=_SIZES)
+ENCODER_RUN_SECONDS = Histogram("watchword_encoder_run_seconds", "Time of one engine call.", ["kind"], buckets=_SECONDS)
+ENCODER_QUEUED = Gauge("watchword_encoder_queued_items", "Items admitted and not yet answered.", ["kind"])
+
+# Query service
+SEARCHES = Counter("watchword_query_searches_total", "Searches answered.", ["outcome"])
+SEARCH_SECONDS = Histogram(
+    "watchword_query_search_seconds", "Time of a search, as the server saw it.", buckets=_SECONDS
+)
+CACHE_LOOKUPS = Counter("watchword_query_cache_lookups_total", "Look-ups in the cache.", ["kind", "outcome"])
+SHARDS_MISSING = Counter("watchword_query_shards_missing_total", "Times a shard did not answer a search.")

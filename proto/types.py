@@ -1,0 +1,93 @@
+"""Plain values that several rooms share. They know no vendor and do no I/O."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from proto.errors import Invalid
+
+Vector = NDArray[np.float32]
+"""One unit-length vector, shape (dimension,)."""
+
+Vectors = NDArray[np.float32]
+"""Several unit-length vectors, shape (count, dimension)."""
+
+CAMERA_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+MOMENT_ID = re.compile(r"[0-9a-f]{32}")
+SPACE_ID = re.compile(r"[0-9a-f]{16}")
+
+
+def camera_name(name: str) -> str:
+    """Give the name back, or raise Invalid when it could not be a camera's name."""
+    if not CAMERA_NAME.fullmatch(name):
+        raise Invalid(
+            f"{name[:80]!r} cannot be a camera's name",
+            todo="use 1 to 64 of a-z A-Z 0-9 . _ - and begin with a letter or a digit",
+        )
+    return name
+
+
+def moment_id(space: str, camera: str, start_ms: int) -> str:
+    """The id of the moment of `camera` that starts at `start_ms`: the same at every replay."""
+    words = f"{space}\0{camera}\0{start_ms}".encode()
+    return hashlib.blake2b(words, digest_size=16).hexdigest()
+
+
+def now_ms() -> int:
+    """The wall clock in milliseconds since the Unix epoch."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """A camera as its owner registered it."""
+
+    name: str
+    url: str
+    """rtsp://…, http(s)://…, a file's path, or a device such as /dev/video0."""
+    loop: bool = False
+    """Start a file again when it ends."""
+    speed: float = 1.0
+    """How fast a file is replayed: 1 is live pace, 0 is as fast as it can be read (`--speed max`)."""
+    start_ms: int | None = None
+    """For a file: the time of its first frame. None means the wall clock when it was opened."""
+    watching: bool = True
+    """False once removed: its moments stay searchable, and its name stays known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A span of one camera in which the scene stayed the same: what is told of a moment."""
+
+    id: str
+    space: str
+    camera: str
+    start_ms: int
+    peak_ms: int
+    """The instant of its most representative frame; the thumbnail shows it."""
+    end_ms: int
+    """The time of its last frame; never before `start_ms`."""
+    frames: int
+    closed: bool
+    """False while it is still going on."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Moment(Span):
+    """A span with its vector: what is stored."""
+
+    vector: Vector
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceInfo:
+    """What the index must know of a space before it stores its vectors."""
+
+    id: str
+    dimension: int

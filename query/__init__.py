@@ -1,0 +1,1 @@
+"""Where questions meet moments: search, cache and the gRPC API."""
