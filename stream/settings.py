@@ -13,7 +13,9 @@ class KafkaSettings(Section):
     brokers: str = ""
     """HOST:PORT[,HOST:PORT…] of a Kafka cluster. Empty: the stack starts its own broker, in memory."""
     frames_topic: str = Field("frames", pattern=r"^[A-Za-z0-9._-]{1,200}$")
+    """Topic that carries frames from cameras to stream workers."""
     dead_letters_topic: str = Field("dead-letters", pattern=r"^[A-Za-z0-9._-]{1,200}$")
+    """Topic that keeps frames that could never be processed, with the reason."""
     group: str = Field("watchword", pattern=r"^[A-Za-z0-9._-]{1,200}$")
     """Consumer group of the stream workers."""
     partitions: int = Field(8, ge=1, le=10_000)

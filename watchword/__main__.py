@@ -1,0 +1,5 @@
+"""`python -m watchword` is the same as the console script."""
+
+from watchword.cli import main
+
+main()

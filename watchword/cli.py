@@ -1,0 +1,245 @@
+"""The command line. Every command reads the settings once, does its work in another module, and turns an
+error of the tree into one line on standard error and an exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from proto.errors import Invalid, WatchwordError
+from watchword.settings import Settings, describe_settings, read_settings
+
+if TYPE_CHECKING:
+    from index.cameras import CameraRegistry
+
+Result = TypeVar("Result")
+
+EXITS = "Exit codes: 0 done; 2 wrong request; 3 a part is away; 4 busy; 5 too late; 6 unknown name; 9 wrong set-up."
+
+
+@dataclass(frozen=True)
+class Front:
+    """What every command starts from: flags that may still be added to, and the file named on the command line."""
+
+    flags: dict[str, str]
+    config: Path | None
+
+    def settings(self, **more: str | None) -> Settings:
+        """All layers, with `section__key=value` of this command's own flags on top."""
+        own = {key.replace("__", "."): value for key, value in more.items() if value is not None}
+        return read_settings({**self.flags, **own}, self.config)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXITS)
+@click.option("--config", type=click.Path(path_type=Path), help="Settings file (default: ./watchword.toml).")
+@click.option("--data-dir", help="Folder of the index, thumbnails, cameras and logs.")
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any setting, such as camera.fps=1. Repeatable.")
+@click.version_option(package_name="watchword")
+@click.pass_context
+def command(context: click.Context, config: Path | None, data_dir: str | None, sets: tuple[str, ...]) -> None:
+    """Watchword watches live cameras and answers in words."""
+    flags: dict[str, str] = {}
+    for given in sets:
+        key, equals, value = given.partition("=")
+        if not equals or not key:
+            raise Invalid(f"--set {given!r} has no value", todo="write --set camera.fps=1")
+        flags[key] = value
+    if data_dir is not None:
+        flags["data_dir"] = data_dir
+    context.obj = Front(flags, config)
+
+
+@command.command()
+@click.option("--kafka", metavar="HOST:PORT[,…]", help="Use this Kafka instead of the embedded broker.")
+@click.option("--milvus", metavar="URL", help="Use this Milvus instead of the embedded one.")
+@click.option("--redis", metavar="URL", help="Use this Redis instead of the embedded one.")
+@click.option("--encoder", metavar="HOST:PORT", help="Use this encoder worker instead of an own one.")
+@click.pass_obj
+def up(front: Front, kafka: str | None, milvus: str | None, redis: str | None, encoder: str | None) -> None:
+    """Start everything on this machine and stay until Ctrl-C."""
+    from watchword.stack import run_stack
+
+    endpoints = f'["{milvus}"]' if milvus else None
+    settings = front.settings(
+        kafka__brokers=kafka, milvus__endpoints=endpoints, redis__url=redis, encoder__address=encoder
+    )
+    _logs(logging.WARNING)
+    sys.exit(_run(run_stack(settings, live=sys.stdout.isatty())))
+
+
+@command.command()
+@click.argument("process", type=click.Choice(["worker", "stream", "camera", "query"]))
+@click.pass_obj
+def run(front: Front, process: str) -> None:
+    """Run one process of a larger installation in the foreground."""
+    from watchword.processes import PROCESSES
+
+    settings = front.settings()
+    _logs(logging.INFO)
+    _run(PROCESSES[process](settings))
+
+
+@command.group()
+def camera() -> None:
+    """Say which cameras are watched."""
+
+
+def _registry(settings: Settings) -> CameraRegistry:
+    from index.cameras import CameraRegistry
+
+    return CameraRegistry(settings.data_dir / "cameras.json")
+
+
+def _speed(_: click.Context, __: click.Parameter, words: str) -> float:
+    if words == "max":
+        return 0.0
+    try:
+        speed = float(words)
+    except ValueError:
+        speed = -1.0
+    if not 0 < speed <= 1000:
+        raise Invalid(f"{words!r} is no speed", todo="write 1 for live pace, 4 for four times, or max")
+    return speed
+
+
+@camera.command("add")
+@click.argument("name")
+@click.argument("url")
+@click.option("--loop", is_flag=True, help="A file starts again when it ends.")
+@click.option("--speed", default="1", callback=_speed, help="A file's pace: 1 is live, max is as fast as it can be read.")
+@click.option("--start", metavar="TIME", help="A file's time of its first picture, such as 2026-05-01T10:00. Default: now.")
+@click.option("--unchecked", is_flag=True, help="Register it although it does not answer now.")
+@click.pass_obj
+def camera_add(front: Front, name: str, url: str, loop: bool, speed: float, start: str | None, unchecked: bool) -> None:
+    """Watch the camera at URL under NAME: rtsp://…, http(s)://…, a file, or a device such as /dev/video0."""
+    from proto.types import Camera, camera_name, now_ms
+    from stream.source import absolute, probe
+    from watchword.times import instant
+
+    settings = front.settings()
+    added = Camera(
+        name=camera_name(name),
+        url=absolute(url),
+        loop=loop,
+        speed=speed,
+        start_ms=instant(start, now_ms()) if start else None,
+    )
+    seen = ""
+    if not unchecked:
+        info = probe(added, settings.camera.open_timeout_s)
+        seen = f" ({info.width} x {info.height}, {info.fps:g} frames a second, {info.codec})"
+    _registry(settings).add(added)
+    click.echo(f"watching {name}{seen}")
+
+
+@camera.command("list")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.pass_obj
+def camera_list(front: Front, as_json: bool) -> None:
+    """Show the cameras that are known."""
+    from watchword.answers import show_cameras
+
+    show_cameras(_registry(front.settings()).all(), as_json)
+
+
+@camera.command("remove")
+@click.argument("name")
+@click.pass_obj
+def camera_remove(front: Front, name: str) -> None:
+    """Stop watching NAME. What it saw stays searchable until the retention limit."""
+    _registry(front.settings()).remove(name)
+    click.echo(f"no longer watching {name}; what it saw stays searchable")
+
+
+@command.command()
+@click.argument("words", required=False)
+@click.option("--camera", "-c", "cameras", multiple=True, metavar="NAME", help="Only this camera. Repeatable.")
+@click.option("--since", metavar="TIME", help="30s, 10m, 2h, 7d ago, or 2026-05-01T10:00.")
+@click.option("--until", metavar="TIME", help="Written as --since.")
+@click.option("--limit", "-n", default=10, show_default=True, help="How many moments at most.")
+@click.option("--like", metavar="MOMENT", help="Instead of words: more moments like this one.")
+@click.option("--image", type=click.Path(path_type=Path), help="Instead of words: moments that look like this picture.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.pass_obj
+def search(
+    front: Front,
+    words: str | None,
+    cameras: tuple[str, ...],
+    since: str | None,
+    until: str | None,
+    limit: int,
+    like: str | None,
+    image: Path | None,
+    as_json: bool,
+) -> None:
+    """Find moments by WORDS, such as "a person riding a bicycle"."""
+    from watchword.answers import Question, ask_and_show
+
+    if sum(given is not None for given in (words, like, image)) != 1:
+        raise Invalid("nothing to look for", todo='give words, or --image FILE, or --like MOMENT, and one of them only')
+    question = Question(words, image, like, cameras, since, until, limit)
+    _run(ask_and_show(front.settings(), question, as_json))
+
+
+@command.command()
+@click.pass_obj
+def config(front: Front) -> None:
+    """Show the effective settings, secrets hidden."""
+    click.echo(describe_settings(front.settings()))
+
+
+@command.command()
+@click.pass_obj
+def doctor(front: Front) -> None:
+    """Check every part and say what to do."""
+    from watchword.answers import show_findings
+    from watchword.doctor import examine
+
+    sys.exit(show_findings(_run(examine(front.settings()))))
+
+
+@command.command()
+@click.option("--once", is_flag=True, help="End after the answers.")
+@click.pass_obj
+def demo(front: Front, once: bool) -> None:
+    """Watch three real clips, ask three questions, show the answers."""
+    from watchword.demo import run_demo
+
+    _logs(logging.WARNING)
+    sys.exit(_run(run_demo(front.settings(), once)))
+
+
+def _logs(level: int) -> None:
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+
+
+def _run(work: Coroutine[Any, Any, Result]) -> Result:
+    return asyncio.run(work)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The console script: never a traceback for an error that has a name."""
+    sys.exit(_guarded(lambda: command.main(arguments, prog_name="watchword", standalone_mode=False)))
+
+
+def _guarded(work: Callable[[], object]) -> int:
+    try:
+        result = work()
+    except WatchwordError as error:
+        click.echo(f"watchword: {error}", err=True)
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    except BrokenPipeError:
+        return 141
+    return result if isinstance(result, int) else 0

@@ -1,0 +1,44 @@
+"""The small HTTP endpoint of each process: /ready for orchestrators, /metrics for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from proto.errors import Broken
+from watchword.settings import OpsSettings
+
+Ready = Callable[[], str | None]
+"""None when the process can do its work, else a sentence about what it waits for."""
+
+
+@asynccontextmanager
+async def ops_endpoint(settings: OpsSettings, ready: Ready) -> AsyncIterator[str]:
+    """Serve while inside; gives HOST:PORT."""
+
+    async def answer_ready(_: web.Request) -> web.Response:
+        waiting = ready()
+        return web.Response(text=waiting or "ready", status=503 if waiting else 200)
+
+    async def answer_metrics(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app = web.Application()
+    app.add_routes([web.get("/ready", answer_ready), web.get("/metrics", answer_metrics)])
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, settings.host, settings.port, shutdown_timeout=1)
+        try:
+            await site.start()
+        except OSError as error:
+            raise Broken(
+                f"cannot listen on {settings.host}:{settings.port} ({error.strerror})", todo="set another ops.port"
+            ) from error
+        host, port = runner.addresses[0][:2]
+        yield f"{host}:{port}"
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,218 @@
+"""Settings: read once, into one frozen object.
+
+Defaults < `watchword.toml` < `WATCHWORD_…` in the environment < flags. Inside a section the environment's
+name has two underscores: `WATCHWORD_KAFKA__BROKERS=host:9092`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+from index.settings import MilvusSettings
+from proto.errors import Invalid
+from proto.section import Section
+from query.settings import QuerySettings, RedisSettings
+from stream.settings import CameraSettings, KafkaSettings, StreamSettings
+from workers.settings import EncoderSettings
+
+PREFIX = "WATCHWORD_"
+CONFIG_VARIABLE = "WATCHWORD_CONFIG"
+CONFIG_FILE = Path("watchword.toml")
+
+
+def _home(variable: str, otherwise: str) -> Path:
+    return Path(os.environ.get(variable) or Path.home() / otherwise) / "watchword"
+
+
+class OpsSettings(Section):
+    """The small HTTP endpoint of each process: /ready for orchestrators, /metrics for Prometheus."""
+
+    host: str = "127.0.0.1"
+    """Where it listens. In a container: 0.0.0.0, inside the cluster's own network only."""
+    port: int = Field(0, ge=0, le=65535)
+    """Its port; 0 takes a free one."""
+
+
+class Settings(BaseSettings):
+    """All of Watchword's settings, by room."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        use_attribute_docstrings=True,
+    )
+
+    data_dir: Path = Field(default_factory=lambda: _home("XDG_DATA_HOME", ".local/share"))
+    """One folder for everything that must outlive a restart: moments, thumbnails, cameras, logs."""
+    cache_dir: Path = Field(default_factory=lambda: _home("XDG_CACHE_HOME", ".cache"))
+    """What can be made again: the built-in bundle, unpacked binaries."""
+    kafka: KafkaSettings = KafkaSettings()
+    milvus: MilvusSettings = MilvusSettings()
+    redis: RedisSettings = RedisSettings()
+    encoder: EncoderSettings = EncoderSettings()
+    camera: CameraSettings = CameraSettings()
+    stream: StreamSettings = StreamSettings()
+    query: QuerySettings = QuerySettings()
+    ops: OpsSettings = OpsSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """`read_settings` merges the layers itself, so that it can say where each value came from."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
+
+
+def read_settings(flags: Mapping[str, str] | None = None, config: Path | None = None) -> Settings:
+    """Read every layer once. `flags` maps dotted keys to values, as `--set stream.batch_frames=32` gives them.
+
+    Raises Invalid naming the key, the value, where it came from and what is allowed.
+    """
+    merged: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+    for source, values in _layers(flags or {}, config):
+        for key, value in _leaves(values):
+            origin[key] = source
+            _put(merged, key, value)
+    try:
+        return Settings(**merged)
+    except ValidationError as error:
+        raise _refusal(error, origin) from None
+
+
+def describe_settings(settings: Settings) -> str:
+    """The effective settings as TOML, each with what it does; secrets are hidden."""
+    lines: list[str] = []
+    sections: list[tuple[str, Section]] = []
+    for name, field in Settings.model_fields.items():
+        value = getattr(settings, name)
+        if isinstance(value, Section):
+            sections.append((name, value))
+        else:
+            lines += _entry(name, value, field)
+    for name, section in sections:
+        lines += ["", f"[{name}]"]
+        for key, field in type(section).model_fields.items():
+            lines += _entry(key, getattr(section, key), field)
+    return "\n".join(lines)
+
+
+def _entry(key: str, value: object, field: FieldInfo) -> list[str]:
+    if isinstance(value, SecretStr):
+        shown: object = "**********" if value.get_secret_value() else ""
+    elif isinstance(value, tuple):
+        shown = list(value)
+    elif isinstance(value, Path):
+        shown = str(value)
+    else:
+        shown = value
+    note = " ".join((field.description or "").split())
+    return ([f"# {note}"] if note else []) + [f"{key} = {json.dumps(shown, ensure_ascii=False)}"]
+
+
+def _layers(flags: Mapping[str, str], config: Path | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    path = config or (Path(named) if (named := os.environ.get(CONFIG_VARIABLE)) else CONFIG_FILE)
+    if path.exists():
+        try:
+            yield str(path), TomlConfigSettingsSource(Settings, path)()
+        except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
+            raise Invalid(f"{path} cannot be read ({error})", todo="mend it; `watchword config` shows the form") from None
+    elif path != CONFIG_FILE:
+        raise Invalid(f"there is no settings file {path}", todo="name one that exists, or leave it out")
+    for name in os.environ:
+        if name.startswith(PREFIX) and name != CONFIG_VARIABLE:
+            key = name.removeprefix(PREFIX).lower().split("__")[0]
+            if key not in Settings.model_fields:
+                raise Invalid(f"{name} in the environment is no setting", todo=_allowed(()))
+    try:
+        yield "the environment", EnvSettingsSource(Settings)()
+    except SettingsError as error:
+        raise Invalid(f"the environment: {error}", todo="a list is written as JSON, such as '[\"a\", \"b\"]'") from None
+    given: dict[str, Any] = {}
+    for key, text in flags.items():
+        _put(given, key, _parsed(text))
+    yield "a flag", given
+
+
+def _parsed(text: str) -> object:
+    """A flag's value: JSON where it is a list, text otherwise (pydantic turns text into numbers)."""
+    if text.startswith("["):
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError:
+            return text
+    return text
+
+
+def _put(tree: dict[str, Any], dotted: str, value: object) -> None:
+    *sections, last = dotted.split(".")
+    for section in sections:
+        below = tree.setdefault(section, {})
+        if not isinstance(below, dict):
+            below = tree[section] = {}
+        tree = below
+    tree[last] = value
+
+
+def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
+
+
+def _field(path: tuple[str, ...]) -> FieldInfo | None:
+    model: Any = Settings
+    field: FieldInfo | None = None
+    for name in path:
+        field = getattr(model, "model_fields", {}).get(name)
+        if field is None:
+            return None
+        model = field.annotation
+    return field
+
+
+def _allowed(path: tuple[str, ...]) -> str:
+    field = _field(path)
+    model: Any = Settings if not path else (field.annotation if field else None)
+    return "known here: " + ", ".join(sorted(getattr(model, "model_fields", {})))
+
+
+def _refusal(error: ValidationError, origin: Mapping[str, str]) -> Invalid:
+    first = error.errors()[0]
+    path = tuple(str(part) for part in first["loc"] if isinstance(part, str))
+    key = ".".join(path)
+    source = origin.get(key, "the settings")
+    if first["type"] == "extra_forbidden":
+        return Invalid(f"{source} sets {key} = {first['input']!r}, which is no setting", todo=_allowed(path[:-1]))
+    field = _field(path)
+    secret = field is not None and field.annotation is SecretStr
+    value = "**********" if secret else repr(first["input"])
+    reason = first["msg"][:1].lower() + first["msg"][1:]
+    note = " ".join((field.description or "").split()) if field else ""
+    return Invalid(f"{source} sets {key} = {value}, but {reason}", todo=note or "`watchword config` shows the form")

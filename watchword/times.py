@@ -1,0 +1,34 @@
+"""Times as people write and read them."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+
+from proto.errors import Invalid
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_AGO = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
+
+
+def instant(words: str, now_ms: int) -> int:
+    """`10m` (that long ago), `2026-05-01T10:00` (local time) or the same with an offset, in milliseconds."""
+    if ago := _AGO.fullmatch(words.strip()):
+        return now_ms - int(float(ago[1]) * _UNITS[ago[2]] * 1000)
+    try:
+        return int(datetime.fromisoformat(words.strip()).astimezone().timestamp() * 1000)
+    except (ValueError, OverflowError, OSError):
+        raise Invalid(
+            f"{words[:40]!r} is no time", todo="write 30s, 10m, 2h, 7d (that long ago) or 2026-05-01T10:00"
+        ) from None
+
+
+def local(ms: int) -> str:
+    """The day and time here, to the second."""
+    return datetime.fromtimestamp(ms / 1000).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def span(start_ms: int, end_ms: int) -> str:
+    """Start and end in local time; the day is not said twice."""
+    start, end = local(start_ms), local(end_ms)
+    return f"{start} - {end[11:]}" if start[:10] == end[:10] else f"{start} - {end}"
