@@ -11,8 +11,9 @@ class QuerySettings(Section):
     """The query service."""
 
     address: str = ""
-    """HOST:PORT where the query service listens, and where `watchword search` asks. Empty: the running
-    stack's, else 127.0.0.1:8700."""
+    """HOST:PORT of the query service that `watchword search` asks. Empty: that of the stack on `data_dir`."""
+    listen: str = "127.0.0.1:8700"
+    """Where the query service listens. The stack takes a free port where this default is taken."""
     max_text: int = Field(2000, ge=1, le=100_000)
     """Longest question, in characters."""
     max_limit: int = Field(1000, ge=1, le=10_000)

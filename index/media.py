@@ -1,0 +1,38 @@
+"""The thumbnails of moments: one JPEG file each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from index.files import disk_trouble, write_whole
+from index.store import check_ids
+from proto.errors import Unknown
+
+
+class Thumbnails:
+    """A folder of pictures by moment id. Methods block on the disk: call them from a thread."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def put(self, moment_id: str, jpeg: bytes) -> None:
+        """Keep the picture in place of the one before. Raises Broken when the disk refuses."""
+        # Not synced: a picture lost to a power cut is written again when its moment is replayed.
+        write_whole(self._path(moment_id), jpeg, durable=False)
+
+    def get(self, moment_id: str) -> bytes:
+        """The picture. Raises Unknown when there is none."""
+        path = self._path(moment_id)
+        try:
+            return path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise Unknown(
+                f"there is no picture of moment {moment_id}", todo="give the id of a hit; its picture may have expired"
+            ) from error
+        except OSError as error:
+            raise disk_trouble("read", path, error) from error
+
+    def _path(self, moment_id: str) -> Path:
+        check_ids([moment_id])
+        # 256 folders: a folder of a million files is slow to list and to delete.
+        return self._folder / moment_id[:2] / f"{moment_id}.jpg"

@@ -1,0 +1,296 @@
+"""Moments in Milvus: one collection per space and time bucket.
+
+Works with Milvus standalone 2.3 (the embedded one), Milvus >= 2.6, and milvus-lite 2.5 (a file path ending in
+.db as the only endpoint, one process).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+import numpy as np
+from pymilvus import AsyncMilvusClient, DataType, MilvusException
+
+from index.filters import ids_filter
+from index.places import Bucket, bucket_named, collection_name
+from index.settings import MilvusSettings
+from index.sharded import ShardedStore
+from index.store import Ask, Scored
+from proto.errors import Broken, Denied, Overloaded, Transient, WatchwordError
+from proto.types import Moment, SpaceInfo, Span
+
+# It logs every error with a traceback; here they are translated and told.
+logging.getLogger("pymilvus").setLevel(logging.CRITICAL + 1)
+
+_SPAN_FIELDS = ["id", "camera", "start_ms", "peak_ms", "end_ms", "frames", "closed"]
+_ROWS_AT_ONCE = 1000
+_CALLS_AT_ONCE = 32
+_REFRESH_S = 1.0
+# Inner product: of unit vectors that is the cosine, without dividing again.
+_METRIC = "IP"
+
+_NOT_FOUND = {4, 100}
+_NOT_LOADED = {101, 103, 700}
+_RATE_LIMIT = {8}
+_NO_RIGHT = {1400, 1401}
+_INVALID = {5, 1100, 1101}
+
+Result = TypeVar("Result")
+
+
+class MilvusStore(ShardedStore):
+    """A MomentStore over one or more Milvus endpoints.
+
+    A search reads with bounded staleness: a moment is found a fraction of a second after its upsert. `count`
+    and `fetch` read strongly.
+    """
+
+    def __init__(self, space: SpaceInfo, settings: MilvusSettings) -> None:
+        if not settings.endpoints:
+            raise Broken("no Milvus is configured", todo="set the endpoints of Milvus, or let the stack start its own")
+        endpoints = [endpoint.rstrip("/") for endpoint in settings.endpoints]
+        super().__init__(space, settings, {name: _MilvusShard(name, space, settings) for name in endpoints})
+
+
+class _Missing(Transient):
+    """The collection is not there (any more)."""
+
+
+class _NotLoaded(Transient):
+    """The collection is there and cannot be searched yet."""
+
+
+class _MilvusShard:
+    def __init__(self, endpoint: str, space: SpaceInfo, settings: MilvusSettings) -> None:
+        self._endpoint = endpoint
+        self._space = space
+        self._settings = settings
+        self._client: AsyncMilvusClient | None = None
+        self._index: dict[str, Any] = {}
+        self._connecting = asyncio.Lock()
+        self._making = asyncio.Lock()
+        self._calls = asyncio.Semaphore(_CALLS_AT_ONCE)
+        self._known: set[Bucket] = set()
+        self._known_at = -_REFRESH_S
+        self._ready: set[Bucket] = set()
+
+    async def buckets(self, *, fresh: bool = False) -> list[Bucket]:
+        asked_at = time.monotonic()
+        if fresh or asked_at - self._known_at >= _REFRESH_S:
+            names = await self._call("list collections", lambda milvus: milvus.list_collections(retry_times=1))
+            self._known = {bucket for name in names if (bucket := bucket_named(name, self._space.id))}
+            self._ready &= self._known
+            self._known_at = asked_at
+        return sorted(self._known)
+
+    async def make(self, bucket: Bucket) -> None:
+        if bucket not in self._ready:
+            await self._make(bucket, from_start=bucket not in self._known)
+
+    async def upsert(self, bucket: Bucket, moments: Sequence[Moment]) -> None:
+        name = collection_name(self._space.id, bucket)
+        for first in range(0, len(moments), _ROWS_AT_ONCE):
+            rows = [_row(moment) for moment in moments[first : first + _ROWS_AT_ONCE]]
+            await self._in_bucket(bucket, "store moments", partial(_upsert, name, rows), make=True)
+
+    async def search(self, bucket: Bucket, ask: Ask, passing: str) -> list[Scored]:
+        async def nearest(milvus: AsyncMilvusClient) -> Any:
+            return await milvus.search(
+                collection_name(self._space.id, bucket),
+                [ask.vector],
+                filter=passing,
+                limit=ask.limit,
+                # HNSW finds no more than `ef` neighbours; other indexes do not read it.
+                search_params={"metric_type": _METRIC, "params": {"ef": max(128, 2 * ask.limit)}},
+                output_fields=_SPAN_FIELDS,
+                consistency_level="Bounded",
+                retry_times=1,
+            )
+
+        try:
+            replies = await self._in_bucket(bucket, "search", nearest, make=False)
+        except _Missing:
+            return []
+        return [Scored(self._span(hit["entity"] | {"id": hit["id"]}), float(hit["distance"])) for hit in replies[0]]
+
+    async def fetch(self, bucket: Bucket, ids: Sequence[str]) -> list[Moment]:
+        found: list[Moment] = []
+        for first in range(0, len(ids), _ROWS_AT_ONCE):
+            rows = await self._query(bucket, ids_filter(ids[first : first + _ROWS_AT_ONCE]), [*_SPAN_FIELDS, "vector"])
+            found += [self._moment(row) for row in rows]
+        return found
+
+    async def count(self, bucket: Bucket, passing: str) -> int:
+        rows = await self._query(bucket, passing, ["count(*)"])
+        return int(rows[0]["count(*)"]) if rows else 0
+
+    async def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    async def _query(self, bucket: Bucket, passing: str, fields: list[str]) -> list[dict[str, Any]]:
+        name = collection_name(self._space.id, bucket)
+        try:
+            return list(
+                await self._in_bucket(
+                    bucket,
+                    "read moments",
+                    lambda milvus: milvus.query(
+                        name, filter=passing, output_fields=fields, consistency_level="Strong", retry_times=1
+                    ),
+                    make=False,
+                )
+            )
+        except _Missing:
+            return []
+
+    async def _in_bucket(
+        self, bucket: Bucket, action: str, call: Callable[[AsyncMilvusClient], Awaitable[Result]], *, make: bool
+    ) -> Result:
+        """Call on the bucket's collection once it is loaded. Without `make` a collection that is gone is `_Missing`."""
+        await self.make(bucket)
+        try:
+            return await self._call(action, call)
+        except (_Missing, _NotLoaded) as error:
+            self._ready.discard(bucket)
+            if isinstance(error, _Missing):
+                self._known.discard(bucket)
+                if not make:
+                    raise
+            await self._make(bucket, from_start=True)
+            return await self._call(action, call)
+
+    async def _make(self, bucket: Bucket, *, from_start: bool) -> None:
+        """Have the collection loaded. `from_start` also makes it and its index, which takes longer.
+
+        Every step may be repeated, also by several processes at once.
+        """
+        name = collection_name(self._space.id, bucket)
+        async with self._making:
+            if bucket in self._ready:
+                return
+            if from_start or not await self._call("look at a collection", partial(_is_loaded, name)):
+                await self._call("create a collection", lambda milvus: self._create(milvus, name))
+                await self._call("load a collection", lambda milvus: milvus.load_collection(name, retry_times=1))
+            self._known.add(bucket)
+            self._ready.add(bucket)
+
+    async def _create(self, milvus: AsyncMilvusClient, name: str) -> None:
+        schema = AsyncMilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
+        schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=32)
+        # Not a partition key: Milvus 2.3 routes upserts by primary key, so a filter on the key would lose most
+        # rows, and milvus-lite cannot filter by one.
+        schema.add_field("camera", DataType.VARCHAR, max_length=64)
+        for time_field in ("start_ms", "peak_ms", "end_ms"):
+            schema.add_field(time_field, DataType.INT64)
+        schema.add_field("frames", DataType.INT32)
+        schema.add_field("closed", DataType.BOOL)
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=self._space.dimension)
+        await milvus.create_collection(name, schema=schema, num_shards=1, consistency_level="Bounded", retry_times=1)
+        index = AsyncMilvusClient.prepare_index_params()
+        index.add_index("vector", metric_type=_METRIC, **self._index)
+        await milvus.create_index(name, index, retry_times=1)
+
+    async def _call(self, action: str, call: Callable[[AsyncMilvusClient], Awaitable[Result]]) -> Result:
+        """Make one call within the timeout, and tell what went wrong in our words."""
+        try:
+            async with asyncio.timeout(self._settings.timeout_s), self._calls:
+                return await call(await self._connected())
+        except TimeoutError as error:
+            raise Transient(
+                f"Milvus at {self._endpoint} did not {action} within {self._settings.timeout_s:g} s",
+                todo="look at its load and its log, or raise the timeout",
+            ) from error
+        except MilvusException as error:
+            raise self._translated(action, error.code, error.message) from error
+        except grpc.RpcError as error:
+            raise self._translated(action, error.code(), str(error.details())) from error
+
+    def _translated(self, action: str, code: object, message: str) -> WatchwordError:
+        what = f"Milvus at {self._endpoint} could not {action} ({message[:300]})"
+        if code in _NOT_FOUND or "can't find collection" in message:
+            return _Missing(what, todo="try again")
+        if code in _NOT_LOADED:
+            return _NotLoaded(what, todo="try again")
+        if code in _RATE_LIMIT or code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return Overloaded(what, todo="wait, then try again")
+        if code in _NO_RIGHT or code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
+            return Denied(what, todo="check the token of Milvus in the settings")
+        if code in _INVALID or code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED):
+            return Broken(what, todo="is this Milvus 2.3, 2.6 or later, or milvus-lite 2.5?")
+        return Transient(what, todo="is it running? `watchword doctor` checks")
+
+    async def _connected(self) -> AsyncMilvusClient:
+        async with self._connecting:
+            if self._client is None:
+                if not re.match(r"(https?|tcp)://|unix:", self._endpoint):
+                    _check_lite(Path(self._endpoint))
+                # For milvus-lite the constructor starts a server process and waits for it.
+                client = await asyncio.to_thread(
+                    AsyncMilvusClient,
+                    self._endpoint,
+                    token=self._settings.token.get_secret_value(),
+                    timeout=self._settings.timeout_s,
+                    dedicated=True,
+                )
+                self._index = _index_for(await _version(client))
+                self._client = client
+            return self._client
+
+    def _span(self, row: dict[str, Any]) -> Span:
+        return Span(space=self._space.id, **{field: row[field] for field in _SPAN_FIELDS})
+
+    def _moment(self, row: dict[str, Any]) -> Moment:
+        span = {field: row[field] for field in _SPAN_FIELDS}
+        return Moment(space=self._space.id, vector=np.asarray(row["vector"], dtype=np.float32), **span)
+
+
+def _row(moment: Moment) -> dict[str, Any]:
+    return {field: getattr(moment, field) for field in [*_SPAN_FIELDS, "vector"]}
+
+
+async def _upsert(name: str, rows: list[dict[str, Any]], milvus: AsyncMilvusClient) -> None:
+    await milvus.upsert(name, rows, retry_times=1)
+
+
+async def _is_loaded(name: str, milvus: AsyncMilvusClient) -> bool:
+    found = await milvus.get_load_state(name, retry_times=1)
+    return bool(found["state"].name == "Loaded")
+
+
+async def _version(client: AsyncMilvusClient) -> tuple[int, int]:
+    """The server's major and minor version; (0, 0) for milvus-lite, which does not tell."""
+    try:
+        found = re.search(r"(\d+)\.(\d+)", await client.get_server_version(retry_times=1))
+    except grpc.RpcError as error:
+        if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
+            raise
+        found = None
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def _index_for(version: tuple[int, int]) -> dict[str, Any]:
+    # Milvus 2.3 searches rows that are not yet in the built index through an interim one that answers a narrow
+    # filter with fewer hits than exist, down to none, unless the index is FLAT. milvus-lite has no HNSW.
+    if version >= (2, 6):
+        return {"index_type": "HNSW", "params": {"M": 16, "efConstruction": 200}}
+    return {"index_type": "FLAT", "params": {}}
+
+
+def _check_lite(path: Path) -> None:
+    if path.suffix != ".db":
+        raise Broken(
+            f"{path} is not an address of Milvus",
+            todo="give http://HOST:PORT, or a file that ends in .db for milvus-lite",
+        )
+    if not path.parent.is_dir():
+        raise Broken(f"the folder of {path} is not there", todo="make it, or set another file for milvus-lite")

@@ -1,0 +1,187 @@
+"""A bundle: an image tower and a text tower in one folder, with a manifest that pins every file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from models.preprocess import PreprocessConfig
+from proto.errors import Broken
+from proto.types import SpaceInfo
+
+MANIFEST = "bundle.json"
+VISUAL = "visual/model.onnx"
+PREPROCESS = "visual/preprocess_cfg.json"
+TEXTUAL = "textual/model.onnx"
+TOKENIZER = "textual/tokenizer.json"
+CONFIG = "config.json"
+NEEDED = frozenset({VISUAL, PREPROCESS, TEXTUAL, TOKENIZER, CONFIG})
+
+_PIPELINE = "1"
+"""Raise it whenever the code around the models (decoding, scaling, padding, unit length) changes their vectors."""
+_MOST_MANIFEST_BYTES = 4 * 1024 * 1024
+_GET_AGAIN = "remove the folder and get the bundle again"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Canary(_Strict):
+    """What the towers answered when the bundle was sealed; every engine must answer the same."""
+
+    pictures: list[list[float]] = Field(min_length=2)
+    """Vectors of the pictures that `models.engine.canary_pictures` draws."""
+    texts: dict[str, list[float]] = Field(min_length=2)
+    """Vectors of texts."""
+
+
+class Manifest(_Strict):
+    """`bundle.json`."""
+
+    name: str = Field(min_length=1, max_length=200)
+    dimension: int = Field(ge=2, le=65_536)
+    licence: str = Field(min_length=1)
+    provenance: list[str]
+    """Where each part came from, for people."""
+    sources: dict[str, str] = {}
+    """What the towers were assembled from, by name and digest. Then these stand for the towers in the space's id,
+    because assembling on another processor gives the same vectors but not the same last bits."""
+    files: dict[str, str]
+    """SHA-256 of every file, by its path inside the folder."""
+    canary: Canary
+
+
+class _TextConfig(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    context_length: int = Field(77, ge=2, le=8192)
+    fixed_length: bool = True
+    """False: the model takes texts of any length up to the window."""
+
+
+class _Config(BaseModel):
+    """The part of open_clip's `config.json` that says how the towers are fed."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    text_cfg: _TextConfig = _TextConfig()
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle."""
+
+    folder: Path
+    manifest: Manifest
+    preprocess: PreprocessConfig
+    text_window: int
+    text_fixed: bool
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    @property
+    def licence(self) -> str:
+        return self.manifest.licence
+
+    @property
+    def dimension(self) -> int:
+        return self.manifest.dimension
+
+    @property
+    def image_side(self) -> int:
+        """Pixels of the short side that the model looks at."""
+        return min(self.preprocess.size)
+
+    @property
+    def visual(self) -> Path:
+        return self.folder / VISUAL
+
+    @property
+    def textual(self) -> Path:
+        return self.folder / TEXTUAL
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.folder / TOKENIZER
+
+    @cached_property
+    def space(self) -> SpaceInfo:
+        """The space of its vectors: the same for every bundle that gives the same vectors, whatever its name."""
+        towers = {path: self.manifest.files[path] for path in (VISUAL, TEXTUAL)}
+        facts = {
+            "towers": self.manifest.sources or towers,
+            "tokenizer": self.manifest.files[TOKENIZER],
+            "preprocess": self.preprocess.model_dump(mode="json"),
+            "text": [self.text_window, self.text_fixed],
+            "pipeline": _PIPELINE,
+        }
+        words = json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()
+        return SpaceInfo(hashlib.blake2b(words, digest_size=8).hexdigest(), self.dimension)
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Verify the bundle in `folder`: Broken unless every file is the one its manifest pins, and no other is there."""
+    manifest = _parsed(Manifest, folder, MANIFEST, most_bytes=_MOST_MANIFEST_BYTES)
+    if missing := NEEDED - manifest.files.keys():
+        raise Broken(f"the bundle {folder} has no {', '.join(sorted(missing))}", todo=_GET_AGAIN)
+    for path, digest in manifest.files.items():
+        _check(folder, path, digest)
+    present = {found.relative_to(folder).as_posix() for found in folder.rglob("*") if not found.is_dir()}
+    if strange := present - manifest.files.keys() - {MANIFEST}:
+        # A tower could read such a file as its external weights.
+        raise Broken(f"the bundle {folder} holds files it does not name: {', '.join(sorted(strange))}", todo=_GET_AGAIN)
+    config = _parsed(_Config, folder, CONFIG)
+    return Bundle(
+        folder=folder,
+        manifest=manifest,
+        preprocess=_parsed(PreprocessConfig, folder, PREPROCESS),
+        text_window=config.text_cfg.context_length,
+        text_fixed=config.text_cfg.fixed_length,
+    )
+
+
+def file_digest(path: Path) -> str:
+    """The file's SHA-256, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check(folder: Path, path: str, digest: str) -> None:
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts or "\\" in path or pure.as_posix() != path:
+        raise Broken(f"the bundle {folder} names the path {path!r}, which could lie outside it", todo=_GET_AGAIN)
+    file = folder / path
+    if not file.resolve().is_relative_to(folder.resolve()):
+        raise Broken(f"{path} of the bundle {folder} is a link that leads out of it", todo=_GET_AGAIN)
+    try:
+        found = file_digest(file)
+    except OSError as error:
+        raise Broken(f"cannot read {path} of the bundle {folder}: {error.strerror}", todo=_GET_AGAIN) from error
+    if found != digest:
+        raise Broken(f"{path} of the bundle {folder} is not the file its manifest names", todo=_GET_AGAIN)
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def _parsed(kind: type[_Model], folder: Path, path: str, *, most_bytes: int = _MOST_MANIFEST_BYTES) -> _Model:
+    file = folder / path
+    try:
+        if file.stat().st_size > most_bytes:
+            raise Broken(f"{path} of the bundle {folder} is far too large", todo=_GET_AGAIN)
+        return kind.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise Broken(f"{folder} is no bundle: cannot read {path} ({error.strerror})", todo=_GET_AGAIN) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise Broken(f"{path} of the bundle {folder} is wrong at {place!r}: {first['msg']}", todo=_GET_AGAIN) from error

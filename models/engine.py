@@ -1,0 +1,100 @@
+"""What runs a bundle's towers, and the canary that every engine must pass before it serves."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.bundle import Bundle
+from models.preprocess import Pixels, PreprocessConfig, normalised
+from models.tokens import Ids, TextTokenizer
+from proto.errors import Broken
+from proto.types import Vectors
+
+Pictures = NDArray[np.float32]
+"""Several pictures as the model takes them: (count, 3, height, width)."""
+
+_LEAST_COSINE = 0.99
+_CONSTANT_ABOVE = 0.9999
+"""Different pictures whose vectors are nearer than this mean that the engine ignores its input."""
+
+
+class Engine(Protocol):
+    """Both towers of one bundle. Not safe in threads: one thread owns it from opening to closing."""
+
+    name: str
+    """What runs the towers, such as `onnxruntime/CPUExecutionProvider`."""
+    best_batch: int
+    """Beyond so many pictures a call only takes longer; whoever batches need not collect more."""
+
+    def embed_images(self, pictures: Pictures) -> Vectors:
+        """One unit vector a picture. Transient when the engine failed and must be opened again."""
+
+    def embed_texts(self, ids: Ids, mask: Ids) -> Vectors:
+        """One unit vector a text."""
+
+    def close(self) -> None:
+        """Give back memory and devices."""
+
+
+def open_engine(bundle: Bundle, *, threads: int = 0, engine: str = "onnxruntime") -> Engine:
+    """The engine of that name with the bundle's towers, admitted by its canary. `threads` 0 means one a core."""
+    opened: Engine
+    match engine:
+        case "onnxruntime":
+            from models.ort import OrtEngine
+
+            opened = OrtEngine(bundle.visual, bundle.textual, threads=threads)
+        case _:
+            raise Broken(f"there is no engine {engine!r}", todo="use onnxruntime")
+    try:
+        check_canary(opened, bundle)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def tokenizer_of(bundle: Bundle) -> TextTokenizer:
+    """The tokenizer that belongs to the bundle's textual tower."""
+    return TextTokenizer(bundle.tokenizer, window=bundle.text_window, fixed=bundle.text_fixed)
+
+
+def check_canary(engine: Engine, bundle: Bundle) -> None:
+    """Broken unless the engine gives the vectors that were recorded when the bundle was sealed."""
+    canary = bundle.manifest.canary
+    pictures = engine.embed_images(canary_pictures(bundle.preprocess))
+    texts = engine.embed_texts(*canary_texts(tokenizer_of(bundle), list(canary.texts)))
+    _compare("pictures", pictures, np.array(canary.pictures, np.float32), engine)
+    _compare("texts", texts, np.array(list(canary.texts.values()), np.float32), engine)
+
+
+def canary_pictures(config: PreprocessConfig) -> Pictures:
+    """Two pictures, drawn with whole numbers so that every machine draws the same."""
+    height, width = config.size
+    y, x = np.mgrid[:height, :width]
+    waves: Pixels = np.stack([x * 3 % 256, y * 5 % 256, (x + y) * 2 % 256], axis=2).astype(np.uint8)
+    rings: Pixels = np.stack([(x - width // 2) ** 2 // 64 % 256, x * y // 97 % 256, y * 255 // height], axis=2).astype(
+        np.uint8
+    )
+    return np.stack([normalised(waves, config), normalised(rings, config)])
+
+
+def canary_texts(tokenizer: TextTokenizer, texts: list[str]) -> tuple[Ids, Ids]:
+    """Ids and mask of the canary's texts."""
+    return tokenizer.padded([tokenizer(text) for text in texts])
+
+
+def _compare(what: str, found: Vectors, recorded: Vectors, engine: Engine) -> None:
+    todo = "another engine or other runtime options may run this bundle; if none does, get the bundle again"
+    if found.shape != recorded.shape:
+        raise Broken(f"{engine.name} gives {what} the shape {found.shape} instead of {recorded.shape}", todo=todo)
+    if not np.isfinite(found).all():
+        raise Broken(f"{engine.name} gives {what} vectors that are not numbers", todo=todo)
+    if float(found[0] @ found[1]) > _CONSTANT_ABOVE:
+        raise Broken(f"{engine.name} gives different {what} the same vector", todo=todo)
+    cosine = float(np.sum(found * recorded, axis=1).min())
+    if cosine < _LEAST_COSINE:
+        raise Broken(f"{engine.name} gives {what} other vectors than were recorded (cosine {cosine:.3f})", todo=todo)

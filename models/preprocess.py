@@ -1,0 +1,200 @@
+"""Encoded pictures to the numbers that the visual model takes. Pure; one picture at a time; safe in threads."""
+
+from __future__ import annotations
+
+import io
+from typing import Literal
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from proto.errors import Poison
+
+Picture = NDArray[np.float32]
+"""One picture as the model takes it: (3, height, width), normalised."""
+
+Pixels = NDArray[np.uint8]
+"""One decoded picture: (height, width, 3), red, green, blue."""
+
+_JPEG = b"\xff\xd8"
+_EXIF = b"Exif\0\0"
+_EXIF_WITHIN = 64 * 1024
+_ORIENTATION = 0x0112
+_UPRIGHT = 1
+_OTHER_FORMATS = ("PNG", "WEBP", "JPEG")
+_RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+
+class PreprocessConfig(BaseModel):
+    """`visual/preprocess_cfg.json`, in open_clip's notation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: tuple[int, int]
+    """Height and width of the model's input; a single number means a square."""
+    mode: Literal["RGB"] = "RGB"
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    resize_mode: Literal["shortest", "longest", "squash"] = "shortest"
+    """shortest: fill the input, cut the rest. longest: show the whole picture, with a margin. squash: stretch."""
+    fill_color: int = Field(0, ge=0, le=255)
+    """The margin of `longest`."""
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _square(cls, size: object) -> object:
+        return (size, size) if isinstance(size, int) else size
+
+
+class Preprocessor:
+    """Decodes a JPEG, PNG or WebP and brings it to the model's size. What is too large is refused before decoding."""
+
+    def __init__(self, config: PreprocessConfig, *, max_bytes: int, max_pixels: int) -> None:
+        self._config = config
+        self._max_bytes = max_bytes
+        self._max_pixels = max_pixels
+
+    def __call__(self, data: bytes) -> Picture:
+        """The picture, ready for the model; Poison when it can never be read."""
+        if not data:
+            raise Poison("empty", "the picture has no bytes", todo="send a JPEG, PNG or WebP")
+        if len(data) > self._max_bytes:
+            raise Poison(
+                "too_large",
+                f"the picture has {len(data):,} bytes, more than {self._max_bytes:,}",
+                todo="send it smaller, or raise encoder.max_item_bytes",
+            )
+        pixels = self._decode_jpeg(data) if data.startswith(_JPEG) else self._decode_other(data)
+        return normalised(fitted(pixels, self._config), self._config)
+
+    def _decode_jpeg(self, data: bytes) -> Pixels:
+        try:
+            height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+        except ValueError as error:
+            raise _unreadable(data, error) from error
+        self._check_pixels(width, height)
+        if colours not in ("YCbCr", "RGB", "Gray") or _is_rotated(data):
+            return self._decode_other(data)
+        fit_height, fit_width = _fit(height, width, self._config)
+        try:
+            return _decode_scaled(data, fit_height, fit_width)
+        except ValueError as error:
+            raise Poison("truncated", f"the JPEG is cut off or damaged ({error})", todo="send it whole") from error
+
+    def _decode_other(self, data: bytes) -> Pixels:
+        try:
+            with Image.open(io.BytesIO(data), formats=_OTHER_FORMATS) as image:
+                self._check_pixels(*image.size)
+                return _opaque(_upright(image))
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise Poison("too_large", "the picture has far too many pixels", todo="send it smaller") from error
+        except UnidentifiedImageError as error:
+            raise _not_an_image() from error
+        except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError) as error:
+            # Pillow says OSError for a file that ends early, and these others for damage in its inner structure.
+            raise Poison("truncated", f"the picture is cut off or damaged ({error})", todo="send it whole") from error
+
+    def _check_pixels(self, width: int, height: int) -> None:
+        if width * height > self._max_pixels:
+            raise Poison(
+                "too_large",
+                f"the picture has {width}x{height} pixels, more than {self._max_pixels:,}",
+                todo="send it smaller, or raise encoder.max_pixels",
+            )
+
+
+def _not_an_image() -> Poison:
+    return Poison("not_an_image", "these bytes are no JPEG, PNG or WebP", todo="send a JPEG, PNG or WebP")
+
+
+def _unreadable(data: bytes, error: ValueError) -> Poison:
+    if len(data) > 4 and data[2] == 0xFF:
+        return Poison("truncated", f"the JPEG ends inside its header ({error})", todo="send it whole")
+    return _not_an_image()
+
+
+def _is_rotated(data: bytes) -> bool:
+    if _EXIF not in data[:_EXIF_WITHIN]:
+        return False
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+            return bool(image.getexif().get(_ORIENTATION, _UPRIGHT) != _UPRIGHT)
+    except Exception:  # damaged notes about a picture do not make the picture unreadable
+        return False
+
+
+def _decode_scaled(data: bytes, height: int, width: int) -> Pixels:
+    """Decode at the smallest eighth of the size that is still no smaller than asked for."""
+    try:
+        pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width)
+    except ValueError as error:
+        # Some cameras leave stray bytes between segments; the picture itself is whole.
+        if "extraneous bytes" not in str(error):
+            raise
+        pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width, strict=False)
+    return pixels
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()
+    return ImageOps.exif_transpose(image)
+
+
+def _opaque(image: Image.Image) -> Pixels:
+    """Eight-bit RGB: 16-bit grey is scaled rather than clipped, and what is transparent lies on white."""
+    if image.mode.startswith("I"):
+        grey = np.asarray(image).astype(np.uint32)
+        return np.repeat((np.minimum(grey, 65535) // 257).astype(np.uint8)[:, :, None], 3, axis=2)
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, (255, 255, 255, 255)), layer)
+    return np.asarray(image.convert("RGB"))
+
+
+def _fit(height: int, width: int, config: PreprocessConfig) -> tuple[int, int]:
+    """The size the whole picture is scaled to before it is cut or given a margin."""
+    wanted_height, wanted_width = config.size
+    if config.resize_mode == "squash":
+        return wanted_height, wanted_width
+    scales = (wanted_height / height, wanted_width / width)
+    scale = max(scales) if config.resize_mode == "shortest" else min(scales)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def fitted(pixels: Pixels, config: PreprocessConfig) -> Pixels:
+    """The picture at the model's size, whatever its own."""
+    height, width = _fit(pixels.shape[0], pixels.shape[1], config)
+    if config.resize_mode == "shortest":
+        pixels = _without_overhang(pixels, config)
+        height, width = config.size
+    if pixels.shape[:2] != (height, width):
+        scaled = Image.fromarray(pixels).resize((width, height), _RESAMPLING[config.interpolation])
+        pixels = np.asarray(scaled)
+    if (height, width) == config.size:
+        return pixels
+    canvas = np.full((*config.size, 3), config.fill_color, np.uint8)
+    top, left = (config.size[0] - height) // 2, (config.size[1] - width) // 2
+    canvas[top : top + height, left : left + width] = pixels
+    return canvas
+
+
+def _without_overhang(pixels: Pixels, config: PreprocessConfig) -> Pixels:
+    """The middle part that has the model's proportions: cut before scaling, so that a thin strip stays small."""
+    height, width = pixels.shape[:2]
+    scale = max(config.size[0] / height, config.size[1] / width)
+    kept_height = min(height, max(1, round(config.size[0] / scale)))
+    kept_width = min(width, max(1, round(config.size[1] / scale)))
+    top, left = (height - kept_height) // 2, (width - kept_width) // 2
+    return pixels[top : top + kept_height, left : left + kept_width]
+
+
+def normalised(pixels: Pixels, config: PreprocessConfig) -> Picture:
+    """(value / 255 - mean) / std, channels first."""
+    mean, std = np.array(config.mean, np.float32), np.array(config.std, np.float32)
+    picture = np.multiply(pixels.transpose(2, 0, 1), (1 / (255 * std))[:, None, None], order="C", dtype=np.float32)
+    picture -= (mean / std)[:, None, None]
+    return picture

@@ -1,0 +1,71 @@
+"""Texts to the numbers that the textual model takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tokenizers
+from numpy.typing import NDArray
+
+from proto.errors import Broken, Poison
+
+MOST_CHARACTERS = 2000
+
+Ids = NDArray[np.int64]
+"""Token ids or their mask: (texts, tokens)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """One text, cut into the model's words."""
+
+    ids: tuple[int, ...]
+    truncated: bool
+    """The text was longer than the model's window."""
+
+
+class TextTokenizer:
+    """The tokenizer of one bundle. Safe in threads."""
+
+    def __init__(self, path: Path, *, window: int, fixed: bool) -> None:
+        """`window` is the most tokens the model sees; `fixed` models want every text padded to it."""
+        try:
+            self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises bare Exception
+            raise Broken(f"{path.name} is no tokenizer: {error}", todo="get the bundle again") from error
+        padding: dict[str, Any] = self._tokenizer.padding or {}
+        self._pad_id = int(padding.get("pad_id", 0))
+        self._window = window
+        self._fixed = fixed
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(window)
+        self._special = self._tokenizer.num_special_tokens_to_add(is_pair=False)
+
+    def __call__(self, text: str) -> Tokens:
+        """The text's tokens; Poison when it says nothing that a model could read."""
+        if len(text) > MOST_CHARACTERS:
+            raise Poison(
+                "text_too_long", f"the text has {len(text):,} characters", todo=f"use {MOST_CHARACTERS:,} at most"
+            )
+        if not text.strip():
+            raise Poison("text_empty", "the text says nothing", todo="write what to look for")
+        if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise Poison("text_invalid", "the text holds a character that no text has", todo="send plain text")
+        encoding = self._tokenizer.encode(text)
+        if len(encoding.ids) <= self._special:
+            raise Poison("text_empty", "the text holds only invisible characters", todo="write what to look for")
+        return Tokens(tuple(encoding.ids), truncated=bool(encoding.overflowing))
+
+    def padded(self, texts: Sequence[Tokens]) -> tuple[Ids, Ids]:
+        """Ids and mask of several texts, as one rectangle."""
+        length = self._window if self._fixed else max(len(text.ids) for text in texts)
+        ids = np.full((len(texts), length), self._pad_id, np.int64)
+        mask = np.zeros((len(texts), length), np.int64)
+        for row, text in enumerate(texts):
+            ids[row, : len(text.ids)] = text.ids
+            mask[row, : len(text.ids)] = 1
+        return ids, mask

@@ -1,0 +1,170 @@
+"""Faust carries frames from the broker into this process; the only module that knows it.
+
+Faust consumes, keeps the group membership and sends the commits. It decides nothing about offsets: the topic is
+declared with `acks=False`, so that Faust's own commit loop has nothing to commit, and the ledger's prefix is
+committed through Faust's consumer when the worker asks for it. Why not Faust's acknowledgements (0.15.3):
+
+- an event that is skipped around a rebalance is acknowledged by the stream itself, even with `noack`, and on a
+  partition without a commit that offset is then committed although nobody saw the frame;
+- what it commits can pass frames that are under way, since its guard is off for the offsets None and 0;
+- an acknowledgement needs the whole event kept, with its picture, until its moment closes, minutes later;
+- it never tells whether a commit arrived, and the worker must know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import faust
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from proto.errors import Transient
+from stream.settings import KafkaSettings, StreamSettings
+
+log = logging.getLogger("watchword.stream")
+
+_START_S = 60.0
+_STOP_S = 15.0
+_FETCH_WAIT_MS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record of the frames topic, as it came."""
+
+    partition: int
+    offset: int
+    key: bytes
+    value: bytes
+
+
+class Taker(Protocol):
+    """Whoever takes the records. Both methods are called in the event loop that started the consumer."""
+
+    async def take(self, record: Record) -> None:
+        """Take one record; waiting here slows the consumer down. It must not raise."""
+
+    def reset(self) -> None:
+        """Forget every record taken: the group rebalances. Records come again from the committed offsets."""
+
+
+class _App(faust.App):  # type: ignore[misc]  # faust ships no types
+    """An application without a data folder: it has no tables."""
+
+    async def on_first_start(self) -> None:
+        """Make no folders."""
+
+
+class _Thread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """The thread that talks to the broker."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        # Faust fixes this at 1.5 s. The embedded broker looks for new records four times per wait only, so that
+        # frames would lie there for 0.4 s.
+        consumer._fetch_max_wait_ms = _FETCH_WAIT_MS
+        return consumer
+
+
+class _Consumer(driver.Consumer):  # type: ignore[misc]
+    def _new_consumer_thread(self) -> _Thread:
+        return _Thread(self, loop=self.loop, beacon=self.beacon)
+
+
+class _Transport(driver.Transport):  # type: ignore[misc]
+    Consumer = _Consumer
+
+
+class FrameConsumer:
+    """One member of the group of stream workers."""
+
+    def __init__(self, kafka: KafkaSettings, stream: StreamSettings, taker: Taker) -> None:
+        self._topic = kafka.frames_topic
+        self._taker = taker
+        self._app = _new_app(kafka, stream)
+        self._resumed = False
+        self._wire()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the group gave this member its share and records may flow."""
+        return self._resumed
+
+    async def start(self) -> None:
+        """Join the group, and come back once it gave this member its share."""
+        try:
+            await asyncio.wait_for(self._app.start(), _START_S)
+        except Exception as error:  # Faust lets the errors of its driver through
+            raise Transient(f"the broker does not let the worker in ({error!r})", todo="is the broker up?") from error
+
+    async def stop(self) -> None:
+        """Leave the group. Nothing is committed here."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._app.stop(), _STOP_S)
+
+    def check(self) -> None:
+        """Raise Transient when Faust crashed or stopped by itself."""
+        if self._app.crashed or self._app.should_stop:
+            raise Transient(f"Faust stopped by itself ({self._app.crash_reason!r})", todo="the worker starts again")
+
+    async def commit(self, offsets: Mapping[int, int]) -> bool:
+        """Commit the next offset to read of each partition. False when the group moved on meanwhile."""
+        wanted = {TP(self._topic, partition): offset for partition, offset in offsets.items()}
+        return bool(await self._app.consumer._commit_offsets(wanted))
+
+    def _wire(self) -> None:
+        topic = self._app.topic(
+            self._topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw", acks=False
+        )
+
+        async def hand_over(stream: Any) -> None:
+            async for event in stream.noack().events():
+                message = event.message
+                await self._taker.take(
+                    Record(message.partition, message.offset, message.key or b"", message.value or b"")
+                )
+
+        async def revoked(*_: Any, **__: Any) -> None:
+            self._resumed = False
+            self._taker.reset()
+
+        async def resumed(*_: Any, **__: Any) -> None:
+            self._taker.reset()
+            self._resumed = True
+            log.info("the group gave this worker its partitions of %s", self._topic)
+
+        self._app.agent(topic, name="watchword.frames", concurrency=1)(hand_over)
+        self._app.on_partitions_revoked.connect(revoked, weak=False)
+        self._app.on_rebalance_complete.connect(resumed, weak=False)
+
+
+def _new_app(kafka: KafkaSettings, stream: StreamSettings) -> Any:
+    app = _App(
+        kafka.group,
+        broker=[f"kafka://{address.strip()}" for address in kafka.brokers.split(",")],
+        store="memory://",
+        autodiscover=False,
+        web_enabled=False,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        stream_wait_empty=False,
+        stream_recovery_delay=0.0,
+        stream_buffer_maxsize=128,
+        broker_commit_interval=1.0,
+        broker_max_poll_records=200,
+        broker_session_timeout=kafka.session_s,
+        broker_heartbeat_interval=kafka.session_s / 5,
+        broker_request_timeout=60.0,
+        broker_rebalance_timeout=60.0,
+        table_standby_replicas=0,
+        consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=stream.instance or None,
+    )
+    app.transport = _Transport(app.conf.broker_consumer, app)
+    return app

@@ -1,0 +1,211 @@
+"""The stream worker: frames from the broker become moments in the index, at least once and idempotent at rest."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import defaultdict
+
+from index.media import Thumbnails
+from index.store import MomentStore
+from proto.errors import Mismatch, Transient
+from proto.metrics import FRAMES_CONSUMED, FRAMES_DONE, FRAMES_OPEN
+from stream.app import FrameConsumer, Record
+from stream.chain import Batch, Chain, DeadLetters, Item, Mark
+from stream.ledger import Ledger
+from stream.settings import KafkaSettings, StreamSettings
+from workers.client import Encoder
+
+log = logging.getLogger("watchword.stream")
+
+_COMMIT_S = 1.0
+_STALLED_S = 60.0
+_LEAVE_S = 10.0
+_IDLE_S = 0.25
+
+
+class StreamWorker:
+    """One member of the group: takes its partitions' frames, in batches across cameras, through the chain.
+
+    Frames are committed strictly in order per partition, each only when its moment is closed and stored or its dead
+    letter is written. So a worker that dies at any instant loses nothing: the next one is given the frames again and
+    builds the same moments.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        store: MomentStore,
+        thumbnails: Thumbnails,
+        letters: DeadLetters,
+        kafka: KafkaSettings,
+        settings: StreamSettings,
+    ) -> None:
+        self._encoder = encoder
+        self._store = store
+        self._settings = settings
+        self._chain = Chain(encoder, store, thumbnails, letters, settings, kafka.frames_topic, self._done)
+        self._consumer = FrameConsumer(kafka, settings, self)
+        self._ledgers: dict[int, Ledger] = defaultdict(Ledger)
+        # Bounded: while a part is away, frames wait in the broker. Each entry carries the epoch it belongs to.
+        self._waiting: asyncio.Queue[tuple[int, Record]] = asyncio.Queue(4 * settings.batch_frames)
+        self._epoch = 0
+        self._under_way: asyncio.Task[None] | None = None
+        self._leaving = asyncio.Event()
+        self._committed_s = time.monotonic()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the group gave this worker its partitions."""
+        return self._consumer.ready
+
+    def stop(self) -> None:
+        """Ask `run` to take nothing more, finish what is under way, commit and leave."""
+        self._leaving.set()
+
+    async def run(self) -> None:
+        """Work until `stop`.
+
+        Raises Mismatch when the encoder's space is not the store's, and Transient when the broker let us down or
+        nothing moves any more: the process then ends, and is started again.
+        """
+        space = (await self._encoder.describe()).space
+        if space != self._store.space:
+            raise Mismatch(
+                f"the encoder runs space {space.id}, the index holds {self._store.space.id}",
+                todo="start the stream worker again, so that it opens the store of the encoder's space",
+            )
+        try:
+            await self._consumer.start()
+            await self._until_leaving()
+        finally:
+            await self._consumer.stop()
+
+    async def take(self, record: Record) -> None:
+        """Take a record from the consumer; waits while too many wait already."""
+        FRAMES_CONSUMED.inc()
+        await self._waiting.put((self._epoch, record))
+
+    def reset(self) -> None:
+        """Forget everything that was taken: the partitions change hands, and open frames come again."""
+        self._epoch += 1
+        self._ledgers.clear()
+        self._chain.reset()
+        if self._under_way is not None:
+            self._under_way.cancel()
+
+    async def _until_leaving(self) -> None:
+        work = asyncio.create_task(self._work())
+        tasks = {work, *(asyncio.create_task(part()) for part in (self._commit_for_ever, self._watch, self._too_late))}
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+            if work in done:
+                await self._say_goodbye()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _say_goodbye(self) -> None:
+        """Leave the index as true as possible, and the committed offsets as far as possible."""
+        try:
+            async with asyncio.timeout(_LEAVE_S):
+                await self._chain.refresh()
+                await self._commit()
+        except TimeoutError:
+            log.warning("left without a last commit; the next worker does some frames again, which changes nothing")
+
+    async def _too_late(self) -> None:
+        """End when leaving takes too long: a part may be away for hours, and nothing is lost by going."""
+        await self._leaving.wait()
+        await asyncio.sleep(_LEAVE_S)
+        log.warning("left without finishing what was under way; the next worker does it again")
+
+    async def _work(self) -> None:
+        while not self._leaving.is_set():
+            batch, drained = await self._gather()
+            # A task of its own: a rebalance cancels what is under way, and only that.
+            self._under_way = asyncio.create_task(self._run(batch, drained))
+            try:
+                await asyncio.wait({self._under_way})
+                if not self._under_way.cancelled():
+                    self._under_way.result()
+            finally:
+                self._under_way.cancel()
+                self._under_way = None
+
+    async def _run(self, batch: Batch, drained: bool) -> None:
+        if batch.items:
+            await self._chain.run(batch)
+        if drained:
+            await self._chain.tick()
+
+    async def _gather(self) -> tuple[Batch, bool]:
+        """The next frames, and whether there were no more. Empty when nothing came for a moment."""
+        items: list[Item] = []
+        gathering = self._epoch
+        deadline = time.monotonic() + _IDLE_S
+        while len(items) < self._settings.batch_frames:
+            entry = await self._next(deadline)
+            if gathering != self._epoch:
+                items, gathering = [], self._epoch
+            if entry is None:
+                break
+            epoch, record = entry
+            if epoch != self._epoch or not self._ledgers[record.partition].taken(record.offset):
+                continue
+            if not items:
+                deadline = time.monotonic() + self._settings.batch_wait_ms / 1000
+            items.append(Item(record))
+        FRAMES_OPEN.set(sum(ledger.open for ledger in self._ledgers.values()))
+        return Batch(items), len(items) < self._settings.batch_frames
+
+    async def _next(self, deadline: float) -> tuple[int, Record] | None:
+        with contextlib.suppress(asyncio.QueueEmpty):
+            return self._waiting.get_nowait()
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                return await self._waiting.get()
+        except TimeoutError:
+            return None
+
+    def _done(self, mark: Mark) -> None:
+        self._ledgers[mark.partition].done(mark.offset)
+        FRAMES_DONE.inc()
+
+    async def _commit_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(_COMMIT_S)
+            await self._commit()
+
+    async def _commit(self) -> None:
+        epoch, ledgers = self._epoch, dict(self._ledgers)
+        offsets = {number: offset for number, ledger in ledgers.items() if (offset := ledger.committable()) is not None}
+        if not offsets:
+            self._committed_s = time.monotonic()
+        elif await self._consumer.commit(offsets) and epoch == self._epoch:
+            for number, offset in offsets.items():
+                ledgers[number].committed(offset)
+            self._committed_s = time.monotonic()
+
+    async def _watch(self) -> None:
+        """Raise Transient as soon as something that should move does not."""
+        resumed_s = self._committed_s = time.monotonic()
+        while True:
+            await asyncio.sleep(_IDLE_S)
+            self._consumer.check()
+            now_s = time.monotonic()
+            if self._consumer.ready:
+                resumed_s = now_s
+            stalls = {
+                "the group did not give out its partitions": resumed_s,
+                "the broker did not take a commit": self._committed_s,
+                "the frames under way did not move": self._chain.moved_s,
+            }
+            for what, since_s in stalls.items():
+                if now_s - since_s > _STALLED_S:
+                    raise Transient(f"{what} for {_STALLED_S:.0f} s", todo="the worker starts again")

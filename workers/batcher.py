@@ -1,0 +1,341 @@
+"""The heart of the worker: merges everybody's pictures and texts into engine calls.
+
+    callers -> door (permits) -> waiting -> batch, decoded in a small pool -> ready -> engine thread -> answers
+
+Everything but decoding and the engine happens in the event loop, so nothing here is locked. One thread owns the
+engine; between two of its calls texts go before pictures. While one picture batch runs, the next is decoded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal, Protocol, TypeVar
+
+import numpy as np
+
+from models.engine import Engine
+from models.preprocess import Picture
+from models.tokens import Ids, Tokens
+from proto import metrics
+from proto.errors import Overloaded, Poison, Transient, WatchwordError
+from proto.types import Vector, Vectors
+from workers.settings import EncoderSettings
+
+log = logging.getLogger("watchword.workers")
+
+_DECODERS = 2
+_TEXTS_AT_ONCE = 32
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 30.0
+
+Kind = Literal["image", "text"]
+Prepared = TypeVar("Prepared")
+
+
+class Tokenizer(Protocol):
+    """What the batcher needs of `models.tokens.TextTokenizer`."""
+
+    def __call__(self, text: str) -> Tokens: ...
+
+    def padded(self, texts: Sequence[Tokens]) -> tuple[Ids, Ids]: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedded:
+    """One item's answer."""
+
+    vector: Vector
+    truncated: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """One admitted item. Its future carries an Embedded, or the error that this item met."""
+
+    kind: Kind
+    item: bytes | str
+    arrived: float
+    answer: asyncio.Future[Embedded]
+    prepared: Picture | Tokens | None = field(default=None)
+
+    def answered(self) -> bool:
+        """Also true when the caller went away."""
+        return self.answer.done()
+
+    def fail(self, error: WatchwordError) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
+            metrics.ENCODER_ITEMS.labels(self.kind, error.reason if isinstance(error, Poison) else "failed").inc()
+
+    def succeed(self, vector: Vector) -> None:
+        if not self.answer.done():
+            truncated = isinstance(self.prepared, Tokens) and self.prepared.truncated
+            self.answer.set_result(Embedded(vector, truncated))
+            metrics.ENCODER_ITEMS.labels(self.kind, "ok").inc()
+
+
+class Batcher:
+    """Embeds pictures and texts for many callers at once. Start it, then call; stop it in two stages."""
+
+    def __init__(
+        self,
+        open_engine: Callable[[], Engine],
+        read_image: Callable[[bytes], Picture],
+        tokenizer: Tokenizer,
+        settings: EncoderSettings,
+        *,
+        on_ready: Callable[[bool], None] = lambda _: None,
+    ) -> None:
+        """`open_engine` gives an engine that passed its canary and is warm; it is called again after a failure.
+
+        `on_ready` hears when the engine becomes ready and when it is lost.
+        """
+        self._open_engine = open_engine
+        self._read_image = read_image
+        self._tokenizer = tokenizer
+        self._settings = settings
+        self._on_ready = on_ready
+        self._engine: Engine | None = None
+        self._closing = False
+        self._capacity: dict[Kind, int] = {"image": settings.queue_images, "text": settings.queue_texts}
+        self._inside: dict[Kind, set[_Entry]] = {"image": set(), "text": set()}
+        # Dicts as ordered sets: a caller that goes away frees its items' memory at once.
+        self._images: dict[_Entry, None] = {}
+        self._texts: dict[_Entry, None] = {}
+        self._ready_images: list[_Entry] = []
+        self._changed = asyncio.Condition()
+        self._engine_thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._decoders = ThreadPoolExecutor(_DECODERS, thread_name_prefix="decode")
+        # Its own thread, or a text would wait behind somebody's huge picture.
+        self._text_thread = ThreadPoolExecutor(1, thread_name_prefix="tokens")
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def engine_name(self) -> str:
+        return self._engine.name if self._engine else "starting"
+
+    def queued(self, kind: Kind) -> int:
+        """Items admitted and not yet answered."""
+        return len(self._inside[kind])
+
+    async def start(self) -> None:
+        """Open the engine; its error ends the start."""
+        self._engine = await self._in_engine_thread(self._open_engine)
+        self._tasks = [asyncio.create_task(self._collect_images()), asyncio.create_task(self._run_engine())]
+        self._on_ready(True)
+
+    def close_door(self) -> None:
+        """First stage of stopping: refuse what comes, finish what is inside."""
+        self._closing = True
+        self._on_ready(False)
+
+    async def stop(self) -> None:
+        """Second stage: give up what is still waiting, and give the engine back."""
+        self.close_door()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._fail_all(_closing())
+        engine, self._engine = self._engine, None
+        if engine:
+            await self._in_engine_thread(engine.close)
+        self._engine_thread.shutdown()
+        self._decoders.shutdown()
+        self._text_thread.shutdown()
+
+    async def embed_images(self, images: Sequence[bytes]) -> list[Embedded | Poison]:
+        """One answer per picture, in order. Overloaded at once when they do not fit; Transient without an engine."""
+        return await self._embed("image", images, self._images)
+
+    async def embed_texts(self, texts: Sequence[str]) -> list[Embedded | Poison]:
+        """One answer per text, in order."""
+        return await self._embed("text", texts, self._texts)
+
+    async def _embed(
+        self, kind: Kind, items: Sequence[bytes] | Sequence[str], queue: dict[_Entry, None]
+    ) -> list[Embedded | Poison]:
+        if self._closing or self._engine is None:
+            metrics.ENCODER_REFUSED.labels(kind).inc()
+            raise _closing() if self._closing else _starting()
+        if self.queued(kind) + len(items) > self._capacity[kind]:
+            metrics.ENCODER_REFUSED.labels(kind).inc()
+            raise Overloaded(
+                f"the encoder has {self.queued(kind)} {kind}s waiting and room for {self._capacity[kind]}",
+                todo="wait a moment and try again, or start more workers",
+            )
+        loop = asyncio.get_running_loop()
+        entries = [_Entry(kind, item, loop.time(), loop.create_future()) for item in items]
+        for entry in entries:
+            self._admit(entry, queue)
+        try:
+            await self._notify()
+            answers = await asyncio.gather(*(entry.answer for entry in entries), return_exceptions=True)
+        finally:
+            for entry in entries:
+                entry.answer.cancel()
+        return [_given(answer) for answer in answers]
+
+    def _admit(self, entry: _Entry, queue: dict[_Entry, None]) -> None:
+        self._inside[entry.kind].add(entry)
+        metrics.ENCODER_QUEUED.labels(entry.kind).inc()
+        queue[entry] = None
+
+        def leave(_: object) -> None:
+            self._inside[entry.kind].discard(entry)
+            metrics.ENCODER_QUEUED.labels(entry.kind).dec()
+            queue.pop(entry, None)
+
+        entry.answer.add_done_callback(leave)
+
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def _collect_images(self) -> None:
+        """Form a batch when the last one went to the engine, and decode it while that runs."""
+        while True:
+            async with self._changed:
+                await self._changed.wait_for(lambda: self._images and not self._ready_images)
+                await self._company()
+                batch = _take(self._images, self._most_images())
+            await self._prepare(batch, self._read_image, self._decoders)
+            self._ready_images = [entry for entry in batch if not entry.answered()]
+            await self._notify()
+
+    async def _company(self) -> None:
+        """Wait until the batch is full or its first picture has waited long enough."""
+        first = next(iter(self._images))
+        left = first.arrived + self._settings.batch_wait_ms / 1000 - asyncio.get_running_loop().time()
+        if left > 0 and len(self._images) < self._most_images():
+            try:
+                async with asyncio.timeout(left):
+                    await self._changed.wait_for(lambda: len(self._images) >= self._most_images())
+            except TimeoutError:
+                pass
+
+    def _most_images(self) -> int:
+        best = self._engine.best_batch if self._engine else self._settings.max_batch
+        return min(self._settings.max_batch, best)
+
+    async def _prepare(
+        self, batch: list[_Entry], prepare: Callable[..., Picture | Tokens], pool: ThreadPoolExecutor
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        jobs = [loop.run_in_executor(pool, _prepared, prepare, entry.item) for entry in batch]
+        for entry, job in zip(batch, jobs, strict=True):
+            result = await job
+            if isinstance(result, WatchwordError):
+                entry.fail(result)
+            else:
+                entry.prepared = result
+
+    async def _run_engine(self) -> None:
+        """The engine's timetable: all texts there are, then one batch of pictures, and again: neither starves."""
+        while True:
+            async with self._changed:
+                await self._changed.wait_for(lambda: self._texts or self._ready_images)
+            if self._texts:
+                texts = _take(self._texts, _TEXTS_AT_ONCE)
+                await self._prepare(texts, self._tokenizer, self._text_thread)
+                await self._call("text", texts, self._embed_tokens)
+            if self._ready_images:
+                images, self._ready_images = self._ready_images, []
+                await self._notify()
+                await self._call("image", images, _embed_pictures)
+
+    def _embed_tokens(self, engine: Engine, entries: list[_Entry]) -> Vectors:
+        tokens = [entry.prepared for entry in entries if isinstance(entry.prepared, Tokens)]
+        return engine.embed_texts(*self._tokenizer.padded(tokens))
+
+    async def _call(self, kind: Kind, entries: list[_Entry], embed: Callable[[Engine, list[_Entry]], Vectors]) -> None:
+        entries = [entry for entry in entries if not entry.answered()]
+        engine = self._engine
+        if not entries or engine is None:
+            return
+        metrics.ENCODER_BATCH.labels(kind).observe(len(entries))
+        began = time.perf_counter()
+        try:
+            vectors = await self._in_engine_thread(partial(embed, engine, entries))
+            _check(vectors, len(entries))
+        except Exception as error:  # whatever an engine raises, it is the engine that failed
+            log.exception("the engine failed on %d items (%s); it is opened again", len(entries), kind)
+            failure = Transient(f"the encoder's engine failed: {error}", todo="it is opened again; try again")
+            for entry in entries:
+                entry.fail(failure)
+            await self._reopen(engine)
+            return
+        metrics.ENCODER_RUN_SECONDS.labels(kind).observe(time.perf_counter() - began)
+        for entry, vector in zip(entries, vectors, strict=True):
+            entry.succeed(vector)
+
+    async def _reopen(self, failed: Engine) -> None:
+        self._engine = None
+        self._on_ready(False)
+        self._fail_all(_starting())
+        pause = _FIRST_PAUSE_S
+        while self._engine is None:
+            try:
+                await self._in_engine_thread(failed.close)
+                self._engine = await self._in_engine_thread(self._open_engine)
+            except Exception:  # nothing else can serve; keep trying, and say why
+                log.exception("the engine cannot be opened; the next try is in %.1f s", pause)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE_S)
+        log.warning("the engine is open again")
+        if not self._closing:
+            self._on_ready(True)
+
+    def _fail_all(self, error: WatchwordError) -> None:
+        for entry in [*self._inside["image"], *self._inside["text"]]:
+            entry.fail(error)
+
+    async def _in_engine_thread(self, work: Callable[[], Prepared]) -> Prepared:
+        return await asyncio.get_running_loop().run_in_executor(self._engine_thread, work)
+
+
+def _starting() -> Transient:
+    return Transient("the encoder's engine is starting", todo="try again in a few seconds")
+
+
+def _closing() -> Transient:
+    return Transient("the encoder worker is stopping", todo="try again; another worker may answer")
+
+
+def _check(vectors: Vectors, count: int) -> None:
+    if len(vectors) != count or not np.isfinite(vectors).all():
+        raise Transient("it gave vectors that are not numbers, or not one an item")
+
+
+def _take(queue: dict[_Entry, None], most: int) -> list[_Entry]:
+    batch = [entry for entry, _ in zip(queue, range(most), strict=False)]
+    for entry in batch:
+        del queue[entry]
+    return batch
+
+
+def _prepared(prepare: Callable[..., Prepared], item: bytes | str) -> Prepared | WatchwordError:
+    try:
+        return prepare(item)
+    except WatchwordError as error:
+        return error
+    except Exception as error:
+        log.exception("an item met a fault while it was read")
+        return Poison("not_an_image", f"the item cannot be read ({error})", todo="send another")
+
+
+def _embed_pictures(engine: Engine, entries: list[_Entry]) -> Vectors:
+    return engine.embed_images(
+        np.stack([entry.prepared for entry in entries if isinstance(entry.prepared, np.ndarray)])
+    )
+
+
+def _given(answer: Embedded | BaseException) -> Embedded | Poison:
+    if isinstance(answer, Embedded | Poison):
+        return answer
+    raise answer

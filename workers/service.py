@@ -1,0 +1,189 @@
+"""The encoder worker's gRPC service."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+import numpy as np
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from models.bundle import Bundle
+from models.engine import Engine, canary_pictures, canary_texts, open_engine, tokenizer_of
+from models.preprocess import Preprocessor
+from proto.errors import Broken, Invalid, Late, Mismatch, Poison
+from proto.rpc import SERVER_OPTIONS, answers
+from proto.v1 import encoder_pb2, encoder_pb2_grpc
+from workers.batcher import Batcher, Embedded
+from workers.settings import EncoderSettings
+
+log = logging.getLogger("watchword.workers")
+
+_MOST_ITEMS = 64
+_MOST_CALLS = 1024
+"""Beyond so many calls at once gRPC itself answers RESOURCE_EXHAUSTED."""
+_SERVICE = "watchword.v1.Encoder"
+
+Context = grpc.aio.ServicerContext[Any, Any]
+OpenEngine = Callable[[Bundle], Engine]
+Item = TypeVar("Item", bytes, str)
+
+
+class EncoderServer:
+    """A running encoder worker."""
+
+    def __init__(self, server: grpc.aio.Server, batcher: Batcher, address: str) -> None:
+        self._server = server
+        self._batcher = batcher
+        self.address = address
+        """HOST:PORT that it listens on."""
+
+    async def stop(self, grace_s: float) -> None:
+        """Refuse new calls, finish those inside for at most `grace_s`, then give up the rest."""
+        self._batcher.close_door()
+        await self._server.stop(grace_s)
+        await self._batcher.stop()
+
+
+async def serve_encoder(
+    bundle: Bundle, settings: EncoderSettings, address: str, *, engine: OpenEngine | None = None
+) -> EncoderServer:
+    """Serve `bundle` at `address` (HOST:PORT; port 0 takes a free one).
+
+    Returns when the engine passed its canary and is warm. Until then callers meet UNAVAILABLE and health says
+    NOT_SERVING. `engine` opens another engine than the settings name.
+    """
+    opener = engine or (lambda bundle: open_engine(bundle, threads=settings.threads))
+    checks = _Health()
+    batcher = Batcher(
+        lambda: _warm(opener(bundle), bundle, settings.max_batch),
+        Preprocessor(bundle.preprocess, max_bytes=settings.max_item_bytes, max_pixels=settings.max_pixels),
+        tokenizer_of(bundle),
+        settings,
+        on_ready=checks.set_ready,
+    )
+    server = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=_MOST_CALLS)
+    encoder_pb2_grpc.add_EncoderServicer_to_server(_EncoderService(bundle, settings, batcher), server)
+    health_pb2_grpc.add_HealthServicer_to_server(checks.servicer, server)
+    checks.set_ready(False)
+    host, _, _ = address.rpartition(":")
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise Broken(f"the encoder cannot listen on {address}", todo="is the port taken? choose another") from error
+    await server.start()
+    try:
+        await batcher.start()
+    except BaseException:
+        await server.stop(None)
+        await batcher.stop()
+        raise
+    log.info(
+        "encoder serves %s (space %s) on %s:%d with %s", bundle.name, bundle.space.id, host, port, batcher.engine_name
+    )
+    return EncoderServer(server, batcher, f"{host}:{port}")
+
+
+def buckets(most: int) -> list[int]:
+    """The batch sizes that are warmed up: powers of two up to `most`, and `most` itself."""
+    return sorted({most, *(1 << power for power in range(most.bit_length()) if 1 << power <= most)})
+
+
+def _warm(engine: Engine, bundle: Bundle, max_batch: int) -> Engine:
+    """Run every size of batch once, so that no caller pays for the first time."""
+    picture = canary_pictures(bundle.preprocess)[:1]
+    for size in buckets(min(max_batch, engine.best_batch)):
+        engine.embed_images(np.repeat(picture, size, axis=0))
+    engine.embed_texts(*canary_texts(tokenizer_of(bundle), ["warm"]))
+    return engine
+
+
+class _Health:
+    """The standard health service: "" and the encoder, SERVING while the engine is ready."""
+
+    def __init__(self) -> None:
+        self.servicer = health.aio.HealthServicer()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def set_ready(self, ready: bool) -> None:
+        status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in ("", _SERVICE):
+            task = asyncio.get_running_loop().create_task(self.servicer.set(name, status))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+
+class _EncoderService(encoder_pb2_grpc.EncoderServicer):
+    def __init__(self, bundle: Bundle, settings: EncoderSettings, batcher: Batcher) -> None:
+        self._bundle = bundle
+        self._settings = settings
+        self._batcher = batcher
+        self._max_items = min(_MOST_ITEMS, settings.queue_images, settings.queue_texts)
+
+    @answers
+    async def EmbedImages(  # noqa: N802
+        self, request: encoder_pb2.EmbedImagesRequest, context: Context
+    ) -> encoder_pb2.EmbedReply:
+        self._check(request.space, len(request.images))
+        return await self._reply(self._batcher.embed_images, request.images, context)
+
+    @answers
+    async def EmbedTexts(  # noqa: N802
+        self, request: encoder_pb2.EmbedTextsRequest, context: Context
+    ) -> encoder_pb2.EmbedReply:
+        self._check(request.space, len(request.texts))
+        return await self._reply(self._batcher.embed_texts, request.texts, context)
+
+    @answers
+    async def Describe(  # noqa: N802
+        self,
+        request: encoder_pb2.DescribeRequest,  # noqa: ARG002 - gRPC hands over both
+        context: Context,  # noqa: ARG002
+    ) -> encoder_pb2.DescribeReply:
+        return encoder_pb2.DescribeReply(
+            space=self._bundle.space.id,
+            bundle=self._bundle.name,
+            licence=self._bundle.licence,
+            dimension=self._bundle.dimension,
+            image_side=self._bundle.image_side,
+            engine=self._batcher.engine_name,
+            buckets=buckets(self._settings.max_batch),
+            max_items=self._max_items,
+            max_item_bytes=self._settings.max_item_bytes,
+            queued_images=self._batcher.queued("image"),
+            queue_capacity=self._settings.queue_images,
+        )
+
+    def _check(self, space: str, count: int) -> None:
+        if space and space != self._bundle.space.id:
+            raise Mismatch(
+                f"the caller expects space {space[:32]!r}, this worker gives {self._bundle.space.id}",
+                todo="ask a worker of that space, or build the index again with this one",
+            )
+        if count > self._max_items:
+            raise Invalid(f"{count} items in one request", todo=f"send {self._max_items} at most")
+
+    async def _reply(
+        self,
+        embed: Callable[[Sequence[Item]], Awaitable[list[Embedded | Poison]]],
+        items: Sequence[Item],
+        context: Context,
+    ) -> encoder_pb2.EmbedReply:
+        remaining = context.time_remaining()
+        limit = self._settings.timeout_s if remaining is None else remaining
+        try:
+            async with asyncio.timeout(limit):
+                found = await embed(items)
+        except TimeoutError as error:
+            raise Late("the encoder did not finish before the deadline", todo="send less at once") from error
+        return encoder_pb2.EmbedReply(space=self._bundle.space.id, items=[_on_the_wire(item) for item in found])
+
+
+def _on_the_wire(item: Embedded | Poison) -> encoder_pb2.Embedding:
+    if isinstance(item, Poison):
+        return encoder_pb2.Embedding(error=encoder_pb2.ItemError(reason=item.reason, detail=item.message))
+    return encoder_pb2.Embedding(vector=item.vector.astype("<f4").tobytes(), truncated=item.truncated)
