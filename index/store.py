@@ -11,7 +11,7 @@ import numpy as np
 from proto.errors import Invalid, Mismatch
 from proto.types import MOMENT_ID, Moment, SpaceInfo, Span, Vector, camera_name, moment_id
 
-MOST_HITS = 10_000
+MOST_HITS = 16_000
 """The largest `limit` that a store takes."""
 LATEST_MS = 2**53
 """Times lie between 0 and this: exact in every language's numbers."""

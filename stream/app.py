@@ -54,14 +54,14 @@ class Taker(Protocol):
         """Forget every record taken: the group rebalances. Records come again from the committed offsets."""
 
 
-class _App(faust.App):  # type: ignore[misc]  # faust ships no types
+class _App(faust.App):
     """An application without a data folder: it has no tables."""
 
     async def on_first_start(self) -> None:
         """Make no folders."""
 
 
-class _Thread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+class _Thread(driver.AIOKafkaConsumerThread):
     """The thread that talks to the broker."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
@@ -72,12 +72,12 @@ class _Thread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         return consumer
 
 
-class _Consumer(driver.Consumer):  # type: ignore[misc]
+class _Consumer(driver.Consumer):
     def _new_consumer_thread(self) -> _Thread:
         return _Thread(self, loop=self.loop, beacon=self.beacon)
 
 
-class _Transport(driver.Transport):  # type: ignore[misc]
+class _Transport(driver.Transport):
     Consumer = _Consumer
 
 

@@ -78,6 +78,7 @@ class Chain:
 
     def __init__(
         self,
+        *,
         encoder: Encoder,
         store: MomentStore,
         thumbnails: Thumbnails,
@@ -260,7 +261,7 @@ class Chain:
                 self._thumbnails.put(write.moment.id, write.thumbnail)
             except WatchwordError as error:
                 if not self._thumbnails_fail:
-                    log.error("thumbnails are not kept from now on: %s", error)
+                    log.warning("thumbnails are not kept from now on: %s", error)
                 self._thumbnails_fail = True
             else:
                 self._thumbnails_fail = False

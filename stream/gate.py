@@ -26,6 +26,8 @@ def novelty(before: Luma, after: Luma) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
+    """What the gate says of one picture."""
+
     keep: bool
     novelty: float
 

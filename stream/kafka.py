@@ -157,4 +157,6 @@ async def _admin(brokers: str, timeout_s: float) -> AsyncIterator[Any]:
 
 def _translated(error: Exception, brokers: str) -> WatchwordError:
     reason = str(error) or type(error).__name__
-    return Transient(f"no Kafka broker answers at {brokers} ({reason})", todo="is it running? `watchword doctor` checks")
+    return Transient(
+        f"no Kafka broker answers at {brokers} ({reason})", todo="is it running? `watchword doctor` checks"
+    )

@@ -36,6 +36,7 @@ class StreamWorker:
 
     def __init__(
         self,
+        *,
         encoder: Encoder,
         store: MomentStore,
         thumbnails: Thumbnails,
@@ -46,7 +47,15 @@ class StreamWorker:
         self._encoder = encoder
         self._store = store
         self._settings = settings
-        self._chain = Chain(encoder, store, thumbnails, letters, settings, kafka.frames_topic, self._done)
+        self._chain = Chain(
+            encoder=encoder,
+            store=store,
+            thumbnails=thumbnails,
+            letters=letters,
+            settings=settings,
+            frames_topic=kafka.frames_topic,
+            finish=self._done,
+        )
         self._consumer = FrameConsumer(kafka, settings, self)
         self._ledgers: dict[int, Ledger] = defaultdict(Ledger)
         # Bounded: while a part is away, frames wait in the broker. Each entry carries the epoch it belongs to.

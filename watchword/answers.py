@@ -17,7 +17,7 @@ from proto.errors import Invalid, Unknown
 from proto.types import Camera, now_ms
 from proto.v1 import query_pb2
 from query.client import QueryClient
-from stream.source import without_password
+from stream.source import shown as without_secrets
 from watchword.doctor import Finding
 from watchword.settings import Settings
 from watchword.stack import query_address
@@ -144,7 +144,7 @@ def show_cameras(cameras: list[Camera], as_json: bool) -> None:
     """Every camera that is known; passwords inside addresses are hidden."""
     if as_json:
         rows = [
-            {"name": one.name, "url": without_password(one.url), "watching": one.watching, "loop": one.loop}
+            {"name": one.name, "url": without_secrets(one.url), "watching": one.watching, "loop": one.loop}
             for one in cameras
         ]
         click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
@@ -156,7 +156,7 @@ def show_cameras(cameras: list[Camera], as_json: bool) -> None:
     for heading in ("camera", "state", "source"):
         table.add_column(heading, overflow="fold")
     for one in cameras:
-        table.add_row(one.name, "watching" if one.watching else "removed", without_password(one.url))
+        table.add_row(one.name, "watching" if one.watching else "removed", without_secrets(one.url))
     Console().print(table)
 
 

@@ -40,7 +40,9 @@ class Front:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXITS)
 @click.option("--config", type=click.Path(path_type=Path), help="Settings file (default: ./watchword.toml).")
 @click.option("--data-dir", help="Folder of the index, thumbnails, cameras and logs.")
-@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any setting, such as camera.fps=1. Repeatable.")
+@click.option(
+    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any setting, such as camera.fps=1. Repeatable."
+)
 @click.version_option(package_name="watchword")
 @click.pass_context
 def command(context: click.Context, config: Path | None, data_dir: str | None, sets: tuple[str, ...]) -> None:
@@ -79,11 +81,11 @@ def up(front: Front, kafka: str | None, milvus: str | None, redis: str | None, e
 @click.pass_obj
 def run(front: Front, process: str) -> None:
     """Run one process of a larger installation in the foreground."""
-    from watchword.processes import PROCESSES
+    from watchword.processes import run_process
 
     settings = front.settings()
     _logs(logging.INFO)
-    _run(PROCESSES[process](settings))
+    _run(run_process(process, settings))
 
 
 @command.group()
@@ -113,28 +115,33 @@ def _speed(_: click.Context, __: click.Parameter, words: str) -> float:
 @click.argument("name")
 @click.argument("url")
 @click.option("--loop", is_flag=True, help="A file starts again when it ends.")
-@click.option("--speed", default="1", callback=_speed, help="A file's pace: 1 is live, max is as fast as it can be read.")
-@click.option("--start", metavar="TIME", help="A file's time of its first picture, such as 2026-05-01T10:00. Default: now.")
+@click.option(
+    "--speed", default="1", callback=_speed, help="A file's pace: 1 is live, max is as fast as it can be read."
+)
+@click.option(
+    "--start", metavar="TIME", help="A file's time of its first picture, such as 2026-05-01T10:00. Default: now."
+)
 @click.option("--unchecked", is_flag=True, help="Register it although it does not answer now.")
 @click.pass_obj
 def camera_add(front: Front, name: str, url: str, loop: bool, speed: float, start: str | None, unchecked: bool) -> None:
     """Watch the camera at URL under NAME: rtsp://…, http(s)://…, a file, or a device such as /dev/video0."""
     from proto.types import Camera, camera_name, now_ms
-    from stream.source import absolute, probe
+    from stream.source import kind_of, probe
     from watchword.times import instant
 
     settings = front.settings()
     added = Camera(
         name=camera_name(name),
-        url=absolute(url),
+        url=str(Path(url).expanduser().absolute()) if kind_of(url) == "file" and "://" not in url else url,
         loop=loop,
         speed=speed,
         start_ms=instant(start, now_ms()) if start else None,
     )
     seen = ""
     if not unchecked:
-        info = probe(added, settings.camera.open_timeout_s)
-        seen = f" ({info.width} x {info.height}, {info.fps:g} frames a second, {info.codec})"
+        info, _ = probe(added, settings.camera.open_timeout_s)
+        rate = f", {info.fps:g} frames a second" if info.fps else ""
+        seen = f" ({info.width} x {info.height}{rate}, {info.codec})"
     _registry(settings).add(added)
     click.echo(f"watching {name}{seen}")
 
@@ -183,7 +190,7 @@ def search(
     from watchword.answers import Question, ask_and_show
 
     if sum(given is not None for given in (words, like, image)) != 1:
-        raise Invalid("nothing to look for", todo='give words, or --image FILE, or --like MOMENT, and one of them only')
+        raise Invalid("nothing to look for", todo="give words, or --image FILE, or --like MOMENT, and one of them only")
     question = Question(words, image, like, cameras, since, until, limit)
     _run(ask_and_show(front.settings(), question, as_json))
 

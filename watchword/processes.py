@@ -1,31 +1,175 @@
-"""The four processes, each put together from the rooms. Nothing else wires."""
+"""The four processes, each put together from the rooms. Nothing else wires.
+
+Each ends in two stages when it is told to stop (SIGTERM or Ctrl-C): first it takes nothing more, then it finishes.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
 
-from proto.errors import Transient
-from watchword.ops import ops_endpoint
+from proto.errors import Broken, Overloaded, Transient
+from watchword.ops import Ready, ops_endpoint
 from watchword.settings import Settings
+from workers.client import EncoderClient, EncoderInfo
 
 log = logging.getLogger("watchword.process")
 
 GRACE_S = 4.0
 """What is under way may take so long to finish once the process was told to stop."""
+DESCRIBE_S = 30.0
+"""How long a process that starts waits for the encoder to say which space it serves."""
 
 
-async def run_worker(settings: Settings) -> None:
-    """The encoder worker."""
-    from models.builtin import builtin_bundle
+class Stage:
+    """Where a process stands: starting, ready, told to stop."""
+
+    def __init__(self) -> None:
+        self.closing = AsyncExitStack()
+        """Closes what the process opened, the last first."""
+        self._ready: Ready = lambda: "starting"
+        self._stop: Callable[[], None] | None = None
+        self._told = asyncio.Event()
+
+    def why_not_ready(self) -> str | None:
+        """None when ready, else a sentence about what it waits for."""
+        return self._ready()
+
+    def tell_to_stop(self, work: asyncio.Task[None]) -> None:
+        """Signals come here. A process that is not ready yet has nothing to finish."""
+        self._told.set()
+        if self._stop is None:
+            work.cancel()
+        else:
+            self._stop()
+
+    async def serve(self, work: Awaitable[None] | None, stop: Callable[[], None], ready: Ready = lambda: None) -> None:
+        """Be ready until told to stop. With `work`: until it ends, which `stop` asks of it."""
+        self._stop, self._ready = stop, ready
+        log.info("ready")
+        if self._told.is_set():
+            stop()
+        await (self._told.wait() if work is None else work)
+        self._ready = lambda: "stopping"
+
+
+Process = Callable[[Settings, Stage], Awaitable[None]]
+
+
+async def run_process(name: str, settings: Settings) -> None:
+    """Run one of PROCESSES until it is told to stop. Its errors are raised here."""
+    stage = Stage()
+
+    async def whole() -> None:
+        async with stage.closing:
+            await PROCESSES[name](settings, stage)
+
+    async with ops_endpoint(settings.ops, stage.why_not_ready):
+        work = asyncio.create_task(whole())
+        loop = asyncio.get_running_loop()
+        for sign in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(sign, stage.tell_to_stop, work)
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
+
+
+async def _worker(settings: Settings, stage: Stage) -> None:
     from models.bundle import load_bundle
-    from models.engine import open_engine
     from workers.service import serve_encoder
 
-    folder = await asyncio.to_thread(bundle_folder, settings)
-    async with _process(settings, lambda: None) as stopped:
-        ...
+    bundle = await asyncio.to_thread(lambda: load_bundle(bundle_folder(settings)))
+    server = await serve_encoder(bundle, settings.encoder, settings.encoder.listen)
+    stage.closing.push_async_callback(server.stop, GRACE_S)
+    await stage.serve(None, lambda: None)
+
+
+async def _camera(settings: Settings, stage: Stage) -> None:
+    from index.cameras import CameraRegistry
+    from stream.cameras import CameraHost
+    from stream.kafka import FrameProducer, ensure_topics
+
+    _, info = await _encoder(settings, stage)
+    await ensure_topics(settings.kafka)
+    producer = await stage.closing.enter_async_context(FrameProducer(settings.kafka))
+    registry = CameraRegistry(settings.data_dir / "cameras.json")
+    host = CameraHost(registry, producer, settings.camera, info.image_side)
+    await stage.serve(host.run(), host.stop)
+
+
+async def _stream(settings: Settings, stage: Stage) -> None:
+    from index.media import Thumbnails
+    from index.milvus import MilvusStore
+    from stream.kafka import FrameProducer, ensure_topics
+    from stream.worker import StreamWorker
+
+    encoder, info = await _encoder(settings, stage)
+    await ensure_topics(settings.kafka)
+    letters = await stage.closing.enter_async_context(FrameProducer(settings.kafka))
+    store = MilvusStore(info.space, settings.milvus)
+    stage.closing.push_async_callback(store.close)
+    await store.open()
+    thumbnails = Thumbnails(settings.data_dir / "thumbnails")
+    worker = StreamWorker(encoder, store, thumbnails, letters, settings.kafka, settings.stream)
+    await stage.serve(
+        worker.run(), worker.stop, lambda: None if worker.ready else "the group has not given out its partitions yet"
+    )
+
+
+async def _query(settings: Settings, stage: Stage) -> None:
+    from index.cameras import CameraRegistry
+    from index.media import Thumbnails
+    from index.milvus import MilvusStore
+    from query.cache import VectorCache
+    from query.search import Searcher
+    from query.service import serve_query
+
+    encoder, info = await _encoder(settings, stage)
+    store = MilvusStore(info.space, settings.milvus)
+    stage.closing.push_async_callback(store.close)
+    await store.open()
+    cache = VectorCache(settings.redis)
+    stage.closing.push_async_callback(cache.close)
+    searcher = Searcher(
+        encoder=encoder,
+        store=store,
+        cache=cache,
+        cameras=CameraRegistry(settings.data_dir / "cameras.json"),
+        thumbnails=Thumbnails(settings.data_dir / "thumbnails"),
+        settings=settings.query,
+    )
+    server = await serve_query(searcher, settings.query, settings.query.listen)
+    stage.closing.push_async_callback(server.stop, GRACE_S)
+    await stage.serve(None, lambda: None)
+
+
+PROCESSES: dict[str, Process] = {"worker": _worker, "camera": _camera, "stream": _stream, "query": _query}
+
+
+def bundle_folder(settings: Settings) -> Path:
+    """The folder of the bundle that the settings name; the built-in one is assembled when it is not there yet."""
+    from models.builtin import builtin_bundle
+
+    if settings.encoder.bundle == "builtin":
+        return builtin_bundle(settings.cache_dir, log.info)
+    return Path(settings.encoder.bundle).expanduser()
+
+
+async def _encoder(settings: Settings, stage: Stage) -> tuple[EncoderClient, EncoderInfo]:
+    """A client of the encoder, and which space it serves. Waits a while for a worker that starts."""
+    if not settings.encoder.address:
+        raise Broken("encoder.address is not set", todo="set it to the HOST:PORT of an encoder worker")
+    client = EncoderClient(settings.encoder.address, timeout_s=settings.encoder.timeout_s)
+    stage.closing.push_async_callback(client.close)
+    deadline = asyncio.get_running_loop().time() + DESCRIBE_S
+    while True:
+        try:
+            return client, await client.describe()
+        except (Transient, Overloaded):
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+            await asyncio.sleep(0.2)

@@ -140,7 +140,9 @@ def _layers(flags: Mapping[str, str], config: Path | None) -> Iterator[tuple[str
         try:
             yield str(path), TomlConfigSettingsSource(Settings, path)()
         except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
-            raise Invalid(f"{path} cannot be read ({error})", todo="mend it; `watchword config` shows the form") from None
+            raise Invalid(
+                f"{path} cannot be read ({error})", todo="mend it; `watchword config` shows the form"
+            ) from None
     elif path != CONFIG_FILE:
         raise Invalid(f"there is no settings file {path}", todo="name one that exists, or leave it out")
     for name in os.environ:
@@ -151,7 +153,7 @@ def _layers(flags: Mapping[str, str], config: Path | None) -> Iterator[tuple[str
     try:
         yield "the environment", EnvSettingsSource(Settings)()
     except SettingsError as error:
-        raise Invalid(f"the environment: {error}", todo="a list is written as JSON, such as '[\"a\", \"b\"]'") from None
+        raise Invalid(f"the environment: {error}", todo='a list is written as JSON, such as \'["a", "b"]\'') from None
     given: dict[str, Any] = {}
     for key, text in flags.items():
         _put(given, key, _parsed(text))

@@ -113,16 +113,19 @@ def test_what_nobody_sent_is_found() -> None:
     assert any("'frames', 0, 99" in line for line in balance.wrong)
 
 
+def stored(span: Span) -> Moment:
+    known = {name: getattr(span, name) for name in Span.__slots__}
+    return Moment(**known, vector=np.array([1, 0], dtype=np.float32))
+
+
 async def test_every_moment_is_read_back_from_a_store() -> None:
     store = MemoryStore(SpaceInfo(SPACE, 2))
-    vector = np.array([1, 0], dtype=np.float32)
-    await store.upsert([Moment(*(getattr(span(0, 3), name) for name in Span.__slots__), vector)])
+    await store.upsert([stored(span(0, 3))])
     assert [found.start_ms for found in await stored_moments(store, {"gate": {1000, 2000}})] == [1000]
 
 
 async def test_a_moment_that_begins_at_no_frame_is_an_error() -> None:
     store = MemoryStore(SpaceInfo(SPACE, 2))
-    vector = np.array([1, 0], dtype=np.float32)
-    await store.upsert([Moment(*(getattr(span(0, 3), name) for name in Span.__slots__), vector)])
+    await store.upsert([stored(span(0, 3))])
     with pytest.raises(AssertionError, match="the store counts 1 moments; 0 begin"):
         await stored_moments(store, {"gate": {2000}})

@@ -99,7 +99,13 @@ def apache_kafka_part(port: Port, folder: Path, jars: Path, *, heap_mb: int = 25
         config.write_text(_configuration(port.settle(), controller.settle(), folder / "log"))
         logging = folder / "log4j2.properties"
         logging.write_text(_LOGGING)
-        jvm = (runtime, f"-Xmx{heap_mb}m", "-Xms64m", "-XX:+UseSerialGC", f"-Dlog4j2.configurationFile={logging}")
+        jvm: tuple[str, ...] = (
+            runtime,
+            f"-Xmx{heap_mb}m",
+            "-Xms64m",
+            "-XX:+UseSerialGC",
+            f"-Dlog4j2.configurationFile={logging}",
+        )
         jvm += ("-cp", f"{jars}/*")
         if not (folder / "log" / "meta.properties").exists():
             cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
@@ -134,6 +140,8 @@ def _configuration(port: int, controller: int, data: Path) -> str:
         # A broker that was killed is forgotten soon, so that its next start is not kept waiting.
         "broker.heartbeat.interval.ms": "500",
         "broker.session.timeout.ms": "2000",
+        # Drills let a killed worker lose its partitions sooner than the default of 6 s allows.
+        "group.min.session.timeout.ms": "1000",
         # Small buffers for a small heap.
         "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),
         "log.cleaner.threads": "1",

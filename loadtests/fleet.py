@@ -1,0 +1,272 @@
+"""A fleet of made-up cameras that publish real small JPEGs, and remember what the broker acknowledged.
+
+Each camera shows one of eight plain scenes and changes it after a fixed number of frames, so that it is known where
+every moment begins. Records that can never be processed are mixed in on request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import simplejpeg
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from loadtests.ledger import Sent
+from proto.types import now_ms
+from proto.v1.events_pb2 import DeadLetter, Frame
+from stream.settings import KafkaSettings
+
+SCENES = 8
+SIZE = (36, 64)
+AGAIN_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the fleet does."""
+
+    cameras: int = 20
+    step_ms: int = 500
+    """Between two frames of a camera, by their own time."""
+    rate: float = 20.0
+    """Frames a second and camera by the clock; 0 is as fast as the broker takes them."""
+    poison_every: int = 0
+    """Every so many frames of a camera one record follows that can never be processed."""
+    oversize_bytes: int = 0
+    """The tenth picture of each camera has so many bytes, more than the encoder takes."""
+
+    def scene(self, camera: int, number: int) -> int:
+        """What camera number `camera` shows in its frame `number`: a scene lasts 6 to 12 frames."""
+        return (number // (6 + camera % 7) + camera) % SCENES
+
+    def begins_scene(self, camera: int, number: int) -> bool:
+        return number == 0 or self.scene(camera, number) != self.scene(camera, number - 1)
+
+
+def picture(scene: int) -> bytes:
+    """A JPEG whose mean colour tells the scene: each bit of its number is one dark or bright channel."""
+    colour = [225 if scene >> bit & 1 else 30 for bit in range(3)]
+    noise = np.random.default_rng(scene).integers(-20, 21, (*SIZE, 1))
+    pixels = (np.array(colour) + noise).clip(0, 255).astype(np.uint8)
+    return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=85))
+
+
+def scene_of(jpeg: bytes) -> int:
+    """The scene that `picture` painted. ValueError when it is no JPEG."""
+    mean = simplejpeg.decode_jpeg(jpeg).reshape(-1, 3).mean(axis=0)
+    return sum(1 << bit for bit in range(3) if mean[bit] > 127)
+
+
+class Fleet:
+    """Publishes frames of every camera, each camera in order, one frame under way per camera.
+
+    A frame that the broker did not acknowledge is sent again until it is, as a camera would.
+    """
+
+    def __init__(self, brokers: str, topic: str, plan: Plan, *, idempotent: bool = True) -> None:
+        self._plan = plan
+        self._topic = topic
+        self._brokers, self._idempotent = brokers, idempotent
+        self._producer: Any = None
+        self._pictures = [picture(scene) for scene in range(SCENES)]
+        self._begin_ms = now_ms() - 3_600_000
+        self._next = [0] * plan.cameras
+        self.sent: list[Sent] = []
+        self.unsure: set[tuple[str, int]] = set()
+        self.scene_starts: dict[str, set[int]] = defaultdict(set)
+
+    @property
+    def starts(self) -> dict[str, set[int]]:
+        """Every time at which a moment could begin, by camera."""
+        times: dict[str, set[int]] = {self._name(camera): set() for camera in range(self._plan.cameras)}
+        for frame in self.sent:
+            times[frame.camera].add(frame.captured_ms)
+        for camera, time_ms in self.unsure:
+            times[camera].add(time_ms)
+        return times
+
+    @asynccontextmanager
+    async def publishing(self) -> AsyncIterator[None]:
+        """Publish while inside; every frame that was begun is acknowledged before it ends."""
+        leaving = asyncio.Event()
+        async with self._connected():
+            tasks = [asyncio.create_task(self._film(camera, leaving)) for camera in range(self._plan.cameras)]
+            try:
+                yield
+                leaving.set()
+                await asyncio.gather(*tasks)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def publish(self, frames: int) -> None:
+        """Publish so many frames of every camera."""
+        never = asyncio.Event()
+        async with self._connected():
+            await asyncio.gather(*(self._film(camera, never, frames) for camera in range(self._plan.cameras)))
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[None]:
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=self._brokers,
+            acks="all",
+            enable_idempotence=self._idempotent,
+            max_request_size=8 * 1024 * 1024,
+            request_timeout_ms=5_000,
+        )
+        await self._producer.start()
+        try:
+            yield
+        finally:
+            await self._producer.stop()
+
+    async def _film(self, camera: int, leaving: asyncio.Event, frames: int | None = None) -> None:
+        begun = time.monotonic()
+        for count in itertools.count(1) if frames is None else range(1, frames + 1):
+            for frame, poison in self._records(camera, self._next[camera]):
+                await self._send(frame, poison=poison)
+            self._next[camera] += 1
+            pause = begun + count / self._plan.rate - time.monotonic() if self._plan.rate else 0.0
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(pause, 0.0)):
+                    await leaving.wait()
+            if leaving.is_set():
+                return
+
+    def _records(self, camera: int, number: int) -> Iterator[tuple[Frame, bytes | None]]:
+        """The frames of one step; with bytes, those are sent in place of the frame: poison."""
+        plan = self._plan
+        frame = Frame(
+            camera=self._name(camera),
+            captured_ms=self._begin_ms + number * plan.step_ms,
+            jpeg=self._pictures[plan.scene(camera, number)],
+            novelty=1.0 if plan.begins_scene(camera, number) else 0.0,
+            after_gap=number == 0,
+            sequence=number,
+        )
+        if plan.begins_scene(camera, number):
+            self.scene_starts[frame.camera].add(frame.captured_ms)
+        yield frame, None
+        between = Frame()
+        between.CopyFrom(frame)
+        between.captured_ms += plan.step_ms // 2
+        if plan.poison_every and number % plan.poison_every == plan.poison_every - 1:
+            yield between, self._poison(between, number // plan.poison_every + camera)
+        if plan.oversize_bytes and number == 9:
+            between.jpeg = frame.jpeg + bytes(plan.oversize_bytes - len(frame.jpeg))
+            yield between, between.SerializeToString()
+
+    @staticmethod
+    def _poison(frame: Frame, kind: int) -> bytes:
+        """Four ways to be no frame: not protobuf, no JPEG, a picture that stops in its header, a nameless camera."""
+        broken = Frame()
+        broken.CopyFrom(frame)
+        match kind % 4:
+            case 0:
+                return b"\xff\xff\xff\xffnot a frame"
+            case 1:
+                broken.jpeg = b"not a picture"
+            case 2:
+                broken.jpeg = frame.jpeg[:20]
+            case _:
+                broken.camera = ""
+        return broken.SerializeToString()
+
+    async def _send(self, frame: Frame, *, poison: bytes | None) -> None:
+        frame.grabbed_ms = now_ms()
+        while True:
+            frame.published_ms = now_ms()
+            value = frame.SerializeToString() if poison is None else poison
+            try:
+                done = await self._producer.send_and_wait(self._topic, value, key=frame.camera.encode())
+            except (KafkaError, OSError):
+                if poison is None:
+                    self.unsure.add((frame.camera, frame.captured_ms))
+                await asyncio.sleep(AGAIN_S)
+                continue
+            origin = (self._topic, done.partition, done.offset)
+            self.sent.append(Sent(origin, frame.camera, frame.captured_ms, frame.sequence, poison is not None))
+            return
+
+    @staticmethod
+    def _name(camera: int) -> str:
+        return f"cam-{camera:02d}"
+
+
+async def lag(kafka: KafkaSettings) -> int:
+    """Records of the frames topic that the group has not yet committed."""
+    admin: Any = AIOKafkaAdminClient(bootstrap_servers=kafka.brokers)
+    consumer: Any = AIOKafkaConsumer(bootstrap_servers=kafka.brokers)
+    await consumer.start()
+    try:
+        await admin.start()
+        ends = await consumer.end_offsets(await _partitions(consumer, kafka.frames_topic))
+        committed = await admin.list_consumer_group_offsets(kafka.group)
+        return sum(end - max(0, committed[place].offset if place in committed else 0) for place, end in ends.items())
+    finally:
+        await consumer.stop()
+        await admin.close()
+
+
+async def until_drained(kafka: KafkaSettings, within_s: float) -> int:
+    """Wait until everything is committed; the lag that is left at the deadline."""
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            left = await lag(kafka)
+        except (KafkaError, OSError):
+            left = -1
+        if left == 0 or time.monotonic() > deadline:
+            return left
+        await asyncio.sleep(0.5)
+
+
+async def rewind(kafka: KafkaSettings) -> None:
+    """Make the group begin at the first record again. The group must have no members."""
+    consumer: Any = AIOKafkaConsumer(bootstrap_servers=kafka.brokers, group_id=kafka.group, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        places = await _partitions(consumer, kafka.frames_topic)
+        consumer.assign(places)
+        await consumer.commit(await consumer.beginning_offsets(places))
+    finally:
+        await consumer.stop()
+
+
+async def dead_letters(kafka: KafkaSettings) -> list[DeadLetter]:
+    """Every dead letter, in order."""
+    consumer: Any = AIOKafkaConsumer(
+        bootstrap_servers=kafka.brokers, enable_auto_commit=False, max_partition_fetch_bytes=16 * 1024 * 1024
+    )
+    await consumer.start()
+    try:
+        places = await _partitions(consumer, kafka.dead_letters_topic)
+        consumer.assign(places)
+        await consumer.seek_to_beginning(*places)
+        ends = await consumer.end_offsets(places)
+        letters = []
+        while any([await consumer.position(place) < ends[place] for place in places]):
+            for records in (await consumer.getmany(timeout_ms=500)).values():
+                letters += [DeadLetter.FromString(record.value) for record in records]
+        return letters
+    finally:
+        await consumer.stop()
+
+
+async def _partitions(consumer: Any, topic: str) -> list[TopicPartition]:
+    # The consumer knows only topics that it was told of; asking for one fetches its metadata.
+    consumer._client.add_topic(topic)
+    await consumer._client.force_metadata_update()
+    return [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]

@@ -1,0 +1,108 @@
+"""The cache in Redis. It only ever saves time: without it, or when it is slow, everything works as before."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import numpy as np
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from proto.errors import Broken
+from proto.metrics import CACHE_LOOKUPS
+from proto.types import SpaceInfo, Vector
+from query.settings import RedisSettings
+
+log = logging.getLogger("watchword.query")
+
+_KIND = "text_vector"
+_NUMBERS = np.dtype("<f4")
+_MOST_CONNECTIONS = 64
+_PASS_BY_S = 1.0
+"""After a failure it is not asked for so long, so that an outage costs one wait a second and not one a search."""
+
+Result = TypeVar("Result")
+
+
+class VectorCache:
+    """Vectors of texts by space and text.
+
+    Nothing here raises for Redis' sake: a vector that cannot be had within `timeout_s` is not in the cache.
+    Without a url it is always empty.
+    """
+
+    def __init__(self, settings: RedisSettings) -> None:
+        self._settings = settings
+        self._away_until = 0.0
+        self._away = False
+        self._redis = _client(settings)
+
+    async def get(self, space: SpaceInfo, text: str) -> Vector | None:
+        value = await self._ask(lambda redis: redis.get(_key(space, text)))
+        vector = _vector(value, space) if isinstance(value, bytes) else None
+        CACHE_LOOKUPS.labels(kind=_KIND, outcome="miss" if vector is None else "hit").inc()
+        return vector
+
+    async def put(self, space: SpaceInfo, text: str, vector: Vector) -> None:
+        value = vector.astype(_NUMBERS).tobytes()
+        await self._ask(lambda redis: redis.set(_key(space, text), value, ex=self._settings.vector_ttl_s))
+
+    async def close(self) -> None:
+        if self._redis is not None:
+            await self._redis.aclose()
+
+    async def _ask(self, call: Callable[[Redis], Awaitable[Result]]) -> Result | None:
+        """The answer, or None when there is none in time."""
+        if self._redis is None or time.monotonic() < self._away_until:
+            return None
+        try:
+            # A cancelled command drops its connection (redis-py does), so nobody gets the late answer.
+            async with asyncio.timeout(self._settings.timeout_s):
+                answer = await call(self._redis)
+        except (RedisError, OSError, TimeoutError) as error:
+            self._away_until = time.monotonic() + _PASS_BY_S
+            if not self._away:
+                self._away = True
+                log.warning("the cache does not answer and is passed by: %s", str(error) or "too slow")
+            return None
+        if self._away:
+            self._away = False
+            log.info("the cache answers again")
+        return answer
+
+
+def _client(settings: RedisSettings) -> Redis | None:
+    url = settings.url.get_secret_value()
+    if not url:
+        return None
+    try:
+        return Redis.from_url(
+            url,
+            max_connections=_MOST_CONNECTIONS,
+            socket_timeout=settings.timeout_s,
+            socket_connect_timeout=settings.timeout_s,
+            retry=Retry(NoBackoff(), 0),
+        )
+    except ValueError as error:
+        raise Broken("the url of Redis cannot be read", todo="give redis://[user:password@]host:port/db") from error
+
+
+def _key(space: SpaceInfo, text: str) -> str:
+    """The one place where keys are made. Texts that differ only in white space are the same question."""
+    words = hashlib.blake2b(" ".join(text.split()).encode(), digest_size=20).hexdigest()
+    return f"watchword:1:{_KIND}:{space.id}:{space.dimension}:{words}"
+
+
+def _vector(value: bytes, space: SpaceInfo) -> Vector | None:
+    """The vector in a cached value; None when it holds anything else."""
+    if len(value) != space.dimension * _NUMBERS.itemsize:
+        return None
+    vector = np.frombuffer(value, _NUMBERS).astype(np.float32)
+    return vector if abs(float(np.linalg.norm(vector)) - 1.0) < 1e-2 else None

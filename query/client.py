@@ -1,0 +1,81 @@
+"""The gRPC client of the query service."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import grpc.aio
+
+from proto.errors import Invalid
+from proto.rpc import CHANNEL_OPTIONS, error_of
+from proto.v1 import query_pb2, query_pb2_grpc
+
+Reply = TypeVar("Reply")
+
+
+class QueryClient:
+    """Asks a query service. Each call ends within `timeout_s`, with its answer or an error of our tree."""
+
+    def __init__(self, address: str, timeout_s: float) -> None:
+        self._address = address
+        self._timeout_s = timeout_s
+        self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._stub: Any = query_pb2_grpc.QueryStub(self._channel)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+    async def search(
+        self,
+        *,
+        text: str | None = None,
+        image: bytes | None = None,
+        moment_id: str | None = None,
+        cameras: Sequence[str] = (),
+        start_ms: int = 0,
+        end_ms: int = 0,
+        limit: int | None = None,
+    ) -> query_pb2.SearchReply:
+        """The moments most like the text, the image, or the moment: give exactly one."""
+        if [text, image, moment_id].count(None) != 2:
+            raise Invalid("there is no question", todo="give exactly one of text, image and moment_id")
+        request = query_pb2.SearchRequest(
+            # Protobuf leaves out what is None; its stubs do not say so.
+            text=text,  # type: ignore[arg-type]
+            image=image,  # type: ignore[arg-type]
+            moment_id=moment_id,  # type: ignore[arg-type]
+            cameras=cameras,
+            start_ms=start_ms,
+            end_ms=end_ms,
+            limit=limit,
+        )
+        return await self._answer(self._stub.Search(request, timeout=self._timeout_s))
+
+    async def thumbnail(self, moment_id: str) -> bytes:
+        """The moment's picture, a JPEG."""
+        request = query_pb2.ThumbnailRequest(moment_id=moment_id)
+        reply: query_pb2.ThumbnailReply = await self._answer(self._stub.Thumbnail(request, timeout=self._timeout_s))
+        return reply.jpeg
+
+    async def cameras(self) -> list[query_pb2.CameraInfo]:
+        """Every camera that can be searched."""
+        reply: query_pb2.CamerasReply = await self._answer(
+            self._stub.Cameras(query_pb2.CamerasRequest(), timeout=self._timeout_s)
+        )
+        return list(reply.cameras)
+
+    async def _answer(self, call: Awaitable[Reply]) -> Reply:
+        try:
+            return await call
+        except grpc.aio.AioRpcError as error:
+            raise error_of(error, f"the query service at {self._address}") from error

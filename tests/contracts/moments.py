@@ -1,0 +1,56 @@
+"""Made moments for the tests: unit vectors of a fixed seed, times on one day."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from index.store import Ask, Scored
+from proto.types import Moment, SpaceInfo, Vector, moment_id
+
+SPACE = SpaceInfo("5ace" * 4, 16)
+NOON = 1_767_268_800_000
+"""2026-01-01 12:00 UTC: the middle of a bucket of 24 hours."""
+MINUTE = 60_000
+
+
+def unit(seed: int, dimension: int = SPACE.dimension) -> Vector:
+    vector = np.random.default_rng(seed).normal(size=dimension)
+    return (vector / np.linalg.norm(vector)).astype(np.float32)
+
+
+def moment(
+    camera: str,
+    start_ms: int = NOON,
+    *,
+    length_ms: int = 2000,
+    vector: Vector | None = None,
+    frames: int = 3,
+    closed: bool = True,
+    space: SpaceInfo = SPACE,
+) -> Moment:
+    return Moment(
+        id=moment_id(space.id, camera, start_ms),
+        space=space.id,
+        camera=camera,
+        start_ms=start_ms,
+        peak_ms=start_ms + length_ms // 2,
+        end_ms=start_ms + length_ms,
+        frames=frames,
+        closed=closed,
+        vector=unit(start_ms % 10_007, space.dimension) if vector is None else vector,
+    )
+
+
+def ranked(moments: Sequence[Moment], question: Vector) -> list[str]:
+    """The ids, nearest first, by comparing with every one."""
+    return [m.id for m in sorted(moments, key=lambda m: (-float(m.vector @ question), m.id))]
+
+
+def ids(hits: Sequence[Scored]) -> list[str]:
+    return [hit.span.id for hit in hits]
+
+
+def ask(vector: Vector, limit: int = 10, **rest: object) -> Ask:
+    return Ask(vector, limit, **rest)  # type: ignore[arg-type]

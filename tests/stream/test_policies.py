@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stream.gate import SIDE, NoveltyGate, novelty
+from stream.sampling import Sampler
+
+
+def flat(level: int) -> np.ndarray:
+    return np.full((SIDE, SIDE), level, dtype=np.uint8)
+
+
+@pytest.mark.parametrize(("source_fps", "fps", "wanted"), [(25, 2, 20), (29.97, 2, 20), (1, 2, 10), (2, 2, 20), (60, 60, 600)])
+def test_a_source_is_sampled_at_the_asked_pace(source_fps, fps, wanted) -> None:
+    sampler = Sampler(fps)
+    taken = sum(sampler.wants(number / source_fps) for number in range(int(10 * source_fps)))
+    assert abs(taken - wanted) <= 1
+
+
+@given(times=st.lists(st.floats(0, 1000), max_size=200), fps=st.floats(0.1, 60))
+def test_pictures_are_never_taken_faster_than_asked(times, fps) -> None:
+    sampler = Sampler(fps)
+    times.sort()
+    taken = [time for time in times if sampler.wants(time)]
+    for first, later in zip(taken, taken[2:], strict=False):
+        assert later - first > 1 / fps - 0.001
+
+
+def test_sampling_goes_on_at_once_after_time_jumped_back() -> None:
+    sampler = Sampler(2)
+    assert sampler.wants(1000.0)
+    assert sampler.wants(10.0)
+
+
+def test_the_same_picture_is_kept_once_per_heartbeat() -> None:
+    gate = NoveltyGate(0.02, heartbeat_s=10)
+    kept = [second for second in range(31) if gate.judge(flat(90), float(second), after_gap=False).keep]
+    assert kept == [0, 10, 20, 30]
+
+
+def test_something_small_in_a_corner_is_new() -> None:
+    gate = NoveltyGate(0.02, heartbeat_s=10)
+    gate.judge(flat(90), 0.0, after_gap=False)
+    corner = flat(90)
+    corner[-4:, -4:] = 160
+    verdict = gate.judge(corner, 0.5, after_gap=False)
+    assert verdict.keep
+    assert verdict.novelty == pytest.approx(70 / 255)
+
+
+def test_sensor_noise_is_not_new() -> None:
+    noise = np.random.default_rng(1)
+    gate = NoveltyGate(0.02, heartbeat_s=10)
+    pictures = [(flat(90) + noise.integers(-4, 5, (SIDE, SIDE))).astype(np.uint8) for _ in range(19)]
+    kept = [gate.judge(picture, 0.5 * at, after_gap=False).keep for at, picture in enumerate(pictures)]
+    assert kept == [True] + [False] * 18
+
+
+def test_the_first_picture_after_a_gap_is_kept_whatever_it_shows() -> None:
+    gate = NoveltyGate(0.5, heartbeat_s=100)
+    gate.judge(flat(90), 0.0, after_gap=True)
+    assert not gate.judge(flat(90), 1.0, after_gap=False).keep
+    assert gate.judge(flat(90), 2.0, after_gap=True).keep
+
+
+def test_threshold_zero_keeps_everything() -> None:
+    gate = NoveltyGate(0.0, heartbeat_s=100)
+    assert all(gate.judge(flat(90), float(second), after_gap=False).keep for second in range(5))
+
+
+def test_a_slow_drift_is_noticed_because_the_last_kept_picture_is_compared() -> None:
+    gate = NoveltyGate(0.05, heartbeat_s=1000)
+    assert sum(gate.judge(flat(60 + step), float(step), after_gap=False).keep for step in range(100)) > 5
+
+
+def test_novelty_runs_from_same_to_nothing_in_common() -> None:
+    assert novelty(flat(0), flat(0)) == 0.0
+    assert novelty(flat(0), flat(255)) == 1.0

@@ -1,0 +1,169 @@
+"""The whole stack as a user starts it: `watchword up` in a terminal, everything else in another."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+import pytest
+
+from tests.clips import CLIPS
+
+Value = TypeVar("Value")
+
+READY_S = 90.0
+HEALED_S = 90.0
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
+
+
+@dataclass
+class Up:
+    """A running `watchword up` and its data folder."""
+
+    process: subprocess.Popen[bytes]
+    folder: Path
+
+    def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "watchword", "--data-dir", str(self.folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    def search(self, *arguments: str) -> dict[str, Any]:
+        ended = self.cli("search", *arguments, "--json")
+        assert ended.returncode == 0, ended.stderr
+        answer = json.loads(ended.stdout)
+        assert isinstance(answer, dict)
+        return answer
+
+    def moments(self) -> dict[str, dict[str, Any]]:
+        """Every moment that a search finds now, by id."""
+        return {hit["moment_id"]: hit for hit in self.search("a person riding a bicycle", "--limit", "1000")["hits"]}
+
+    def pids(self) -> dict[str, int]:
+        return {str(name): int(pid) for name, pid in self.state()["pids"].items()}
+
+    def state(self) -> dict[str, Any]:
+        state = json.loads((self.folder / "stack.json").read_text())
+        assert isinstance(state, dict)
+        return state
+
+
+def until(ask: Callable[[], Value], *, within_s: float, what: str) -> Value:
+    """The first true answer; a failure that says what was waited for otherwise."""
+    deadline = time.monotonic() + within_s
+    last: object = None
+    while time.monotonic() < deadline:
+        try:
+            value = ask()
+        except (AssertionError, OSError, KeyError, ValueError) as problem:
+            last = problem
+        else:
+            if value:
+                return value
+        time.sleep(0.2)
+    pytest.fail(f"not within {within_s:.0f} s: {what} ({last})")
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    folder = tmp_path_factory.mktemp("a folder with spaces") / "data"
+    command = [sys.executable, "-m", "watchword", "--data-dir", str(folder), "up"]
+    with (folder.parent / "up.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    stack = Up(process, folder)
+    try:
+        assert stack.cli("camera", "add", "bikes", str(CLIPS["bikes"]), "--loop").returncode == 0
+        until(lambda: len(stack.moments()) >= 2, within_s=READY_S, what="the first moments of `bikes`")
+        yield stack
+    finally:
+        tree = [psutil.Process(pid) for pid in stack.pids().values()] if process.poll() is None else []
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(15)
+        left = [child for child in tree if child.is_running()]
+        for one in left:
+            one.kill()
+        if process.poll() is None:
+            process.kill()
+            pytest.fail("`watchword up` did not end within 15 s of Ctrl-C")
+        assert left == []
+
+
+def test_a_search_answers_in_words_with_camera_span_score_and_a_picture(up: Up) -> None:
+    hits = up.search("a person riding a bicycle", "--camera", "bikes", "--since", "10m", "--limit", "2")["hits"]
+    assert 1 <= len(hits) <= 2
+    for hit in hits:
+        assert hit["camera"] == "bikes"
+        assert hit["start_ms"] <= hit["peak_ms"] <= hit["end_ms"]
+        assert Path(hit["thumbnail"]).read_bytes()[:2] == b"\xff\xd8"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["search", "cyclist", "--camera", "bikse"], "bikes"),
+        (["search", ""], "words"),
+        (["search", "x" * 10_000], "2,000"),
+        (["search", "cyclist", "--limit", "0"], "1"),
+        (["search", "cyclist", "--limit", "1000000000"], "1000"),
+        (["search", "--like", "f" * 32], "moment"),
+        (["search", "cyclist", "--since", "5m", "--until", "10m"], "end"),
+        (["up"], "already"),
+    ],
+)
+def test_a_wrong_request_ends_in_one_line_that_says_what_is_wrong(up: Up, arguments: list[str], said: str) -> None:
+    ended = up.cli(*arguments)
+    assert ended.returncode != 0
+    assert len(ended.stderr.strip().splitlines()) == 1, ended.stderr
+    assert said in ended.stderr
+
+
+def test_the_doctor_finds_nothing_wrong(up: Up) -> None:
+    ended = up.cli("doctor")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_nothing_listens_outside_loopback(up: Up) -> None:
+    sockets = [socket for pid in up.pids().values() for socket in psutil.Process(pid).net_connections("inet")]
+    listening = [socket.laddr for socket in sockets if socket.status == psutil.CONN_LISTEN]
+    assert len(listening) >= 5
+    assert [address for address in listening if address.ip not in {"127.0.0.1", "::1", "::ffff:127.0.0.1"}] == []
+
+
+@pytest.mark.parametrize("name", ["broker", "milvus", "redis", "worker", "stream", "camera", "query"])
+def test_the_stack_heals_when_a_child_is_killed_and_keeps_what_was_stored(up: Up, name: str) -> None:
+    before = {moment for moment, hit in up.moments().items() if hit["closed"]}
+    old = up.pids()[name]
+    os.kill(old, signal.SIGKILL)
+    until(lambda: up.pids().get(name, old) != old, within_s=HEALED_S, what=f"another {name}")
+    until(lambda: before <= up.moments().keys(), within_s=HEALED_S, what="the moments from before")
+    killed_ms = time.time() * 1000
+    until(
+        lambda: any(hit["start_ms"] > killed_ms for hit in up.moments().values()),
+        within_s=HEALED_S,
+        what=f"a new moment after {name} came back",
+    )
+
+
+def test_no_process_survives_when_up_itself_is_killed(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "watchword", "--data-dir", str(tmp_path / "data"), "up"]
+    with (tmp_path / "up.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    stack = Up(process, tmp_path / "data")
+    try:
+        until(lambda: len(stack.pids()) >= 7, within_s=READY_S, what="a whole stack")
+        children = [psutil.Process(pid) for pid in stack.pids().values()]
+    finally:
+        process.kill()
+        process.wait()
+    psutil.wait_procs(children, timeout=10)
+    assert [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE] == []

@@ -1,0 +1,57 @@
+"""One log file per child: appended to, bounded, and read back when something went wrong."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from index.files import disk_trouble
+
+MOST_BYTES = 16 * 1024 * 1024
+"""A file larger than this becomes NAME.log.1, and a new one is begun; so a child has twice this at most."""
+_TAIL_BYTES = 16 * 1024
+
+
+class ChildLog:
+    """Where a child's output goes."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.path = folder / f"{name}.log"
+        self._from = 0
+
+    @contextmanager
+    def opened(self) -> Iterator[int]:
+        """A descriptor for a child that is about to start; what is read back later begins here."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.trim()
+            # Appending also holds after `trim` emptied the file below the child.
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        except OSError as problem:
+            raise disk_trouble("write", self.path, problem) from problem
+        try:
+            self._from = os.fstat(descriptor).st_size
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def trim(self) -> None:
+        """Keep the file bounded, also while the child writes."""
+        if not self.path.exists() or self.path.stat().st_size <= MOST_BYTES:
+            return
+        shutil.copyfile(self.path, self.path.with_name(f"{self.path.name}.1"))
+        os.truncate(self.path, 0)
+        self._from = 0
+
+    def last_lines(self, count: int) -> list[str]:
+        """The last lines that are not empty, of the child that was started last."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(max(self._from, self.path.stat().st_size - _TAIL_BYTES))
+                lines = file.read(_TAIL_BYTES).decode(errors="replace").splitlines()
+        except OSError:
+            return []
+        return [line.strip()[:400] for line in lines if line.strip()][-count:]

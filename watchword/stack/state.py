@@ -1,0 +1,106 @@
+"""What a running stack tells others: `stack.json` in its data folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit, urlunsplit
+
+from index.files import write_whole
+from watchword.settings import Settings
+
+STATE_NAME = "stack.json"
+DEFAULT_QUERY = "127.0.0.1:8700"
+
+Phase = Literal["waiting", "starting", "ready", "restarting", "elsewhere", "away", "stopped"]
+
+
+@dataclass(frozen=True)
+class PartState:
+    """One part, as it stands now."""
+
+    name: str
+    phase: Phase
+    address: str = ""
+    """Without a password."""
+    pid: int | None = None
+    restarts: int = 0
+    since: float = 0.0
+    """Unix time at which it came into this phase."""
+    why: str = ""
+    """Why it is not ready, when it is not."""
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where the parts of a stack are reached."""
+
+    broker: str
+    milvus: tuple[str, ...]
+    redis: str
+    encoder: str
+    query: str
+    ops: Mapping[str, str] = field(default_factory=dict)
+    """HOST:PORT of /ready and /metrics, by process."""
+
+
+@dataclass(frozen=True)
+class RunningStack:
+    """A stack that is up on a data folder."""
+
+    pid: int
+    addresses: Addresses
+
+
+def write_state(folder: Path, addresses: Addresses, states: Sequence[PartState]) -> None:
+    """Tell others; replaced whole at each change."""
+    told = {
+        "pid": os.getpid(),
+        "addresses": {
+            **asdict(addresses),
+            "redis": without_password(addresses.redis),
+            "milvus": [without_password(endpoint) for endpoint in addresses.milvus],
+        },
+        "pids": {state.name: state.pid for state in states if state.pid is not None},
+        "phases": {state.name: state.phase for state in states},
+    }
+    write_whole(folder / STATE_NAME, json.dumps(told, indent=1).encode(), durable=False)
+
+
+def remove_state(folder: Path) -> None:
+    """The stack has stopped."""
+    (folder / STATE_NAME).unlink(missing_ok=True)
+
+
+def running_stack(folder: Path) -> RunningStack | None:
+    """The stack that is up on this folder; None when there is none, or only what a killed one left behind."""
+    try:
+        told = json.loads((folder / STATE_NAME).read_text())
+        addresses = told["addresses"]
+        stack = RunningStack(
+            int(told["pid"]), Addresses(**{**addresses, "milvus": tuple(addresses["milvus"]), "ops": addresses["ops"]})
+        )
+        os.kill(stack.pid, 0)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return stack
+
+
+def query_address(settings: Settings) -> str:
+    """Where to ask: the address in the settings, else the running stack's, else the default."""
+    if settings.query.address:
+        return settings.query.address
+    stack = running_stack(settings.data_dir)
+    return stack.addresses.query if stack else DEFAULT_QUERY
+
+
+def without_password(url: str) -> str:
+    """The address as it may be shown."""
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

@@ -1,0 +1,299 @@
+"""Keeps the parts of a stack alive: starts them in order, restarts what crashes, stops them in reverse order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+from proto.errors import Broken, Invalid, Late, Transient, WatchwordError
+from watchword.stack.logs import ChildLog
+from watchword.stack.parts import Part
+from watchword.stack.state import PartState, Phase, without_password
+
+STOP_S = 9.0
+"""Everything has stopped by then, one way or the other."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
+STEADY_S = 30.0
+"""A part that was ready for so long may crash again without a longer pause."""
+TRIES = 3
+"""A part that was never ready is started so often before the stack gives up."""
+POLL_S, AWAY_POLL_S = 0.1, 5.0
+
+Say = Callable[[str], None]
+
+
+def pause_s(failures: int) -> float:
+    """How long to wait before a part is started again that failed so often in a row."""
+    return min(FIRST_PAUSE_S * 2.0 ** min(failures - 1, 10), LONGEST_PAUSE_S)
+
+
+class Supervisor:
+    """Runs the parts. `say` gets one line for each thing worth telling, `changed` is called at every new state.
+
+    Use it from the main thread: a child is tied to the thread that started it.
+    """
+
+    def __init__(
+        self, parts: Sequence[Part], logs: Path, say: Say, changed: Callable[[], None] = lambda: None
+    ) -> None:
+        self._parts = {part.name: part for part in parts}
+        self._keepers = {part.name: _Keeper(part, self, ChildLog(logs, part.name), say) for part in parts}
+        self._changed = changed
+        self._tasks: dict[str, asyncio.Task[NoReturn]] = {}
+
+    def states(self) -> list[PartState]:
+        """Every part as it stands now, in the order in which they were given."""
+        return [keeper.state for keeper in self._keepers.values()]
+
+    async def start(self) -> None:
+        """Start everything; returns when every part is ready. Raises what keeps a part from it."""
+        self._tasks = {name: asyncio.create_task(keeper.keep(), name=name) for name, keeper in self._keepers.items()}
+        ready = asyncio.create_task(self._all_ready())
+        try:
+            await asyncio.wait([ready, *self._tasks.values()], return_when=asyncio.FIRST_COMPLETED)
+            self._raise_failure()
+        finally:
+            ready.cancel()
+
+    async def watch(self) -> None:
+        """Until cancelled: what crashes is restarted, logs are kept bounded."""
+        while True:
+            await asyncio.wait(self._tasks.values(), timeout=60, return_when=asyncio.FIRST_COMPLETED)
+            self._raise_failure()
+            for keeper in self._keepers.values():
+                await asyncio.to_thread(keeper.log.trim)
+
+    async def stop(self) -> None:
+        """Stop everything in reverse order: a part stops when nobody needs it any more. Never longer than STOP_S."""
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        deadline = time.monotonic() + STOP_S
+        left = dict(self._keepers)
+        while left:
+            needed = {need for name in left for need in self._parts[name].needs}
+            unneeded = [name for name in left if name not in needed] or list(left)
+            await asyncio.gather(*(left.pop(name).end(deadline) for name in unneeded))
+
+    def kill(self) -> None:
+        """End everything now, in no order."""
+        for keeper in self._keepers.values():
+            keeper.kill()
+
+    async def needs_ready(self, part: Part) -> None:
+        for need in part.needs:
+            await self._keepers[need].is_ready.wait()
+
+    def part_began_anew(self, part: Part) -> None:
+        """Restart those who rely on what it held before, or who know it by another address."""
+        for keeper in self._keepers.values():
+            if part.name in keeper.part.needs:
+                keeper.begin_anew(f"{part.name} was restarted")
+
+    def tell(self) -> None:
+        self._changed()
+
+    async def _all_ready(self) -> None:
+        for keeper in self._keepers.values():
+            await keeper.is_ready.wait()
+
+    def _raise_failure(self) -> None:
+        for task in self._tasks.values():
+            if task.done():
+                task.result()
+
+
+class _Keeper:
+    """Keeps one part."""
+
+    def __init__(self, part: Part, house: Supervisor, log: ChildLog, say: Say) -> None:
+        self.part = part
+        self.log = log
+        self.is_ready = asyncio.Event()
+        self.state = PartState(part.name, "waiting", since=time.time())
+        self._house = house
+        self._say = say
+        self._child: asyncio.subprocess.Process | None = None
+        self._served_at = ""
+        self._failures = 0
+        self._anew = ""
+
+    async def keep(self) -> NoReturn:
+        while True:
+            await self._house.needs_ready(self.part)
+            if self.part.plan is None:
+                await self._ask_elsewhere()
+            else:
+                await self._one_life()
+
+    async def end(self, deadline: float) -> None:
+        """Ask the child to stop, and kill it when it takes longer than its grace or the deadline."""
+        if self._alive(self._child):
+            self._signal(self.part.stop)
+            try:
+                grace = min(self.part.grace_s, deadline - time.monotonic() - 1)
+                await asyncio.wait_for(self._child.wait(), max(grace, 0.1))
+            except TimeoutError:
+                self._say(f"{self.part.name}: did not stop when asked, killed")
+                self.kill()
+                await self._child.wait()
+        self._enter("stopped", pid=None)
+
+    def kill(self) -> None:
+        if self._alive(self._child):
+            self._signal(signal.SIGKILL)
+
+    def begin_anew(self, why: str) -> None:
+        if self.is_ready.is_set() and self._alive(self._child):
+            self._anew = why
+            self.is_ready.clear()
+            self._signal(self.part.stop)
+
+    async def _ask_elsewhere(self) -> None:
+        """Somebody else runs it. Not being there at the start is an error, later it is only shown."""
+        try:
+            await self._ask()
+        except WatchwordError as problem:
+            if not self._served_at:
+                raise
+            if self.state.phase != "away":
+                self._say(f"{self.part.name}: {problem.message}")
+                self._enter("away", why=problem.message)
+        else:
+            if self.state.phase != "elsewhere":
+                self._served_at = self.part.address()
+                self._say(f"{self.part.name}: answers at {without_password(self._served_at)}")
+                self._enter("elsewhere")
+                self.is_ready.set()
+        await asyncio.sleep(AWAY_POLL_S)
+
+    async def _one_life(self) -> None:
+        """From one start of the child to its end, and the pause after it."""
+        began = time.monotonic()
+        ready_at: float | None = None
+        try:
+            child = await self._spawn()
+            ended = asyncio.create_task(child.wait())
+            try:
+                await self._until_ready(child, began)
+                ready_at = time.monotonic()
+                self._now_ready(ready_at - began)
+                await ended
+            finally:
+                ended.cancel()
+            problem: WatchwordError = Transient(_how_it_ended(child.returncode or 0) + self._last_words(1))
+        except (Broken, Invalid) as refused:
+            if not self._served_at:
+                raise
+            problem = refused
+        except WatchwordError as failed:
+            problem = failed
+        self.is_ready.clear()
+        if self._anew:
+            self._say(f"{self.part.name}: starts anew, {self._anew}")
+            self._anew, self._failures = "", 0
+            self._enter("restarting", pid=None)
+            return
+        steady = ready_at is not None and time.monotonic() - ready_at > STEADY_S
+        self._failures = 1 if steady else self._failures + 1
+        if not self._served_at and self._failures >= TRIES:
+            raise self._gave_up(problem)
+        pause = pause_s(self._failures)
+        self._say(f"{self.part.name}: {problem.message}; starting it again in {pause:.1f} s")
+        self._enter("restarting", pid=None, why=problem.message, restarts=self.state.restarts + 1)
+        await asyncio.sleep(pause)
+
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        assert self.part.plan is not None
+        launch = await asyncio.to_thread(self.part.plan)
+        with self.log.opened() as output:
+            self._child = await asyncio.create_subprocess_exec(
+                *launch.command(),
+                cwd=launch.cwd,
+                env=launch.environment(),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                # Out of the terminal's group: Ctrl-C reaches the supervisor alone, which stops its parts in order.
+                start_new_session=True,
+            )
+        self._enter("starting", pid=self._child.pid)
+        return self._child
+
+    async def _until_ready(self, child: asyncio.subprocess.Process, began: float) -> None:
+        while True:
+            try:
+                return await self._ask()
+            except WatchwordError as problem:
+                waiting = problem.message
+            if child.returncode is not None:
+                raise Transient(_how_it_ended(child.returncode) + " before it was ready" + self._last_words(1))
+            if time.monotonic() - began > self.part.deadline_s:
+                self.kill()
+                await child.wait()
+                raise Late(f"not ready within {self.part.deadline_s:.0f} s ({waiting})")
+            if waiting != self.state.why:
+                self._enter("starting", why=waiting)
+            await asyncio.sleep(POLL_S)
+
+    async def _ask(self) -> None:
+        left = self.part.deadline_s
+        try:
+            async with asyncio.timeout(left):
+                await self.part.ready()
+        except TimeoutError:
+            raise Late(f"{self.part.name} did not answer within {left:.0f} s") from None
+
+    def _now_ready(self, took_s: float) -> None:
+        before, self._served_at = self._served_at, self.part.address()
+        self._say(f"{self.part.name}: ready at {without_password(self._served_at)} ({took_s:.1f} s)")
+        self._enter("ready")
+        self.is_ready.set()
+        if before and (self.part.forgets or before != self._served_at):
+            self._house.part_began_anew(self.part)
+
+    def _gave_up(self, problem: WatchwordError) -> WatchwordError:
+        lines = "".join(f"\n    {line}" for line in self._tail(5))
+        return Broken(
+            f"{self.part.name} does not start: {problem.message}",
+            todo=f"its log is {self.log.path}{', which ends:' + lines if lines else ''}",
+        )
+
+    def _last_words(self, count: int) -> str:
+        lines = self._tail(count)
+        return f", its log ends: {' / '.join(lines)}" if lines else ""
+
+    def _tail(self, count: int) -> list[str]:
+        return self.log.last_lines(count)
+
+    def _enter(self, phase: Phase, **more: object) -> None:
+        since = self.state.since if phase == self.state.phase else time.time()
+        fresh = {"why": "", **more}
+        self.state = replace(
+            self.state, phase=phase, since=since, address=without_password(self.part.address()), **fresh  # type: ignore[arg-type]
+        )
+        self._house.tell()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            assert self._child is not None
+            self._child.send_signal(number)
+
+    @staticmethod
+    def _alive(child: asyncio.subprocess.Process | None) -> bool:
+        return child is not None and child.returncode is None
+
+
+def _how_it_ended(code: int) -> str:
+    if code < 0:
+        try:
+            return f"was ended by {signal.Signals(-code).name}"
+        except ValueError:
+            return f"was ended by signal {-code}"
+    return f"ended with exit code {code}"
