@@ -79,6 +79,7 @@ class Fleet:
         self._topic = topic
         self._brokers, self._idempotent = brokers, idempotent
         self._producer: Any = None
+        self._changing = asyncio.Lock()
         self._pictures = [picture(scene) for scene in range(SCENES)]
         self._begin_ms = now_ms() - 3_600_000
         self._next = [0] * plan.cameras
@@ -119,18 +120,35 @@ class Fleet:
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[None]:
-        self._producer = AIOKafkaProducer(
+        self._producer = await self._new_producer()
+        try:
+            yield
+        finally:
+            await self._producer.stop()
+
+    async def _new_producer(self) -> Any:
+        producer = AIOKafkaProducer(
             bootstrap_servers=self._brokers,
             acks="all",
             enable_idempotence=self._idempotent,
             max_request_size=8 * 1024 * 1024,
             request_timeout_ms=5_000,
         )
-        await self._producer.start()
         try:
-            yield
-        finally:
-            await self._producer.stop()
+            await producer.start()
+        except BaseException:
+            await producer.stop()
+            raise
+        return producer
+
+    async def _reconnect(self, failed: Any) -> None:
+        """Replace a producer that failed: aiokafka's idempotent one counts batches that never arrived, and the broker
+        refuses whatever it sends from then on."""
+        async with self._changing:
+            if self._producer is failed:
+                fresh = await self._new_producer()
+                self._producer = fresh
+                await failed.stop()
 
     async def _film(self, camera: int, leaving: asyncio.Event, frames: int | None = None) -> None:
         begun = time.monotonic()
@@ -189,12 +207,15 @@ class Fleet:
         while True:
             frame.published_ms = now_ms()
             value = frame.SerializeToString() if poison is None else poison
+            producer = self._producer
             try:
-                done = await self._producer.send_and_wait(self._topic, value, key=frame.camera.encode())
+                done = await producer.send_and_wait(self._topic, value, key=frame.camera.encode())
             except (KafkaError, OSError):
                 if poison is None:
                     self.unsure.add((frame.camera, frame.captured_ms))
                 await asyncio.sleep(AGAIN_S)
+                with contextlib.suppress(KafkaError, OSError):
+                    await self._reconnect(producer)
                 continue
             origin = (self._topic, done.partition, done.offset)
             self.sent.append(Sent(origin, frame.camera, frame.captured_ms, frame.sequence, poison is not None))

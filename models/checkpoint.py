@@ -104,7 +104,7 @@ def _is_little_endian(facts: Any) -> bool:
 
 
 def _storages(data: bytes, at: int, keys: Any, declared: dict[str, _Storage]) -> dict[str, NDArray[Any]]:
-    if not isinstance(keys, list) or len(set(keys)) != len(keys):
+    if not isinstance(keys, list) or len({_of(str, key) for key in keys}) != len(keys):
         raise _Refused("its list of storages is not a list of different keys")
     found: dict[str, NDArray[Any]] = {}
     for key in keys:
@@ -167,6 +167,9 @@ class _Pickle:
                 push([])
             case "TUPLE":
                 push(tuple(self._since_mark()))
+            case "APPEND":
+                value = self.stack.pop()
+                _of(list, self.stack[-1]).append(value)
             case "APPENDS":
                 values = self._since_mark()
                 _of(list, self.stack[-1]).extend(values)

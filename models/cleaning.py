@@ -36,7 +36,9 @@ def cleaning(clean: Clean, after: Any = None) -> Any:
     steps = [*_unescaped(), *_plain_characters(), normalizers.NFC()]
     if clean == "canonicalize":
         steps.append(normalizers.Replace("_", " "))
-        steps.append(normalizers.Replace(Regex("[" + "".join(f"\\x{ord(mark):02x}" for mark in string.punctuation) + "]"), ""))
+        steps.append(
+            normalizers.Replace(Regex("[" + "".join(f"\\x{ord(mark):02x}" for mark in string.punctuation) + "]"), "")
+        )
     if clean in ("lower", "canonicalize"):
         # Python ends a word with another small sigma than the rule for single letters does.
         steps.append(normalizers.Replace(Regex(_LAST_SIGMA), "ς"))

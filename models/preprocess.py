@@ -24,6 +24,8 @@ _EXIF = b"Exif\0\0"
 _EXIF_WITHIN = 64 * 1024
 _ORIENTATION = 0x0112
 _UPRIGHT = 1
+_DAMAGE = (ValueError, KeyError, RuntimeError, OverflowError)
+"""What simplejpeg says of damaged files: KeyError is an unknown kind of colours in the header."""
 _OTHER_FORMATS = ("PNG", "WEBP", "JPEG")
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
@@ -74,7 +76,7 @@ class Preprocessor:
     def _decode_jpeg(self, data: bytes) -> Pixels:
         try:
             height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
-        except ValueError as error:
+        except _DAMAGE as error:
             raise _unreadable(data, error) from error
         self._check_pixels(width, height)
         if colours not in ("YCbCr", "RGB", "Gray") or _is_rotated(data):
@@ -82,7 +84,7 @@ class Preprocessor:
         fit_height, fit_width = _fit(height, width, self._config)
         try:
             return _decode_scaled(data, fit_height, fit_width)
-        except ValueError as error:
+        except _DAMAGE as error:
             raise Poison("truncated", f"the JPEG is cut off or damaged ({error})", todo="send it whole") from error
 
     def _decode_other(self, data: bytes) -> Pixels:
@@ -111,7 +113,7 @@ def _not_an_image() -> Poison:
     return Poison("not_an_image", "these bytes are no JPEG, PNG or WebP", todo="send a JPEG, PNG or WebP")
 
 
-def _unreadable(data: bytes, error: ValueError) -> Poison:
+def _unreadable(data: bytes, error: Exception) -> Poison:
     if len(data) > 4 and data[2] == 0xFF:
         return Poison("truncated", f"the JPEG ends inside its header ({error})", todo="send it whole")
     return _not_an_image()

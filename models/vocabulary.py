@@ -30,7 +30,13 @@ def clip_tokenizer(merges: Path, text: TextConfig) -> Tokenizer:
         lines = file.read().split("\n")[1 : _CLIP_WORDS + 1]
     pairs = [(first, second) for first, second in (line.split() for line in lines)]
     letters = _byte_letters()
-    words = [*letters, *(f"{letter}</w>" for letter in letters), *(first + second for first, second in pairs), _START, _END]
+    words = [
+        *letters,
+        *(f"{letter}</w>" for letter in letters),
+        *(first + second for first, second in pairs),
+        _START,
+        _END,
+    ]
     numbers = {word: number for number, word in enumerate(words)}
     tokenizer = Tokenizer(models.BPE(numbers, pairs, end_of_word_suffix="</w>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -38,9 +39,10 @@ class VectorCache:
     Without a url it is always empty.
     """
 
-    def __init__(self, settings: RedisSettings) -> None:
+    def __init__(self, settings: RedisSettings, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
-        self._away_until = 0.0
+        self._clock = clock
+        self._away_until = -math.inf
         self._away = False
         self._redis = _client(settings)
 
@@ -60,14 +62,14 @@ class VectorCache:
 
     async def _ask(self, call: Callable[[Redis], Awaitable[Result]]) -> Result | None:
         """The answer, or None when there is none in time."""
-        if self._redis is None or time.monotonic() < self._away_until:
+        if self._redis is None or self._clock() < self._away_until:
             return None
         try:
             # A cancelled command drops its connection (redis-py does), so nobody gets the late answer.
             async with asyncio.timeout(self._settings.timeout_s):
                 answer = await call(self._redis)
         except (RedisError, OSError, TimeoutError) as error:
-            self._away_until = time.monotonic() + _PASS_BY_S
+            self._away_until = self._clock() + _PASS_BY_S
             if not self._away:
                 self._away = True
                 log.warning("the cache does not answer and is passed by: %s", str(error) or "too slow")

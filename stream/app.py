@@ -118,6 +118,11 @@ class FrameConsumer:
         wanted = {TP(self._topic, partition): offset for partition, offset in offsets.items()}
         return bool(await self._app.consumer._commit_offsets(wanted))
 
+    async def ends(self) -> dict[int, int]:
+        """Where each of this member's partitions ends now, as the broker says."""
+        consumer = self._app.consumer
+        return {tp.partition: end for tp, end in (await consumer.highwaters(*consumer.assignment())).items()}
+
     def _wire(self) -> None:
         topic = self._app.topic(
             self._topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw", acks=False

@@ -66,6 +66,7 @@ class _Open(Generic[Mark]):
     farthest: float = 0.0
     frames: int = 1
     thumbnail_ms: int | None = None
+    written_frames: int = 1
     marks: list[Mark] = field(default_factory=list)
 
     def distance(self, vector: Vector) -> float:
@@ -108,10 +109,12 @@ class MomentBuilder(Generic[Mark]):
         return self._refreshed(moment, now_s, self._settings.refresh_s)
 
     def tick(self, now_s: float) -> list[Write[Mark]]:
-        """Let the clock run: a camera that was silent for too long has its moment closed."""
+        """Let the clock run: a camera that was silent for too long has its moment closed, others are told again."""
         moment = self._open
-        if moment is None or now_s - moment.touched_s < self._settings.silent_s:
+        if moment is None:
             return []
+        if now_s - moment.touched_s < self._settings.silent_s:
+            return self._refreshed(moment, now_s, self._settings.refresh_s)
         self._open = None
         return [self._close(moment)]
 
@@ -155,9 +158,9 @@ class MomentBuilder(Generic[Mark]):
             moment.peak_ms, moment.peak_vector, moment.peak_jpeg = seen.captured_ms, seen.vector, seen.jpeg
 
     def _refreshed(self, moment: _Open[Mark], now_s: float, at_most_every_s: float) -> list[Write[Mark]]:
-        if now_s - moment.written_s < at_most_every_s:
+        if moment.frames == moment.written_frames or now_s - moment.written_s < at_most_every_s:
             return []
-        moment.written_s = now_s
+        moment.written_s, moment.written_frames = now_s, moment.frames
         return [self._write(moment, closed=False)]
 
     def _close(self, moment: _Open[Mark]) -> Write[Mark]:

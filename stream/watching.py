@@ -181,12 +181,15 @@ class Watching:
 
     async def _send(self) -> None:
         """The task: one frame after the other, so that they stay in order."""
+        gap = False
         while (frame := await self._outbox.get()) is not None:
+            frame.after_gap = frame.after_gap or gap
             while True:
                 try:
                     await self._sender.send(frame)
                 except Invalid as error:
                     FRAMES_LOST.labels(reason="refused").inc()
+                    gap = frame.after_gap
                     log.warning("camera %s: %s", self.camera.name, error)
                 except WatchwordError as error:
                     if not self._broker_away:
@@ -195,7 +198,7 @@ class Watching:
                     await asyncio.sleep(_SEND_PAUSE_S)
                     continue
                 else:
-                    self._broker_away = False
+                    gap = self._broker_away = False
                     FRAMES_PUBLISHED.inc()
                     HOP_SECONDS.labels(hop="published").observe(max(0, now_ms() - frame.grabbed_ms) / 1000)
                 break

@@ -24,6 +24,7 @@ _COMMIT_S = 1.0
 _STALLED_S = 60.0
 _LEAVE_S = 10.0
 _IDLE_S = 0.25
+_LOOK_S = 10.0
 
 
 class StreamWorker:
@@ -107,7 +108,13 @@ class StreamWorker:
 
     async def _until_leaving(self) -> None:
         work = asyncio.create_task(self._work())
-        tasks = {work, *(asyncio.create_task(part()) for part in (self._commit_for_ever, self._watch, self._too_late))}
+        tasks = {
+            work,
+            *(
+                asyncio.create_task(part())
+                for part in (self._commit_for_ever, self._watch, self._watch_lag, self._too_late)
+            ),
+        }
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -218,3 +225,26 @@ class StreamWorker:
             for what, since_s in stalls.items():
                 if now_s - since_s > _STALLED_S:
                     raise Transient(f"{what} for {_STALLED_S:.0f} s", todo="the worker starts again")
+
+    async def _watch_lag(self) -> None:
+        """Raise Transient when frames lie in the broker, there is room for them here, and they do not come."""
+        stood: dict[int, tuple[int, float]] = {}
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            if not self._consumer.ready or self._waiting.full():
+                stood.clear()
+                continue
+            now_s = time.monotonic()
+            for number, end in (await self._consumer.ends()).items():
+                ledger = self._ledgers.get(number)
+                expected = None if ledger is None else ledger.next_offset
+                if expected is None or expected >= end:
+                    stood.pop(number, None)
+                    continue
+                at, since_s = stood.get(number, (expected, now_s))
+                stood[number] = (expected, since_s if at == expected else now_s)
+                if now_s - stood[number][1] > _STALLED_S:
+                    raise Transient(
+                        f"no frame of partition {number} came for {_STALLED_S:.0f} s, although {end - expected} wait",
+                        todo="the worker starts again",
+                    )

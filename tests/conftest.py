@@ -37,7 +37,7 @@ def serving(part: Part, log: Path) -> Iterator[str]:
         asyncio.run(_until_ready(part, child, log))
         yield part.address()
     finally:
-        child.terminate()
+        child.send_signal(part.stop)
         try:
             child.wait(part.grace_s)
         except subprocess.TimeoutExpired:

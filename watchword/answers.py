@@ -72,7 +72,7 @@ async def ask(client: QueryClient, question: Question, pictures: Path) -> tuple[
             except Unknown:
                 return Shown(hit, None)
         path = pictures / f"{hit.moment_id}.jpg"
-        await asyncio.to_thread(write_whole, path, jpeg)
+        await asyncio.to_thread(write_whole, path, jpeg, durable=False)
         return Shown(hit, path)
 
     return reply, list(await asyncio.gather(*(save(hit) for hit in reply.hits)))

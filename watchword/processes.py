@@ -113,8 +113,14 @@ async def _stream(settings: Settings, stage: Stage) -> None:
     store = MilvusStore(info.space, settings.milvus)
     stage.closing.push_async_callback(store.close)
     await store.open()
-    thumbnails = Thumbnails(settings.data_dir / "thumbnails")
-    worker = StreamWorker(encoder, store, thumbnails, letters, settings.kafka, settings.stream)
+    worker = StreamWorker(
+        encoder=encoder,
+        store=store,
+        thumbnails=Thumbnails(settings.data_dir / "thumbnails"),
+        letters=letters,
+        kafka=settings.kafka,
+        settings=settings.stream,
+    )
     await stage.serve(
         worker.run(), worker.stop, lambda: None if worker.ready else "the group has not given out its partitions yet"
     )

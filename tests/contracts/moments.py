@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from index.store import Ask, Scored
+from index.store import Scored
 from proto.types import Moment, SpaceInfo, Vector, moment_id
 
 SPACE = SpaceInfo("5ace" * 4, 16)
@@ -52,5 +54,9 @@ def ids(hits: Sequence[Scored]) -> list[str]:
     return [hit.span.id for hit in hits]
 
 
-def ask(vector: Vector, limit: int = 10, **rest: object) -> Ask:
-    return Ask(vector, limit, **rest)  # type: ignore[arg-type]
+async def until(condition: Callable[[], bool], within_s: float = 5.0) -> None:
+    """Return once the condition holds; fail when it does not in time."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about in time"
+        await asyncio.sleep(0.005)

@@ -17,7 +17,7 @@ from index.milvus import MilvusStore
 from index.settings import MilvusSettings
 from index.store import MOST_HITS, Answer, Ask, MomentStore
 from proto.errors import Invalid, Mismatch
-from proto.types import SpaceInfo
+from proto.types import SpaceInfo, Vector
 from tests.contracts.moments import MINUTE, NOON, SPACE, ids, moment, ranked, unit
 
 FRESH_S = 5.0
@@ -199,9 +199,9 @@ async def test_as_many_hits_as_asked_for_are_given_when_they_exist_behind_a_narr
     assert len(window.hits) == 7
 
 
-def near(vector: np.ndarray, seed: int) -> np.ndarray:
-    moved = vector + 0.2 * unit(seed + 50)
-    return (moved / np.linalg.norm(moved)).astype(np.float32)
+def near(vector: Vector, seed: int) -> Vector:
+    moved = vector + np.float32(0.2) * unit(seed + 50)
+    return moved / np.linalg.norm(moved)
 
 
 async def test_fetch_gives_moments_in_the_order_of_the_ids_and_leaves_out_unknown_ones(

@@ -14,12 +14,13 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from loadtests.fleet import Plan, rewind, until_drained
+from proto.types import Span
 from tests.faults.house import House, Outcome, a_drill, a_house
 from tests.faults.stand_in import MAX_ITEM_BYTES
 
@@ -142,12 +143,15 @@ async def replayed(house: House, *, times: int, frames: int, cameras: int = 20) 
         for _ in range(times):
             await worker.stop()
             await rewind(drill.kafka)
+            calls = drill.encoder.calls
             await worker.start()
             await until_drained(drill.kafka, 60)
+            assert drill.encoder.calls > calls, "nothing was replayed"
         outcome = await drill.outcome()
-        changed = set(before) ^ set(outcome.moments)
+        # The stand-in's vectors differ in their last digits, as two engines' do, and with them the peaks.
+        changed = _boundaries(before) ^ _boundaries(outcome.moments)
         outcome.notes |= {"replays": times, "moments that changed": len(changed)}
-        assert not changed, sorted(changed, key=lambda span: (span.camera, span.start_ms))[:8]
+        assert not changed, f"{len(changed)} moments changed, such as {sorted(changed)[:3]}"
         return outcome
 
 
@@ -189,6 +193,10 @@ SCENARIOS = {
     "poison": Scenario(poison, {"every": 10, "frames": SOME_FRAMES}, {"every": 100, "frames": 2400}),
     "oversize": Scenario(oversize, {"frames": 12}, {"frames": 600}),
 }
+
+
+def _boundaries(moments: Sequence[Span]) -> set[tuple[str, int, int, int, bool]]:
+    return {(moment.camera, moment.start_ms, moment.end_ms, moment.frames, moment.closed) for moment in moments}
 
 
 async def _until(reached: Callable[[], bool], within_s: float) -> None:

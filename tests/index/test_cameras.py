@@ -122,13 +122,14 @@ def test_only_its_owner_may_read_the_file_because_addresses_hold_passwords(file:
 
 def test_a_path_that_cannot_be_written_is_broken_in_a_clear_sentence(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
-    with pytest.raises(Broken, match="cannot (write|read) .*taken"):
+    with pytest.raises(Broken, match=r"cannot (write|read) .*taken"):
         CameraRegistry(tmp_path / "taken" / "cameras.json").add(GATE)
 
 
 def test_many_threads_and_processes_lose_no_camera(file: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from index.cameras import CameraRegistry; from proto.types import Camera\n"
+        "import sys; from pathlib import Path\n"
+        "from index.cameras import CameraRegistry; from proto.types import Camera\n"
         "for n in range(10): CameraRegistry(Path(sys.argv[1])).add(Camera(f'{sys.argv[2]}-{n}', 'x.mp4'))"
     )
     registry = CameraRegistry(file)

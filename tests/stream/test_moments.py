@@ -112,9 +112,7 @@ def test_a_still_scene_is_one_moment_for_minutes_and_then_another() -> None:
 
 
 def test_a_scene_that_changes_a_little_all_the_time_is_cut_into_short_moments() -> None:
-    frames = [
-        Seen(mark, START_MS + mark * 500, mark, False, tilted(15 * (-1) ** mark), b"x") for mark in range(61)
-    ]
+    frames = [Seen(mark, START_MS + mark * 500, mark, False, tilted(15 * (-1) ** mark), b"x") for mark in range(61)]
     closed = [write.moment for write in feed(builder(), frames) if write.moment.closed]
     assert [moment.end_ms - moment.start_ms for moment in closed] == [10_000, 10_000]
 
@@ -159,6 +157,12 @@ def test_the_peak_is_the_frame_nearest_to_the_mean() -> None:
     writes = feed(machine, frames) + machine.tick(1e9)
     assert writes[-1].moment.peak_ms == START_MS + 2
     assert [write.thumbnail for write in writes] == [b"0", b"2"]
+
+
+def test_an_open_moment_that_waits_for_its_next_frame_is_told_by_the_clock_once() -> None:
+    machine = builder(refresh_s=3.0)
+    feed(machine, [frame(0, 0), frame(1, 1)])
+    assert [len(machine.tick(now_s)) for now_s in (1.0, 3.0, 4.0, 8.0)] == [0, 1, 0, 0]
 
 
 def test_an_open_moment_is_told_again_at_most_every_few_seconds() -> None:

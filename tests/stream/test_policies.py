@@ -13,7 +13,9 @@ def flat(level: int) -> np.ndarray:
     return np.full((SIDE, SIDE), level, dtype=np.uint8)
 
 
-@pytest.mark.parametrize(("source_fps", "fps", "wanted"), [(25, 2, 20), (29.97, 2, 20), (1, 2, 10), (2, 2, 20), (60, 60, 600)])
+@pytest.mark.parametrize(
+    ("source_fps", "fps", "wanted"), [(25, 2, 20), (29.97, 2, 20), (1, 2, 10), (2, 2, 20), (60, 60, 600)]
+)
 def test_a_source_is_sampled_at_the_asked_pace(source_fps, fps, wanted) -> None:
     sampler = Sampler(fps)
     taken = sum(sampler.wants(number / source_fps) for number in range(int(10 * source_fps)))

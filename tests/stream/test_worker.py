@@ -43,7 +43,9 @@ async def test_a_new_moment_is_stored_within_a_second(broker: str, tmp_path: Pat
             assert asyncio.get_running_loop().time() - began < 1.0
 
 
-@pytest.mark.parametrize("trouble", [Transient("away"), Overloaded("full"), Late("slow")], ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize(
+    "trouble", [Transient("away"), Overloaded("full"), Late("slow")], ids=lambda e: type(e).__name__
+)
 async def test_an_encoder_in_trouble_is_waited_for(broker: str, tmp_path: Path, trouble) -> None:
     frames = script(cameras=2, frames=10)
     async with desk(broker, tmp_path) as at:
@@ -68,8 +70,10 @@ async def test_every_frame_is_in_one_moment_or_a_dead_letter(broker: str, tmp_pa
             await at.until_stored(frames)
             poison = [frame for frame in frames if frame.jpeg == b"poison"]
             await until(lambda: len(letters.letters) == len(poison) + 3, "dead letters")
-        kept = {Frame.FromString(letter.value).captured_ms for letter in letters.letters if letter.reason == "not_an_image"}
-        assert kept == {frame.captured_ms for frame in poison}
+        refused = [letter for letter in letters.letters if letter.reason == "not_an_image"]
+        assert {Frame.FromString(letter.value).captured_ms for letter in refused} == {
+            frame.captured_ms for frame in poison
+        }
         assert sorted(letter.reason for letter in letters.letters if letter.reason != "not_an_image") == [
             "bad_frame",
             "bad_frame",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -42,7 +43,8 @@ class ChildLog:
         """Keep the file bounded, also while the child writes."""
         if not self.path.exists() or self.path.stat().st_size <= MOST_BYTES:
             return
-        shutil.copyfile(self.path, self.path.with_name(f"{self.path.name}.1"))
+        with contextlib.suppress(OSError):  # A full disk: then room counts for more than old lines.
+            shutil.copyfile(self.path, self.path.with_name(f"{self.path.name}.1"))
         os.truncate(self.path, 0)
         self._from = 0
 

@@ -67,7 +67,12 @@ def _milvus(folder: Path, ports: MilvusPorts) -> dict[str, Any]:
             "http": {"enabled": False},
         },
         **{name: {"ip": HOST, "port": port.number} for name, port in ports.inner.items()},
-        "common": {"storageType": "local", "gracefulStopTimeout": 5},
+        "common": {
+            "storageType": "local",
+            # After a kill the server waits until its former self counts as gone: 65 s at the default of 30. Much
+            # shorter, and a stall of the machine would end it.
+            "session": {"ttl": 5},
+        },
         "log": {"level": "warn", "stdout": True, "file": {"rootPath": ""}},
     }
 
@@ -83,6 +88,9 @@ def _etcd(folder: Path) -> dict[str, Any]:
         "listen-peer-urls": peer,
         "initial-advertise-peer-urls": peer,
         "initial-cluster": f"default={peer}",
+        # It is alone: nobody to wait for before it leads.
+        "heartbeat-interval": 50,
+        "election-timeout": 250,
         "log-level": "warn",
         "log-outputs": ["stdout"],
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -24,10 +25,13 @@ class Launch:
     cwd: Path
     env: Mapping[str, str] = field(default_factory=dict)
     """Added to this process's environment."""
+    loopback: bool = False
+    """The program listens on every address by itself: keep it on 127.0.0.1."""
 
     def command(self) -> list[str]:
         """The program, wrapped so that it ends when this process does."""
-        return [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), *self.argv]
+        loopback = ["--loopback"] if self.loopback and sys.platform == "linux" else []
+        return [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), *loopback, *self.argv]
 
     def environment(self) -> dict[str, str]:
         return {**os.environ, **self.env}
@@ -50,6 +54,8 @@ class Part:
     """A restart loses what it held, so that the parts that need it must begin anew too."""
     deadline_s: float = 60.0
     """A start that is not ready by then has failed."""
+    stop: signal.Signals = signal.SIGTERM
+    """How it is asked to stop."""
     grace_s: float = 3.0
     """How long it may take to stop when asked, before it is killed."""
 
@@ -80,12 +86,14 @@ def milvus_part(port: Port, folder: Path, cache: Path, say: binaries.Say) -> Par
             argv=(str(program), "run", "standalone"),
             cwd=folder,
             env={**environment, libraries: str(program.parent)},
+            loopback=True,
         )
 
     def address() -> str:
         return f"http://{port.address}"
 
-    return Part("milvus", address, lambda: ready.milvus(address()), plan, deadline_s=120)
+    # Asked to stop, Milvus 2.3 waits minutes for its own parts. What it acknowledged survives a kill.
+    return Part("milvus", address, lambda: ready.milvus(address()), plan, deadline_s=120, stop=signal.SIGKILL)
 
 
 def redis_part(port: Port, folder: Path) -> Part:

@@ -8,6 +8,7 @@ import socket
 from proto.errors import Broken
 
 HOST = "127.0.0.1"
+EVERYWHERE = {"0.0.0.0", "[::]"}  # noqa: S104  # compared with, not bound to
 INNER_PORTS = range(20_000, 32_000)
 """Where ports that nobody types are taken from: below the range of outgoing connections."""
 
@@ -21,15 +22,22 @@ class Port:
     `fixed` is a port that the settings name: it is used or refused, never replaced. `preferred=0` is any port.
     """
 
-    def __init__(self, preferred: int = 0, *, fixed: bool = False, what: str = "this part") -> None:
+    def __init__(self, preferred: int = 0, *, fixed: bool = False, what: str = "this part", host: str = HOST) -> None:
         self._preferred = preferred
         self._fixed = fixed
         self._what = what
+        self._host = host
         self.number = 0
 
     @property
     def address(self) -> str:
-        return f"{HOST}:{self.number}"
+        """Where a client on this machine reaches it."""
+        return f"{HOST if self._host in EVERYWHERE else self._host}:{self.number}"
+
+    @property
+    def listen(self) -> str:
+        """Where the server is told to listen."""
+        return f"{self._host}:{self.number}"
 
     def settle(self) -> int:
         """Keep the number while it is free, else take another. Called right before each start of the part."""
@@ -51,7 +59,7 @@ class Port:
 
 def next_free(preferred: int) -> int:
     """The preferred port or the first free one above it; 0 asks for any."""
-    first = preferred or random.choice(INNER_PORTS)  # noqa: S311: no secret, only apart from a neighbour's stack
+    first = preferred or random.choice(INNER_PORTS)  # noqa: S311  # no secret, only apart from a neighbour's stack
     for number in range(first, min(first + 2000, 65_536)):
         if number not in _given and is_free(number):
             return number
@@ -67,7 +75,7 @@ def is_free(number: int) -> bool:
         # As servers do: connections that linger after a crash do not count, a listener does.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("0.0.0.0", number))  # noqa: S104: bound for a moment, never listening
+            probe.bind(("0.0.0.0", number))  # noqa: S104  # bound for a moment, never listening
         except OSError:
             return False
         return True

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from urllib.parse import unquote, urlsplit
 
 import aiohttp
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from proto.errors import Late, Transient
+from index.settings import MilvusSettings
+from proto.errors import Denied, Late, Transient
+from proto.types import SpaceInfo
 
+NOBODYS_SPACE = SpaceInfo(id="0" * 16, dimension=2)
 ASK_S = 5.0
 """Nobody is waited for longer than this; whoever asks will ask again."""
 
@@ -21,30 +25,47 @@ async def broker(brokers: str) -> None:
     await cluster_answers(brokers, ASK_S)
 
 
-async def milvus(endpoint: str, token: str = "") -> None:
+async def milvus(endpoint: str, settings: MilvusSettings | None = None) -> None:
     """Lists the collections."""
-    from pymilvus import AsyncMilvusClient, MilvusException
+    from index.milvus import MilvusStore
 
+    asked = (settings or MilvusSettings()).model_copy(update={"endpoints": (endpoint,), "timeout_s": ASK_S})
+    store = MilvusStore(NOBODYS_SPACE, asked)
     try:
-        client = AsyncMilvusClient(endpoint, token=token, timeout=ASK_S)
-        await client.list_collections(timeout=ASK_S)
-        await client.close()
-    except MilvusException as problem:
-        raise Transient(f"no Milvus answers at {endpoint}") from problem
+        await store.open()
+    finally:
+        await store.close()
+
+
+async def shards(settings: MilvusSettings) -> None:
+    """Lists the collections of every shard."""
+    await asyncio.gather(*(milvus(endpoint, settings) for endpoint in settings.endpoints))
 
 
 async def redis(url: str) -> None:
-    """PINGs."""
-    from redis.asyncio import Redis
-    from redis.exceptions import RedisError
-
-    client = Redis.from_url(url, socket_timeout=ASK_S, socket_connect_timeout=ASK_S)
+    """PINGs, as the url's user."""
+    at = urlsplit(url)
+    where = f"{at.hostname}:{at.port or 6379}"
+    secret = [word for word in (unquote(at.username or ""), unquote(at.password or "")) if word]
     try:
-        await client.ping()
-    except RedisError as problem:
-        raise Transient(f"no Redis answers at {url}") from problem
-    finally:
-        await client.aclose()
+        async with asyncio.timeout(ASK_S):
+            reader, writer = await asyncio.open_connection(at.hostname, at.port or 6379, ssl=at.scheme == "rediss")
+            try:
+                for command in ([["AUTH", *secret]] if secret else []) + [["PING"]]:
+                    writer.write(_redis_words(command))
+                    answer = (await reader.readline()).decode(errors="replace").strip()
+                    if not answer.startswith("+"):
+                        raise Denied(f"Redis at {where} answers {answer!r}", todo="check the url in redis.url")
+            finally:
+                writer.close()
+    except (OSError, TimeoutError) as problem:
+        raise Transient(f"no Redis answers at {where}", todo="is it running, and is redis.url right?") from problem
+
+
+def _redis_words(words: list[str]) -> bytes:
+    """A command in Redis' protocol: how many words, then each with its length."""
+    encoded = [word.encode() for word in words]
+    return b"*%d\r\n" % len(encoded) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in encoded)
 
 
 async def health(address: str) -> None:
@@ -69,7 +90,7 @@ async def page(address: str) -> None:
         ):
             if answer.status != 200:
                 raise Transient((await answer.text())[:300])
-    except asyncio.TimeoutError:
+    except TimeoutError:
         raise Late(f"{address} did not say whether it is ready within {ASK_S:.0f} s") from None
     except aiohttp.ClientError as problem:
         raise Transient(f"nobody answers at {address} ({problem})") from problem

@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from proto.errors import Broken, Invalid, Late, Transient, WatchwordError
 from watchword.stack.logs import ChildLog
@@ -24,6 +24,9 @@ STEADY_S = 30.0
 TRIES = 3
 """A part that was never ready is started so often before the stack gives up."""
 POLL_S, AWAY_POLL_S = 0.1, 5.0
+ANSWER_S = 10.0
+KILL_S = 1.0
+"""Kept back of the time to stop, for those that must be killed."""
 
 Say = Callable[[str], None]
 
@@ -39,9 +42,7 @@ class Supervisor:
     Use it from the main thread: a child is tied to the thread that started it.
     """
 
-    def __init__(
-        self, parts: Sequence[Part], logs: Path, say: Say, changed: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, parts: Sequence[Part], logs: Path, say: Say, changed: Callable[[], None] = lambda: None) -> None:
         self._parts = {part.name: part for part in parts}
         self._keepers = {part.name: _Keeper(part, self, ChildLog(logs, part.name), say) for part in parts}
         self._changed = changed
@@ -122,7 +123,8 @@ class _Keeper:
         self._child: asyncio.subprocess.Process | None = None
         self._served_at = ""
         self._failures = 0
-        self._anew = ""
+        self._anew = asyncio.Event()
+        self._why_anew = ""
 
     async def keep(self) -> NoReturn:
         while True:
@@ -133,16 +135,8 @@ class _Keeper:
                 await self._one_life()
 
     async def end(self, deadline: float) -> None:
-        """Ask the child to stop, and kill it when it takes longer than its grace or the deadline."""
-        if self._alive(self._child):
-            self._signal(self.part.stop)
-            try:
-                grace = min(self.part.grace_s, deadline - time.monotonic() - 1)
-                await asyncio.wait_for(self._child.wait(), max(grace, 0.1))
-            except TimeoutError:
-                self._say(f"{self.part.name}: did not stop when asked, killed")
-                self.kill()
-                await self._child.wait()
+        """Stop the child for good."""
+        await self._end_child(deadline)
         self._enter("stopped", pid=None)
 
     def kill(self) -> None:
@@ -150,10 +144,9 @@ class _Keeper:
             self._signal(signal.SIGKILL)
 
     def begin_anew(self, why: str) -> None:
-        if self.is_ready.is_set() and self._alive(self._child):
-            self._anew = why
-            self.is_ready.clear()
-            self._signal(self.part.stop)
+        if self._alive(self._child):
+            self._why_anew = why
+            self._anew.set()
 
     async def _ask_elsewhere(self) -> None:
         """Somebody else runs it. Not being there at the start is an error, later it is only shown."""
@@ -177,17 +170,14 @@ class _Keeper:
         """From one start of the child to its end, and the pause after it."""
         began = time.monotonic()
         ready_at: float | None = None
+        self._anew.clear()
         try:
             child = await self._spawn()
-            ended = asyncio.create_task(child.wait())
-            try:
-                await self._until_ready(child, began)
-                ready_at = time.monotonic()
-                self._now_ready(ready_at - began)
-                await ended
-            finally:
-                ended.cancel()
-            problem: WatchwordError = Transient(_how_it_ended(child.returncode or 0) + self._last_words(1))
+            await self._until_ready(child, began)
+            ready_at = time.monotonic()
+            self._now_ready(ready_at - began)
+            await _first(child.wait(), self._anew.wait())
+            problem: WatchwordError = Transient(_how_it_ended(child.returncode) + self._last_words())
         except (Broken, Invalid) as refused:
             if not self._served_at:
                 raise
@@ -195,10 +185,10 @@ class _Keeper:
         except WatchwordError as failed:
             problem = failed
         self.is_ready.clear()
-        if self._anew:
-            self._say(f"{self.part.name}: starts anew, {self._anew}")
-            self._anew, self._failures = "", 0
-            self._enter("restarting", pid=None)
+        if self._anew.is_set():
+            self._say(f"{self.part.name}: starts anew, {self._why_anew}")
+            self._enter("restarting", why=self._why_anew)
+            await self._end_child(time.monotonic() + STOP_S)
             return
         steady = ready_at is not None and time.monotonic() - ready_at > STEADY_S
         self._failures = 1 if steady else self._failures + 1
@@ -229,11 +219,15 @@ class _Keeper:
     async def _until_ready(self, child: asyncio.subprocess.Process, began: float) -> None:
         while True:
             try:
-                return await self._ask()
+                await self._ask()
             except WatchwordError as problem:
                 waiting = problem.message
-            if child.returncode is not None:
-                raise Transient(_how_it_ended(child.returncode) + " before it was ready" + self._last_words(1))
+            else:
+                if child.returncode is None:
+                    return
+                waiting = f"another program answers at {self.part.address()}"
+            if child.returncode is not None or self._anew.is_set():
+                raise Transient(_how_it_ended(child.returncode) + " before it was ready" + self._last_words())
             if time.monotonic() - began > self.part.deadline_s:
                 self.kill()
                 await child.wait()
@@ -243,12 +237,25 @@ class _Keeper:
             await asyncio.sleep(POLL_S)
 
     async def _ask(self) -> None:
-        left = self.part.deadline_s
         try:
-            async with asyncio.timeout(left):
+            async with asyncio.timeout(ANSWER_S):
                 await self.part.ready()
         except TimeoutError:
-            raise Late(f"{self.part.name} did not answer within {left:.0f} s") from None
+            raise Late(f"{self.part.name} did not answer within {ANSWER_S:.0f} s") from None
+
+    async def _end_child(self, deadline: float) -> None:
+        """Ask the child to stop, and kill it when it takes longer than its grace or the deadline."""
+        if self._child is None or self._child.returncode is not None:
+            return
+        self._signal(self.part.stop)
+        try:
+            await asyncio.wait_for(
+                self._child.wait(), max(0.1, min(self.part.grace_s, deadline - time.monotonic() - KILL_S))
+            )
+        except TimeoutError:
+            self._say(f"{self.part.name}: did not stop when asked, killed")
+            self.kill()
+            await self._child.wait()
 
     def _now_ready(self, took_s: float) -> None:
         before, self._served_at = self._served_at, self.part.address()
@@ -259,25 +266,18 @@ class _Keeper:
             self._house.part_began_anew(self.part)
 
     def _gave_up(self, problem: WatchwordError) -> WatchwordError:
-        lines = "".join(f"\n    {line}" for line in self._tail(5))
-        return Broken(
-            f"{self.part.name} does not start: {problem.message}",
-            todo=f"its log is {self.log.path}{', which ends:' + lines if lines else ''}",
-        )
+        for line in self.log.last_lines(5):
+            self._say(f"{self.part.name}:     {line}")
+        return Broken(f"{self.part.name} does not start: {problem.message}", todo=f"its log is {self.log.path}")
 
-    def _last_words(self, count: int) -> str:
-        lines = self._tail(count)
-        return f", its log ends: {' / '.join(lines)}" if lines else ""
+    def _last_words(self) -> str:
+        lines = self.log.last_lines(1)
+        return f", its log ends: {lines[0]}" if lines else ""
 
-    def _tail(self, count: int) -> list[str]:
-        return self.log.last_lines(count)
-
-    def _enter(self, phase: Phase, **more: object) -> None:
+    def _enter(self, phase: Phase, **more: Any) -> None:
         since = self.state.since if phase == self.state.phase else time.time()
-        fresh = {"why": "", **more}
-        self.state = replace(
-            self.state, phase=phase, since=since, address=without_password(self.part.address()), **fresh  # type: ignore[arg-type]
-        )
+        address = without_password(self.part.address())
+        self.state = replace(self.state, **{"why": "", **more}, phase=phase, since=since, address=address)
         self._house.tell()
 
     def _signal(self, number: signal.Signals) -> None:
@@ -290,7 +290,19 @@ class _Keeper:
         return child is not None and child.returncode is None
 
 
-def _how_it_ended(code: int) -> str:
+async def _first(*waits: Coroutine[Any, Any, object]) -> None:
+    """Until one of them is over; the others are given up."""
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _how_it_ended(code: int | None) -> str:
+    if code is None:
+        return "was told to start anew"
     if code < 0:
         try:
             return f"was ended by {signal.Signals(-code).name}"

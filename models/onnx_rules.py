@@ -1,0 +1,80 @@
+"""What a tower's ONNX file must be before it may run here: whole, alone, and made of known operators.
+
+Needs the `onnx` package, which only those who make, fetch or verify bundles have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from models.onnx_file import outside_weights
+from proto.errors import Broken
+
+_DOMAINS = frozenset({"", "ai.onnx", "com.microsoft"})
+"""com.microsoft: ONNX Runtime's own operators, which quantized towers use."""
+
+
+def check_file(path: Path) -> None:
+    """Broken, with the first thing that is wrong with the tower."""
+    for problem in problems_of(path):
+        raise Broken(f"{path.parent.name}/{path.name} {problem}", todo="get the model from somewhere else")
+
+
+def problems_of(path: Path) -> Iterator[str]:
+    """What is wrong with the tower, most dangerous first; nothing is read but this one file."""
+    content = path.read_bytes()
+    try:
+        if outside_weights(content):
+            yield "keeps weights in other files"
+            return
+        model = onnx.load_from_string(content)
+    except (ValueError, DecodeError):
+        yield "is no ONNX model"
+        return
+    if strange := sorted({name for name in _operators(model) if not _known(name)}):
+        yield f"uses operators that are not known: {', '.join(strange[:5])}"
+    if model.functions:
+        yield "brings operators of its own"
+    if not strange and not model.functions:
+        try:
+            onnx.checker.check_model(content)
+        except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
+            yield f"is not valid ONNX: {str(error).strip().splitlines()[0]}"
+    if fixed := [value.name for value in model.graph.input if not _batch_is_free(value)]:
+        yield f"takes a fixed number of items at once ({', '.join(fixed)})"
+
+
+def _operators(model: Any) -> Iterator[str]:
+    yield from _of_graph(model.graph)
+    for function in model.functions:
+        for node in function.node:
+            yield from _of_node(node)
+
+
+def _of_graph(graph: Any) -> Iterator[str]:
+    for node in graph.node:
+        yield from _of_node(node)
+
+
+def _of_node(node: Any) -> Iterator[str]:
+    yield f"{node.domain}:{node.op_type}"
+    for attribute in node.attribute:
+        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+            yield from _of_graph(graph)
+
+
+def _known(name: str) -> bool:
+    domain, operator = name.split(":", 1)
+    if domain not in _DOMAINS:
+        return False
+    return domain == "com.microsoft" or bool(onnx.defs.has(operator))
+
+
+def _batch_is_free(value: Any) -> bool:
+    dimensions = value.type.tensor_type.shape.dim
+    return bool(dimensions) and not dimensions[0].HasField("dim_value")

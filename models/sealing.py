@@ -1,0 +1,97 @@
+"""Turns a folder of towers into a bundle: the canary is recorded and every file pinned."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from models.bundle import CONFIG, MANIFEST, NEEDED, PREPROCESS, TEXTUAL, TOKENIZER, VISUAL, Bundle, Canary, Manifest
+from models.bundle import file_digest, load_bundle
+from models.engine import canary_pictures, canary_texts
+from models.ort import OrtEngine
+from models.preprocess import PreprocessConfig
+from models.tokens import TextTokenizer
+from models.vocabulary import window_of
+from proto.errors import Broken, Invalid
+
+CANARY_TEXTS = ("a person riding a bicycle", "a red truck at the gate")
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """An empty folder that gets the name `target` when the block ends well, and is gone when it does not."""
+    if target.exists():
+        raise Invalid(f"{target} is already there", todo="remove it, or choose another --name")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        yield work
+        work.chmod(0o755)
+        os.replace(work, target)
+    except OSError as error:
+        raise Broken(f"cannot write {target}: {error.strerror}", todo="is the disk full?") from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def seal(
+    folder: Path,
+    *,
+    name: str,
+    licence: str,
+    provenance: Sequence[str],
+    sources: Mapping[str, str] | None = None,
+) -> Bundle:
+    """Write the manifest of the towers in `folder` and give back the verified bundle.
+
+    The canary is what ONNX Runtime answers now, so whoever has a reference compares with it afterwards.
+    """
+    if missing := sorted(path for path in NEEDED if not (folder / path).is_file()):
+        raise Broken(f"there is no {', '.join(missing)}", todo="get the model from somewhere else")
+    tokenizer = TextTokenizer(folder / TOKENIZER, window=window_of(_text_config(folder)), fixed=True)
+    engine = OrtEngine(folder / VISUAL, folder / TEXTUAL, threads=0)
+    try:
+        pictures = engine.embed_images(canary_pictures(preprocess_of(folder)))
+        texts = engine.embed_texts(*canary_texts(tokenizer, list(CANARY_TEXTS)))
+    finally:
+        engine.close()
+    if pictures.shape != texts.shape:
+        raise Broken(
+            f"pictures become {pictures.shape[1:]} numbers and texts {texts.shape[1:]}", todo="these towers do not pair"
+        )
+    manifest = Manifest(
+        name=name,
+        dimension=pictures.shape[1],
+        licence=licence,
+        provenance=list(provenance),
+        sources=dict(sources or {}),
+        files={path: file_digest(folder / path) for path in sorted(NEEDED)},
+        canary=Canary(pictures=pictures.tolist(), texts=dict(zip(CANARY_TEXTS, texts.tolist(), strict=True))),
+    )
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
+    return load_bundle(folder)
+
+
+def preprocess_of(folder: Path) -> PreprocessConfig:
+    """How the towers in `folder`, sealed or not, take their pictures."""
+    try:
+        return PreprocessConfig.model_validate_json((folder / PREPROCESS).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise Broken(f"{PREPROCESS} cannot be used: {error}", todo="get the model from somewhere else") from error
+
+
+def _text_config(folder: Path) -> Mapping[str, Any]:
+    try:
+        config = json.loads((folder / CONFIG).read_bytes())
+        text: Mapping[str, Any] = config["text_cfg"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Broken(f"{CONFIG} does not say how texts are fed", todo="get the model from somewhere else") from error
+    return text

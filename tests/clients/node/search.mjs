@@ -1,0 +1,40 @@
+// Asks a running Watchword in plain words, with nothing of Watchword but its .proto file.
+//
+//   node search.mjs HOST:PORT "words"
+//
+// Prints one line per hit, best first: score, camera, start, end, moment id. Ends with 0, or with 1 and one
+// line on standard error.
+
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import grpc from "@grpc/grpc-js";
+import protoLoader from "@grpc/proto-loader";
+
+const [address, words] = process.argv.slice(2);
+if (words === undefined) {
+  console.error('usage: node search.mjs HOST:PORT "words"');
+  process.exit(1);
+}
+
+const proto = join(dirname(fileURLToPath(import.meta.url)), "../../../proto/v1/query.proto");
+// Times are 64-bit; below 2^53 a Number holds them exactly.
+const { watchword } = grpc.loadPackageDefinition(
+  protoLoader.loadSync(proto, { keepCase: true, longs: Number, defaults: true }),
+);
+const query = new watchword.v1.Query(address, grpc.credentials.createInsecure());
+
+query.Search({ text: words }, { deadline: Date.now() + 10_000 }, (error, reply) => {
+  query.close();
+  if (error) {
+    console.error(`${grpc.status[error.code]}: ${error.details}`);
+    process.exitCode = 1;
+    return;
+  }
+  for (const hit of reply.hits) {
+    const [start, end] = [hit.start_ms, hit.end_ms].map((ms) => new Date(ms).toISOString());
+    console.log([hit.score.toFixed(3), hit.camera, start, end, hit.moment_id].join("\t"));
+  }
+  if (reply.coverage.partial) {
+    console.error(`incomplete, these did not answer: ${reply.coverage.shards_missing.join(", ")}`);
+  }
+});

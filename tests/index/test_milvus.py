@@ -1,0 +1,196 @@
+"""Milvus that goes away and comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from index.milvus import MilvusStore
+from index.settings import MilvusSettings
+from index.store import Answer, Ask
+from proto.errors import Broken, Transient
+from proto.types import SpaceInfo
+from tests.conftest import CACHE
+from tests.contracts.moments import MINUTE, NOON, SPACE, ids, moment, ranked, unit
+from watchword.stack.parts import Part, milvus_part
+from watchword.stack.ports import Port
+
+Result = TypeVar("Result")
+
+NOBODY = "http://127.0.0.1:1"
+BACK_S = 60.0
+
+
+class Server:
+    """A Milvus of its own, to be killed, stopped and started on the same data."""
+
+    def __init__(self, folder: Path) -> None:
+        self._part: Part = milvus_part(Port(), folder / "data", CACHE, print)
+        self._log = folder / "log"
+        self._child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        return self._part.address()
+
+    def start(self) -> None:
+        assert self._part.plan
+        launch = self._part.plan()
+        with self._log.open("ab") as log:
+            self._child = subprocess.Popen(
+                launch.command(),
+                cwd=launch.cwd,
+                env=launch.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def send(self, number: signal.Signals) -> None:
+        assert self._child
+        os.kill(self._child.pid, number)
+
+    def kill(self) -> None:
+        if self._child:
+            self._child.kill()
+            self._child.wait()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+async def store(server: Server) -> AsyncIterator[MilvusStore]:
+    store = MilvusStore(SPACE, MilvusSettings(endpoints=(server.address,), timeout_s=5.0))
+    await answered(store.open, BACK_S)
+    yield store
+    await store.close()
+
+
+async def answered(call: Callable[[], Awaitable[Result]], within_s: float) -> Result:
+    """The call's answer, repeated while its part is away."""
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            return await call()
+        except Transient:
+            if time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(0.1)
+
+
+async def found(store: MilvusStore, ask: Ask, wanted: int) -> Answer:
+    """The answer once it has so many hits: a search sees an upsert a little later."""
+
+    async def whole() -> Answer:
+        answer = await store.search(ask)
+        if len(answer.hits) < wanted:
+            raise Transient(f"{len(answer.hits)} of {wanted} hits")
+        return answer
+
+    return await answered(whole, BACK_S)
+
+
+@pytest.mark.stack
+async def test_a_store_goes_on_by_itself_when_milvus_was_killed_and_started_again(
+    store: MilvusStore, server: Server
+) -> None:
+    before = [moment("gate", NOON + n * MINUTE, vector=unit(n)) for n in range(20)]
+    await store.upsert(before)
+
+    server.kill()
+    for call in (lambda: store.upsert(before), lambda: store.search(Ask(unit(1), 5)), store.count):
+        begun = time.monotonic()
+        with pytest.raises(Transient, match=f"Milvus at {server.address} could not"):
+            await call()
+        assert time.monotonic() - begun < 3.0
+
+    server.start()
+    after = [moment("dock", NOON + n * MINUTE, vector=unit(100 + n)) for n in range(20)]
+    await answered(lambda: store.upsert(after), BACK_S)
+    assert await answered(store.count, BACK_S) == 40
+    assert ids((await found(store, Ask(unit(1), 40), 40)).hits) == ranked([*before, *after], unit(1))
+
+
+@pytest.mark.stack
+async def test_a_milvus_that_hangs_is_away_when_the_time_of_the_call_is_over(
+    store: MilvusStore, server: Server
+) -> None:
+    await store.upsert([moment("gate")])
+    await found(store, Ask(unit(1), 5), 1)
+    server.send(signal.SIGSTOP)
+    begun = time.monotonic()
+    with pytest.raises(Transient, match="did not answer a search"):
+        await store.search(Ask(unit(1), 5, timeout_s=0.3))
+    assert time.monotonic() - begun < 2.0
+    server.send(signal.SIGCONT)
+    await found(store, Ask(unit(1), 5), 1)
+
+
+@pytest.mark.stack
+async def test_one_dead_endpoint_of_two_leaves_the_others_answers(milvus: str) -> None:
+    space = SpaceInfo("2ead" * 4, SPACE.dimension)
+    both = MilvusStore(space, MilvusSettings(endpoints=(milvus, NOBODY)))
+    await both.open()
+    there = []
+    for n in range(40):
+        here = moment(f"camera-{n}", NOON + n, space=space)
+        try:
+            await both.upsert([here])
+        except Transient:
+            continue
+        there.append(here)
+    assert 0 < len(there) < 40
+    answer = await found(both, Ask(unit(1), 40), len(there))
+    assert ids(answer.hits) == ranked(there, unit(1))
+    assert (answer.shards_missing, answer.shards_searched) == ([NOBODY], 1)
+    one = await both.search(Ask(unit(1), 5, frozenset({there[0].camera})))
+    assert one.shards_missing == []
+    await both.close()
+
+
+@pytest.mark.stack
+async def test_a_bucket_that_another_process_made_is_searched_within_a_second_or_so(milvus: str) -> None:
+    space = SpaceInfo("ca11" * 4, SPACE.dimension)
+    reader, writer = (MilvusStore(space, MilvusSettings(endpoints=(milvus,))) for _ in range(2))
+    await reader.open()
+    assert (await reader.search(Ask(unit(1), 5))).hits == []
+    await writer.upsert([moment("gate", space=space)])
+    begun = time.monotonic()
+    (hit,) = (await found(reader, Ask(unit(1), 5), 1)).hits
+    assert hit.span.camera == "gate"
+    assert time.monotonic() - begun < 3.0
+    await reader.close()
+    await writer.close()
+
+
+async def test_no_milvus_at_all_is_transient_with_what_to_do() -> None:
+    store = MilvusStore(SPACE, MilvusSettings(endpoints=(NOBODY,), timeout_s=3.0))
+    with pytest.raises(Transient, match=f"Milvus at {NOBODY} .*is it running"):
+        await store.open()
+    await store.close()
+
+
+@pytest.mark.parametrize("endpoint", ["moments.sqlite", "/nowhere/at/all/moments.db"])
+async def test_a_file_that_milvus_lite_cannot_use_is_broken(endpoint: str) -> None:
+    store = MilvusStore(SPACE, MilvusSettings(endpoints=(endpoint,)))
+    with pytest.raises(Broken, match=r"\.db"):
+        await store.open()
+
+
+def test_no_endpoint_is_broken() -> None:
+    with pytest.raises(Broken, match="no Milvus is configured"):
+        MilvusStore(SPACE, MilvusSettings())

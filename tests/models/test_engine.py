@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from models.bundle import Bundle
+from models.engine import Engine, Pictures, canary_pictures, canary_texts, check_canary, open_engine, tokenizer_of
+from models.tokens import Ids
+from proto.errors import Broken, Transient
+from proto.types import Vectors
+
+
+@pytest.fixture(scope="module")
+def engine(builtin: Bundle) -> Engine:
+    return open_engine(builtin, threads=1)
+
+
+class Bent:
+    """A real engine whose picture vectors are bent on their way out."""
+
+    name = "bent"
+    best_batch = 4
+
+    def __init__(self, engine: Engine, bend: str) -> None:
+        self._engine = engine
+        self._bend = bend
+
+    def embed_images(self, pictures: Pictures) -> Vectors:
+        vectors = self._engine.embed_images(pictures)
+        match self._bend:
+            case "constant":
+                return np.repeat(vectors[:1], len(vectors), axis=0)
+            case "swapped":
+                return vectors[::-1]
+            case "not numbers":
+                return vectors * np.float32(np.nan)
+            case _:
+                return vectors[:, 1:]
+
+    def embed_texts(self, ids: Ids, mask: Ids) -> Vectors:
+        return self._engine.embed_texts(ids, mask)
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+@pytest.mark.parametrize(
+    ("bend", "sentence"),
+    [
+        ("constant", "the same vector"),
+        ("swapped", "other vectors than were recorded"),
+        ("not numbers", "are not numbers"),
+        ("short", "the shape"),
+    ],
+)
+def test_an_engine_that_answers_wrongly_does_not_pass_the_canary(
+    builtin: Bundle, engine: Engine, bend: str, sentence: str
+) -> None:
+    with pytest.raises(Broken, match=sentence) as met:
+        check_canary(Bent(engine, bend), builtin)
+
+    assert met.value.todo
+
+
+def test_a_bundle_whose_record_is_of_other_texts_is_not_opened(builtin: Bundle) -> None:
+    canary = builtin.manifest.canary
+    turned = dict(zip(canary.texts, reversed(canary.texts.values()), strict=True))
+    manifest = builtin.manifest.model_copy(update={"canary": canary.model_copy(update={"texts": turned})})
+
+    with pytest.raises(Broken, match="texts other vectors"):
+        open_engine(dataclasses.replace(builtin, manifest=manifest), threads=1)
+
+
+def test_an_unknown_engine_is_named_in_the_error(builtin: Bundle) -> None:
+    with pytest.raises(Broken, match="'abacus'"):
+        open_engine(builtin, engine="abacus")
+
+
+def test_vectors_have_unit_length_and_the_spaces_dimension(builtin: Bundle, engine: Engine) -> None:
+    pictures = engine.embed_images(canary_pictures(builtin.preprocess))
+    texts = engine.embed_texts(*canary_texts(tokenizer_of(builtin), ["a truck", "a dog at the gate"]))
+
+    assert pictures.shape == texts.shape == (2, builtin.dimension)
+    assert np.linalg.norm([*pictures, *texts], axis=1) == pytest.approx(np.ones(4), abs=1e-5)
+
+
+def test_company_in_a_batch_does_not_change_a_vector(builtin: Bundle, engine: Engine) -> None:
+    pictures = np.repeat(canary_pictures(builtin.preprocess), 4, axis=0)
+    tokenizer = tokenizer_of(builtin)
+    texts = ["dog", "a person riding a bicycle along the fence in the rain"]
+
+    alone = [engine.embed_images(pictures[[0]])[0], engine.embed_texts(*canary_texts(tokenizer, texts[:1]))[0]]
+    together = [engine.embed_images(pictures)[0], engine.embed_texts(*canary_texts(tokenizer, texts))[0]]
+
+    assert np.sum(np.multiply(alone, together), axis=1) == pytest.approx([1, 1], abs=1e-5)
+
+
+def test_a_failure_inside_the_vendor_is_transient(engine: Engine) -> None:
+    with pytest.raises(Transient, match="onnxruntime failed"):
+        engine.embed_images(np.zeros((1, 3, 8, 8), np.float32))

@@ -1,0 +1,90 @@
+"""A small encoder whose answers are easy to tell, and what a Searcher needs around it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from index.cameras import CameraRegistry
+from index.media import Thumbnails
+from index.store import MomentStore
+from proto.errors import Poison
+from proto.types import Camera, Vector
+from query.cache import VectorCache
+from query.search import Searcher
+from query.settings import QuerySettings, RedisSettings
+from tests.contracts.moments import NOON, SPACE, moment
+from workers.client import EncoderInfo
+
+WORDS = ["red", "truck", "gate", "dog", "rain", "bicycle", "night", "snow"]
+
+
+def vector_of(text: str) -> Vector:
+    """Its words, counted: texts with words in common are near."""
+    vector = np.full(SPACE.dimension, 0.01, np.float32)
+    for word in text.lower().split():
+        vector[WORDS.index(word) if word in WORDS else 8 + sum(word.encode()) % 8] += 1
+    return (vector / np.linalg.norm(vector)).astype(np.float32)
+
+
+class WordEncoder:
+    """An Encoder by words; a picture is the bytes of its caption. `before` runs before every answer."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.before: Callable[[], Awaitable[None]] = lambda: asyncio.sleep(0)
+
+    async def describe(self) -> EncoderInfo:
+        return EncoderInfo(SPACE, "words", "CC0", 8, "words", 64, 8 * 1024 * 1024)
+
+    async def embed_texts(self, texts: Sequence[str]) -> list[Vector | Poison]:
+        self.asked += texts
+        await self.before()
+        return [
+            Poison("text_invalid", "it holds a bad word") if text == "poison" else vector_of(text) for text in texts
+        ]
+
+    async def embed_images(self, images: Sequence[bytes]) -> list[Vector | Poison]:
+        await self.before()
+        return [
+            vector_of(image[5:].decode())
+            if image.startswith(b"jpeg:")
+            else Poison("not_an_image", "it is not a picture")
+            for image in images
+        ]
+
+
+def registry(folder: Path) -> CameraRegistry:
+    cameras = CameraRegistry(folder / "cameras.json")
+    for name in ("gate", "gate-2", "dock"):
+        cameras.add(Camera(name, f"{name}.mp4"))
+    return cameras
+
+
+MOMENTS = [
+    moment("gate", NOON, vector=vector_of("red truck gate")),
+    moment("gate", NOON + 60_000, vector=vector_of("dog")),
+    moment("dock", NOON, vector=vector_of("truck rain"), closed=False),
+    moment("dock", NOON + 120_000, vector=vector_of("bicycle night")),
+]
+
+
+def searcher(
+    store: MomentStore,
+    folder: Path,
+    *,
+    encoder: WordEncoder | None = None,
+    cache: VectorCache | None = None,
+    settings: QuerySettings | None = None,
+) -> Searcher:
+    return Searcher(
+        encoder=encoder or WordEncoder(),
+        store=store,
+        cache=cache or VectorCache(RedisSettings()),
+        cameras=registry(folder),
+        thumbnails=Thumbnails(folder / "thumbnails"),
+        settings=settings or QuerySettings(),
+    )

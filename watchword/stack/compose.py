@@ -1,0 +1,177 @@
+"""Which parts a stack has, by the settings: what they name is used, the rest is started here."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from proto.section import Section
+from watchword.settings import PREFIX, Settings
+from watchword.stack import ready
+from watchword.stack.binaries import Say
+from watchword.stack.parts import Launch, Part, broker_part, milvus_part, redis_part
+from watchword.stack.ports import Port
+from watchword.stack.state import Addresses
+
+OPS_PORT = 8710
+OPS_PROCESSES = ("worker", "stream", "camera", "query")
+PROCESS_GRACE_S = 5.0
+"""Our own processes finish what is under way within four seconds."""
+WORKER_DEADLINE_S = 180.0
+"""The first start of an encoder worker assembles the built-in bundle."""
+
+
+@dataclass(frozen=True)
+class _Ports:
+    broker: Port
+    milvus: Port
+    redis: Port
+    encoder: Port
+    query: Port
+    ops: Mapping[str, Port]
+
+
+class Stack:
+    """The parts that the settings ask for, and where they are reached once they run."""
+
+    def __init__(self, settings: Settings, say: Say) -> None:
+        self._settings = settings
+        self._say = say
+        first_ops = settings.ops.port or OPS_PORT
+        self._ports = _Ports(
+            broker=Port(9092),
+            milvus=Port(19530),
+            redis=Port(6379),
+            encoder=_listening(
+                settings.encoder.listen, "listen" in settings.encoder.model_fields_set, "encoder.listen"
+            ),
+            query=_listening(settings.query.listen, "listen" in settings.query.model_fields_set, "query.listen"),
+            ops={name: Port(first_ops + place, host=settings.ops.host) for place, name in enumerate(OPS_PROCESSES)},
+        )
+
+    def addresses(self) -> Addresses:
+        """Where everything is reached now; an embedded part's port is known once it was started."""
+        given, ports = self._settings, self._ports
+        ops = dict(ports.ops)
+        if given.encoder.address:
+            del ops["worker"]
+        return Addresses(
+            broker=given.kafka.brokers or ports.broker.address,
+            milvus=given.milvus.endpoints or (f"http://{ports.milvus.address}",),
+            redis=given.redis.url.get_secret_value() or f"redis://{ports.redis.address}/0",
+            encoder=given.encoder.address or ports.encoder.address,
+            query=ports.query.address,
+            ops={name: port.address for name, port in ops.items()},
+        )
+
+    def parts(self) -> list[Part]:
+        """Every part, those first that others need."""
+        return [
+            self._broker(),
+            self._milvus(),
+            self._redis(),
+            self._worker(),
+            self._process("stream", "broker", "milvus", "worker"),
+            self._process("camera", "broker", "worker"),
+            self._process("query", "milvus", "redis", "worker"),
+        ]
+
+    def _broker(self) -> Part:
+        if given := self._settings.kafka.brokers:
+            return Part("broker", lambda: given, lambda: ready.broker(given))
+        return broker_part(self._ports.broker, self._settings.data_dir)
+
+    def _milvus(self) -> Part:
+        settings = self._settings.milvus
+        if settings.endpoints:
+            return Part("milvus", lambda: ", ".join(settings.endpoints), lambda: ready.shards(settings))
+        return milvus_part(self._ports.milvus, self._settings.data_dir / "milvus", self._settings.cache_dir, self._say)
+
+    def _redis(self) -> Part:
+        if given := self._settings.redis.url.get_secret_value():
+            return Part("redis", lambda: given, lambda: ready.redis(given))
+        return redis_part(self._ports.redis, self._settings.data_dir / "redis")
+
+    def _worker(self) -> Part:
+        if given := self._settings.encoder.address:
+            return Part("worker", lambda: given, lambda: ready.health(given))
+        return self._process("worker")
+
+    def _process(self, name: str, *needs: str) -> Part:
+        """One of our own: `watchword run NAME`, told its settings through its environment."""
+        ports = self._ports
+        serving = {"worker": ports.encoder, "query": ports.query}.get(name)
+
+        def plan() -> Launch:
+            ports.ops[name].settle()
+            if serving is not None:
+                serving.settle()
+            return Launch(
+                argv=(sys.executable, "-m", "watchword", "run", name), cwd=Path.cwd(), env=self._environment(name)
+            )
+
+        async def asked() -> None:
+            if serving is not None:
+                await ready.health(serving.address)
+            else:
+                await ready.page(ports.ops[name].address)
+
+        return Part(
+            name,
+            lambda: (serving or ports.ops[name]).address,
+            asked,
+            plan,
+            needs=needs,
+            deadline_s=WORKER_DEADLINE_S if name == "worker" else 60.0,
+            grace_s=PROCESS_GRACE_S,
+        )
+
+    def _environment(self, name: str) -> dict[str, str]:
+        """The effective settings with every address filled in, as `watchword run` reads them."""
+        at = self.addresses()
+        told: dict[str, Any] = dict(_leaves(self._settings))
+        told |= {
+            "DATA_DIR": self._settings.data_dir.absolute(),
+            "CACHE_DIR": self._settings.cache_dir.absolute(),
+            "KAFKA__BROKERS": at.broker,
+            "MILVUS__ENDPOINTS": at.milvus,
+            "REDIS__URL": at.redis,
+            "ENCODER__ADDRESS": at.encoder,
+            "ENCODER__LISTEN": self._ports.encoder.listen,
+            "QUERY__ADDRESS": at.query,
+            "QUERY__LISTEN": self._ports.query.listen,
+            "OPS__PORT": self._ports.ops[name].number,
+        }
+        return {f"{PREFIX}{key}": _written(value) for key, value in told.items()}
+
+
+def _leaves(section: Section | Settings, above: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for key in type(section).model_fields:
+        value = getattr(section, key)
+        name = f"{above}{key.upper()}"
+        found += _leaves(value, f"{name}__") if isinstance(value, Section) else [(name, value)]
+    return found
+
+
+def _written(value: Any) -> str:
+    match value:
+        case SecretStr():
+            return value.get_secret_value()
+        case tuple() | list():
+            return json.dumps(list(value))
+        case bool():
+            return str(value).lower()
+        case _:
+            return str(value)
+
+
+def _listening(address: str, fixed: bool, what: str) -> Port:
+    host, _, number = address.rpartition(":")
+    return Port(int(number), fixed=fixed, what=what, host=host)
