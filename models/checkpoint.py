@@ -26,7 +26,7 @@ _MOST_FILE_BYTES = 512 * 1024 * 1024
 _MOST_OPCODES = 200_000
 _MOST_DIMENSIONS = 8
 _COUNT = struct.Struct("<q")
-_DTYPES = {
+_DTYPES: dict[str, np.dtype[Any]] = {
     "torch FloatStorage": np.dtype("<f4"),
     "torch DoubleStorage": np.dtype("<f8"),
     "torch HalfStorage": np.dtype("<f2"),
@@ -225,8 +225,8 @@ def _whole(value: Any) -> int:
 
 def _storage(words: Any) -> _Storage:
     match words:
-        case ("storage", _Name() as kind, str(key), str(), count, None) if kind.words in _DTYPES:
-            return _Storage(key, _DTYPES[kind.words], _whole(count))
+        case ("storage", _Name(words=kind), str(key), str(), count, None) if kind in _DTYPES:
+            return _Storage(key, _DTYPES[kind], _whole(count))
     raise _Refused("a storage is not described as torch does")
 
 

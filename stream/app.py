@@ -16,7 +16,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -98,10 +99,8 @@ class FrameConsumer:
 
     async def start(self) -> None:
         """Join the group, and come back once it gave this member its share."""
-        try:
+        with _translating():
             await asyncio.wait_for(self._app.start(), _START_S)
-        except Exception as error:  # Faust lets the errors of its driver through
-            raise Transient(f"the broker does not let the worker in ({error!r})", todo="is the broker up?") from error
 
     async def stop(self) -> None:
         """Leave the group. Nothing is committed here."""
@@ -116,12 +115,14 @@ class FrameConsumer:
     async def commit(self, offsets: Mapping[int, int]) -> bool:
         """Commit the next offset to read of each partition. False when the group moved on meanwhile."""
         wanted = {TP(self._topic, partition): offset for partition, offset in offsets.items()}
-        return bool(await self._app.consumer._commit_offsets(wanted))
+        with _translating():
+            return bool(await self._app.consumer._commit_offsets(wanted))
 
     async def ends(self) -> dict[int, int]:
         """Where each of this member's partitions ends now, as the broker says."""
         consumer = self._app.consumer
-        return {tp.partition: end for tp, end in (await consumer.highwaters(*consumer.assignment())).items()}
+        with _translating():
+            return {tp.partition: end for tp, end in (await consumer.highwaters(*consumer.assignment())).items()}
 
     def _wire(self) -> None:
         topic = self._app.topic(
@@ -147,6 +148,16 @@ class FrameConsumer:
         self._app.agent(topic, name="watchword.frames", concurrency=1)(hand_over)
         self._app.on_partitions_revoked.connect(revoked, weak=False)
         self._app.on_rebalance_complete.connect(resumed, weak=False)
+
+
+@contextmanager
+def _translating() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # Faust lets every error of its driver through, and adds its own
+        raise Transient(
+            f"the broker does not serve the stream worker ({error!r})", todo="is it up? `watchword doctor` checks"
+        ) from error
 
 
 def _new_app(kafka: KafkaSettings, stream: StreamSettings) -> Any:

@@ -210,7 +210,7 @@ class StreamWorker:
 
     async def _watch(self) -> None:
         """Raise Transient as soon as something that should move does not."""
-        resumed_s = self._committed_s = time.monotonic()
+        resumed_s = self._committed_s = self._chain.moved_s = time.monotonic()
         while True:
             await asyncio.sleep(_IDLE_S)
             self._consumer.check()

@@ -203,7 +203,7 @@ class Batcher:
             async with self._changed:
                 await self._changed.wait_for(lambda: self._images and not self._ready_images)
                 await self._company()
-                batch = _take(self._images, self._most_images())
+                batch = _take(self._images, self.most_images)
             await self._prepare(batch, self._read_image, self._decoders)
             self._ready_images = [entry for entry in batch if not entry.answered()]
             await self._notify()
@@ -212,14 +212,16 @@ class Batcher:
         """Wait until the batch is full or its first picture has waited long enough."""
         first = next(iter(self._images))
         left = first.arrived + self._settings.batch_wait_ms / 1000 - asyncio.get_running_loop().time()
-        if left > 0 and len(self._images) < self._most_images():
+        if left > 0 and len(self._images) < self.most_images:
             try:
                 async with asyncio.timeout(left):
-                    await self._changed.wait_for(lambda: len(self._images) >= self._most_images())
+                    await self._changed.wait_for(lambda: len(self._images) >= self.most_images)
             except TimeoutError:
                 pass
 
-    def _most_images(self) -> int:
+    @property
+    def most_images(self) -> int:
+        """Pictures in one engine call, at most."""
         best = self._engine.best_batch if self._engine else self._settings.max_batch
         return min(self._settings.max_batch, best)
 

@@ -151,7 +151,7 @@ class _EncoderService(encoder_pb2_grpc.EncoderServicer):
             dimension=self._bundle.dimension,
             image_side=self._bundle.image_side,
             engine=self._batcher.engine_name,
-            buckets=buckets(self._settings.max_batch),
+            buckets=buckets(self._batcher.most_images),
             max_items=self._max_items,
             max_item_bytes=self._settings.max_item_bytes,
             queued_images=self._batcher.queued("image"),

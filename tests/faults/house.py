@@ -25,7 +25,7 @@ from tests.faults.stand_in import DIMENSION, StandIn, serving
 from tests.tools.apache_kafka import apache_kafka_part, cache_folder, jars
 from tests.tools.servers import Server
 from watchword.stack import ready
-from watchword.stack.parts import Launch, Part, milvus_part
+from watchword.stack.parts import Launch, Part, broker_part, milvus_part
 from watchword.stack.ports import Port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,22 +45,36 @@ class House:
     milvus: Server
     folder: Path
     idempotent: bool = True
+    """Whether the broker knows idempotent producers: Apache Kafka does, the embedded one does not."""
+
+    async def start(self) -> None:
+        for server in self._servers:
+            server.launch()
+        await asyncio.gather(*(server.serving() for server in self._servers))
+
+    def end(self) -> None:
+        for server in self._servers:
+            server.end()
+
+    @property
+    def _servers(self) -> tuple[Server, Server]:
+        return self.kafka, self.milvus
 
 
-@asynccontextmanager
-async def a_house(folder: Path) -> AsyncIterator[House]:
-    """Apache Kafka and Milvus, up while inside."""
+def apache_house(folder: Path) -> House:
+    """Apache Kafka and Milvus, not yet started. NoKafkaHere when this machine cannot run it."""
     kafka = Server(apache_kafka_part(Port(), folder / "kafka", jars()), folder / "kafka.log")
-    part = milvus_part(Port(), folder / "milvus", cache_folder().parent, print)
-    milvus = Server(part, folder / "milvus.log")
-    try:
-        kafka.launch()
-        milvus.launch()
-        await asyncio.gather(kafka.serving(), milvus.serving())
-        yield House(kafka, milvus, folder)
-    finally:
-        kafka.end()
-        milvus.end()
+    return House(kafka, _milvus(folder), folder)
+
+
+def embedded_house(folder: Path) -> House:
+    """The embedded broker and Milvus, not yet started."""
+    broker = Server(broker_part(Port(), folder / "broker"), folder / "broker.log")
+    return House(broker, _milvus(folder), folder, idempotent=False)
+
+
+def _milvus(folder: Path) -> Server:
+    return Server(milvus_part(Port(), folder / "milvus", cache_folder().parent, print), folder / "milvus.log")
 
 
 @dataclass
@@ -156,9 +170,18 @@ class Drill:
     async def moments(self) -> list[Span]:
         return await stored_moments(self.store, self.fleet.starts)
 
+    async def until_stored(self, moments: int, within_s: float = 60.0) -> None:
+        """Wait until so many moments are stored: the pipeline flows."""
+        deadline = time.monotonic() + within_s
+        while await self.store.count() < moments:
+            assert time.monotonic() < deadline, f"fewer than {moments} moments after {within_s:.0f} s"
+            await asyncio.sleep(0.1)
+
     async def outcome(self, *, within_s: float = DRAIN_S) -> Outcome:
         """Wait until everything came to rest, and balance the ledger. The fleet must have ended."""
+        begun = time.monotonic()
         left = await until_drained(self.kafka, within_s)
+        self.notes["seconds until it came to rest"] = round(time.monotonic() - begun, 1)
         moments = await self.moments()
         return Outcome(
             balance=audit(self.fleet.sent, moments, await dead_letters(self.kafka), unsure=self.fleet.unsure),

@@ -23,7 +23,7 @@ def frames(clip: str, *, every: int = 12) -> list[Pixels]:
     """Every so-manieth frame of one of CLIPS, decoded."""
     with av.open(str(CLIPS[clip])) as source:
         return [
-            frame.to_ndarray(format="rgb24")
+            np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
             for number, frame in enumerate(source.decode(video=0))
             if number % every == 0
         ]

@@ -31,7 +31,10 @@ class Named:
         self.words = f"{module}\n{name}\n"
 
 
-class Writer(pickle._Pickler):  # type: ignore[name-defined, misc]  # the pure one, whose opcodes can be bent
+PurePickler: Any = vars(pickle)["_Pickler"]
+
+
+class Writer(PurePickler):  # type: ignore[misc]  # the one in Python, whose opcodes can be bent
     def persistent_id(self, value: Any) -> Any:
         return value[1:] if isinstance(value, tuple) and value[:1] == ("persistent",) else None
 

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from proto.errors import Late, Mismatch, Overloaded, Transient
-from proto.types import SpaceInfo, moment_id
+from proto.errors import Late, Mismatch, Overloaded, Poison, Transient
+from proto.types import SpaceInfo, Vector, moment_id
 from proto.v1.events_pb2 import DeadLetter, Frame
-from tests.stream.rig import SPACE, START_MS, SceneEncoder, built, desk, script, until, working
+from stream.kafka import FrameProducer
+from tests.stream.rig import SPACE, START_MS, Desk, SceneEncoder, broker_settings, built, desk, script, until, working
 
 pytestmark = pytest.mark.stack
 
@@ -181,3 +183,24 @@ async def test_a_worker_leaves_soon_although_the_encoder_is_away(broker: str, tm
         async with working(at.worker(encoder)) as task:
             await until(lambda: len(encoder.trouble) < 10_000, "tried")
         assert task.done()
+
+
+async def test_a_broker_that_is_not_there_ends_the_worker(tmp_path: Path) -> None:
+    at = Desk(broker_settings("127.0.0.1:1"), FrameProducer(broker_settings("127.0.0.1:1")), tmp_path)
+    with pytest.raises(Transient, match="the broker"):
+        await asyncio.wait_for(at.worker(SceneEncoder()).run(), 20)
+
+
+async def test_a_worker_in_which_nothing_moves_ends_so_that_it_is_started_again(
+    broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Hanging(SceneEncoder):
+        async def embed_images(self, images: Sequence[bytes]) -> list[Vector | Poison]:
+            await asyncio.Event().wait()
+            return []
+
+    async with desk(broker, tmp_path) as at:
+        await at.publish(script(cameras=1, frames=1))
+        monkeypatch.setattr("stream.worker._STALLED_S", 2.0)
+        with pytest.raises(Transient, match="did not move"):
+            await asyncio.wait_for(at.worker(Hanging()).run(), 30)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import os
 import re
+import secrets
 import shutil
 import subprocess
 import tempfile
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,12 +108,11 @@ def apache_kafka_part(port: Port, folder: Path, jars: Path, *, heap_mb: int = 25
         )
         jvm += ("-cp", f"{jars}/*")
         if not (folder / "log" / "meta.properties").exists():
-            cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-            subprocess.run(
-                [*jvm, "kafka.tools.StorageTool", "format", "--cluster-id", cluster, "--config", str(config)],
-                check=True,
-                capture_output=True,
-            )
+            # Never a leading dash, which would read as an option.
+            cluster = base64.urlsafe_b64encode(b"\0" + secrets.token_bytes(15)).decode().rstrip("=")
+            command = [*jvm, "kafka.tools.StorageTool", "format", "--cluster-id", cluster, "--config", str(config)]
+            formatted = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert formatted.returncode == 0, f"Apache Kafka's storage cannot be made:\n{formatted.stderr}"
         return Launch(argv=(*jvm, "kafka.Kafka", str(config)), cwd=folder)
 
     return Part("Apache Kafka", lambda: port.address, lambda: ready.broker(port.address), plan, grace_s=20)

@@ -1,1 +1,1 @@
-from tests.models.parts import builtin as builtin
+from tests.models.parts import builtin  # noqa: F401 - a fixture

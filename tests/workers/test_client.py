@@ -32,6 +32,9 @@ class Worker(encoder_pb2_grpc.EncoderServicer):
     async def Describe(self, request: Any, context: Any) -> encoder_pb2.DescribeReply:  # noqa: N802
         return encoder_pb2.DescribeReply(space=self.space, dimension=2, max_items=self.max_items)
 
+    async def EmbedImages(self, request: Any, context: Any) -> encoder_pb2.EmbedReply:  # noqa: N802
+        raise NotImplementedError
+
     async def EmbedTexts(self, request: Any, context: Any) -> encoder_pb2.EmbedReply:  # noqa: N802
         self.asked.append(list(request.texts))
         self.expected.append(request.space)

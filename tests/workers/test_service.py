@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from models.bundle import Bundle
 from models.engine import Engine, open_engine
 from proto.errors import Broken, Late, Mismatch, Overloaded, Poison, Transient
-from proto.types import Vector
+from proto.types import Vector, Vectors
 from proto.v1 import encoder_pb2, encoder_pb2_grpc
 from tests.clips import CLIPS
 from tests.models.parts import frames, jpeg, picture
@@ -34,8 +34,9 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 class SlowEngine(FakeEngine):
     """A FakeEngine with the built-in bundle's dimension."""
 
-    def _answer(self, kind: str, numbers: np.ndarray) -> np.ndarray:
-        return np.tile(super()._answer(kind, numbers * 0)[:, :1], (1, 384)) / np.sqrt(384)
+    def _answer(self, kind: str, numbers: np.ndarray) -> Vectors:
+        ones = super()._answer(kind, numbers * 0)[:, :1]
+        return np.tile(ones / np.float32(np.sqrt(384)), (1, 384))
 
 
 @asynccontextmanager
@@ -169,10 +170,12 @@ async def test_until_the_engine_is_ready_callers_meet_unavailable(builtin: Bundl
 
 async def test_every_size_of_batch_is_warm_before_the_first_caller(builtin: Bundle) -> None:
     engine = SlowEngine(best_batch=6)
-    async with serving(builtin, engine=lambda _: engine):
+    async with serving(builtin, engine=lambda _: engine) as (server, _):
         sizes = [len(batch) for kind, batch in engine.calls if kind == "image"]
+        async with stub(server) as encoder:
+            told = await encoder.Describe(encoder_pb2.DescribeRequest())
 
-    assert sizes == [1, 2, 4, 6]
+    assert sizes == list(told.buckets) == [1, 2, 4, 6]
 
 
 async def test_an_engine_that_cannot_be_opened_ends_the_worker(builtin: Bundle) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import hashlib
 import lzma
@@ -51,6 +52,11 @@ def milvus(cache: Path, say: Say) -> Path:
     return folder / "milvus"
 
 
+def milvus_wheel() -> Path:
+    """The Milvus server as its wheel carries it, packed."""
+    return next(path for path, _ in _packed_files(_wheel("milvus")) if path.name == "milvus.lzma")
+
+
 def _unpack(packed: list[tuple[Path, str]], folder: Path) -> None:
     fresh = Path(tempfile.mkdtemp(prefix=".milvus-", dir=folder.parent))
     try:
@@ -67,7 +73,7 @@ def _unpack(packed: list[tuple[Path, str]], folder: Path) -> None:
 def _unpack_one(packed: Path, digest: str, folder: Path) -> None:
     target = folder / packed.name.removesuffix(".lzma")
     with packed.open("rb") as source:
-        if digest and hashlib.file_digest(source, "sha256").digest() != digest_bytes(digest):
+        if digest and hashlib.file_digest(source, "sha256").digest() != _digest(digest):
             raise Broken(
                 f"{packed} is not what was installed", todo="install it again: pip install --force-reinstall milvus"
             )
@@ -78,10 +84,8 @@ def _unpack_one(packed: Path, digest: str, folder: Path) -> None:
     target.chmod(0o755)
 
 
-def digest_bytes(record: str) -> bytes:
+def _digest(record: str) -> bytes:
     """The digest as a wheel's RECORD writes it: urlsafe base64 without padding."""
-    import base64
-
     return base64.urlsafe_b64decode(record + "=" * (-len(record) % 4))
 
 

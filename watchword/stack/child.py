@@ -1,6 +1,6 @@
 """Becomes another program that dies with its parent.
 
-Run by path, with no site: `python -I -S child.py PID [--loopback] PROGRAM …`.
+Run by path, with no site: `python -I -S child.py PID PROGRAM …`.
 
 On Linux the kernel sends SIGKILL to the program the moment its parent ends, however it ends. Other systems have no
 such promise: there a parent that was killed leaves the program running, and the data folder's lock tells who it is.
@@ -29,27 +29,13 @@ def die_with(parent: int) -> None:
 
 
 def main() -> None:
-    """Arguments: the parent's pid, perhaps --loopback, the program, its arguments."""
+    """Arguments: the parent's pid, the program, its arguments."""
     _, parent, *command = sys.argv
     die_with(int(parent))
-    if command[0] == "--loopback":
-        command = command[1:]
-        stay_on_loopback()
     try:
         os.execv(command[0], command)  # noqa: S606  # becoming another program is what this is for
     except OSError as problem:
         sys.exit(f"cannot start {command[0]}: {problem.strerror}")
-
-
-def stay_on_loopback() -> None:
-    """Listen on this machine only, where the kernel can enforce it; tell the log where it cannot."""
-    sys.path.append(os.path.dirname(__file__))  # noqa: PTH120  # as little as can be is imported here
-    import loopback
-
-    try:
-        loopback.keep_on_loopback()
-    except OSError as problem:
-        print(f"this listens on every address of this machine ({problem})", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

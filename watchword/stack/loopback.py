@@ -1,8 +1,8 @@
-"""Keeps a program on this machine that insists on listening on every address: Milvus 2.3 has no setting for it.
+"""Becomes a program that insists on listening on every address, and keeps it on 127.0.0.1.
 
-Linux only, and needs no rights: the program runs under a seccomp filter that reports each bind() to a small keeper
-process, which puts 127.0.0.1 where "every address" was asked for and lets the call go on. Used by child.py, so
-nothing but the standard library's own modules is imported here, as files beside this one.
+Run by path, with no site: `python -I -S loopback.py PROGRAM …`. Milvus 2.3 has no setting for it. Linux only; needs no
+rights: the program runs under a seccomp filter that reports each bind() to a small keeper process, which puts
+127.0.0.1 where "every address" was asked for and lets the call go on. The keeper ends with the program.
 """
 
 from __future__ import annotations
@@ -115,3 +115,17 @@ def _narrow(pid: int, address: int, length: int) -> None:
             os.pwrite(memory.fileno(), socket.inet_aton("127.0.0.1"), address + 4)
         elif family == _INET6 and asked[8:24] == bytes(16):
             os.pwrite(memory.fileno(), bytes(10) + b"\xff\xff" + socket.inet_aton("127.0.0.1"), address + 8)
+
+
+def main() -> None:
+    """Arguments: the program, its arguments."""
+    command = sys.argv[1:]
+    try:
+        keep_on_loopback()
+    except OSError as problem:
+        print(f"this listens on every address of this machine ({problem})", file=sys.stderr, flush=True)
+    os.execv(command[0], command)  # noqa: S606  # becoming another program is what this is for
+
+
+if __name__ == "__main__":
+    main()

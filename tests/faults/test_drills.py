@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.drills import SCENARIOS, calm
+from tests.faults.house import House
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+async def test_the_ledger_balances_on_apache_kafka(house: House, name: str) -> None:
+    scenario = SCENARIOS[name]
+    outcome = await scenario.run(house, **scenario.short)
+    assert outcome.good, f"\n{outcome}"
+
+
+async def test_the_ledger_balances_on_the_embedded_broker(small_house: House) -> None:
+    outcome = await calm(small_house, frames=40)
+    assert outcome.good, f"\n{outcome}"

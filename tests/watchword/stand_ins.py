@@ -1,0 +1,72 @@
+"""Small programs in the place of the real parts."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from proto.errors import Transient
+from watchword.stack.parts import Launch, Part
+from watchword.stack.ports import Port
+
+SERVE = """
+import signal, socket, sys
+port, name, diary, stubborn = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4:]
+def write(word):
+    with open(diary, "a") as file:
+        file.write(f"{word} {name}\\n")
+def leave(*_):
+    write("stopped")
+    sys.exit(0)
+signal.signal(signal.SIGTERM, signal.SIG_IGN if stubborn else leave)
+server = socket.create_server(("127.0.0.1", port))
+write("started")
+print("this is", name, flush=True)
+while True:
+    server.accept()[0].close()
+"""
+
+
+@dataclass
+class StandIns:
+    """Makes parts, and keeps what they and their supervisor tell."""
+
+    folder: Path
+    said: list[str] = field(default_factory=list)
+
+    @property
+    def diary(self) -> list[str]:
+        """What the children wrote, in order: `started NAME`, `stopped NAME`."""
+        path = self.folder / "diary"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def part(self, name: str, *needs: str, program: str = SERVE, stubborn: bool = False, **more: Any) -> Part:
+        port = Port()
+        words = ["stubborn"] if stubborn else []
+
+        def plan() -> Launch:
+            arguments = [str(port.settle()), name, str(self.folder / "diary"), *words]
+            return Launch(argv=(sys.executable, "-I", "-S", "-c", program, *arguments), cwd=self.folder)
+
+        return Part(name, lambda: port.address, lambda: connects(port), plan, needs=needs, **more)
+
+
+async def connects(port: Port) -> None:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port.number)
+        writer.close()
+    except OSError as problem:
+        raise Transient(f"nobody listens at {port.address}") from problem
+
+
+async def until(true: Callable[[], object], *, within_s: float = 10.0) -> None:
+    """Wait for something that another process does."""
+    deadline = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < deadline, f"not within {within_s} s"
+        await asyncio.sleep(0.02)

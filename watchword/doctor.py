@@ -1,0 +1,185 @@
+"""Checks every part, and says what to do about what it finds."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from index.cameras import CameraRegistry
+from proto.errors import WatchwordError
+from proto.types import Camera
+from watchword.settings import Settings
+from watchword.stack import RunningStack, binaries, query_address, ready, running_stack
+from watchword.stack.state import without_password
+
+LEAST_FREE_BYTES = 2 * 1024**3
+"""Milvus needs about 0.3 GB to begin with; moments and logs come on top."""
+CAMERA_S = 10.0
+CAMERAS_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was seen of one part."""
+
+    part: str
+    ok: bool
+    seen: str
+    todo: str = ""
+    """What to do; empty when nothing."""
+
+
+async def examine(settings: Settings) -> list[Finding]:
+    """Look at everything, one part after the other; nothing is started or changed."""
+    stack = running_stack(settings.data_dir)
+    return [
+        _python(),
+        *_wheels(settings),
+        _folder(settings.data_dir),
+        _space(settings.data_dir),
+        *await _servers(settings, stack),
+        *await _cameras(settings),
+    ]
+
+
+def _python() -> Finding:
+    seen = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    if sys.platform != "linux":
+        note = "only Linux ends the parts when `watchword up` itself is killed; elsewhere end them by hand"
+        return Finding("python", True, seen, note)
+    return Finding("python", True, seen)
+
+
+def _wheels(settings: Settings) -> list[Finding]:
+    """The programs that `watchword up` would start, for the parts that the settings do not name."""
+    wanted: list[tuple[str, bool, Callable[[], object]]] = [
+        ("broker program", not settings.kafka.brokers, binaries.tansu),
+        ("milvus program", not settings.milvus.endpoints, binaries.milvus_wheel),
+        ("redis program", not settings.redis.url.get_secret_value(), binaries.redis_server),
+    ]
+    found = []
+    for part, needed, look in wanted:
+        if not needed:
+            continue
+        try:
+            found.append(Finding(part, True, str(look())))
+        except WatchwordError as problem:
+            found.append(Finding(part, False, problem.message, problem.todo))
+    return found
+
+
+def _folder(folder: Path) -> Finding:
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        return Finding("data folder", False, f"{there} is no folder", "move that file away, or set another --data-dir")
+    if not os.access(there, os.W_OK | os.X_OK):
+        return Finding(
+            "data folder",
+            False,
+            f"{there} is not writable",
+            "give this user the right to it, or set another --data-dir",
+        )
+    return Finding("data folder", True, f"{folder} is writable" if there == folder else f"{folder} can be made")
+
+
+def _space(folder: Path) -> Finding:
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    free = shutil.disk_usage(there).free
+    seen = f"{free / 1024**3:.1f} GB free"
+    if free < LEAST_FREE_BYTES:
+        return Finding("disk", False, seen, f"free some space: below {LEAST_FREE_BYTES / 1024**3:.0f} GB it gets tight")
+    return Finding("disk", True, seen)
+
+
+async def _servers(settings: Settings, stack: RunningStack | None) -> list[Finding]:
+    """Ask each server that should be there: those that the settings name, and those of the running stack."""
+    at = stack.addresses if stack else None
+    broker = settings.kafka.brokers or (at.broker if at else "")
+    endpoints = settings.milvus.endpoints or (at.milvus if at else ())
+    redis = settings.redis.url.get_secret_value() or (at.redis if at else "")
+    encoder = settings.encoder.address or (at.encoder if at else "")
+    query = query_address(settings) if at or settings.query.address else ""
+    checks = [
+        _ask("broker", broker, lambda: _broker(broker)),
+        *(_ask("milvus", endpoint, partial(_milvus, endpoint, settings)) for endpoint in endpoints or ("",)),
+        _ask("redis", redis, lambda: _answers(ready.redis(redis), "answers PING")),
+        _ask("encoder", encoder, lambda: _encoder(settings, encoder)),
+        _ask("query", query, lambda: _answers(ready.health(query), "serves")),
+    ]
+    if at is not None:
+        own = {name: address for name, address in at.ops.items() if name in {"stream", "camera"}}
+        checks += [_ask(f"{name} process", address, partial(_process, address)) for name, address in own.items()]
+    return list(await asyncio.gather(*checks))
+
+
+async def _ask(part: str, address: str, look: Callable[[], Awaitable[str]]) -> Finding:
+    """Nothing to ask is no fault: the stack is simply not up."""
+    if not address:
+        return Finding(part, True, "not running; `watchword up` starts it")
+    shown = without_password(address)
+    try:
+        return Finding(part, True, f"{shown}: {await look()}")
+    except WatchwordError as problem:
+        todo = problem.todo or "is it running? its log, or `watchword up`, says more"
+        return Finding(part, False, f"{shown}: {problem.message}", todo)
+
+
+async def _answers(asked: Awaitable[None], seen: str) -> str:
+    await asked
+    return seen
+
+
+async def _broker(brokers: str) -> str:
+    from stream.kafka import cluster_answers
+
+    count = await cluster_answers(brokers, ready.ASK_S)
+    return f"metadata fetched, {count} broker{'s' if count != 1 else ''}"
+
+
+async def _milvus(endpoint: str, settings: Settings) -> str:
+    await ready.milvus(endpoint, settings.milvus)
+    return "collections listed"
+
+
+async def _process(address: str) -> str:
+    await ready.page(address)
+    return "ready"
+
+
+async def _encoder(settings: Settings, address: str) -> str:
+    from workers.client import EncoderClient
+
+    await ready.health(address)
+    async with EncoderClient(address, timeout_s=settings.encoder.timeout_s) as client:
+        info = await client.describe()
+    return f"serves, bundle {info.bundle} in space {info.space.id} ({info.space.dimension} numbers), {info.engine}"
+
+
+async def _cameras(settings: Settings) -> list[Finding]:
+    path = settings.data_dir / "cameras.json"
+    if not path.exists():
+        return [Finding("cameras", True, "none yet; `watchword camera add NAME URL` adds one")]
+    try:
+        cameras = [camera for camera in CameraRegistry(path).all() if camera.watching]
+    except WatchwordError as problem:
+        return [Finding("cameras", False, problem.message, problem.todo)]
+    turn = asyncio.Semaphore(CAMERAS_AT_ONCE)
+    return list(await asyncio.gather(*(_camera(camera, turn) for camera in cameras)))
+
+
+async def _camera(camera: Camera, turn: asyncio.Semaphore) -> Finding:
+    from stream.source import probe, shown
+
+    async with turn:
+        try:
+            await asyncio.to_thread(probe, camera, CAMERA_S)
+        except WatchwordError as problem:
+            return Finding(f"camera {camera.name}", False, problem.message, problem.todo)
+    return Finding(f"camera {camera.name}", True, f"{shown(camera.url)}: opens, and a picture came")
