@@ -49,16 +49,19 @@ class QueryClient:
         """The moments most like the text, the image, or the moment: give exactly one."""
         if [text, image, moment_id].count(None) != 2:
             raise Invalid("there is no question", todo="give exactly one of text, image and moment_id")
-        request = query_pb2.SearchRequest(
-            # Protobuf leaves out what is None; its stubs do not say so.
-            text=text,  # type: ignore[arg-type]
-            image=image,  # type: ignore[arg-type]
-            moment_id=moment_id,  # type: ignore[arg-type]
-            cameras=cameras,
-            start_ms=start_ms,
-            end_ms=end_ms,
-            limit=limit,
-        )
+        try:
+            request = query_pb2.SearchRequest(
+                # Protobuf leaves out what is None; its stubs do not say so.
+                text=text,  # type: ignore[arg-type]
+                image=image,  # type: ignore[arg-type]
+                moment_id=moment_id,  # type: ignore[arg-type]
+                cameras=cameras,
+                start_ms=start_ms,
+                end_ms=end_ms,
+                limit=limit,
+            )
+        except ValueError as error:
+            raise Invalid(f"the question cannot be sent ({error})", todo="see query.proto for what is allowed") from None
         return await self._answer(self._stub.Search(request, timeout=self._timeout_s))
 
     async def thumbnail(self, moment_id: str) -> bytes:

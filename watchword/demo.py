@@ -36,7 +36,11 @@ class Expected:
     camera: str
 
 
-QUESTIONS = (Expected("cyclist", "bikes"), Expected("butterfly", "meadow"), Expected("seat belt", "car"))
+QUESTIONS = (
+    Expected("cyclist", "bikes"),
+    Expected("an animal", "meadow"),
+    Expected("a man in a suit and tie", "car"),
+)
 
 
 async def run_demo(settings: Settings, once: bool) -> int:

@@ -11,9 +11,9 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -72,6 +72,14 @@ class Settings(BaseSettings):
     stream: StreamSettings = StreamSettings()
     query: QuerySettings = QuerySettings()
     ops: OpsSettings = OpsSettings()
+
+    @model_validator(mode="after")
+    def _moments_fit(self) -> Self:
+        """The index reaches `longest_moment_s` before a search; a longer moment would be missed."""
+        longest = max(self.stream.still_most_s, self.stream.busy_most_s)
+        if longest > self.milvus.longest_moment_s:
+            raise ValueError(f"moments of {longest:g} s are longer than milvus.longest_moment_s allows; raise that")
+        return self
 
     @classmethod
     def settings_customise_sources(
@@ -209,6 +217,8 @@ def _refusal(error: ValidationError, origin: Mapping[str, str]) -> Invalid:
     first = error.errors()[0]
     path = tuple(str(part) for part in first["loc"] if isinstance(part, str))
     key = ".".join(path)
+    if not key:
+        return Invalid("the settings contradict each other: " + first["msg"].removeprefix("Value error, "))
     source = origin.get(key, "the settings")
     if first["type"] == "extra_forbidden":
         return Invalid(f"{source} sets {key} = {first['input']!r}, which is no setting", todo=_allowed(path[:-1]))

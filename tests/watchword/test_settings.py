@@ -100,3 +100,10 @@ def test_every_setting_says_what_it_does() -> None:
             continue
         silent = [key for key, value in inner.items() if not value.description]
         assert not silent, f"{name}: {silent}"
+
+
+def test_settings_of_two_rooms_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(Invalid, match="longest_moment_s"):
+        read_settings({"stream.still_most_s": "7200"})
+    both = read_settings({"stream.still_most_s": "7200", "milvus.longest_moment_s": "7200"})
+    assert both.stream.still_most_s == 7200

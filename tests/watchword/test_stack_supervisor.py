@@ -131,7 +131,7 @@ async def test_a_part_that_is_never_ready_ends_the_start_with_its_log(stand_ins:
 
 async def test_a_part_that_ends_at_once_ends_the_start_with_its_last_line(stand_ins: StandIns) -> None:
     ends = stand_ins.part("ends", program="import sys; sys.exit('the bundle is broken')")
-    with pytest.raises(Broken, match="ends does not start: ended with exit code 1 .*the bundle is broken"):
+    with pytest.raises(Broken, match=r"ends does not start: ended with exit code 1 .*the bundle is broken"):
         async with running(stand_ins, ends, stand_ins.part("fine")):
             pass
     assert stand_ins.diary[-1] == "stopped fine"

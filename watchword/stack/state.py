@@ -11,10 +11,10 @@ from typing import Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from index.files import write_whole
+from proto.errors import Transient
 from watchword.settings import Settings
 
 STATE_NAME = "stack.json"
-DEFAULT_QUERY = "127.0.0.1:8700"
 
 Phase = Literal["waiting", "starting", "ready", "restarting", "elsewhere", "away", "stopped"]
 
@@ -91,11 +91,16 @@ def running_stack(folder: Path) -> RunningStack | None:
 
 
 def query_address(settings: Settings) -> str:
-    """Where to ask: the address in the settings, else the running stack's, else the default."""
+    """Where to ask: the address in the settings, else that of the stack on this data folder. Transient when neither."""
     if settings.query.address:
         return settings.query.address
     stack = running_stack(settings.data_dir)
-    return stack.addresses.query if stack else DEFAULT_QUERY
+    if stack is None:
+        raise Transient(
+            f"no stack runs on {settings.data_dir}",
+            todo="start it with `watchword up`, or name another: --data-dir FOLDER or --set query.address=HOST:PORT",
+        )
+    return stack.addresses.query
 
 
 def without_password(url: str) -> str:

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from index.cameras import CameraRegistry
+from proto.types import Camera
+from tests.clips import CLIPS
+from watchword.doctor import Finding, examine
+from watchword.settings import Settings, read_settings
+from watchword.stack.ports import Port
+
+
+async def findings(settings: Settings) -> dict[str, Finding]:
+    return {finding.part: finding for finding in await examine(settings)}
+
+
+async def test_nothing_is_wrong_where_nothing_runs_yet(tmp_path: Path) -> None:
+    found = await findings(Settings(data_dir=tmp_path / "new"))
+    assert [finding for finding in found.values() if not finding.ok] == []
+    assert found["broker"].seen == "not running; `watchword up` starts it"
+    assert found["milvus program"].seen.endswith("milvus.lzma")
+    assert not (tmp_path / "new").exists()
+
+
+async def test_missing_wheels_are_told_with_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [])
+    found = await findings(Settings(data_dir=tmp_path))
+    for part in ("broker program", "milvus program", "redis program"):
+        assert not found[part].ok
+        assert "watchword[embedded]" in found[part].todo
+
+
+async def test_a_program_is_not_missed_where_the_part_runs_elsewhere(tmp_path: Path) -> None:
+    found = await findings(read_settings({"data_dir": str(tmp_path), "kafka.brokers": "127.0.0.1:1"}))
+    assert "broker program" not in found
+
+
+async def test_a_given_address_where_nobody_answers_is_told(tmp_path: Path) -> None:
+    port = Port()
+    port.settle()
+    given = {
+        "data_dir": str(tmp_path),
+        "kafka.brokers": port.address,
+        "milvus.endpoints": f'["http://{port.address}"]',
+        "redis.url": f"redis://:secret@{port.address}/0",
+        "encoder.address": port.address,
+        "query.address": port.address,
+    }
+    found = await findings(read_settings(given))
+    for part in ("broker", "milvus", "redis", "encoder", "query"):
+        assert not found[part].ok, part
+        assert port.address in found[part].seen
+        assert found[part].todo
+    assert "secret" not in str(found)
+
+
+@pytest.mark.stack
+async def test_servers_that_answer_are_fine(tmp_path: Path, broker: str, milvus: str, redis_url: str) -> None:
+    given = {
+        "data_dir": str(tmp_path),
+        "kafka.brokers": broker,
+        "milvus.endpoints": f'["{milvus}"]',
+        "redis.url": redis_url,
+    }
+    found = await findings(read_settings(given))
+    assert found["broker"].seen == f"{broker}: metadata fetched, 1 broker"
+    assert found["milvus"].seen == f"{milvus}: collections listed"
+    assert found["redis"].seen == f"{redis_url}: answers PING"
+    assert all(found[part].ok for part in ("broker", "milvus", "redis"))
+
+
+async def test_a_data_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    found = await findings(Settings(data_dir=tmp_path / "file"))
+    assert not found["data folder"].ok
+    assert "--data-dir" in found["data folder"].todo
+
+
+async def test_every_camera_is_opened_and_a_broken_one_is_told(tmp_path: Path) -> None:
+    registry = CameraRegistry(tmp_path / "cameras.json")
+    registry.add(Camera(name="bikes", url=str(CLIPS["bikes"])))
+    registry.add(Camera(name="gone", url=str(tmp_path / "gone.mp4")))
+    registry.add(Camera(name="removed", url=str(tmp_path / "removed.mp4")))
+    registry.remove("removed")
+    found = await findings(Settings(data_dir=tmp_path))
+    assert found["camera bikes"].ok
+    assert not found["camera gone"].ok
+    assert "camera removed" not in found
