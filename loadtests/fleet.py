@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import simplejpeg
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from loadtests.ledger import Sent
@@ -228,17 +227,11 @@ class Fleet:
 
 async def lag(kafka: KafkaSettings) -> int:
     """Records of the frames topic that the group has not yet committed."""
-    admin: Any = AIOKafkaAdminClient(bootstrap_servers=kafka.brokers)
-    consumer: Any = AIOKafkaConsumer(bootstrap_servers=kafka.brokers)
-    await consumer.start()
-    try:
-        await admin.start()
-        ends = await consumer.end_offsets(await _partitions(consumer, kafka.frames_topic))
-        committed = await admin.list_consumer_group_offsets(kafka.group)
-        return sum(end - max(0, committed[place].offset if place in committed else 0) for place, end in ends.items())
-    finally:
-        await consumer.stop()
-        await admin.close()
+    async with _looking(kafka.brokers, group=kafka.group) as consumer:
+        places = await _partitions(consumer, kafka.frames_topic)
+        consumer.assign(places)
+        ends = await consumer.end_offsets(places)
+        return sum([end - (await consumer.committed(place) or 0) for place, end in ends.items()])
 
 
 async def until_drained(kafka: KafkaSettings, within_s: float) -> int:
@@ -256,23 +249,15 @@ async def until_drained(kafka: KafkaSettings, within_s: float) -> int:
 
 async def rewind(kafka: KafkaSettings) -> None:
     """Make the group begin at the first record again. The group must have no members."""
-    consumer: Any = AIOKafkaConsumer(bootstrap_servers=kafka.brokers, group_id=kafka.group, enable_auto_commit=False)
-    await consumer.start()
-    try:
+    async with _looking(kafka.brokers, group=kafka.group) as consumer:
         places = await _partitions(consumer, kafka.frames_topic)
         consumer.assign(places)
         await consumer.commit(await consumer.beginning_offsets(places))
-    finally:
-        await consumer.stop()
 
 
 async def dead_letters(kafka: KafkaSettings) -> list[DeadLetter]:
     """Every dead letter, in order."""
-    consumer: Any = AIOKafkaConsumer(
-        bootstrap_servers=kafka.brokers, enable_auto_commit=False, max_partition_fetch_bytes=16 * 1024 * 1024
-    )
-    await consumer.start()
-    try:
+    async with _looking(kafka.brokers) as consumer:
         places = await _partitions(consumer, kafka.dead_letters_topic)
         consumer.assign(places)
         await consumer.seek_to_beginning(*places)
@@ -282,6 +267,20 @@ async def dead_letters(kafka: KafkaSettings) -> list[DeadLetter]:
             for records in (await consumer.getmany(timeout_ms=500)).values():
                 letters += [DeadLetter.FromString(record.value) for record in records]
         return letters
+
+
+@asynccontextmanager
+async def _looking(brokers: str, *, group: str | None = None) -> AsyncIterator[Any]:
+    """A consumer that joins no group; with `group`, it can ask for and set that group's offsets."""
+    consumer: Any = AIOKafkaConsumer(
+        bootstrap_servers=brokers,
+        group_id=group,
+        enable_auto_commit=False,
+        max_partition_fetch_bytes=16 * 1024 * 1024,
+    )
+    await consumer.start()
+    try:
+        yield consumer
     finally:
         await consumer.stop()
 

@@ -15,6 +15,7 @@ import importlib.util
 import sys
 import tempfile
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -52,7 +53,7 @@ def restless_clip(path: Path, seconds: int = 12) -> None:
             scene = pictures[second % len(pictures)]
             for number in range(FPS):
                 frame = scene[(second // len(pictures) * FPS + number) % len(scene)]
-                frame.pts = None
+                frame.pts, frame.time_base = second * FPS + number, Fraction(1, FPS)
                 out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
 
@@ -96,7 +97,9 @@ async def main() -> int:
         print("no moment became searchable; look into the logs folder")
         return 1
     p50, p99 = np.percentile(samples, [50, 99])
-    print(f"captured -> searchable, {len(samples)} moments: p50 {p50:.3f} s, p99 {p99:.3f} s, worst {max(samples):.3f} s")
+    print(
+        f"captured -> searchable, {len(samples)} moments: p50 {p50:.3f} s, p99 {p99:.3f} s, worst {max(samples):.3f} s"
+    )
     return code
 
 

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 import open_clip
-import timm
 import torch
 from open_clip.tokenizer import default_bpe
+from timm.utils import reparameterize_model
 from torch import nn
 
 from models.bundle import CONFIG, PREPROCESS, TEXTUAL, TOKENIZER, VISUAL, Bundle, load_bundle
@@ -265,7 +265,7 @@ def _folded(model: Any) -> Any:
     folded._modules = dict(model._modules)
     folded.visual = copy.copy(model.visual)
     folded.visual._modules = dict(model.visual._modules)
-    folded.visual.trunk = timm.utils.reparameterize_model(model.visual.trunk)
+    folded.visual.trunk = reparameterize_model(model.visual.trunk)
     return folded
 
 

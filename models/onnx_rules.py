@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -19,34 +19,49 @@ _DOMAINS = frozenset({"", "ai.onnx", "com.microsoft"})
 """com.microsoft: ONNX Runtime's own operators, which quantized towers use."""
 
 
+class Problem(NamedTuple):
+    """One thing that is wrong with a tower."""
+
+    kind: Literal["external", "operator", "invalid", "batch"]
+    words: str
+    """Goes on after the file's name."""
+
+
 def check_file(path: Path) -> None:
     """Broken, with the first thing that is wrong with the tower."""
     for problem in problems_of(path):
-        raise Broken(f"{path.parent.name}/{path.name} {problem}", todo="get the model from somewhere else")
+        raise Broken(f"{path.parent.name}/{path.name} {problem.words}", todo="get the model from somewhere else")
 
 
-def problems_of(path: Path) -> Iterator[str]:
+def problems_of(path: Path) -> Iterator[Problem]:
     """What is wrong with the tower, most dangerous first; nothing is read but this one file."""
     content = path.read_bytes()
     try:
         if outside_weights(content):
-            yield "keeps weights in other files"
+            yield Problem("external", "keeps weights in other files")
             return
         model = onnx.load_from_string(content)
     except (ValueError, DecodeError):
-        yield "is no ONNX model"
+        yield Problem("invalid", "is no ONNX model")
         return
-    if strange := sorted({name for name in _operators(model) if not _known(name)}):
-        yield f"uses operators that are not known: {', '.join(strange[:5])}"
+    strange = sorted({name for name in _operators(model) if not _known(name)})
+    if strange:
+        yield Problem("operator", f"uses operators that are not known: {', '.join(strange[:5])}")
     if model.functions:
-        yield "brings operators of its own"
+        yield Problem("operator", "brings operators of its own")
     if not strange and not model.functions:
         try:
             onnx.checker.check_model(content)
         except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
-            yield f"is not valid ONNX: {str(error).strip().splitlines()[0]}"
-    if fixed := [value.name for value in model.graph.input if not _batch_is_free(value)]:
-        yield f"takes a fixed number of items at once ({', '.join(fixed)})"
+            yield Problem("invalid", f"is not valid ONNX: {str(error).strip().splitlines()[0]}")
+    if fixed := [value.name for value in model.graph.input if fixed_batch(value) is not None]:
+        yield Problem("batch", f"takes a fixed number of items at once ({', '.join(fixed)})")
+
+
+def fixed_batch(value: Any) -> int | None:
+    """The number of items an input insists on; None when it takes any."""
+    dimensions = value.type.tensor_type.shape.dim
+    return int(dimensions[0].dim_value) if dimensions and dimensions[0].HasField("dim_value") else None
 
 
 def _operators(model: Any) -> Iterator[str]:
@@ -73,8 +88,3 @@ def _known(name: str) -> bool:
     if domain not in _DOMAINS:
         return False
     return domain == "com.microsoft" or bool(onnx.defs.has(operator))
-
-
-def _batch_is_free(value: Any) -> bool:
-    dimensions = value.type.tensor_type.shape.dim
-    return bool(dimensions) and not dimensions[0].HasField("dim_value")

@@ -13,8 +13,20 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from models.bundle import CONFIG, MANIFEST, NEEDED, PREPROCESS, TEXTUAL, TOKENIZER, VISUAL, Bundle, Canary, Manifest
-from models.bundle import file_digest, load_bundle
+from models.bundle import (
+    CONFIG,
+    MANIFEST,
+    NEEDED,
+    PREPROCESS,
+    TEXTUAL,
+    TOKENIZER,
+    VISUAL,
+    Bundle,
+    Canary,
+    Manifest,
+    file_digest,
+    load_bundle,
+)
 from models.engine import canary_pictures, canary_texts
 from models.ort import OrtEngine
 from models.preprocess import PreprocessConfig

@@ -115,8 +115,9 @@ def register_small_towers() -> None:
     def small_fastvit(**options: Any) -> Any:
         return _named(
             FastVit(
-                layers=(1, 1, 1, 1), embed_dims=(16, 16, 32, 32), mlp_ratios=(3, 3, 3, 3), lkc_use_act=True, layer_scale_init_value=1.0,
-                se_downsamples=(False, False, True, True), token_mixers=("repmixer", "repmixer", "repmixer", "attention"),
+                layers=(1, 1, 1, 1), embed_dims=(16, 16, 32, 32), mlp_ratios=(3, 3, 3, 3),
+                lkc_use_act=True, layer_scale_init_value=1.0, se_downsamples=(False, False, True, True),
+                token_mixers=("repmixer", "repmixer", "repmixer", "attention"),
                 pos_embs=(None, None, None, partial(RepConditionalPosEnc, spatial_shape=(7, 7))), **_head(options),
             )
         )  # fmt: skip

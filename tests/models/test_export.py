@@ -69,9 +69,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[S
     folder = tmp_path_factory.mktemp("exports")
     words = write_sentencepiece(folder / "words")
     bundles: dict[str, tuple[Source, Bundle]] = {}
-    for kind, config in CONFIGS.items():
-        if kind == "siglip2":
-            config = {**config, "text_cfg": {**config["text_cfg"], "hf_tokenizer_name": str(words)}}
+    siglip = CONFIGS["siglip2"]
+    named = {**siglip, "text_cfg": {**siglip["text_cfg"], "hf_tokenizer_name": str(words)}}
+    for kind, config in {**CONFIGS, "siglip2": named}.items():
         source = _settled(write_source(folder / "sources" / kind, config))
         bundles[kind] = (source, _export(source, folder / kind))
     yield bundles
@@ -94,7 +94,9 @@ def _settled(folder: Path) -> Source:
         norm.train()
     with torch.no_grad():
         for seed in range(4):
-            model.visual(torch.randn((8, 3, 64, 64), generator=torch.Generator().manual_seed(seed)).cumsum(3).cumsum(2) / 30)
+            model.visual(
+                torch.randn((8, 3, 64, 64), generator=torch.Generator().manual_seed(seed)).cumsum(3).cumsum(2) / 30
+            )
     save_file({name: values.clone() for name, values in model.state_dict().items()}, folder / "weights.safetensors")
     return _source(folder)
 
@@ -227,7 +229,8 @@ def test_a_multilingual_text_tower_answers_as_open_clip_does(tmp_path: Path) -> 
 def test_the_same_seed_gives_the_same_space(tmp_path: Path) -> None:
     folder = write_source(tmp_path / "model", CONFIGS["clip"])
     first, again, other = (
-        _export(_source(folder, seed=seed), tmp_path / name) for seed, name in ((7, "first"), (7, "again"), (8, "other"))
+        _export(_source(folder, seed=seed), tmp_path / name)
+        for seed, name in ((7, "first"), (7, "again"), (8, "other"))
     )
     assert first.space == again.space != other.space
 

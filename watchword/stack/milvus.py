@@ -69,9 +69,10 @@ def _milvus(folder: Path, ports: MilvusPorts) -> dict[str, Any]:
         **{name: {"ip": HOST, "port": port.number} for name, port in ports.inner.items()},
         "common": {
             "storageType": "local",
-            # After a kill the server waits until its former self counts as gone: 65 s at the default of 30. Much
-            # shorter, and a stall of the machine would end it.
-            "session": {"ttl": 5},
+            # A start after a kill waits until the former server's lease has run out: 65 s at the default of 30. It
+            # looks after 3.0, 6.2 and 12.6 s, so 4 is found gone at the second look. Much shorter, and a machine
+            # that stalls would lose a server that lives.
+            "session": {"ttl": 4},
         },
         "log": {"level": "warn", "stdout": True, "file": {"rootPath": ""}},
     }

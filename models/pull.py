@@ -1,0 +1,91 @@
+"""Fetches a ready bundle from a hub, in the layout in which Immich publishes its open_clip exports, and seals it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+
+from models.bundle import CONFIG, MANIFEST, PREPROCESS, TEXTUAL, TOKENIZER, VISUAL, Bundle, load_bundle
+from models.hub import Fetched, fetch
+from models.onnx_batch import with_free_batch
+from models.onnx_rules import check_file, problems_of
+from models.sealing import new_folder, seal
+from models.vocabulary import published_tokenizer
+from proto.errors import Broken
+
+_WANTED = (CONFIG, PREPROCESS, TOKENIZER, VISUAL, TEXTUAL)
+_TOKENIZER_SETTINGS = "textual/tokenizer_config.json"
+_NO_LICENCE = "not stated; ask the model's owner"
+
+Say = Callable[[str], None]
+
+
+def pull_bundle(
+    repository: str, target: Path, *, say: Say, revision: str = "main", endpoint: str | None = None
+) -> Bundle:
+    """The bundle that the hub's repository holds, in the folder `target`.
+
+    What was fetched before an interruption is kept beside it and fetched no second time. A repository that brings
+    its own manifest is taken as it is; any other is checked, completed and sealed here.
+    """
+    partial = target.parent / f".{target.name}.partial"
+    say(f"fetching {repository}")
+    optional = (_TOKENIZER_SETTINGS, MANIFEST)
+    fetched = fetch(repository, _WANTED, partial, optional=optional, revision=revision, endpoint=endpoint)
+    with new_folder(target) as work:
+        for path in fetched.digests:
+            _link(partial / path, work / path)
+        if MANIFEST in fetched.digests:
+            load_bundle(work)
+        else:
+            say("checking and sealing it")
+            _complete(work)
+            seal(work, name=target.name, licence=fetched.licence or _NO_LICENCE, provenance=_provenance(fetched))
+    shutil.rmtree(partial, ignore_errors=True)
+    return load_bundle(target)
+
+
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _complete(work: Path) -> None:
+    """Bring what was published into the form that a bundle has here."""
+    for tower in (VISUAL, TEXTUAL):
+        for problem in problems_of(work / tower):
+            if problem.kind != "batch":
+                raise Broken(f"{tower} {problem.words}", todo="choose another repository")
+        model = onnx.load(work / tower, load_external_data=False)
+        freed = with_free_batch(model)
+        if freed is not model:
+            _replace(work / tower, freed.SerializeToString())
+        check_file(work / tower)
+    try:
+        text = json.loads((work / CONFIG).read_bytes())["text_cfg"]
+        settings = work / _TOKENIZER_SETTINGS
+        named = json.loads(settings.read_bytes()) if settings.exists() else {}
+    except (ValueError, KeyError, TypeError) as error:
+        raise Broken(f"{CONFIG} does not say how texts are fed", todo="choose another repository") from error
+    tokenizer = published_tokenizer((work / TOKENIZER).read_bytes(), named, text)
+    _replace(work / TOKENIZER, tokenizer.to_str().encode())
+    settings.unlink(missing_ok=True)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write anew instead of over it: the file may be a link to what was fetched."""
+    path.unlink()
+    path.write_bytes(content)
+
+
+def _provenance(fetched: Fetched) -> list[str]:
+    files = [f"{path} was fetched with SHA-256 {digest}" for path, digest in sorted(fetched.digests.items())]
+    return [f"the hub's {fetched.repository}, revision {fetched.revision}", *files]
