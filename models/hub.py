@@ -21,6 +21,8 @@ from proto.errors import Broken, Denied, Invalid, Transient, Unknown, WatchwordE
 
 # The library reads this once, when it is imported; what it would tell is nobody's business.
 constants.HF_HUB_DISABLE_TELEMETRY = True
+# An interruption loses what had come of one block; the library's own are of 10 MB.
+constants.DOWNLOAD_CHUNK_SIZE = 1024 * 1024
 
 _HARMLESS = {".json", ".onnx", ".safetensors"}
 _BLOCK = 1024 * 1024

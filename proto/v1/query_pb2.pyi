@@ -45,7 +45,7 @@ class SearchRequest(_message.Message):
     image: _builtins.bytes
     """A JPEG, PNG or WebP picture, at most 8 MiB: moments that look like it."""
     moment_id: _builtins.str
-    """The id of a moment: more like this one."""
+    """The id of a moment: more like this one, which is itself left out."""
     start_ms: _builtins.int
     """Only moments that overlap [start_ms, end_ms). Zero means open: since ever, until now."""
     end_ms: _builtins.int
