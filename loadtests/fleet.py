@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -225,21 +225,26 @@ class Fleet:
         return f"cam-{camera:02d}"
 
 
-async def lag(kafka: KafkaSettings) -> int:
-    """Records of the frames topic that the group has not yet committed."""
+async def lag(kafka: KafkaSettings, sent: Iterable[Sent]) -> int:
+    """How many offsets up to the last frame that was sent the group has not yet committed."""
+    # Not the broker's end offsets: the embedded one tells the beginning of its last batch.
+    ends: dict[int, int] = defaultdict(int)
+    for frame in sent:
+        _, partition, offset = frame.origin
+        ends[partition] = max(ends[partition], offset + 1)
     async with _looking(kafka.brokers, group=kafka.group) as consumer:
-        places = await _partitions(consumer, kafka.frames_topic)
-        consumer.assign(places)
-        ends = await consumer.end_offsets(places)
-        return sum([end - (await consumer.committed(place) or 0) for place, end in ends.items()])
+        committed = {
+            number: await consumer.committed(TopicPartition(kafka.frames_topic, number)) or 0 for number in ends
+        }
+    return sum(max(0, end - max(0, committed[number])) for number, end in ends.items())
 
 
-async def until_drained(kafka: KafkaSettings, within_s: float) -> int:
-    """Wait until everything is committed; the lag that is left at the deadline."""
+async def until_drained(kafka: KafkaSettings, sent: Iterable[Sent], within_s: float) -> int:
+    """Wait until everything that was sent is committed; the lag that is left at the deadline."""
     deadline = time.monotonic() + within_s
     while True:
         try:
-            left = await lag(kafka)
+            left = await lag(kafka, sent)
         except (KafkaError, OSError):
             left = -1
         if left == 0 or time.monotonic() > deadline:

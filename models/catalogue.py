@@ -65,7 +65,12 @@ class Pace:
 
 def list_bundles(folders: Sequence[Path]) -> list[Entry]:
     """Every bundle in these folders, the unusable ones too."""
-    found = {path.parent for folder in folders for path in folder.glob(f"*/{MANIFEST}") if not path.parent.name.startswith(".")}
+    found = {
+        path.parent
+        for folder in folders
+        for path in folder.glob(f"*/{MANIFEST}")
+        if not path.parent.name.startswith(".")
+    }
     return [_entry(folder) for folder in sorted(found)]
 
 
@@ -77,7 +82,9 @@ def find_bundle(name: str, folders: Sequence[Path]) -> Path:
         return Path(name)
     known = {entry.folder.name: entry.folder for entry in list_bundles(folders)}
     if name not in known:
-        raise Unknown(f"there is no bundle {name!r}", todo=f"known here: {', '.join(known) or 'none'}; or name a folder")
+        raise Unknown(
+            f"there is no bundle {name!r}", todo=f"known here: {', '.join(known) or 'none'}; or name a folder"
+        )
     return known[name]
 
 

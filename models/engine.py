@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.bundle import Bundle
+from models.choices import EngineName, Precision, Provider
 from models.preprocess import Pixels, PreprocessConfig, normalised
 from models.tokens import Ids, TextTokenizer
-from proto.errors import Broken
+from proto.errors import Broken, WatchwordError
 from proto.types import Vectors
+
+log = logging.getLogger("watchword.models")
 
 Pictures = NDArray[np.float32]
 """Several pictures as the model takes them: (count, 3, height, width)."""
@@ -22,7 +28,10 @@ _CONSTANT_ABOVE = 0.9999
 
 
 class Engine(Protocol):
-    """Both towers of one bundle. Not safe in threads: one thread owns it from opening to closing."""
+    """Both towers of one bundle. Not safe in threads: one thread owns it from opening to closing.
+
+    An engine with a true `towers_apart` allows one thing more: texts in a second thread while pictures run.
+    """
 
     name: str
     """What runs the towers, such as `onnxruntime/CPUExecutionProvider`."""
@@ -39,16 +48,68 @@ class Engine(Protocol):
         """Give back memory and devices."""
 
 
-def open_engine(bundle: Bundle, *, threads: int = 0, engine: str = "onnxruntime") -> Engine:
+def texts_apart(engine: Engine) -> bool:
+    """Whether texts may be embedded in a thread of their own."""
+    return bool(getattr(engine, "towers_apart", False))
+
+
+def open_engine(
+    bundle: Bundle,
+    *,
+    engine: EngineName = "onnxruntime",
+    provider: Provider = "auto",
+    precision: Precision = "fp16",
+    threads: int = 0,
+    max_batch: int = 16,
+    cache: Path | None = None,
+) -> Engine:
     """The engine of that name with the bundle's towers, admitted by its canary. `threads` 0 means one a core."""
-    opened: Engine
     match engine:
         case "onnxruntime":
             from models.ort import OrtEngine
 
-            opened = OrtEngine(bundle.visual, bundle.textual, threads=threads)
+            return _admitted(
+                lambda: OrtEngine(bundle.visual, bundle.textual, threads=threads, provider=provider), bundle
+            )
+        case "tensorrt":
+            try:
+                from models.trt import TrtEngine
+            except ImportError as error:
+                raise Broken(f"TensorRT is not installed ({error})", todo="pip install 'watchword[gpu]'") from error
+            folder = cache or bundle.folder.with_name(f"{bundle.folder.name}.engines")
+            return _admitted(
+                lambda: TrtEngine(bundle, precision=precision, buckets=buckets(max_batch), cache=folder), bundle
+            )
+        case "auto":
+            return _best(
+                bundle, provider=provider, precision=precision, threads=threads, max_batch=max_batch, cache=cache
+            )
         case _:
-            raise Broken(f"there is no engine {engine!r}", todo="use onnxruntime")
+            raise Broken(f"there is no engine {engine!r}", todo="use auto, onnxruntime or tensorrt")
+
+
+def buckets(most: int) -> list[int]:
+    """The batch sizes that an engine is made ready for: powers of two up to `most`, and `most` itself."""
+    return sorted({most, *(1 << power for power in range(most.bit_length()) if 1 << power <= most)})
+
+
+def _best(bundle: Bundle, **options: Any) -> Engine:
+    """The first of the engines, fastest first, that opens and passes the canary."""
+    names: tuple[EngineName, ...] = ("tensorrt", "onnxruntime")
+    reasons = []
+    for name in names:
+        try:
+            chosen = open_engine(bundle, engine=name, **options)
+        except WatchwordError as error:
+            reasons.append(f"{name}: {error.message}")
+        else:
+            log.info("the engine is %s%s", chosen.name, f" ({'; '.join(reasons)})" if reasons else "")
+            return chosen
+    raise Broken(f"no engine runs this bundle ({'; '.join(reasons)})", todo="name one with encoder.engine to see why")
+
+
+def _admitted(opening: Callable[[], Engine], bundle: Bundle) -> Engine:
+    opened = opening()
     try:
         check_canary(opened, bundle)
     except BaseException:

@@ -20,7 +20,7 @@ import numpy as np
 import open_clip
 import torch
 from open_clip.tokenizer import default_bpe
-from timm.utils import reparameterize_model
+from timm.models import reparameterize_model
 from torch import nn
 
 from models.bundle import CONFIG, PREPROCESS, TEXTUAL, TOKENIZER, VISUAL, Bundle, load_bundle

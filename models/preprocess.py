@@ -120,7 +120,7 @@ def _unreadable(data: bytes, error: Exception) -> Poison:
 
 
 def _is_rotated(data: bytes) -> bool:
-    if _EXIF not in data[:_EXIF_WITHIN]:
+    if data.find(_EXIF, 0, _EXIF_WITHIN) < 0:
         return False
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
@@ -164,34 +164,40 @@ def _fit(height: int, width: int, config: PreprocessConfig) -> tuple[int, int]:
         return wanted_height, wanted_width
     scales = (wanted_height / height, wanted_width / width)
     scale = max(scales) if config.resize_mode == "shortest" else min(scales)
-    return max(1, round(height * scale)), max(1, round(width * scale))
+    # A square is filled as torchvision does it, which rounds down; open_clip itself rounds to the nearest.
+    whole = int if config.resize_mode == "shortest" and wanted_height == wanted_width else round
+    least = (wanted_height, wanted_width) if config.resize_mode == "shortest" else (1, 1)
+    return max(least[0], whole(height * scale)), max(least[1], whole(width * scale))
 
 
 def fitted(pixels: Pixels, config: PreprocessConfig) -> Pixels:
     """The picture at the model's size, whatever its own."""
-    height, width = _fit(pixels.shape[0], pixels.shape[1], config)
+    fit = _fit(pixels.shape[0], pixels.shape[1], config)
     if config.resize_mode == "shortest":
-        pixels = _without_overhang(pixels, config)
-        height, width = config.size
-    if pixels.shape[:2] != (height, width):
-        scaled = Image.fromarray(pixels).resize((width, height), _RESAMPLING[config.interpolation])
-        pixels = np.asarray(scaled)
-    if (height, width) == config.size:
-        return pixels
+        return _middle(pixels, fit, config.size, config)
+    scaled = _middle(pixels, fit, fit, config)
+    if fit == config.size:
+        return scaled
+    height, width = fit
     canvas = np.full((*config.size, 3), config.fill_color, np.uint8)
     top, left = (config.size[0] - height) // 2, (config.size[1] - width) // 2
-    canvas[top : top + height, left : left + width] = pixels
+    canvas[top : top + height, left : left + width] = scaled
     return canvas
 
 
-def _without_overhang(pixels: Pixels, config: PreprocessConfig) -> Pixels:
-    """The middle part that has the model's proportions: cut before scaling, so that a thin strip stays small."""
+def _middle(pixels: Pixels, fit: tuple[int, int], wanted: tuple[int, int], config: PreprocessConfig) -> Pixels:
+    """The middle part, of the size `wanted`, of what the picture would be at size `fit`.
+
+    Only that part is ever made, so that a thin strip, which would be huge at that size, stays small.
+    """
     height, width = pixels.shape[:2]
-    scale = max(config.size[0] / height, config.size[1] / width)
-    kept_height = min(height, max(1, round(config.size[0] / scale)))
-    kept_width = min(width, max(1, round(config.size[1] / scale)))
-    top, left = (height - kept_height) // 2, (width - kept_width) // 2
-    return pixels[top : top + kept_height, left : left + kept_width]
+    if (height, width) == fit == wanted:
+        return pixels
+    top, left = (round((whole - part) / 2) for whole, part in zip(fit, wanted, strict=True))
+    down, across = height / fit[0], width / fit[1]
+    box = (left * across, top * down, min(width, (left + wanted[1]) * across), min(height, (top + wanted[0]) * down))
+    image = Image.fromarray(pixels)
+    return np.asarray(image.resize((wanted[1], wanted[0]), _RESAMPLING[config.interpolation], box))
 
 
 def normalised(pixels: Pixels, config: PreprocessConfig) -> Picture:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,7 +46,7 @@ def new_folder(target: Path) -> Iterator[Path]:
     try:
         yield work
         work.chmod(0o755)
-        os.replace(work, target)
+        work.replace(target)
     except OSError as error:
         raise Broken(f"cannot write {target}: {error.strerror}", todo="is the disk full?") from error
     finally:

@@ -25,11 +25,14 @@ FRAMES_CONSUMED = Counter("watchword_stream_frames_consumed_total", "Frames take
 FRAMES_DONE = Counter("watchword_stream_frames_done_total", "Frames finished: inside a stored moment or dead-lettered.")
 DEAD_LETTERS = Counter("watchword_stream_dead_letters_total", "Frames given up for good.", ["reason"])
 MOMENTS_WRITTEN = Counter("watchword_stream_moments_written_total", "Moments upserted.", ["state"])
+FRAMES_SKIPPED = Counter("watchword_stream_frames_skipped_total", "Frames not looked at, in order to catch up.")
 FRAMES_OPEN = Gauge("watchword_stream_frames_open", "Frames taken and not yet finished.")
+LAG = Gauge("watchword_stream_lag_frames", "Frames that lie in this worker's partitions and were not taken yet.")
+PARTITIONS = Gauge("watchword_stream_partitions", "Partitions that this worker holds.", ["state"])
 RETRIES = Counter("watchword_stream_retries_total", "Calls repeated because a part was away or full.", ["part"])
 HOP_SECONDS = Histogram(
     "watchword_hop_seconds",
-    "Time since the picture was in hand, at each hop: published, consumed, embedded, written.",
+    "Time since the picture was in hand, at each hop: published, consumed, embedded, written, visible.",
     ["hop"],
     buckets=_SECONDS,
 )

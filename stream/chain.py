@@ -1,4 +1,4 @@
-"""What happens to a batch of frames, step by step: decode, embed, skip, build, write, finish.
+"""What happens to a batch of frames, step by step: decode, recall, skip, embed, build, write, finish.
 
 A step changes the batch. To add one, put it into `Chain.steps`. A step that calls another part goes on trying while
 that part is away; a frame that can never be processed goes to the dead letters, and the batch moves on.
@@ -8,31 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple
 
-import numpy as np
 from google.protobuf.message import DecodeError
 
 from index.media import Thumbnails
-from index.store import LATEST_MS, Ask, MomentStore, Scored
-from proto.errors import Invalid, Late, Mismatch, Overloaded, Poison, Transient, WatchwordError
-from proto.metrics import DEAD_LETTERS, HOP_SECONDS, MOMENTS_WRITTEN, RETRIES
-from proto.types import Vector, camera_name, now_ms
-from proto.v1.events_pb2 import DeadLetter, Frame
+from index.store import LATEST_MS, MomentStore
+from proto.errors import Invalid, Poison, WatchwordError
+from proto.metrics import HOP_SECONDS, MOMENTS_WRITTEN
+from proto.types import Moment, Vector, camera_name, now_ms
+from proto.v1.events_pb2 import Frame
 from stream.app import Record
-from stream.moments import MomentBuilder, Seen, Write
+from stream.embedding import Embedding
+from stream.letters import DeadLetters, Letters
+from stream.moments import MomentBuilder, Seen, Told, Write
+from stream.patience import Patience
+from stream.recall import Recall
 from stream.settings import StreamSettings
+from stream.visibility import Visibility
 from workers.client import Encoder
 
 log = logging.getLogger("watchword.stream")
-
-Got = TypeVar("Got")
-
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
 
 
 class Mark(NamedTuple):
@@ -49,10 +47,17 @@ class Item:
     record: Record
     frame: Frame | None = None
     vector: Vector | None = None
+    told: Told = Told.NOTHING
+    skipped: bool = False
 
     @property
     def mark(self) -> Mark:
         return Mark(self.record.partition, self.record.offset)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing to do with it."""
+        return self.skipped or self.told is Told.DONE
 
 
 @dataclass(slots=True, eq=False)
@@ -61,16 +66,9 @@ class Batch:
 
     items: list[Item]
     writes: list[Write[Mark]] = field(default_factory=list)
-    opened: list[Frame] = field(default_factory=list)
-    """Frames that began a moment: their way to the index is the freshness that people see."""
+    opened: list[tuple[Frame, Moment]] = field(default_factory=list)
+    """Frames that began a moment, with it: their way to the index is the freshness that people see."""
     finished: list[Mark] = field(default_factory=list)
-
-
-class DeadLetters(Protocol):
-    """Where records go that can never be processed."""
-
-    async def bury(self, letter: DeadLetter) -> None:
-        """Keep the letter. Transient when that is not possible now."""
 
 
 class Chain:
@@ -87,23 +85,22 @@ class Chain:
         frames_topic: str,
         finish: Callable[[Mark], None],
     ) -> None:
-        self._encoder = encoder
         self._store = store
         self._thumbnails = thumbnails
-        self._letters = letters
         self._settings = settings
-        self._frames_topic = frames_topic
         self._finish_mark = finish
+        self.patience = Patience()
+        self._letters = Letters(letters, frames_topic, settings.letters_per_minute, self.patience)
+        self._embedding = Embedding(encoder, store, self.patience, settings.refusals)
+        self._recall = Recall(store, self.patience)
+        self._visibility = Visibility(store)
         self._builders: dict[tuple[int, str], MomentBuilder[Mark]] = {}
-        self._at_rest_until: dict[str, int] = {}
-        self._held_s = 0.0
         self._thumbnails_fail = False
-        self.moved_s = time.monotonic()
-        """When a step was last finished or tried again: a watchdog looks at it."""
         self.steps: tuple[Callable[[Batch], Awaitable[None]], ...] = (
             self._decode,
+            self._recall_told,
+            self._skip_old,
             self._embed,
-            self._skip_what_rests,
             self._build,
             self._write,
             self._finish,
@@ -112,31 +109,35 @@ class Chain:
     def reset(self) -> None:
         """Forget the open moments: their frames come again."""
         self._builders.clear()
-        self._at_rest_until.clear()
+        self._recall.forget()
 
     async def run(self, batch: Batch) -> None:
         """Take a batch through every step."""
         for step in self.steps:
             await step(batch)
-            self.moved_s = time.monotonic()
+            self.patience.moved()
 
     async def tick(self) -> None:
         """Close the moments of cameras that fell silent. Call only when no frames wait."""
         batch = Batch([])
         for key, builder in list(self._builders.items()):
-            batch.writes += builder.tick(self._clock())
+            batch.writes += builder.tick(self.patience.clock())
             if not builder.is_open:
                 del self._builders[key]
         await self._write(batch)
         await self._finish(batch)
-        self.moved_s = time.monotonic()
+        self.patience.moved()
 
     async def refresh(self) -> None:
         """Store the open moments as they stand, before leaving."""
         batch = Batch([])
         for builder in self._builders.values():
-            batch.writes += builder.refresh(self._clock())
+            batch.writes += builder.refresh(self.patience.clock())
         await self._write(batch)
+
+    async def close(self) -> None:
+        """End what goes on beside the frames."""
+        await self._visibility.close()
 
     async def _decode(self, batch: Batch) -> None:
         good = []
@@ -146,112 +147,75 @@ class Chain:
             except Poison as reason:
                 await self._bury(batch, item, reason)
             else:
+                _observe("consumed", item.frame)
                 good.append(item)
         batch.items = good
+
+    async def _recall_told(self, batch: Batch) -> None:
+        frames = [(_frame(item).camera, _frame(item).captured_ms) for item in batch.items]
+        for item, told in zip(batch.items, await self._recall.told(frames), strict=True):
+            item.told = told
+
+    async def _skip_old(self, batch: Batch) -> None:
+        """Pass over frames that are too old, when only the newest are wanted. What was begun is finished."""
+        if self._settings.catch_up == "all":
+            return
+        oldest_ms = now_ms() - self._settings.behind_s * 1000
+        runs: list[tuple[int, int, int]] = []
+        for item in sorted(batch.items, key=lambda item: item.mark):
+            published_ms = _frame(item).published_ms
+            item.skipped = item.told is Told.NOTHING and 0 < published_ms < oldest_ms
+            if item.skipped:
+                partition, offset = item.mark
+                if runs and runs[-1][0] == partition and runs[-1][2] == offset - 1:
+                    runs[-1] = (partition, runs[-1][1], offset)
+                else:
+                    runs.append((partition, offset, offset))
+        for partition, first, last in runs:
+            await self._letters.declare_skipped(partition, first, last, self._settings.behind_s)
 
     async def _embed(self, batch: Batch) -> None:
-        if not batch.items:
+        asked = [item for item in batch.items if not item.is_over]
+        if not asked:
             return
-        pictures = [_frame(item).jpeg for item in batch.items]
-        good = []
-        for item, found in zip(batch.items, await self._vectors(pictures), strict=True):
+        buried = set()
+        for item, found in zip(asked, await self._embedding.vectors([_frame(one).jpeg for one in asked]), strict=True):
             if isinstance(found, Poison):
                 await self._bury(batch, item, found)
+                buried.add(item.mark)
             else:
                 item.vector = found
-                good.append(item)
                 _observe("embedded", _frame(item))
-        batch.items = good
-
-    async def _vectors(self, pictures: Sequence[bytes]) -> list[Vector | Poison]:
-        try:
-            found = await self._persistently("encoder", lambda: self._encoder.embed_images(pictures))
-        except Mismatch:
-            raise
-        except Invalid as error:
-            # The request as a whole was refused. Alone, each picture shows whether it is the one to blame.
-            if len(pictures) > 1:
-                return [(await self._vectors([picture]))[0] for picture in pictures]
-            found = [error if isinstance(error, Poison) else Poison("refused", error.message)]
-        return [self._sound(vector) for vector in found]
-
-    def _sound(self, found: Vector | Poison) -> Vector | Poison:
-        """The vector at unit length, or why it cannot be stored."""
-        if isinstance(found, Poison):
-            return found
-        if found.shape != (self._store.space.dimension,):
-            raise Mismatch(
-                f"the encoder sent a vector of shape {found.shape} for space {self._store.space.id}",
-                todo="encoder and index must run the same bundle",
-            )
-        length = float(np.linalg.norm(found))
-        if not (np.isfinite(length) and length > 1e-6):
-            return Poison("bad_vector", f"the encoder sent a vector of length {length}")
-        return found if abs(length - 1.0) < 1e-3 else (found / length).astype(np.float32)
-
-    async def _skip_what_rests(self, batch: Batch) -> None:
-        """Drop frames that a replay brings again although their moment was closed and stored.
-
-        The committed offset is that of the oldest open moment of *any* camera of the partition, so a replay can
-        begin in the middle of a closed moment of another. To build again from there would store half of it a second
-        time, under another id. Therefore the first frame of each camera asks the index, unless it began a moment
-        anyway.
-        """
-        fresh = []
-        for item in batch.items:
-            frame = _frame(item)
-            until = self._at_rest_until.get(frame.camera)
-            if until is None:
-                until = -1 if frame.after_gap else await self._rests_until(frame, _vector(item))
-                self._at_rest_until[frame.camera] = until
-            if frame.captured_ms <= until and not frame.after_gap:
-                batch.finished.append(item.mark)
-            else:
-                self._at_rest_until[frame.camera] = -1
-                fresh.append(item)
-        batch.items = fresh
-
-    async def _rests_until(self, frame: Frame, vector: Vector) -> int:
-        """The end of the closed moment that this frame is inside of, but does not begin; -1 when there is none."""
-        at = frame.captured_ms
-        ask = Ask(vector, limit=100, cameras=frozenset({frame.camera}), start_ms=at, end_ms=at + 1)
-        answer = await self._persistently("index", lambda: self._whole_answer(ask))
-        spans = [hit.span for hit in answer]
-        if any(span.start_ms == at for span in spans):
-            return -1
-        return max((span.end_ms for span in spans if span.closed), default=-1)
-
-    async def _whole_answer(self, ask: Ask) -> list[Scored]:
-        answer = await self._store.search(ask)
-        if answer.shards_missing:
-            raise Transient(f"shards of the index did not answer: {', '.join(answer.shards_missing)}")
-        return answer.hits
+        batch.items = [item for item in batch.items if item.mark not in buried]
 
     async def _build(self, batch: Batch) -> None:
-        now_s = self._clock()
+        now_s = self.patience.clock()
         for item in batch.items:
             frame = _frame(item)
             key = (item.record.partition, frame.camera)
             builder = self._builders.get(key)
+            if item.is_over:
+                # Nothing of it goes into a moment, so no moment reaches across it.
+                batch.writes += builder.close() if builder else []
+                batch.finished.append(item.mark)
+                continue
             if builder is None:
-                builder = MomentBuilder(self._store.space.id, frame.camera, self._settings)
-                self._builders[key] = builder
-            seen = Seen(item.mark, frame.captured_ms, frame.sequence, frame.after_gap, _vector(item), frame.jpeg)
-            writes = builder.add(seen, now_s)
+                builder = self._builders[key] = MomentBuilder(self._store.space.id, frame.camera, self._settings)
+            writes = builder.add(_seen(item), now_s)
             batch.writes += writes
-            if any(write.moment.frames == 1 and not write.moment.closed for write in writes):
-                batch.opened.append(frame)
+            batch.opened += [(frame, write.moment) for write in writes if write.begins]
 
     async def _write(self, batch: Batch) -> None:
         if not batch.writes:
             return
         await asyncio.to_thread(self._put_thumbnails, batch.writes)
         moments = [write.moment for write in batch.writes]
-        await self._persistently("index", lambda: self._store.upsert(moments))
+        await self.patience.call("index", lambda: self._store.upsert(moments))
         for moment in moments:
             MOMENTS_WRITTEN.labels(state="closed" if moment.closed else "open").inc()
-        for frame in batch.opened:
+        for frame, moment in batch.opened:
             _observe("written", frame)
+            self._visibility.watch(moment, frame.grabbed_ms)
 
     def _put_thumbnails(self, writes: Sequence[Write[Mark]]) -> None:
         for write in writes:
@@ -274,44 +238,8 @@ class Chain:
                 self._finish_mark(mark)
 
     async def _bury(self, batch: Batch, item: Item, reason: Poison) -> None:
-        record = item.record
-        letter = DeadLetter(
-            topic=self._frames_topic,
-            partition=record.partition,
-            offset=record.offset,
-            reason=reason.reason,
-            detail=reason.message,
-            failed_ms=now_ms(),
-            key=record.key,
-            value=record.value,
-        )
-        await self._persistently("broker", lambda: self._letters.bury(letter))
-        DEAD_LETTERS.labels(reason=reason.reason).inc()
+        await self._letters.bury(item.record, reason)
         batch.finished.append(item.mark)
-        log.warning("frame %d of partition %d is given up: %s", record.offset, record.partition, reason)
-
-    async def _persistently(self, part: str, call: Callable[[], Awaitable[Got]]) -> Got:
-        """Call until the part is there and has room. Other errors pass."""
-        began_s, pause_s = time.monotonic(), _FIRST_PAUSE_S
-        while True:
-            try:
-                got = await call()
-            except (Transient, Overloaded, Late) as error:
-                if pause_s == _FIRST_PAUSE_S:
-                    log.warning("waiting for the %s: %s", part, error)
-                RETRIES.labels(part=part).inc()
-                self.moved_s = time.monotonic()
-                await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  # spreads load, hides nothing
-                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-            else:
-                if pause_s > _FIRST_PAUSE_S:
-                    self._held_s += time.monotonic() - began_s
-                    log.info("the %s is back after %.1f s", part, time.monotonic() - began_s)
-                return got
-
-    def _clock(self) -> float:
-        """Seconds, without those in which frames were held up: nobody was silent then."""
-        return time.monotonic() - self._held_s
 
 
 def _frame_of(record: Record) -> Frame:
@@ -326,6 +254,8 @@ def _frame_of(record: Record) -> Frame:
         raise Poison("bad_frame", error.message) from error
     if not 0 < frame.captured_ms <= LATEST_MS:
         raise Poison("bad_frame", f"{frame.captured_ms} is not a time")
+    if not (0 <= frame.novelty <= 1 and 0 <= frame.usual <= 1):
+        raise Poison("bad_frame", f"a novelty of {frame.novelty} and usually {frame.usual} are no shares")
     return frame
 
 
@@ -334,9 +264,20 @@ def _frame(item: Item) -> Frame:
     return item.frame
 
 
-def _vector(item: Item) -> Vector:
+def _seen(item: Item) -> Seen[Mark]:
+    frame = _frame(item)
     assert item.vector is not None
-    return item.vector
+    return Seen(
+        mark=item.mark,
+        captured_ms=frame.captured_ms,
+        sequence=frame.sequence,
+        after_gap=frame.after_gap,
+        vector=item.vector,
+        jpeg=frame.jpeg,
+        novelty=frame.novelty,
+        usual=frame.usual,
+        told=item.told,
+    )
 
 
 def _observe(hop: str, frame: Frame) -> None:

@@ -1,8 +1,10 @@
-"""Whether a picture says anything new. Pure: the picture's signature and time are arguments."""
+"""Whether a picture says anything new, and how much of it. Pure: the picture's signature and time are arguments."""
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,16 +14,28 @@ Luma = NDArray[np.uint8]
 
 SIDE = 32
 _BLOCK = 4
+_DIFFERS = 0.06
+"""A block whose brightness differs by more than this counts as another than before."""
+_PICTURES = 5
+"""Pictures in whose midst lies what is usual: few enough to follow a camera that begins to move, and enough that
+a cut or two among them do not count."""
 
 
-def novelty(before: Luma, after: Luma) -> float:
-    """How much two signatures differ, 0 to 1: the largest mean difference of any block of 4 x 4.
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How two signatures differ, in blocks of 4 x 4. Both numbers run from 0, the same, to 1."""
 
-    The mean over the whole picture would hide a person in a corner; single cells would show sensor noise.
-    """
-    difference = np.abs(before.astype(np.int16) - after.astype(np.int16))
-    blocks = difference.reshape(SIDE // _BLOCK, _BLOCK, SIDE // _BLOCK, _BLOCK).mean(axis=(1, 3))
-    return float(blocks.max()) / 255.0
+    largest: float
+    """The mean difference of the block that differs most. The mean over the whole picture would hide a person in a
+    corner; single cells would show sensor noise."""
+    share: float
+    """The share of blocks that are another than before: all of them at a cut, few when something moves."""
+
+
+def difference(before: Luma, after: Luma) -> Difference:
+    cells = np.abs(before.astype(np.int16) - after.astype(np.int16))
+    blocks = cells.reshape(SIDE // _BLOCK, _BLOCK, SIDE // _BLOCK, _BLOCK).mean(axis=(1, 3)) / 255.0
+    return Difference(float(blocks.max()), float((blocks > _DIFFERS).mean()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +44,9 @@ class Verdict:
 
     keep: bool
     novelty: float
+    """The share of the picture that differs from the last one kept."""
+    usual: float
+    """The median of that share over the pictures just before, kept or not."""
 
 
 class NoveltyGate:
@@ -40,15 +57,18 @@ class NoveltyGate:
         self._heartbeat_s = heartbeat_s
         self._kept: Luma | None = None
         self._kept_s = 0.0
+        self._shares: deque[float] = deque(maxlen=_PICTURES)
 
     def judge(self, luma: Luma, time_s: float, *, after_gap: bool) -> Verdict:
         """The first picture, and the first after a gap, is always kept."""
+        usual = median(self._shares) if self._shares else 0.0
         if self._kept is None or after_gap:
-            verdict = Verdict(keep=True, novelty=1.0)
+            verdict = Verdict(keep=True, novelty=1.0, usual=usual)
         else:
-            change = novelty(self._kept, luma)
+            found = difference(self._kept, luma)
             late = not 0 <= time_s - self._kept_s < self._heartbeat_s
-            verdict = Verdict(keep=late or change >= self._threshold, novelty=change)
+            verdict = Verdict(late or found.largest >= self._threshold, found.share, usual)
+            self._shares.append(found.share)
         if verdict.keep:
             self._kept, self._kept_s = luma, time_s
         return verdict

@@ -1,9 +1,13 @@
 """Frames in, moments out: a deterministic state machine per camera. It knows neither broker nor index.
 
-The same frames give the same moments, however they were batched, because every boundary depends on nothing but
-the frames before it. One thing depends on the clock: a camera that fell silent has its moment closed by `tick`.
-The caller ticks only when it has no frames waiting, and `silent_s` is longer than `gap_s`, so a frame that comes
-after such a close would have begun a new moment anyway.
+The same frames give the same moments, however they were batched, because every boundary depends on nothing but the
+frames of the moment before it: a restart that begins with any moment goes on as if nothing had happened. One thing
+depends on the clock: a camera that fell silent has its moment closed by `tick`. The caller ticks only when it has no
+frames waiting, and `silent_s` is longer than `gap_s`, so a frame that comes after such a close would have begun a new
+moment anyway.
+
+What was told stays told. Two encoders never agree to the last digit, so frames that are read again carry what the
+index already holds of them (`Told`), and that counts for more than their vectors.
 
 A frame that is older than the end of its camera's open moment means that time jumped back; it begins a new moment,
 as after a gap. The same frame twice (a producer that retried) counts once.
@@ -13,12 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from proto.types import Moment, Vector, moment_id
+from stream.scene import Change, Scene
 from stream.settings import StreamSettings
 
 Mark = TypeVar("Mark", bound=Hashable)
@@ -26,6 +32,20 @@ Mark = TypeVar("Mark", bound=Hashable)
 
 STILL_SHARE = 1 / 3
 """A moment in which no frame was farther from the mean than this share of `scene_change` counts as still."""
+_LEAST_WEIGHT = 0.2
+"""What a frame weighs in the mean although nothing in it is new; the share that is new is added."""
+
+
+class Told(Enum):
+    """What the index already holds of a frame that is read again."""
+
+    NOTHING = auto()
+    BEGINS = auto()
+    """A moment that is still open begins with it."""
+    WITHIN = auto()
+    """It lies inside a moment that is still open, and does not begin it."""
+    DONE = auto()
+    """It lies inside a moment that is closed: there is nothing left to do."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +58,16 @@ class Seen(Generic[Mark]):
     after_gap: bool
     vector: Vector
     jpeg: bytes
+    novelty: float = 0.0
+    """The share of the picture, 0 to 1, that differs from the one before."""
+    usual: float = 0.0
+    """The median of that share on this camera lately."""
+    told: Told = Told.NOTHING
+
+    @property
+    def weight(self) -> float:
+        """What it counts in its moment's mean: heartbeats of a still scene do not drown what passed through it."""
+        return _LEAST_WEIGHT + self.novelty
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,6 +79,11 @@ class Write(Generic[Mark]):
     """The picture of the peak, when it is another one than was written before."""
     finishes: tuple[Mark, ...]
 
+    @property
+    def begins(self) -> bool:
+        """Whether the moment is told for the first time."""
+        return self.moment.frames == 1 and not self.moment.closed
+
 
 @dataclass(slots=True)
 class _Open(Generic[Mark]):
@@ -58,6 +93,7 @@ class _Open(Generic[Mark]):
     end_ms: int
     sequence: int
     total: NDArray[np.float64]
+    scene: Scene
     peak_ms: int
     peak_vector: Vector
     peak_jpeg: bytes
@@ -70,7 +106,7 @@ class _Open(Generic[Mark]):
     marks: list[Mark] = field(default_factory=list)
 
     def distance(self, vector: Vector) -> float:
-        """1 - cosine between `vector` and the mean of the frames so far."""
+        """1 - cosine between `vector` and the weighted mean of the frames so far."""
         return 1.0 - float(self.total @ vector) / (float(np.linalg.norm(self.total)) or 1.0)
 
     def mean(self) -> Vector:
@@ -102,11 +138,16 @@ class MomentBuilder(Generic[Mark]):
         if seen.captured_ms == moment.end_ms and seen.sequence == moment.sequence:
             moment.marks.append(seen.mark)
             return []
-        distance = moment.distance(seen.vector)
-        if self._ends_before(moment, seen, distance):
-            return [self._close(moment), self._begin(seen, now_s)]
-        self._extend(moment, seen, distance)
+        change = Change(moment.distance(seen.vector), seen.novelty, seen.usual)
+        if self._ends_before(moment, seen, change):
+            return [*self.close(), self._begin(seen, now_s)]
+        self._extend(moment, seen, change)
         return self._refreshed(moment, now_s, self._settings.refresh_s)
+
+    def close(self) -> list[Write[Mark]]:
+        """End the open moment: what comes next is known not to belong to it."""
+        moment, self._open = self._open, None
+        return [] if moment is None else [self._write(moment, closed=True)]
 
     def tick(self, now_s: float) -> list[Write[Mark]]:
         """Let the clock run: a camera that was silent for too long has its moment closed, others are told again."""
@@ -115,30 +156,35 @@ class MomentBuilder(Generic[Mark]):
             return []
         if now_s - moment.touched_s < self._settings.silent_s:
             return self._refreshed(moment, now_s, self._settings.refresh_s)
-        self._open = None
-        return [self._close(moment)]
+        return self.close()
 
     def refresh(self, now_s: float) -> list[Write[Mark]]:
         """Tell the open moment as it stands, for instance before leaving."""
         return [] if self._open is None else self._refreshed(self._open, now_s, 0.0)
 
-    def _ends_before(self, moment: _Open[Mark], seen: Seen[Mark], distance: float) -> bool:
+    def _ends_before(self, moment: _Open[Mark], seen: Seen[Mark], change: Change) -> bool:
         """Whether `moment` is over, so that `seen` begins the next."""
         settings = self._settings
+        if seen.told is not Told.NOTHING:
+            return seen.told is Told.BEGINS
         if seen.after_gap or seen.captured_ms < moment.end_ms:
             return True
-        if seen.captured_ms - moment.end_ms > settings.gap_s * 1000 or distance > settings.scene_change:
+        if seen.captured_ms - moment.end_ms > settings.gap_s * 1000:
             return True
-        still = max(distance, moment.farthest) <= settings.scene_change * STILL_SHARE
+        lasted_ms = seen.captured_ms - moment.start_ms
+        if moment.scene.ends_with(change, young=lasted_ms < settings.shortest_s * 1000):
+            return True
+        still = max(change.distance, moment.farthest) <= settings.scene_change * STILL_SHARE
         most_s = max(settings.still_most_s, settings.busy_most_s) if still else settings.busy_most_s
-        return seen.captured_ms - moment.start_ms > most_s * 1000
+        return lasted_ms > most_s * 1000
 
     def _begin(self, seen: Seen[Mark], now_s: float) -> Write[Mark]:
         self._open = _Open(
             start_ms=seen.captured_ms,
             end_ms=seen.captured_ms,
             sequence=seen.sequence,
-            total=seen.vector.astype(np.float64),
+            total=seen.weight * seen.vector.astype(np.float64),
+            scene=Scene(self._settings.scene_change),
             peak_ms=seen.captured_ms,
             peak_vector=seen.vector,
             peak_jpeg=seen.jpeg,
@@ -148,11 +194,12 @@ class MomentBuilder(Generic[Mark]):
         )
         return self._write(self._open, closed=False)
 
-    def _extend(self, moment: _Open[Mark], seen: Seen[Mark], distance: float) -> None:
+    def _extend(self, moment: _Open[Mark], seen: Seen[Mark], change: Change) -> None:
         moment.end_ms, moment.sequence = seen.captured_ms, seen.sequence
         moment.frames += 1
-        moment.farthest = max(moment.farthest, distance)
-        moment.total += seen.vector
+        moment.farthest = max(moment.farthest, change.distance)
+        moment.scene.keeps(change)
+        moment.total += seen.weight * seen.vector
         moment.marks.append(seen.mark)
         if moment.distance(seen.vector) < moment.distance(moment.peak_vector):
             moment.peak_ms, moment.peak_vector, moment.peak_jpeg = seen.captured_ms, seen.vector, seen.jpeg
@@ -162,9 +209,6 @@ class MomentBuilder(Generic[Mark]):
             return []
         moment.written_s, moment.written_frames = now_s, moment.frames
         return [self._write(moment, closed=False)]
-
-    def _close(self, moment: _Open[Mark]) -> Write[Mark]:
-        return self._write(moment, closed=True)
 
     def _write(self, moment: _Open[Mark], *, closed: bool) -> Write[Mark]:
         thumbnail = None if moment.thumbnail_ms == moment.peak_ms else moment.peak_jpeg

@@ -155,6 +155,7 @@ class Watching:
                 grabbed_ms=picture.grabbed_ms,
                 jpeg=picture.jpeg(self._image_side, self._settings.jpeg_quality),
                 novelty=verdict.novelty,
+                usual=verdict.usual,
                 after_gap=picture.after_gap,
                 sequence=sequence,
             )

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 
 from index.media import Thumbnails
 from index.store import MomentStore
-from proto.errors import Mismatch, Transient
-from proto.metrics import FRAMES_CONSUMED, FRAMES_DONE, FRAMES_OPEN
+from proto.errors import Mismatch
+from proto.metrics import FRAMES_CONSUMED, FRAMES_DONE, FRAMES_OPEN, LAG, PARTITIONS
 from stream.app import FrameConsumer, Record
-from stream.chain import Batch, Chain, DeadLetters, Item, Mark
+from stream.chain import Batch, Chain, Item, Mark
+from stream.inbox import Inbox
 from stream.ledger import Ledger
+from stream.letters import DeadLetters
 from stream.settings import KafkaSettings, StreamSettings
+from stream.watchdog import LagAlarm, Stalls
 from workers.client import Encoder
 
 log = logging.getLogger("watchword.stream")
 
 _COMMIT_S = 1.0
-_STALLED_S = 60.0
 _LEAVE_S = 10.0
 _IDLE_S = 0.25
-_LOOK_S = 10.0
+_LOOK_S = 5.0
 
 
 class StreamWorker:
@@ -59,8 +61,8 @@ class StreamWorker:
         )
         self._consumer = FrameConsumer(kafka, settings, self)
         self._ledgers: dict[int, Ledger] = defaultdict(Ledger)
-        # Bounded: while a part is away, frames wait in the broker. Each entry carries the epoch it belongs to.
-        self._waiting: asyncio.Queue[tuple[int, Record]] = asyncio.Queue(4 * settings.batch_frames)
+        # Bounded: while a part is away, frames wait in the broker.
+        self._inbox = Inbox(4 * settings.batch_frames)
         self._epoch = 0
         self._under_way: asyncio.Task[None] | None = None
         self._leaving = asyncio.Event()
@@ -92,15 +94,17 @@ class StreamWorker:
             await self._until_leaving()
         finally:
             await self._consumer.stop()
+            await self._chain.close()
 
-    async def take(self, record: Record) -> None:
-        """Take a record from the consumer; waits while too many wait already."""
-        FRAMES_CONSUMED.inc()
-        await self._waiting.put((self._epoch, record))
+    async def take(self, records: Sequence[Record]) -> None:
+        """Take records from the consumer; waits while too many wait already."""
+        FRAMES_CONSUMED.inc(len(records))
+        await self._inbox.put(records)
 
     def reset(self) -> None:
         """Forget everything that was taken: the partitions change hands, and open frames come again."""
         self._epoch += 1
+        self._inbox.clear()
         self._ledgers.clear()
         self._chain.reset()
         if self._under_way is not None:
@@ -162,32 +166,11 @@ class StreamWorker:
 
     async def _gather(self) -> tuple[Batch, bool]:
         """The next frames, and whether there were no more. Empty when nothing came for a moment."""
-        items: list[Item] = []
-        gathering = self._epoch
-        deadline = time.monotonic() + _IDLE_S
-        while len(items) < self._settings.batch_frames:
-            entry = await self._next(deadline)
-            if gathering != self._epoch:
-                items, gathering = [], self._epoch
-            if entry is None:
-                break
-            epoch, record = entry
-            if epoch != self._epoch or not self._ledgers[record.partition].taken(record.offset):
-                continue
-            if not items:
-                deadline = time.monotonic() + self._settings.batch_wait_ms / 1000
-            items.append(Item(record))
+        most = self._settings.batch_frames
+        records = await self._inbox.take(most, _IDLE_S, self._settings.batch_wait_ms / 1000)
+        items = [Item(record) for record in records if self._ledgers[record.partition].taken(record.offset)]
         FRAMES_OPEN.set(sum(ledger.open for ledger in self._ledgers.values()))
-        return Batch(items), len(items) < self._settings.batch_frames
-
-    async def _next(self, deadline: float) -> tuple[int, Record] | None:
-        with contextlib.suppress(asyncio.QueueEmpty):
-            return self._waiting.get_nowait()
-        try:
-            async with asyncio.timeout(deadline - time.monotonic()):
-                return await self._waiting.get()
-        except TimeoutError:
-            return None
+        return Batch(items), len(records) < most
 
     def _done(self, mark: Mark) -> None:
         self._ledgers[mark.partition].done(mark.offset)
@@ -210,41 +193,37 @@ class StreamWorker:
 
     async def _watch(self) -> None:
         """Raise Transient as soon as something that should move does not."""
-        resumed_s = self._committed_s = self._chain.moved_s = time.monotonic()
+        stalls = Stalls(self._settings.stalled_s)
+        stalls.moved("the group did not give out its partitions", time.monotonic())
+        self._committed_s = time.monotonic()
+        self._chain.patience.moved()
         while True:
             await asyncio.sleep(_IDLE_S)
             self._consumer.check()
-            now_s = time.monotonic()
             if self._consumer.ready:
-                resumed_s = now_s
-            stalls = {
-                "the group did not give out its partitions": resumed_s,
-                "the broker did not take a commit": self._committed_s,
-                "the frames under way did not move": self._chain.moved_s,
-            }
-            for what, since_s in stalls.items():
-                if now_s - since_s > _STALLED_S:
-                    raise Transient(f"{what} for {_STALLED_S:.0f} s", todo="the worker starts again")
+                stalls.moved("the group did not give out its partitions", time.monotonic())
+            stalls.moved("the broker did not take a commit", self._committed_s)
+            stalls.moved("the frames under way did not move", self._chain.patience.moved_s)
+            stalls.check(time.monotonic())
+            PARTITIONS.labels(state="held").set(len(self._consumer.partitions))
+            PARTITIONS.labels(state="paused").set(self._consumer.paused)
 
     async def _watch_lag(self) -> None:
-        """Raise Transient when frames lie in the broker, there is room for them here, and they do not come."""
-        stood: dict[int, tuple[int, float]] = {}
+        """Tell how much lies in the broker; raise Transient when it does not come although there is room for it."""
+        alarm = LagAlarm(self._settings.stalled_s)
         while True:
             await asyncio.sleep(_LOOK_S)
-            if not self._consumer.ready or self._waiting.full():
-                stood.clear()
+            if not self._consumer.ready:
+                alarm.room(there_is=False)
                 continue
-            now_s = time.monotonic()
-            for number, end in (await self._consumer.ends()).items():
-                ledger = self._ledgers.get(number)
-                expected = None if ledger is None else ledger.next_offset
-                if expected is None or expected >= end:
-                    stood.pop(number, None)
-                    continue
-                at, since_s = stood.get(number, (expected, now_s))
-                stood[number] = (expected, since_s if at == expected else now_s)
-                if now_s - stood[number][1] > _STALLED_S:
-                    raise Transient(
-                        f"no frame of partition {number} came for {_STALLED_S:.0f} s, although {end - expected} wait",
-                        todo="the worker starts again",
-                    )
+            epoch, ends = self._epoch, await self._consumer.ends()
+            expected = await self._consumer.positions()
+            if epoch != self._epoch:
+                continue
+            # What Faust fetched and did not hand over yet still lies in the broker, as far as this worker knows.
+            for partition, ledger in self._ledgers.items():
+                if ledger.next_offset is not None:
+                    expected[partition] = ledger.next_offset
+            LAG.set(sum(max(0, end - expected.get(partition, end)) for partition, end in ends.items()))
+            alarm.room(there_is=not self._inbox.full)
+            alarm.check(expected, ends, time.monotonic())

@@ -86,7 +86,7 @@ async def ask_and_show(settings: Settings, question: Question, as_json: bool) ->
     if as_json:
         click.echo(json.dumps(as_plain(reply, shown), ensure_ascii=False, indent=2))
         return
-    Console().print(as_table(shown) if shown else "no moment matches: widen --since, or name other cameras")
+    _console().print(as_table(shown) if shown else "no moment matches: widen --since, or name other cameras")
     if reply.coverage.partial:
         missing = ", ".join(reply.coverage.shards_missing)
         click.echo(f"this answer is not complete: {missing} did not answer; `watchword doctor` checks", err=True)
@@ -132,7 +132,7 @@ def as_table(shown: list[Shown]) -> Table:
     """The answer for people."""
     table = Table(box=None, pad_edge=False)
     for heading in ("camera", "when", "score", "thumbnail"):
-        table.add_column(heading, justify="right" if heading == "score" else "left", overflow="fold")
+        table.add_column(heading, justify="right" if heading == "score" else "left", no_wrap=True)
     for one in shown:
         going_on = "" if one.hit.closed else " …"
         when = span(one.hit.start_ms, one.hit.end_ms) + going_on
@@ -154,16 +154,21 @@ def show_cameras(cameras: list[Camera], as_json: bool) -> None:
         return
     table = Table(box=None, pad_edge=False)
     for heading in ("camera", "state", "source"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, no_wrap=True)
     for one in cameras:
         table.add_row(one.name, "watching" if one.watching else "removed", without_secrets(one.url))
-    Console().print(table)
+    _console().print(table)
 
 
 def show_findings(findings: list[Finding]) -> int:
     """One line a part; the exit code is 1 when anything is wrong."""
-    console = Console(highlight=False)
+    console = _console()
     for finding in findings:
         mark = "[green]ok[/]" if finding.ok else "[red]!![/]"
         console.print(f"{mark}  {finding.part}: {finding.seen}" + (f"\n    {finding.todo}" if finding.todo else ""))
     return 0 if all(finding.ok for finding in findings) else 1
+
+
+def _console() -> Console:
+    """Wider than any terminal: a path that we broke into lines could not be copied."""
+    return Console(width=1000, highlight=False)

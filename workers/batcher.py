@@ -3,7 +3,8 @@
     callers -> door (permits) -> waiting -> batch, decoded in a small pool -> ready -> engine thread -> answers
 
 Everything but decoding and the engine happens in the event loop, so nothing here is locked. One thread owns the
-engine; between two of its calls texts go before pictures. While one picture batch runs, the next is decoded.
+engine. While one picture batch runs, the next is decoded. Texts wait for no picture where the engine's towers are
+apart, and for the one batch that runs where they are not.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from proto import metrics
 from proto.errors import Overloaded, Poison, Transient, WatchwordError
 from proto.types import Vector, Vectors
 from workers.settings import EncoderSettings
+from workers.thread import EngineThreads, Kind
 
 log = logging.getLogger("watchword.workers")
 
@@ -33,8 +35,9 @@ _DECODERS = 2
 _TEXTS_AT_ONCE = 32
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
+_MOST_HANGING = 3
+"""Engines that hang keep their memory. With so many, only a new process helps."""
 
-Kind = Literal["image", "text"]
 Prepared = TypeVar("Prepared")
 
 
@@ -102,6 +105,7 @@ class Batcher:
         self._settings = settings
         self._on_ready = on_ready
         self._engine: Engine | None = None
+        self._hanging = 0
         self._closing = False
         self._capacity: dict[Kind, int] = {"image": settings.queue_images, "text": settings.queue_texts}
         self._inside: dict[Kind, set[_Entry]] = {"image": set(), "text": set()}
@@ -110,7 +114,8 @@ class Batcher:
         self._texts: dict[_Entry, None] = {}
         self._ready_images: list[_Entry] = []
         self._changed = asyncio.Condition()
-        self._engine_thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._threads = EngineThreads()
+        self._bytes = 0
         self._decoders = ThreadPoolExecutor(_DECODERS, thread_name_prefix="decode")
         # Its own thread, or a text would wait behind somebody's huge picture.
         self._text_thread = ThreadPoolExecutor(1, thread_name_prefix="tokens")
@@ -126,8 +131,9 @@ class Batcher:
 
     async def start(self) -> None:
         """Open the engine; its error ends the start."""
-        self._engine = await self._in_engine_thread(self._open_engine)
-        self._tasks = [asyncio.create_task(self._collect_images()), asyncio.create_task(self._run_engine())]
+        self._engine = await self._threads.image.run(self._open_engine)
+        work = (self._collect_images(), self._run_images(), self._run_texts())
+        self._tasks = [asyncio.create_task(part) for part in work]
         self._on_ready(True)
 
     def close_door(self) -> None:
@@ -144,8 +150,7 @@ class Batcher:
         self._fail_all(_closing())
         engine, self._engine = self._engine, None
         if engine:
-            await self._in_engine_thread(engine.close)
-        self._engine_thread.shutdown()
+            await self._threads.close(engine, self._settings.engine_hangs_s)
         self._decoders.shutdown()
         self._text_thread.shutdown()
 
@@ -169,6 +174,13 @@ class Batcher:
                 f"the encoder has {self.queued(kind)} {kind}s waiting and room for {self._capacity[kind]}",
                 todo="wait a moment and try again, or start more workers",
             )
+        size = sum(map(len, items)) if kind == "image" else 0
+        if size and self._bytes and self._bytes + size > self._settings.queue_bytes:
+            metrics.ENCODER_REFUSED.labels(kind).inc()
+            raise Overloaded(
+                f"the encoder holds {self._bytes:,} bytes of pictures and takes {self._settings.queue_bytes:,}",
+                todo="wait a moment and try again, or start more workers",
+            )
         loop = asyncio.get_running_loop()
         entries = [_Entry(kind, item, loop.time(), loop.create_future()) for item in items]
         for entry in entries:
@@ -182,12 +194,15 @@ class Batcher:
         return [_given(answer) for answer in answers]
 
     def _admit(self, entry: _Entry, queue: dict[_Entry, None]) -> None:
+        size = len(entry.item) if entry.kind == "image" else 0
         self._inside[entry.kind].add(entry)
+        self._bytes += size
         metrics.ENCODER_QUEUED.labels(entry.kind).inc()
         queue[entry] = None
 
         def leave(_: object) -> None:
             self._inside[entry.kind].discard(entry)
+            self._bytes -= size
             metrics.ENCODER_QUEUED.labels(entry.kind).dec()
             queue.pop(entry, None)
 
@@ -229,27 +244,30 @@ class Batcher:
         self, batch: list[_Entry], prepare: Callable[..., Picture | Tokens], pool: ThreadPoolExecutor
     ) -> None:
         loop = asyncio.get_running_loop()
-        jobs = [loop.run_in_executor(pool, _prepared, prepare, entry.item) for entry in batch]
-        for entry, job in zip(batch, jobs, strict=True):
-            result = await job
-            if isinstance(result, WatchwordError):
-                entry.fail(result)
-            else:
-                entry.prepared = result
+        shares = [batch[first::_DECODERS] for first in range(min(_DECODERS, len(batch)))]
+        jobs = [loop.run_in_executor(pool, _prepared, prepare, [entry.item for entry in share]) for share in shares]
+        for share, job in zip(shares, jobs, strict=True):
+            for entry, result in zip(share, await job, strict=True):
+                if isinstance(result, WatchwordError):
+                    entry.fail(result)
+                else:
+                    entry.prepared = result
 
-    async def _run_engine(self) -> None:
-        """The engine's timetable: all texts there are, then one batch of pictures, and again: neither starves."""
+    async def _run_images(self) -> None:
         while True:
             async with self._changed:
-                await self._changed.wait_for(lambda: self._texts or self._ready_images)
-            if self._texts:
-                texts = _take(self._texts, _TEXTS_AT_ONCE)
-                await self._prepare(texts, self._tokenizer, self._text_thread)
-                await self._call("text", texts, self._embed_tokens)
-            if self._ready_images:
-                images, self._ready_images = self._ready_images, []
-                await self._notify()
-                await self._call("image", images, _embed_pictures)
+                await self._changed.wait_for(lambda: self._ready_images)
+            images, self._ready_images = self._ready_images, []
+            await self._notify()
+            await self._call("image", images, _embed_pictures)
+
+    async def _run_texts(self) -> None:
+        while True:
+            async with self._changed:
+                await self._changed.wait_for(lambda: self._texts)
+            texts = _take(self._texts, _TEXTS_AT_ONCE)
+            await self._prepare(texts, self._tokenizer, self._text_thread)
+            await self._call("text", texts, self._embed_tokens)
 
     def _embed_tokens(self, engine: Engine, entries: list[_Entry]) -> Vectors:
         tokens = [entry.prepared for entry in entries if isinstance(entry.prepared, Tokens)]
@@ -263,42 +281,53 @@ class Batcher:
         metrics.ENCODER_BATCH.labels(kind).observe(len(entries))
         began = time.perf_counter()
         try:
-            vectors = await self._in_engine_thread(partial(embed, engine, entries))
+            async with asyncio.timeout(self._settings.engine_hangs_s):
+                vectors = await self._threads.of(kind, engine).run(partial(embed, engine, entries))
             _check(vectors, len(entries))
         except Exception as error:  # whatever an engine raises, it is the engine that failed
-            log.exception("the engine failed on %d items (%s); it is opened again", len(entries), kind)
-            failure = Transient(f"the encoder's engine failed: {error}", todo="it is opened again; try again")
+            hangs = isinstance(error, TimeoutError)
+            if engine is self._engine:
+                log.exception("the engine failed on %d items (%s); it is opened again", len(entries), kind)
+            why = f"did not answer within {self._settings.engine_hangs_s:g} s" if hangs else f"failed: {error}"
+            failure = Transient(f"the encoder's engine {why}", todo="it is opened again; try again")
             for entry in entries:
                 entry.fail(failure)
-            await self._reopen(engine)
+            await self._reopen(engine, hangs=hangs)
             return
         metrics.ENCODER_RUN_SECONDS.labels(kind).observe(time.perf_counter() - began)
         for entry, vector in zip(entries, vectors, strict=True):
             entry.succeed(vector)
 
-    async def _reopen(self, failed: Engine) -> None:
+    async def _reopen(self, failed: Engine, *, hangs: bool) -> None:
+        if self._engine is not failed:
+            return  # the other tower's call met it first
         self._engine = None
         self._on_ready(False)
         self._fail_all(_starting())
-        pause = _FIRST_PAUSE_S
-        while self._engine is None:
-            try:
-                await self._in_engine_thread(failed.close)
-                self._engine = await self._in_engine_thread(self._open_engine)
-            except Exception:  # nothing else can serve; keep trying, and say why
-                log.exception("the engine cannot be opened; the next try is in %.1f s", pause)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE_S)
+        self._threads.leave(failed)
+        self._threads = EngineThreads()
+        self._hanging += hangs
+        if self._hanging >= _MOST_HANGING:
+            log.critical("the engine hung %d times; this worker serves no more and must be restarted", self._hanging)
+            return
+        self._engine = await self._opened()
         log.warning("the engine is open again")
         if not self._closing:
             self._on_ready(True)
 
+    async def _opened(self) -> Engine:
+        pause = _FIRST_PAUSE_S
+        while True:
+            try:
+                return await self._threads.image.run(self._open_engine)
+            except Exception:  # nothing else can serve; keep trying, and say why
+                log.exception("the engine cannot be opened; the next try is in %.1f s", pause)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE_S)
+
     def _fail_all(self, error: WatchwordError) -> None:
         for entry in [*self._inside["image"], *self._inside["text"]]:
             entry.fail(error)
-
-    async def _in_engine_thread(self, work: Callable[[], Prepared]) -> Prepared:
-        return await asyncio.get_running_loop().run_in_executor(self._engine_thread, work)
 
 
 def _starting() -> Transient:
@@ -321,7 +350,11 @@ def _take(queue: dict[_Entry, None], most: int) -> list[_Entry]:
     return batch
 
 
-def _prepared(prepare: Callable[..., Prepared], item: bytes | str) -> Prepared | WatchwordError:
+def _prepared(prepare: Callable[..., Prepared], items: Sequence[bytes | str]) -> list[Prepared | WatchwordError]:
+    return [_one_prepared(prepare, item) for item in items]
+
+
+def _one_prepared(prepare: Callable[..., Prepared], item: bytes | str) -> Prepared | WatchwordError:
     try:
         return prepare(item)
     except WatchwordError as error:

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 import grpc.aio
 import numpy as np
 
-from proto.errors import Broken, Late, Mismatch, Overloaded, Poison, Transient
-from proto.rpc import CHANNEL_OPTIONS, MAX_MESSAGE_BYTES, error_of
+from proto.errors import Broken, Late, Mismatch, Overloaded, Poison, Transient, WatchwordError
+from proto.rpc import MAX_MESSAGE_BYTES, error_of
 from proto.types import SpaceInfo, Vector
-from proto.v1 import encoder_pb2, encoder_pb2_grpc
+from proto.v1 import encoder_pb2
+from workers.pool import Budget, Pool, Resolve, Worker, choose, pause_s, resolve
 
-_FIRST_PAUSE_S = 0.05
-_LONGEST_PAUSE_S = 1.0
+log = logging.getLogger("watchword.workers")
+
+_DESCRIBE_WITHIN_S = 2.0
+_PARTS_A_WORKER = 2
+"""Requests of one call under way at each worker: while one is embedded the next is on the wire."""
 _MESSAGE_BYTES = MAX_MESSAGE_BYTES // 2
 """Pictures in one request stay well below what gRPC takes."""
 
@@ -55,20 +60,24 @@ class Encoder(Protocol):
 
 
 class EncoderClient:
-    """An Encoder behind gRPC.
+    """An Encoder behind gRPC: one worker, or several that share the load.
 
     Each call ends within `timeout_s`: with its answer, or with Transient, Overloaded, Late, Mismatch or Invalid.
-    Calls that met a full or absent worker are repeated within that time. Once described, or given `space`, every
-    call names the space it expects.
+    A call goes to the worker that has least to do for us. Where that one is full or away, another is asked, or the
+    same again after a pause, while time and the budget for repeats last. Once described, or given `space`, every call
+    names the space it expects, and workers of another are left alone; when there is no other, that is a Mismatch.
     """
 
-    def __init__(self, address: str, *, timeout_s: float, space: str = "") -> None:
-        self._address = address
+    def __init__(self, address: str, *, timeout_s: float, space: str = "", resolve: Resolve = resolve) -> None:
+        """`address` is HOST:PORT, or several with commas; a name that leads to several machines is all of them.
+
+        Names are looked up again every few seconds, so workers may come and go.
+        """
         self._timeout_s = timeout_s
         self._space = space
         self._info: EncoderInfo | None = None
-        self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
-        self._stub: Any = encoder_pb2_grpc.EncoderStub(self._channel)
+        self._budget = Budget()
+        self._pool = Pool(address, resolve, grace_s=timeout_s)
 
     async def __aenter__(self) -> Self:
         return self
@@ -79,62 +88,148 @@ class EncoderClient:
         await self.close()
 
     async def close(self) -> None:
-        await self._channel.close()
+        await self._pool.close()
 
     async def describe(self) -> EncoderInfo:
+        """What suits every worker of our space. Mismatch when workers disagree before any space was chosen."""
         return await self._describe(self._deadline())
 
     async def embed_images(self, images: Sequence[bytes]) -> list[Vector | Poison]:
-        def ask(part: list[bytes], timeout: float) -> Awaitable[encoder_pb2.EmbedReply]:
+        def ask(worker: Worker, part: list[bytes], within_s: float) -> Awaitable[encoder_pb2.EmbedReply]:
             request = encoder_pb2.EmbedImagesRequest(images=part, space=self._space)
-            return self._stub.EmbedImages(request, timeout=timeout, wait_for_ready=False)  # type: ignore[no-any-return]
+            return worker.stub.EmbedImages(request, timeout=within_s)  # type: ignore[no-any-return]
 
         return await self._embed(images, ask)
 
     async def embed_texts(self, texts: Sequence[str]) -> list[Vector | Poison]:
-        def ask(part: list[str], timeout: float) -> Awaitable[encoder_pb2.EmbedReply]:
+        def ask(worker: Worker, part: list[str], within_s: float) -> Awaitable[encoder_pb2.EmbedReply]:
             request = encoder_pb2.EmbedTextsRequest(texts=part, space=self._space)
-            return self._stub.EmbedTexts(request, timeout=timeout, wait_for_ready=False)  # type: ignore[no-any-return]
+            return worker.stub.EmbedTexts(request, timeout=within_s)  # type: ignore[no-any-return]
 
         return await self._embed(texts, ask)
 
-    async def _describe(self, deadline: float) -> EncoderInfo:
-        def ask(timeout: float) -> Awaitable[encoder_pb2.DescribeReply]:
-            request = encoder_pb2.DescribeRequest()
-            return self._stub.Describe(request, timeout=timeout, wait_for_ready=False)  # type: ignore[no-any-return]
-
-        reply = await _repeat(ask, deadline)
-        if self._space and reply.space != self._space:
-            raise _mismatch(self._space, reply.space)
-        self._space = reply.space
-        self._info = EncoderInfo(
-            space=SpaceInfo(reply.space, reply.dimension),
-            bundle=reply.bundle,
-            licence=reply.licence,
-            image_side=reply.image_side,
-            engine=reply.engine,
-            max_items=reply.max_items,
-            max_item_bytes=reply.max_item_bytes,
-        )
-        return self._info
-
     async def _embed(
-        self, items: Sequence[Item], ask: Callable[[list[Item], float], Awaitable[encoder_pb2.EmbedReply]]
+        self, items: Sequence[Item], ask: Callable[[Worker, list[Item], float], Awaitable[encoder_pb2.EmbedReply]]
     ) -> list[Vector | Poison]:
         deadline = self._deadline()
         info = self._info or await self._describe(deadline)
-        found: list[Vector | Poison] = []
-        for part in _parts(items, info.max_items):
-            reply = await _repeat(partial(ask, part), deadline)
-            if reply.space != info.space.id:
-                raise _mismatch(info.space.id, reply.space)
-            if len(reply.items) != len(part):
-                raise Broken(f"the encoder answered {len(reply.items)} of {len(part)} items", todo="report this")
-            found.extend(_from_the_wire(item, info.space.dimension) for item in reply.items)
-        return found
+        gate = asyncio.Semaphore(_PARTS_A_WORKER * len(await self._pool.workers()))
+
+        async def embed(part: list[Item]) -> list[Vector | Poison]:
+            async def at(worker: Worker) -> list[Vector | Poison]:
+                if worker.space is None:
+                    worker.space = (await _described(worker, _left(deadline))).space
+                if worker.space != info.space.id:
+                    raise _mismatch(info.space.id, worker.space)
+                reply = await _answer(worker, ask(worker, part, _left(deadline)))
+                return _vectors(reply, len(part), info.space)
+
+            async with gate:
+                return await self._repeat(partial(self._somewhere, at, len(part)), deadline)
+
+        tasks = [asyncio.create_task(embed(part)) for part in _parts(items, info.max_items)]
+        try:
+            found = await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+        return [answer for part in found for answer in part]
+
+    async def _somewhere(self, at: Callable[[Worker], Awaitable[Reply]], items: int) -> Reply:
+        """One worker's answer. Each worker is asked once at most; one that rests only when there is no other."""
+        loop = asyncio.get_running_loop()
+        left = await self._pool.workers()
+        met: WatchwordError | None = None
+        while (worker := choose(left, loop.time())) and (met is None or not worker.rests(loop.time())):
+            left.remove(worker)
+            if isinstance(met, Transient | Overloaded) and not self._budget.take(loop.time()):
+                break
+            worker.chosen(loop.time(), items)
+            try:
+                reply = await at(worker)
+            except (Transient, Overloaded) as error:
+                worker.failed(error, loop.time())
+                met = error
+            except Mismatch as error:
+                log.error("the encoder at %s is left alone: %s", worker.address, error)  # noqa: TRY400 - no trace
+                worker.failed(error, loop.time())
+                met = met or error
+            except Late as error:
+                worker.failed(error, loop.time())
+                raise
+            else:
+                worker.answered()
+                return reply
+            finally:
+                worker.items -= items
+        assert met is not None
+        raise met
+
+    async def _repeat(self, attempt: Callable[[], Awaitable[Reply]], deadline: float) -> Reply:
+        """Until there is an answer, an error that repeating cannot mend, or neither time nor budget for more."""
+        loop = asyncio.get_running_loop()
+        self._budget.earn()
+        rounds = 0
+        while True:
+            try:
+                return await attempt()
+            except (Transient, Overloaded):
+                pause = pause_s(rounds, random.random())  # noqa: S311 - jitter, not a secret
+                if loop.time() + pause >= deadline or not self._budget.take(loop.time()):
+                    raise
+            await asyncio.sleep(pause)
+            rounds += 1
+
+    async def _describe(self, deadline: float) -> EncoderInfo:
+        self._info = await self._repeat(partial(self._ask_all, deadline), deadline)
+        self._space = self._info.space.id
+        return self._info
+
+    async def _ask_all(self, deadline: float) -> EncoderInfo:
+        """Every worker is asked, so that a stray one is found at the start and not by some later query."""
+        workers = await self._pool.workers()
+        within_s = _left(deadline) if len(workers) == 1 else min(_left(deadline), _DESCRIBE_WITHIN_S)
+        asked = await asyncio.gather(*(_described(worker, within_s) for worker in workers), return_exceptions=True)
+        replies = [reply for reply in asked if isinstance(reply, encoder_pb2.DescribeReply)]
+        if not replies:
+            raise next(error for error in asked if isinstance(error, BaseException))
+        if not self._space and len({reply.space for reply in replies}) > 1:
+            raise Mismatch("the workers give vectors of different spaces", todo="start all of them with one bundle")
+        ours = [reply for reply in replies if reply.space == (self._space or reply.space)]
+        if not ours:
+            raise _mismatch(self._space, replies[0].space)
+        for worker, reply in zip(workers, asked, strict=True):
+            worker.space = reply.space if isinstance(reply, encoder_pb2.DescribeReply) else None
+        return EncoderInfo(
+            space=SpaceInfo(ours[0].space, ours[0].dimension),
+            bundle=ours[0].bundle,
+            licence=ours[0].licence,
+            image_side=ours[0].image_side,
+            engine=ours[0].engine,
+            max_items=min(reply.max_items for reply in ours),
+            max_item_bytes=min(reply.max_item_bytes for reply in ours),
+        )
 
     def _deadline(self) -> float:
         return asyncio.get_running_loop().time() + self._timeout_s
+
+
+async def _described(worker: Worker, within_s: float) -> encoder_pb2.DescribeReply:
+    return await _answer(worker, worker.stub.Describe(encoder_pb2.DescribeRequest(), timeout=within_s))
+
+
+async def _answer(worker: Worker, call: Awaitable[Reply]) -> Reply:
+    try:
+        return await call
+    except grpc.aio.AioRpcError as error:
+        raise error_of(error, f"the encoder at {worker.address}") from error
+
+
+def _left(deadline: float) -> float:
+    left = deadline - asyncio.get_running_loop().time()
+    if left <= 0:
+        raise Late("the encoder did not answer in time", todo="try again, or raise encoder.timeout_s")
+    return left
 
 
 def _mismatch(expected: str, found: str) -> Mismatch:
@@ -158,29 +253,12 @@ def _parts(items: Sequence[Item], most: int) -> Iterator[list[Item]]:
         yield part
 
 
-def pause_s(attempt: int, chance: float) -> float:
-    """How long to wait before attempt number `attempt` + 1; `chance` is 0 to 1."""
-    longest: float = min(_FIRST_PAUSE_S * 2.0**attempt, _LONGEST_PAUSE_S)
-    return longest * (0.5 + 0.5 * chance)
-
-
-async def _repeat(ask: Callable[[float], Awaitable[Reply]], deadline: float) -> Reply:
-    """Ask until there is an answer, an error that repeating cannot mend, or no time for another try."""
-    loop = asyncio.get_running_loop()
-    attempt = 0
-    while True:
-        left = deadline - loop.time()
-        if left <= 0:
-            raise Late("the encoder did not answer in time", todo="try again, or raise encoder.timeout_s")
-        try:
-            return await ask(left)
-        except grpc.aio.AioRpcError as error:
-            met = error_of(error, "the encoder")
-        pause = pause_s(attempt, random.random())  # noqa: S311 - jitter, not a secret
-        if not isinstance(met, Transient | Overloaded) or loop.time() + pause >= deadline:
-            raise met
-        await asyncio.sleep(pause)
-        attempt += 1
+def _vectors(reply: encoder_pb2.EmbedReply, count: int, space: SpaceInfo) -> list[Vector | Poison]:
+    if reply.space != space.id:
+        raise _mismatch(space.id, reply.space)
+    if len(reply.items) != count:
+        raise Broken(f"the encoder answered {len(reply.items)} of {count} items", todo="report this")
+    return [_from_the_wire(item, space.dimension) for item in reply.items]
 
 
 def _from_the_wire(item: encoder_pb2.Embedding, dimension: int) -> Vector | Poison:

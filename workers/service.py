@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
@@ -13,7 +15,7 @@ import numpy as np
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from models.bundle import Bundle
-from models.engine import Engine, canary_pictures, canary_texts, open_engine, tokenizer_of
+from models.engine import Engine, buckets, canary_pictures, canary_texts, open_engine, tokenizer_of
 from models.preprocess import Preprocessor
 from proto.errors import Broken, Invalid, Late, Mismatch, Poison
 from proto.rpc import SERVER_OPTIONS, answers
@@ -57,7 +59,7 @@ async def serve_encoder(
     Returns when the engine passed its canary and is warm. Until then callers meet UNAVAILABLE and health says
     NOT_SERVING. `engine` opens another engine than the settings name.
     """
-    opener = engine or (lambda bundle: open_engine(bundle, threads=settings.threads))
+    opener = engine or partial(_open, settings)
     checks = _Health()
     batcher = Batcher(
         lambda: _warm(opener(bundle), bundle, settings.max_batch),
@@ -88,9 +90,16 @@ async def serve_encoder(
     return EncoderServer(server, batcher, f"{host}:{port}")
 
 
-def buckets(most: int) -> list[int]:
-    """The batch sizes that are warmed up: powers of two up to `most`, and `most` itself."""
-    return sorted({most, *(1 << power for power in range(most.bit_length()) if 1 << power <= most)})
+def _open(settings: EncoderSettings, bundle: Bundle) -> Engine:
+    return open_engine(
+        bundle,
+        engine=settings.engine,
+        provider=settings.provider,
+        precision=settings.precision,
+        threads=settings.threads,
+        max_batch=settings.max_batch,
+        cache=Path(settings.engine_cache).expanduser() if settings.engine_cache else None,
+    )
 
 
 def _warm(engine: Engine, bundle: Bundle, max_batch: int) -> Engine:

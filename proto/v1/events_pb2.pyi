@@ -35,6 +35,7 @@ class Frame(_message.Message):
     NOVELTY_FIELD_NUMBER: _builtins.int
     AFTER_GAP_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
+    USUAL_FIELD_NUMBER: _builtins.int
     camera: _builtins.str
     """The camera's name: 1 to 64 of a-z A-Z 0-9 . _ - and the first is a letter or a digit."""
     captured_ms: _builtins.int
@@ -48,11 +49,15 @@ class Frame(_message.Message):
     jpeg: _builtins.bytes
     """JPEG, scaled so that the short side is what the encoder asked for."""
     novelty: _builtins.float
-    """How much this picture differs from the last one kept, 0 (the same) to 1 (nothing in common)."""
+    """How much of this picture differs from the last one kept, 0 (nothing) to 1 (all of it)."""
     after_gap: _builtins.bool
     """True for the first frame after the source was opened or reopened: a moment never reaches across it."""
     sequence: _builtins.int
     """Counts the frames this camera published since its source was opened; a missing number is a lost frame."""
+    usual: _builtins.float
+    """How much of the picture usually differs on this camera: the median novelty of the pictures just before, kept
+    or not. What a worker needs to know of the past travels here, so that a replay judges as the first time.
+    """
     def __init__(
         self,
         *,
@@ -64,10 +69,11 @@ class Frame(_message.Message):
         novelty: _builtins.float = ...,
         after_gap: _builtins.bool = ...,
         sequence: _builtins.int = ...,
+        usual: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_gap", b"after_gap", "camera", b"camera", "captured_ms", b"captured_ms", "grabbed_ms", b"grabbed_ms", "jpeg", b"jpeg", "novelty", b"novelty", "published_ms", b"published_ms", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_gap", b"after_gap", "camera", b"camera", "captured_ms", b"captured_ms", "grabbed_ms", b"grabbed_ms", "jpeg", b"jpeg", "novelty", b"novelty", "published_ms", b"published_ms", "sequence", b"sequence", "usual", b"usual"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -75,7 +81,10 @@ Global___Frame: _TypeAlias = Frame  # noqa: Y015
 
 @_typing.final
 class DeadLetter(_message.Message):
-    """A record that can never be processed, kept with its reason. Topic `dead-letters`, key as the origin's."""
+    """A record that can never be processed, kept with its reason; or a declaration that records were skipped. Topic
+    `dead-letters`, key `topic/partition@offset` of the origin: a later letter of the same key replaces the earlier,
+    and an empty record takes it away.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -87,6 +96,7 @@ class DeadLetter(_message.Message):
     FAILED_MS_FIELD_NUMBER: _builtins.int
     KEY_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
+    THROUGH_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
     """Where it came from."""
     partition: _builtins.int
@@ -97,8 +107,10 @@ class DeadLetter(_message.Message):
     failed_ms: _builtins.int
     """When it was given up."""
     key: _builtins.bytes
-    """The original record, whole."""
+    """The original record, whole; without its value when there were too many letters at once."""
     value: _builtins.bytes
+    through: _builtins.int
+    """The last offset that the letter speaks of, when it speaks of more than one record: all that were skipped. 0: one."""
     def __init__(
         self,
         *,
@@ -110,10 +122,11 @@ class DeadLetter(_message.Message):
         failed_ms: _builtins.int = ...,
         key: _builtins.bytes = ...,
         value: _builtins.bytes = ...,
+        through: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "failed_ms", b"failed_ms", "key", b"key", "offset", b"offset", "partition", b"partition", "reason", b"reason", "topic", b"topic", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "failed_ms", b"failed_ms", "key", b"key", "offset", b"offset", "partition", b"partition", "reason", b"reason", "through", b"through", "topic", b"topic", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

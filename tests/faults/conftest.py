@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,6 +60,8 @@ def small_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 @contextlib.contextmanager
 def _up(house: House) -> Iterator[House]:
+    # It tells every connection that fails; in the drills they are meant to.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
         asyncio.run(house.start())
         yield house

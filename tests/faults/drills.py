@@ -149,7 +149,7 @@ async def replayed(house: House, *, times: int, frames: int, cameras: int = 20) 
             await rewind(drill.kafka)
             calls = drill.encoder.calls
             await worker.start()
-            await until_drained(drill.kafka, 60)
+            await until_drained(drill.kafka, drill.fleet.sent, 60)
             assert drill.encoder.calls > calls, "nothing was replayed"
         outcome = await drill.outcome()
         # The stand-in's vectors differ in their last digits, as two engines' do, and with them the peaks.

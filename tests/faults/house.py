@@ -180,7 +180,7 @@ class Drill:
     async def outcome(self, *, within_s: float = DRAIN_S) -> Outcome:
         """Wait until everything came to rest, and balance the ledger. The fleet must have ended."""
         begun = time.monotonic()
-        left = await until_drained(self.kafka, within_s)
+        left = await until_drained(self.kafka, self.fleet.sent, within_s)
         self.notes["seconds until it came to rest"] = round(time.monotonic() - begun, 1)
         moments = await self.moments()
         return Outcome(

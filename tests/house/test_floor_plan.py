@@ -24,7 +24,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "loadtests": set(ROOMS),
 }
 
-# The one module that may import a vendor, and that turns the vendor's errors into ours.
+# The one module that may import a vendor, and that turns the vendor's errors into ours. A vendor that is both run and
+# asked to make something has a second one.
 ONLY_IN: dict[str, str] = {
     "pymilvus": "index/milvus.py",
     "redis": "query/cache.py",
@@ -32,7 +33,8 @@ ONLY_IN: dict[str, str] = {
     "faust": "stream/app.py",
     "mode": "stream/app.py",
     "av": "stream/source.py",
-    "onnxruntime": "models/ort.py",
+    "onnxruntime": "models/ort.py models/quantize.py",
+    "huggingface_hub": "models/hub.py",
     "tensorrt": "models/trt.py",
     "pycuda": "models/trt.py",
     "open_clip": "models/export.py",
@@ -78,7 +80,7 @@ def test_each_vendor_is_imported_by_one_module_only() -> None:
         f"{path.relative_to(ROOT)} imports {name}"
         for path in sources()
         for name in imports(path)
-        if (home := ONLY_IN.get(name.split(".")[0])) and path != ROOT / home and "loadtests" not in path.parts
+        if (home := ONLY_IN.get(name.split(".")[0])) and str(path.relative_to(ROOT)) not in home.split() and "loadtests" not in path.parts
     ]
     assert strays == []
 

@@ -105,7 +105,9 @@ def _handler(hub: LocalHub) -> type[BaseHTTPRequestHandler]:
                 hub.sent[path] = hub.sent.get(path, 0) + len(part[:cut])
             self._send(206 if first else 200, part, headers, with_body, cut)
 
-        def _send(self, status: int, body: bytes, headers: dict[str, str], with_body: bool, cut: int | None = None) -> None:
+        def _send(
+            self, status: int, body: bytes, headers: dict[str, str], with_body: bool, cut: int | None = None
+        ) -> None:
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)

@@ -100,7 +100,8 @@ def register_small_towers() -> None:
             Eva(
                 64, 16, embed_dim=48, depth=2, num_heads=2, attn_type="rope", use_pre_transformer_norm=True,
                 use_rot_pos_emb=True, ref_feat_shape=(4, 4), rope_grid_offset=1.0, rope_grid_indexing="xy",
-                attn_pool_num_heads=2, attn_pool_mlp_ratio=4.0, norm_layer=partial(LayerNorm, eps=1e-5), **_head(options),
+                attn_pool_num_heads=2, attn_pool_mlp_ratio=4.0, norm_layer=partial(LayerNorm, eps=1e-5),
+                **_head(options),
             )
         )  # fmt: skip
 

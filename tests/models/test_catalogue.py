@@ -160,5 +160,11 @@ def test_the_bench_times_each_batch_and_the_texts(folder: Path, monkeypatch: pyt
 
     monkeypatch.setattr("models.catalogue._SECONDS_EACH", 0.0)
     paces = list(bench(load_bundle(folder), threads=1))
-    assert [(pace.tower, pace.batch) for pace in paces] == [("image", 1), ("image", 4), ("image", 8), ("image", 16), ("text", 1)]
+    assert [(pace.tower, pace.batch) for pace in paces] == [
+        ("image", 1),
+        ("image", 4),
+        ("image", 8),
+        ("image", 16),
+        ("text", 1),
+    ]
     assert all(np.isfinite(pace.per_second) and pace.per_second > 0 for pace in paces)

@@ -67,7 +67,7 @@ def test_an_interrupted_fetch_goes_on_where_it_stopped(hub: LocalHub, tmp_path: 
     block = 1024 * 1024
     (hub.folder / VISUAL).write_bytes(os.urandom(5 * block))
     hub.cut_after[VISUAL] = 2 * block + 1000
-    with pytest.raises(Transient, match="stopped answering|failed"):
+    with pytest.raises(Transient, match=r"stopped answering|failed"):
         fetch(REPOSITORY, [VISUAL], tmp_path / "got", endpoint=hub.address)
     fetched = fetch(REPOSITORY, [VISUAL], tmp_path / "got", endpoint=hub.address)
     assert fetched.digests == {VISUAL: file_digest(hub.folder / VISUAL)}
@@ -147,7 +147,7 @@ def test_the_hubs_address_is_taken_from_the_environment_and_nothing_is_told(hub:
     environment = {**os.environ, "HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "home")}
     root = Path(__file__).resolve().parents[2]
     command = [sys.executable, "-c", code, str(tmp_path / "toy")]
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "toy" / MANIFEST).read_text())["name"] == "toy"
     assert not [path for path in hub.asked if "telemetry" in path]

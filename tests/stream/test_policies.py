@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.gate import SIDE, NoveltyGate, novelty
+from stream.gate import SIDE, Difference, NoveltyGate, difference
 from stream.sampling import Sampler
 
 
@@ -50,7 +50,7 @@ def test_something_small_in_a_corner_is_new() -> None:
     corner[-4:, -4:] = 160
     verdict = gate.judge(corner, 0.5, after_gap=False)
     assert verdict.keep
-    assert verdict.novelty == pytest.approx(70 / 255)
+    assert verdict.novelty == pytest.approx(1 / 64)
 
 
 def test_sensor_noise_is_not_new() -> None:
@@ -78,6 +78,20 @@ def test_a_slow_drift_is_noticed_because_the_last_kept_picture_is_compared() -> 
     assert sum(gate.judge(flat(60 + step), float(step), after_gap=False).keep for step in range(100)) > 5
 
 
-def test_novelty_runs_from_same_to_nothing_in_common() -> None:
-    assert novelty(flat(0), flat(0)) == 0.0
-    assert novelty(flat(0), flat(255)) == 1.0
+def test_a_difference_runs_from_same_to_nothing_in_common() -> None:
+    assert difference(flat(0), flat(0)) == Difference(largest=0.0, share=0.0)
+    assert difference(flat(0), flat(255)) == Difference(largest=1.0, share=1.0)
+
+
+def test_novelty_is_the_share_of_the_picture_that_differs() -> None:
+    half = flat(90)
+    half[:16] = 160
+    assert difference(flat(90), half).share == 0.5
+
+
+def test_what_is_usual_follows_a_camera_that_moves_and_not_a_single_cut() -> None:
+    gate = NoveltyGate(0.02, heartbeat_s=10)
+    usual = []
+    for second, level in enumerate([0, 0, 0, 0, 255, 255, 255, 0, 255, 0, 255]):
+        usual.append(gate.judge(flat(level), float(second), after_gap=second == 0).usual)
+    assert usual == [0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]

@@ -31,6 +31,19 @@ while True:
     server.accept()[0].close()
 """
 
+GROWS = SERVE.replace(
+    "while True:",
+    """
+import os
+held = []
+while True:
+    if os.path.exists("grow"):
+        os.unlink("grow")
+        held.append(b"x" * 100_000_000)
+""",
+)
+"""The same, and takes 100 MB when it is asked while a file `grow` is there."""
+
 
 @dataclass
 class StandIns:

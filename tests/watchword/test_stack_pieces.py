@@ -297,6 +297,13 @@ def test_what_the_settings_name_is_used_instead_of_an_own_part(tmp_path: Path) -
     assert set(at.ops) == own
 
 
+def test_a_taken_port_that_the_settings_name_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        with pytest.raises(Broken, match=r"of query\.listen is taken"):
+            Stack(read_settings({"data_dir": str(tmp_path), "query.listen": taken}), print)
+
+
 def test_a_child_reads_the_settings_that_its_parent_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = {"data_dir": str(tmp_path), "redis.url": "redis://:secret@r:6379/0", "camera.fps": "3.5"}
     settings = read_settings(given)

@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from proto.errors import Broken, Transient
-from tests.watchword.stand_ins import StandIns, until
+from tests.watchword.stand_ins import GROWS, StandIns, until
+from watchword.stack import supervisor as supervisor_module
 from watchword.stack.parts import Part
 from watchword.stack.supervisor import LONGEST_PAUSE_S, Supervisor, pause_s
 
@@ -91,6 +92,21 @@ async def test_who_needs_a_part_that_forgets_is_started_anew_after_it(stand_ins:
         assert pids(supervisor)["query"] == before["query"]
     assert stand_ins.diary[3:6] == ["started broker", "stopped stream", "started stream"]
     assert "stream: starts anew, broker was restarted" in stand_ins.said
+
+
+async def test_a_part_that_holds_too_much_memory_is_started_anew_with_those_who_need_it(
+    stand_ins: StandIns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor_module, "LOOK_S", 0.1)
+    broker = stand_ins.part("broker", forgets=True, most_bytes=64 * 1024**2, program=GROWS)
+    async with running(stand_ins, broker, stand_ins.part("stream", "broker")) as supervisor:
+        first = pids(supervisor)["broker"]
+        (stand_ins.folder / "grow").touch()
+        await broker.ready()
+        await until(lambda: pids(supervisor).get("broker", first) != first)
+        await until(lambda: stand_ins.diary.count("started stream") == 2 and phases(supervisor) == {"ready"})
+    (told,) = [line for line in stand_ins.said if line.startswith("broker: starts anew, it held ")]
+    assert int(told.split()[-2]) > 64
 
 
 async def test_a_part_whose_port_was_taken_meanwhile_moves_and_those_who_need_it_follow(stand_ins: StandIns) -> None:

@@ -82,6 +82,8 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     stack = Up(process, folder)
     try:
         assert stack.cli("camera", "add", "bikes", str(CLIPS["bikes"]), "--loop").returncode == 0
+        until(lambda: (folder / "stack.json").exists() or process.poll() is not None, within_s=READY_S, what="a stack")
+        assert process.poll() is None, (folder.parent / "up.log").read_text()
         until(lambda: len(stack.moments()) >= 2, within_s=READY_S, what="the first moments of `bikes`")
         yield stack
     finally:

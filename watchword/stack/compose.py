@@ -12,12 +12,14 @@ from typing import Any
 from pydantic import SecretStr
 
 from proto.section import Section
+from query.settings import QuerySettings
 from watchword.settings import PREFIX, Settings
 from watchword.stack import ready
 from watchword.stack.binaries import Say
 from watchword.stack.parts import Launch, Part, broker_part, milvus_part, redis_part
 from watchword.stack.ports import Port
 from watchword.stack.state import Addresses
+from workers.settings import EncoderSettings
 
 OPS_PORT = 8710
 OPS_PROCESSES = ("worker", "stream", "camera", "query")
@@ -52,10 +54,8 @@ class Stack:
             broker=Port(9092),
             milvus=Port(19530),
             redis=Port(6379),
-            encoder=_listening(
-                settings.encoder.listen, "listen" in settings.encoder.model_fields_set, "encoder.listen"
-            ),
-            query=_listening(settings.query.listen, "listen" in settings.query.model_fields_set, "query.listen"),
+            encoder=_listening(settings.encoder, "encoder.listen", needed=not settings.encoder.address),
+            query=_listening(settings.query, "query.listen"),
             ops={name: Port(first_ops + place, host=settings.ops.host) for place, name in enumerate(OPS_PROCESSES)},
         )
 
@@ -180,6 +180,11 @@ def _written(value: Any) -> str:
             return str(value)
 
 
-def _listening(address: str, fixed: bool, what: str) -> Port:
-    host, _, number = address.rpartition(":")
-    return Port(int(number), fixed=fixed, what=what, host=host)
+def _listening(section: EncoderSettings | QuerySettings, what: str, *, needed: bool = True) -> Port:
+    """A server's port: fixed when the settings name it, and then refused before anything is started."""
+    host, _, number = section.listen.rpartition(":")
+    fixed = "listen" in section.model_fields_set
+    port = Port(int(number), fixed=fixed, what=what, host=host)
+    if fixed and needed:
+        port.settle()
+    return port

@@ -70,10 +70,12 @@ def _milvus(folder: Path, ports: MilvusPorts) -> dict[str, Any]:
         "common": {
             "storageType": "local",
             # A start after a kill waits until the former server's lease has run out: 65 s at the default of 30. It
-            # looks after 3.0, 6.2 and 12.6 s, so 4 is found gone at the second look. Much shorter, and a machine
-            # that stalls would lose a server that lives.
+            # looks after 3 and 6 s, so 4 is found gone at 6. Much shorter, and a machine that stalls would lose a
+            # server that lives.
             "session": {"ttl": 4},
         },
+        # Its parts find each other by asking; by default their pause doubles up to 10 s.
+        "grpc": {"client": {"maxBackoff": 1, "maxMaxAttempts": 60}},
         "log": {"level": "warn", "stdout": True, "file": {"rootPath": ""}},
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
@@ -10,12 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from index.files import disk_trouble
+from proto.errors import Broken
 from watchword.stack import binaries, ready
 from watchword.stack.milvus import MilvusPorts, write_config
 from watchword.stack.ports import Port
 
 CHILD = Path(__file__).with_name("child.py")
 LOOPBACK = Path(__file__).with_name("loopback.py")
+MILVUS_ROOM_BYTES = 384 * 1024**2
+"""What it takes before the first moment; on a full disk it would only crash."""
 PLAIN_PYTHON = (sys.executable, "-I", "-S")
 """Starts in 15 ms: neither the user's environment nor installed packages are looked at."""
 
@@ -54,6 +58,8 @@ class Part:
     """A restart loses what it held, so that the parts that need it must begin anew too."""
     deadline_s: float = 60.0
     """A start that is not ready by then has failed."""
+    most_bytes: int = 0
+    """It is started anew when it holds more memory than this; 0 is no bound."""
     stop: signal.Signals = signal.SIGTERM
     """How it is asked to stop."""
     grace_s: float = 3.0
@@ -70,7 +76,9 @@ def broker_part(port: Port, folder: Path) -> Part:
         arguments = ("--listener-url", url, "--advertised-listener-url", url, "--storage-engine", "memory://tansu/")
         return Launch(argv=(str(program), "broker", *arguments), cwd=folder)
 
-    return Part("broker", lambda: port.address, lambda: ready.broker(port.address), plan, forgets=True)
+    # It never lets go of a record, whatever the retention of its topics: without a bound it would take all memory.
+    most = max(1024**3, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4)
+    return Part("broker", lambda: port.address, lambda: ready.broker(port.address), plan, forgets=True, most_bytes=most)
 
 
 def milvus_part(port: Port, folder: Path, cache: Path, say: binaries.Say) -> Part:
@@ -79,6 +87,10 @@ def milvus_part(port: Port, folder: Path, cache: Path, say: binaries.Say) -> Par
 
     def plan() -> Launch:
         program = binaries.milvus(cache, say)
+        _make(folder)
+        if shutil.disk_usage(folder).free < MILVUS_ROOM_BYTES:
+            room = f"{MILVUS_ROOM_BYTES // 1024**2} MB"
+            raise Broken(f"less than {room} are free for Milvus in {folder}", todo="the disk is full: free some space")
         ports.settle()
         environment = write_config(folder, ports)
         on_loopback = (*PLAIN_PYTHON, str(LOOPBACK)) if sys.platform == "linux" else ()

@@ -45,7 +45,7 @@ class _House:
         self._stack = Stack(settings, board.say)
         self._supervisor = Supervisor(self._stack.parts(), self._folder / "logs", board.say, self._changed)
         self._told = asyncio.Event()
-        self._complete = False
+        self._starting = True
         board.states = self._supervisor.states
 
     async def serve(self, on_ready: OnReady | None) -> int:
@@ -62,6 +62,7 @@ class _House:
                 await work
 
     async def stop(self) -> None:
+        self._starting = False
         self._say("stopping")
         await self._supervisor.stop()
         remove_state(self._folder)
@@ -87,7 +88,7 @@ class _House:
 
     async def _work(self, on_ready: OnReady | None) -> int:
         await self._supervisor.start()
-        self._complete = True
+        self._starting = False
         at = self._stack.addresses()
         self._say(f"everything is ready; questions are answered at {at.query} (`watchword search`)")
         code = await on_ready(at) if on_ready else None
@@ -100,6 +101,6 @@ class _House:
             write_state(self._folder, self._stack.addresses(), self._supervisor.states())
         except Broken as problem:
             # A disk that fills up later must not end what still answers.
-            if not self._complete:
+            if self._starting:
                 raise
             self._say(problem.message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -23,7 +24,7 @@ STEADY_S = 30.0
 """A part that was ready for so long may crash again without a longer pause."""
 TRIES = 3
 """A part that was never ready is started so often before the stack gives up."""
-POLL_S, AWAY_POLL_S = 0.1, 5.0
+POLL_S, AWAY_POLL_S, LOOK_S = 0.1, 5.0, 10.0
 ANSWER_S = 10.0
 KILL_S = 1.0
 """Kept back of the time to stop, for those that must be killed."""
@@ -63,12 +64,13 @@ class Supervisor:
             ready.cancel()
 
     async def watch(self) -> None:
-        """Until cancelled: what crashes is restarted, logs are kept bounded."""
+        """Until cancelled: what crashes is restarted, logs and memory are kept bounded."""
         while True:
-            await asyncio.wait(self._tasks.values(), timeout=60, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(self._tasks.values(), timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
             self._raise_failure()
             for keeper in self._keepers.values():
                 await asyncio.to_thread(keeper.log.trim)
+                keeper.bound_memory()
 
     async def stop(self) -> None:
         """Stop everything in reverse order: a part stops when nobody needs it any more. Never longer than STOP_S."""
@@ -147,6 +149,13 @@ class _Keeper:
         if self._alive(self._child):
             self._why_anew = why
             self._anew.set()
+
+    def bound_memory(self) -> None:
+        if self._child is None or not self.part.most_bytes or not self.is_ready.is_set():
+            return
+        held = memory_of(self._child.pid)
+        if held > self.part.most_bytes:
+            self.begin_anew(f"it held {held / 1024**2:.0f} MB")
 
     async def _ask_elsewhere(self) -> None:
         """Somebody else runs it. Not being there at the start is an error, later it is only shown."""
@@ -288,6 +297,15 @@ class _Keeper:
     @staticmethod
     def _alive(child: asyncio.subprocess.Process | None) -> bool:
         return child is not None and child.returncode is None
+
+
+def memory_of(pid: int) -> int:
+    """Bytes of memory that the process holds; 0 when that cannot be told."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 async def _first(*waits: Coroutine[Any, Any, object]) -> None:

@@ -1,0 +1,71 @@
+"""Whether a frame shows another scene than the moment before it. Pure, and free of memory beyond that moment.
+
+Two witnesses are heard. The vector says how far the frame is from the moment's mean, which is compared with how far
+the moment's own frames are from it: a street is restless, a yard is not. The picture says how much of it differs from
+the one before, which is compared with what is usual on this camera. The second pair of numbers was measured by the
+camera process and travels in the frame, so what must be remembered beyond a moment is never lost with a worker.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from statistics import median
+
+_REMEMBERED = 32
+"""Distances of a moment that its noise is taken from: the latest."""
+_FIRST_GUESS = 0.5
+"""The noise that a new moment is given, twice, as a share of `scene_change`."""
+_OUTSTANDING = 3.0
+"""A distance of so many times the noise is a change, when the picture says so too."""
+_ALONE = 8.0
+"""A distance of so many times the noise is a change, whatever the picture says: something small that matters."""
+_LEAST = 1 / 3
+"""The share of `scene_change` that the distance must reach when the picture itself says that much is new."""
+_FLASH = 2.0
+"""The multiple of `scene_change` at which a moment of one frame is believed."""
+_SEEN, _CUT = 0.3, 0.85
+"""Shares of the picture that differ: enough to be a witness at all, and a cut."""
+_MORE, _MUCH_MORE = 0.05, 0.2
+"""How much more than usual must differ: to confirm the vector, and to speak first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How a frame differs from what was before."""
+
+    distance: float
+    """1 - cosine between its vector and the moment's mean."""
+    novelty: float
+    """The share of the picture that differs from the one before."""
+    usual: float
+    """The median of that share on this camera lately."""
+
+
+class Scene:
+    """The noise of one moment, and what stands out of it."""
+
+    def __init__(self, scene_change: float) -> None:
+        self._scene_change = scene_change
+        self._distances = deque([_FIRST_GUESS * scene_change] * 2, maxlen=_REMEMBERED)
+
+    @property
+    def noise(self) -> float:
+        """The median distance of the moment's frames from their mean: one odd frame does not move it."""
+        return median(self._distances)
+
+    def keeps(self, change: Change) -> None:
+        """Note that the frame belongs to the scene."""
+        self._distances.append(change.distance)
+
+    def ends_with(self, change: Change, *, young: bool) -> bool:
+        """Whether the frame shows another scene. A young moment ends only if its scene was a flash."""
+        distance, least, noise = change.distance, self._scene_change, self.noise
+        if distance >= max(least, _ALONE * noise):
+            return True
+        more = change.novelty - change.usual
+        if young:
+            return change.novelty >= _CUT and more >= _MUCH_MORE and distance >= _FLASH * least
+        if change.novelty < _SEEN or more < _MORE:
+            return False
+        return distance >= max(least, _OUTSTANDING * noise) or (more >= _MUCH_MORE and distance >= _LEAST * least)

@@ -1,0 +1,282 @@
+from __future__ import annotations
+
+import ctypes
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.bundle import Bundle
+from models.cuda_graphs import capture
+from models.engine import Engine, check_canary, open_engine, tokenizer_of
+from proto.errors import Broken, Transient
+from tests.models.gpu import Gpu, install
+from tests.models.toy import toy_bundle
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
+    return install(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return toy_bundle(tmp_path_factory.mktemp("bundles") / "toy")
+
+
+def _open(bundle: Bundle, cache: Path, **options: Any) -> Any:
+    from models.trt import TrtEngine
+
+    return TrtEngine(
+        bundle, **{"precision": "fp16", "buckets": (1, 4), "cache": cache, "say": lambda _: None, **options}
+    )
+
+
+def _pictures(count: int) -> np.ndarray:
+    return np.random.default_rng(1).normal(size=(count, 3, 32, 32)).astype(np.float32)
+
+
+@pytest.fixture(params=["onnxruntime", "tensorrt"])
+def engine(request: pytest.FixtureRequest, gpu: Gpu, bundle: Bundle, tmp_path: Path) -> Any:
+    opened: Engine = open_engine(bundle) if request.param == "onnxruntime" else _open(bundle, tmp_path)
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 5, 11])
+def test_every_engine_gives_one_unit_vector_a_picture_in_order(engine: Engine, bundle: Bundle, count: int) -> None:
+    pictures = _pictures(count)
+    vectors = engine.embed_images(pictures)
+    reference = open_engine(bundle)
+    assert vectors.shape == (count, bundle.dimension)
+    assert vectors.dtype == np.float32
+    assert np.allclose(vectors, reference.embed_images(pictures), atol=1e-5)
+    reference.close()
+
+
+def test_every_engine_gives_one_unit_vector_a_text(engine: Engine, bundle: Bundle) -> None:
+    tokenizer = tokenizer_of(bundle)
+    ids, mask = tokenizer.padded(
+        [tokenizer(text) for text in ("a red truck", "two dogs", "the gate", "night", "a yard")]
+    )
+    vectors = engine.embed_texts(ids, mask)
+    reference = open_engine(bundle)
+    assert np.allclose(vectors, reference.embed_texts(ids, mask), atol=1e-5)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    reference.close()
+
+
+def test_every_engine_passes_the_canary(engine: Engine, bundle: Bundle) -> None:
+    check_canary(engine, bundle)
+
+
+def test_a_call_leaves_nothing_of_the_call_before(engine: Engine) -> None:
+    first, second = _pictures(7)[:5], _pictures(7)[5:]
+    alone = engine.embed_images(second)
+    engine.embed_images(first)
+    assert np.array_equal(engine.embed_images(second), alone)
+
+
+def test_a_batch_is_cut_into_buckets(gpu: Gpu) -> None:
+    from models.trt import pieces_of
+
+    cut = [(piece.first, piece.count, piece.bucket) for piece in pieces_of(11, (1, 4))]
+    assert cut == [(0, 4, 4), (4, 4, 4), (8, 3, 4)]
+    assert [(piece.count, piece.bucket) for piece in pieces_of(5, (1, 4))] == [(4, 4), (1, 1)]
+    assert pieces_of(0, (1, 4)) == []
+
+
+def test_each_bucket_is_recorded_once_and_launched_as_a_graph(gpu: Gpu, bundle: Bundle, tmp_path: Path) -> None:
+    engine = _open(bundle, tmp_path)
+    assert len(gpu.named("capture")) == 2 * 2 * 2  # towers, buckets, lanes
+    gpu.calls.clear()
+    engine.embed_images(_pictures(9))
+    assert len(gpu.named("launch")) == 3
+    assert gpu.named("capture") == []
+    engine.close()
+
+
+def test_the_next_piece_is_copied_in_while_one_is_computed(gpu: Gpu, bundle: Bundle, tmp_path: Path) -> None:
+    engine = _open(bundle, tmp_path)
+    gpu.calls.clear()
+    engine.embed_images(_pictures(8))
+    steps = [call.split(" ")[0] for call in gpu.calls]
+    copies = [place for place, step in enumerate(steps) if step == "htod"]
+    assert copies[1] < steps.index("event_synchronize")
+    streams = {name: {call.split(" ")[1] for call in gpu.named(name)} for name in ("htod", "launch", "dtoh")}
+    assert streams["htod"].isdisjoint(streams["launch"])
+    assert streams["launch"] == streams["dtoh"]
+    engine.close()
+
+
+def test_work_waits_for_its_own_copy(gpu: Gpu, bundle: Bundle, tmp_path: Path) -> None:
+    engine = _open(bundle, tmp_path)
+    gpu.calls.clear()
+    engine.embed_images(_pictures(1))
+    steps = [call.split(" ")[0] for call in gpu.calls]
+    assert steps == ["htod", "record", "wait_for_event", "launch", "dtoh", "record", "event_synchronize"]
+    engine.close()
+
+
+def test_a_plan_is_built_once(gpu: Gpu, bundle: Bundle, tmp_path: Path) -> None:
+    _open(bundle, tmp_path).close()
+    assert len(gpu.named("build")) == 2
+    gpu.calls.clear()
+    _open(bundle, tmp_path).close()
+    assert gpu.named("build") == []
+
+
+@pytest.mark.parametrize("change", [{"precision": "bf16"}, {"buckets": (1, 8)}], ids=["precision", "buckets"])
+def test_another_setting_builds_another_plan(gpu: Gpu, bundle: Bundle, tmp_path: Path, change: dict[str, Any]) -> None:
+    _open(bundle, tmp_path).close()
+    gpu.calls.clear()
+    _open(bundle, tmp_path, **change).close()
+    assert len(gpu.named("build")) == 2
+
+
+def test_another_gpu_version_or_space_builds_another_plan(
+    gpu: Gpu, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tensorrt
+
+    _open(bundle, tmp_path).close()
+    gpu.name = "Another GPU"
+    _open(bundle, tmp_path).close()
+    monkeypatch.setattr(tensorrt, "__version__", "10.14.0")
+    _open(bundle, tmp_path).close()
+    _open(toy_bundle(tmp_path / "other", seed=5), tmp_path).close()
+    assert len(gpu.named("build")) == 8
+
+
+def test_a_damaged_plan_is_built_again(gpu: Gpu, bundle: Bundle, tmp_path: Path) -> None:
+    _open(bundle, tmp_path).close()
+    for plan in tmp_path.glob("*.plan"):
+        plan.write_bytes(b"damage")
+    gpu.calls.clear()
+    engine = _open(bundle, tmp_path)
+    check_canary(engine, bundle)
+    assert len(gpu.named("build")) == 2
+    engine.close()
+
+
+def test_layer_timings_are_kept_for_the_next_build(gpu: Gpu, bundle: Bundle, tmp_path: Path) -> None:
+    _open(bundle, tmp_path).close()
+    assert gpu.named("timings") == ["timings 0", "timings 1"]
+
+
+@pytest.mark.parametrize(("precision", "flags"), [("fp32", ""), ("fp16", " FP16"), ("bf16", " BF16")])
+def test_the_precision_is_a_flag_of_the_build(
+    gpu: Gpu, bundle: Bundle, tmp_path: Path, precision: str, flags: str
+) -> None:
+    _open(bundle, tmp_path, precision=precision).close()
+    assert gpu.named("build") == [f"build{flags}"] * 2
+
+
+def test_int8_asks_for_an_int8_bundle(gpu: Gpu, bundle: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(Broken, match="not an int8 model"):
+        _open(bundle, tmp_path, precision="int8")
+
+
+def test_a_build_says_how_far_it_is(gpu: Gpu, bundle: Bundle, tmp_path: Path) -> None:
+    said: list[str] = []
+    _open(bundle, tmp_path, say=said.append).close()
+    assert "building the visual tower: Building Engine 50 %" in said
+    assert not [line for line in said if "Tactics" in line]
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("parse", "no importer for operator"),
+        ("build", "cannot build"),
+        ("mem_alloc", "memory is too small"),
+        ("device", "invalid device"),
+    ],
+)
+def test_what_cannot_be_opened_is_broken_and_gives_the_gpu_back(
+    gpu: Gpu, bundle: Bundle, tmp_path: Path, fault: str, words: str
+) -> None:
+    gpu.fail = fault
+    with pytest.raises(Broken, match=words):
+        _open(bundle, tmp_path)
+    assert len(gpu.named("push")) == len(gpu.named("pop"))
+
+
+def test_a_fault_while_serving_is_transient(gpu: Gpu, bundle: Bundle, tmp_path: Path) -> None:
+    engine = _open(bundle, tmp_path)
+    gpu.fail = "htod"
+    with pytest.raises(Transient, match="illegal memory access"):
+        engine.embed_images(_pictures(1))
+    engine.close()
+
+
+def test_closing_gives_all_memory_back(gpu: Gpu, bundle: Bundle, tmp_path: Path) -> None:
+    engine = _open(bundle, tmp_path)
+    assert gpu.memory
+    engine.close()
+    assert gpu.memory == {}
+    assert len(gpu.named("graph_close")) == len(gpu.named("capture"))
+    assert len(gpu.named("push")) == len(gpu.named("pop"))
+
+
+def test_another_major_version_is_refused(
+    gpu: Gpu, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tensorrt
+
+    monkeypatch.setattr(tensorrt, "__version__", "11.4.0")
+    with pytest.raises(Broken, match=r"11\.4\.0"):
+        _open(bundle, tmp_path)
+
+
+def test_every_part_of_the_key_is_in_the_plans_name(gpu: Gpu) -> None:
+    from models.trt import PlanKey
+
+    key = PlanKey("0123456789abcdef", "visual", "NVIDIA H200", "fp16", (1, 4), 77, "10.13")
+    others = [
+        replace(key, space="f" * 16), replace(key, tower="textual"), replace(key, gpu="NVIDIA L4"),
+        replace(key, precision="bf16"), replace(key, buckets=(1, 8)), replace(key, version="10.14"),
+    ]  # fmt: skip
+    assert len({other.file for other in others} | {key.file}) == len(others) + 1
+
+
+class _Driver:
+    """The driver's graph calls; `broken` names the one that fails."""
+
+    def __init__(self, broken: str = "") -> None:
+        self.calls: list[str] = []
+        self._broken = broken
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*_: object) -> int:
+            self.calls.append(name)
+            return 700 if name == self._broken else 0
+
+        return call
+
+
+def test_a_graph_is_recorded_launched_and_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = _Driver()
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: driver)
+    graph = capture(5, lambda: driver.calls.append("work"))
+    graph.launch(5)
+    graph.close()
+    assert driver.calls == [
+        "cuStreamBeginCapture_v2", "work", "cuStreamEndCapture", "cuGraphInstantiateWithFlags", "cuGraphLaunch",
+        "cuGraphExecDestroy", "cuGraphDestroy",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("call", ["cuStreamBeginCapture_v2", "cuStreamEndCapture", "cuGraphInstantiateWithFlags"])
+def test_a_graph_that_cannot_be_recorded_names_the_call(monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: _Driver(call))
+    with pytest.raises(Transient, match="CUDA error 700"):
+        capture(5, lambda: None)
+
+
+def test_a_machine_without_the_driver_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.cuda_graphs._LIBRARY", "libnothing-of-that-name.so.1")
+    with pytest.raises(Broken, match="no NVIDIA driver"):
+        capture(5, lambda: None)

@@ -1,0 +1,213 @@
+"""The workers behind one address: who they are, and which of them to ask next."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import random
+import socket
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from typing import Any
+
+import grpc.aio
+
+from proto.errors import Broken, Late, Mismatch, Overloaded, Transient, WatchwordError
+from proto.rpc import CHANNEL_OPTIONS
+from proto.v1 import encoder_pb2_grpc
+
+log = logging.getLogger("watchword.workers")
+
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 1.0
+_LONGEST_REST_S = 5.0
+_RESOLVE_EVERY_S = 5.0
+_RESOLVE_WITHIN_S = 2.0
+# A machine that is gone says nothing; the next worker should not have to wait for that.
+_OPTIONS = [*CHANNEL_OPTIONS, ("grpc.min_reconnect_backoff_ms", 1000)]
+
+Resolve = Callable[[str, int], Awaitable[Collection[str]]]
+"""The addresses (HOST:PORT) behind a host's name and a port. OSError when there are none now."""
+
+
+class Budget:
+    """How many tries may be repeats: so many a second, and one for every five calls.
+
+    While most calls succeed every failed one may be repeated. When most fail, repeating them all would only add to
+    what the workers choke on.
+    """
+
+    def __init__(self, *, most: float = 100, a_second: float = 10, a_call: float = 0.2) -> None:
+        self._most = self._left = most
+        self._a_second = a_second
+        self._a_call = a_call
+        self._seen = 0.0
+
+    def earn(self) -> None:
+        """A call begins."""
+        self._left = min(self._most, self._left + self._a_call)
+
+    def take(self, now: float) -> bool:
+        """Whether a try may be repeated now."""
+        self._left = min(self._most, self._left + max(0.0, now - self._seen) * self._a_second)
+        self._seen = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+class Worker:
+    """One worker: how busy we keep it, and whether it may be asked now."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.items = 0
+        """Items sent there and not yet answered."""
+        self.space: str | None = None
+        """Of its vectors, once it said so."""
+        self.rests_until = 0.0
+        self.strange = False
+        """It gave vectors of another space."""
+        self._failures = 0
+        self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        self.stub: Any = encoder_pb2_grpc.EncoderStub(self._channel)
+
+    def rests(self, now: float) -> bool:
+        return now < self.rests_until
+
+    def chosen(self, now: float, items: int) -> None:
+        """It gets so many items. While it is doubtful only one caller in a while tries it."""
+        self.items += items
+        if self.strange:
+            self.rests_until = now + _LONGEST_REST_S
+        elif self._failures:
+            self.rests_until = now + pause_s(self._failures, 1.0, longest=_LONGEST_REST_S)
+
+    def answered(self) -> None:
+        self._failures, self.rests_until, self.strange = 0, 0.0, False
+
+    def failed(self, error: WatchwordError, now: float) -> None:
+        """Let it rest: a moment when it is full, longer and longer while it is away."""
+        match error:
+            case Overloaded():
+                self.rests_until = max(self.rests_until, now + _FIRST_PAUSE_S)
+            case Mismatch():
+                self.strange, self.space = True, None
+                self.rests_until = now + _LONGEST_REST_S
+            case Transient() | Late():
+                self._failures += 1
+                self.rests_until = now + pause_s(self._failures, 1.0, longest=_LONGEST_REST_S)
+
+    async def close(self, grace_s: float | None = None) -> None:
+        """Calls that are under way have so long to finish."""
+        await self._channel.close(grace_s)
+
+
+def pause_s(attempt: int, chance: float, *, longest: float = _LONGEST_PAUSE_S) -> float:
+    """How long to wait before attempt number `attempt` + 1; `chance` is 0 to 1."""
+    most: float = min(_FIRST_PAUSE_S * 2.0 ** min(attempt, 30), longest)
+    return most * (0.5 + 0.5 * chance)
+
+
+def choose(workers: Iterable[Worker], now: float) -> Worker | None:
+    """The one to ask: awake rather than resting, of this space rather than of another, least busy, else by chance."""
+
+    def rank(worker: Worker) -> tuple[bool, float, int, float]:
+        rest = max(0.0, worker.rests_until - now)
+        return worker.strange and rest > 0, rest, worker.items, random.random()  # noqa: S311 - no secret
+
+    return min(workers, key=rank, default=None)
+
+
+class Pool:
+    """Follows the workers behind `address`: HOST:PORT[,HOST:PORT…], where a name may stand for several machines."""
+
+    def __init__(self, address: str, resolve: Resolve, *, grace_s: float) -> None:
+        self._hosts = _hosts(address)
+        self._fixed = all(_is_number(host) for host, _ in self._hosts)
+        self._resolve = resolve
+        self._grace_s = grace_s
+        self._known: dict[tuple[str, int], Collection[str]] = {}
+        self._workers: dict[str, Worker] = {}
+        self._resolved_at = -_RESOLVE_EVERY_S
+        self._resolving: asyncio.Task[None] | None = None
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    async def workers(self) -> list[Worker]:
+        """All there are now; Transient when no name leads anywhere."""
+        stale = asyncio.get_running_loop().time() - self._resolved_at >= _RESOLVE_EVERY_S
+        if not self._resolving and (not self._workers or (stale and not self._fixed)):
+            self._resolving = asyncio.create_task(self._follow())
+        if not self._workers and self._resolving:
+            await asyncio.shield(self._resolving)
+        if not self._workers:
+            names = ", ".join(host for host, _ in self._hosts)
+            raise Transient(
+                f"no encoder is known as {names}", todo="is encoder.address right, and its name known here?"
+            )
+        return list(self._workers.values())
+
+    async def close(self) -> None:
+        if self._resolving:
+            self._resolving.cancel()
+            await asyncio.wait([self._resolving])
+        for task in self._leaving:
+            task.cancel()
+        await asyncio.gather(*self._leaving, *(worker.close() for worker in self._workers.values()))
+
+    async def _follow(self) -> None:
+        """Let the workers be those that the names lead to now. A name that leads nowhere changes nothing."""
+        try:
+            await asyncio.gather(*(self._look_up(*host) for host in self._hosts))
+            self._keep({address for addresses in self._known.values() for address in addresses})
+        finally:
+            self._resolved_at = asyncio.get_running_loop().time()
+            self._resolving = None
+
+    async def _look_up(self, host: str, port: int) -> None:
+        try:
+            async with asyncio.timeout(_RESOLVE_WITHIN_S):
+                self._known[host, port] = [_joined(host, port)] if _is_number(host) else await self._resolve(host, port)
+        except (OSError, UnicodeError) as error:
+            log.warning("the encoder's name %s cannot be looked up (%s)", host, error or "no answer in time")
+
+    def _keep(self, addresses: set[str]) -> None:
+        for address in addresses - self._workers.keys():
+            self._workers[address] = Worker(address)
+        for address in self._workers.keys() - addresses:
+            task = asyncio.create_task(self._workers.pop(address).close(self._grace_s))
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+
+
+async def resolve(host: str, port: int) -> list[str]:
+    """Every address of one family: a machine that answers on both would count twice."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    family = socket.AF_INET if any(kind == socket.AF_INET for kind, *_ in found) else socket.AF_INET6
+    return [_joined(str(where[0]), port) for kind, *_, where in found if kind == family]
+
+
+def _hosts(address: str) -> list[tuple[str, int]]:
+    return [_host(part.strip()) for part in address.split(",")]
+
+
+def _host(part: str) -> tuple[str, int]:
+    host, _, port = part.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise Broken(
+            f"{part!r} is no address of an encoder", todo="set encoder.address to HOST:PORT, or several with commas"
+        )
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _is_number(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _joined(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
