@@ -9,6 +9,7 @@ help:  ## what can be done here
 
 .venv/.ready-demo: pyproject.toml constraints.txt
 	@echo "== setting up .venv for running (once; about a minute)"
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Watchword needs Python 3.11 or later: python3 is $$(python3 --version)"; exit 1; }
 	@test -x $(PY) || python3 -m venv .venv
 	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt setuptools wheel
 	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[embedded,demo]'
@@ -23,7 +24,7 @@ demo: .venv/.ready-demo  ## start everything on real clips and answer three ques
 	@$(PY) -m watchword demo $(if $(ONCE),--once)
 
 test: .venv/.ready-dev  ## every test, on the real parts
-	@echo "== tests"
+	@echo "== tests (about ten minutes; real servers, real video)"
 	@$(PY) -m pytest $(ARGS)
 
 check: .venv/.ready-dev  ## style, types and layout, as CI asks

@@ -223,9 +223,7 @@ class _Calibration(CalibrationDataReader):  # type: ignore[misc]
 
 def _quantize(before: Path, after: Path, method: Method, calibration: Pictures) -> None:
     if method == "dynamic":
-        quantize_dynamic(
-            before, after, op_types_to_quantize=_PRODUCTS, per_channel=True, weight_type=QuantType.QInt8
-        )
+        quantize_dynamic(before, after, op_types_to_quantize=_PRODUCTS, per_channel=True, weight_type=QuantType.QInt8)
         return
     prepared = after.with_suffix(".prepared.onnx")
     quant_pre_process(before, prepared, skip_symbolic_shape=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
+from prometheus_client import Histogram
 
 from index.media import Thumbnails
 from index.store import LATEST_MS, MomentStore
@@ -31,6 +32,8 @@ from stream.visibility import Visibility
 from workers.client import Encoder
 
 log = logging.getLogger("watchword.stream")
+
+_CONSUMED, _EMBEDDED, _WRITTEN = (HOP_SECONDS.labels(hop=hop) for hop in ("consumed", "embedded", "written"))
 
 
 class Mark(NamedTuple):
@@ -83,12 +86,12 @@ class Chain:
         letters: DeadLetters,
         settings: StreamSettings,
         frames_topic: str,
-        finish: Callable[[Mark], None],
+        finish: Callable[[Sequence[Mark]], None],
     ) -> None:
         self._store = store
         self._thumbnails = thumbnails
         self._settings = settings
-        self._finish_mark = finish
+        self._finish_marks = finish
         self.patience = Patience()
         self._letters = Letters(letters, frames_topic, settings.letters_per_minute, self.patience)
         self._embedding = Embedding(encoder, store, self.patience, settings.refusals)
@@ -147,7 +150,7 @@ class Chain:
             except Poison as reason:
                 await self._bury(batch, item, reason)
             else:
-                _observe("consumed", item.frame)
+                _observe(_CONSUMED, item.frame)
                 good.append(item)
         batch.items = good
 
@@ -185,7 +188,7 @@ class Chain:
                 buried.add(item.mark)
             else:
                 item.vector = found
-                _observe("embedded", _frame(item))
+                _observe(_EMBEDDED, _frame(item))
         batch.items = [item for item in batch.items if item.mark not in buried]
 
     async def _build(self, batch: Batch) -> None:
@@ -214,7 +217,7 @@ class Chain:
         for moment in moments:
             MOMENTS_WRITTEN.labels(state="closed" if moment.closed else "open").inc()
         for frame, moment in batch.opened:
-            _observe("written", frame)
+            _observe(_WRITTEN, frame)
             self._visibility.watch(moment, frame.grabbed_ms)
 
     def _put_thumbnails(self, writes: Sequence[Write[Mark]]) -> None:
@@ -231,11 +234,7 @@ class Chain:
                 self._thumbnails_fail = False
 
     async def _finish(self, batch: Batch) -> None:
-        for mark in batch.finished:
-            self._finish_mark(mark)
-        for write in batch.writes:
-            for mark in write.finishes:
-                self._finish_mark(mark)
+        self._finish_marks([*batch.finished, *(mark for write in batch.writes for mark in write.finishes)])
 
     async def _bury(self, batch: Batch, item: Item, reason: Poison) -> None:
         await self._letters.bury(item.record, reason)
@@ -280,5 +279,5 @@ def _seen(item: Item) -> Seen[Mark]:
     )
 
 
-def _observe(hop: str, frame: Frame) -> None:
-    HOP_SECONDS.labels(hop=hop).observe(max(0, now_ms() - frame.grabbed_ms) / 1000)
+def _observe(hop: Histogram, frame: Frame) -> None:
+    hop.observe(max(0, now_ms() - frame.grabbed_ms) / 1000)

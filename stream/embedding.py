@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import count
 
@@ -101,8 +102,8 @@ class Embedding:
                 f"the encoder sent a vector of shape {found.shape} for space {self._store.space.id}",
                 todo="encoder and index must run the same bundle",
             )
-        length = float(np.linalg.norm(found))
-        if not (np.isfinite(length) and length > 1e-6):
+        length = math.sqrt(float(found @ found))
+        if not (math.isfinite(length) and length > 1e-6):
             return Poison("bad_vector", f"the encoder sent a vector of length {length}")
         return found if abs(length - 1.0) < 1e-3 else (found / length).astype(np.float32)
 

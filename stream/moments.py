@@ -15,6 +15,7 @@ as after a gap. The same frame twice (a producer that retried) counts once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -105,13 +106,16 @@ class _Open(Generic[Mark]):
     written_frames: int = 1
     marks: list[Mark] = field(default_factory=list)
 
+    def length(self) -> float:
+        return math.sqrt(float(self.total @ self.total))
+
     def distance(self, vector: Vector) -> float:
         """1 - cosine between `vector` and the weighted mean of the frames so far."""
-        return 1.0 - float(self.total @ vector) / (float(np.linalg.norm(self.total)) or 1.0)
+        return 1.0 - float(self.total @ vector) / (self.length() or 1.0)
 
     def mean(self) -> Vector:
         """The mean at unit length."""
-        length = float(np.linalg.norm(self.total))
+        length = self.length()
         return self.peak_vector if length < 1e-9 else (self.total / length).astype(np.float32)
 
 
@@ -201,7 +205,7 @@ class MomentBuilder(Generic[Mark]):
         moment.scene.keeps(change)
         moment.total += seen.weight * seen.vector
         moment.marks.append(seen.mark)
-        if moment.distance(seen.vector) < moment.distance(moment.peak_vector):
+        if float(moment.total @ seen.vector) > float(moment.total @ moment.peak_vector):
             moment.peak_ms, moment.peak_vector, moment.peak_jpeg = seen.captured_ms, seen.vector, seen.jpeg
 
     def _refreshed(self, moment: _Open[Mark], now_s: float, at_most_every_s: float) -> list[Write[Mark]]:

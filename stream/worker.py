@@ -172,9 +172,10 @@ class StreamWorker:
         FRAMES_OPEN.set(sum(ledger.open for ledger in self._ledgers.values()))
         return Batch(items), len(records) < most
 
-    def _done(self, mark: Mark) -> None:
-        self._ledgers[mark.partition].done(mark.offset)
-        FRAMES_DONE.inc()
+    def _done(self, marks: Sequence[Mark]) -> None:
+        for partition, offset in marks:
+            self._ledgers[partition].done(offset)
+        FRAMES_DONE.inc(len(marks))
 
     async def _commit_for_ever(self) -> None:
         while True:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from proto.errors import Invalid, WatchwordError
+from watchword.models_cli import models
 from watchword.settings import Settings, describe_settings, read_settings
 
 if TYPE_CHECKING:
@@ -86,6 +87,9 @@ def run(front: Front, process: str) -> None:
     settings = front.settings()
     _logs(logging.INFO)
     _run(run_process(process, settings))
+
+
+command.add_command(models)
 
 
 @command.group()
@@ -224,6 +228,9 @@ def demo(front: Front, once: bool) -> None:
 
 
 def _logs(level: int) -> None:
+    # These say much at INFO and repeat at ERROR what is translated and told here.
+    for vendor in ("aiokafka", "faust", "mode", "stream.app"):
+        logging.getLogger(vendor).setLevel(logging.CRITICAL)
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
 
 
