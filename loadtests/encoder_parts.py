@@ -67,7 +67,7 @@ def _clip(file: Path, count: int, side: int) -> list[bytes]:
         shrink = min(1.0, side / min(stream.width, stream.height))
         size = round(stream.width * shrink), round(stream.height * shrink)
         taken = islice(source.decode(stream), 0, None, max(1, (stream.frames or count) // count))
-        pixels = [frame.to_ndarray(format="rgb24", width=size[0], height=size[1]) for frame, _ in zip(taken, range(count), strict=False)]
+        pixels = [frame.to_ndarray(format="rgb24", width=size[0], height=size[1]) for frame in islice(taken, count)]
     encoded = [bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(each), _QUALITY)) for each in pixels]
     return list(islice(cycle(encoded), count))
 
@@ -83,6 +83,12 @@ class WorkerProcess:
     @property
     def rss_mb(self) -> float:
         return float(psutil.Process(self.process.pid).memory_info().rss / 1e6)
+
+    @property
+    def cpu_s(self) -> float:
+        """Processor time that it took so far."""
+        times = psutil.Process(self.process.pid).cpu_times()
+        return float(times.user + times.system)
 
     @property
     def alive(self) -> bool:

@@ -28,7 +28,7 @@ from stream.moments import MomentBuilder, Seen
 from stream.settings import CameraSettings, StreamSettings
 from stream.watching import Watching
 from tests.tools.footage import Label, compose
-from watchword.processes import bundle_folder
+from watchword.bundles import bundle_folder
 from watchword.settings import Settings, read_settings
 from workers.client import Encoder, EncoderClient
 from workers.service import serve_encoder
@@ -145,7 +145,7 @@ async def measure(settings: Settings, folder: Path) -> str:
     """Compose, run, score; the table."""
     clip = folder / "footage.mp4"
     labels = await asyncio.to_thread(compose, clip)
-    bundle = await asyncio.to_thread(lambda: load_bundle(bundle_folder(settings)))
+    bundle = await asyncio.to_thread(lambda: load_bundle(bundle_folder(settings, settings.encoder.bundle, print)))
     server = await serve_encoder(bundle, settings.encoder, "127.0.0.1:0")
     try:
         async with EncoderClient(server.address, timeout_s=60) as encoder:

@@ -26,7 +26,7 @@ from models.bundle import (
     file_digest,
     load_bundle,
 )
-from models.engine import canary_pictures, canary_texts
+from models.engine import canary_pictures, canary_texts, check_canary
 from models.ort import OrtEngine
 from models.preprocess import PreprocessConfig
 from models.tokens import TextTokenizer
@@ -59,7 +59,6 @@ def seal(
     name: str,
     licence: str,
     provenance: Sequence[str],
-    sources: Mapping[str, str] | None = None,
 ) -> Bundle:
     """Write the manifest of the towers in `folder` and give back the verified bundle.
 
@@ -72,23 +71,23 @@ def seal(
     try:
         pictures = engine.embed_images(canary_pictures(preprocess_of(folder)))
         texts = engine.embed_texts(*canary_texts(tokenizer, list(CANARY_TEXTS)))
+        if pictures.shape != texts.shape:
+            sizes = f"pictures become {pictures.shape[1]} numbers and texts {texts.shape[1]}"
+            raise Broken(sizes, todo="these towers do not pair")
+        manifest = Manifest(
+            name=name,
+            dimension=pictures.shape[1],
+            licence=licence,
+            provenance=list(provenance),
+            files={path: file_digest(folder / path) for path in sorted(NEEDED)},
+            canary=Canary(pictures=pictures.tolist(), texts=dict(zip(CANARY_TEXTS, texts.tolist(), strict=True))),
+        )
+        (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
+        bundle = load_bundle(folder)
+        check_canary(engine, bundle)  # nothing is sealed that would refuse to serve
     finally:
         engine.close()
-    if pictures.shape != texts.shape:
-        raise Broken(
-            f"pictures become {pictures.shape[1:]} numbers and texts {texts.shape[1:]}", todo="these towers do not pair"
-        )
-    manifest = Manifest(
-        name=name,
-        dimension=pictures.shape[1],
-        licence=licence,
-        provenance=list(provenance),
-        sources=dict(sources or {}),
-        files={path: file_digest(folder / path) for path in sorted(NEEDED)},
-        canary=Canary(pictures=pictures.tolist(), texts=dict(zip(CANARY_TEXTS, texts.tolist(), strict=True))),
-    )
-    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
-    return load_bundle(folder)
+    return bundle
 
 
 def preprocess_of(folder: Path) -> PreprocessConfig:

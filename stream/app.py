@@ -79,7 +79,6 @@ class _Thread(driver.AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = _FETCH_WAIT_MS
         return consumer
 
-
     async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:
         fetched = await super()._fetch_records(*args, **kwargs)
         return {partition: [_Bundle(records)] for partition, records in fetched.items() if records}
@@ -100,7 +99,7 @@ class _Consumer(driver.Consumer):
         return _Thread(self, loop=self.loop, beacon=self.beacon)
 
     def _to_message(self, tp: Any, record: _Bundle) -> Any:
-        message = super()._to_message(tp, record.last)
+        message: Any = super()._to_message(tp, record.last)
         message.key, message.value = None, record.records
         return message
 

@@ -33,6 +33,7 @@ class Difference:
 
 
 def difference(before: Luma, after: Luma) -> Difference:
+    """Compare two signatures."""
     cells = np.abs(before.astype(np.int16) - after.astype(np.int16))
     blocks = cells.reshape(SIDE // _BLOCK, _BLOCK, SIDE // _BLOCK, _BLOCK).mean(axis=(1, 3)) / 255.0
     return Difference(float(blocks.max()), float((blocks > _DIFFERS).mean()))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
 
-from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
     KafkaError,
     MessageSizeTooLargeError,
@@ -20,14 +21,15 @@ from aiokafka.errors import (
 
 from proto.errors import Broken, Invalid, Transient, WatchwordError
 from proto.types import now_ms
-from proto.v1 import events_pb2
+from proto.v1.events_pb2 import DeadLetter, Frame
 from stream.settings import KafkaSettings
+from stream.topics import MAX_RECORD_BYTES, Change, Found, Wanted, wanted_topics
 
 log = logging.getLogger("watchword.stream")
 
-MAX_RECORD_BYTES = 4 * 1024 * 1024
-"""The largest record sent; the frames topic is created with this limit."""
 _REQUEST_MS = 10_000
+_SET_FOR_TOPIC = 1
+"""Where a value of a topic comes from, as the broker numbers it: it was set for this topic."""
 
 
 async def cluster_answers(brokers: str, timeout_s: float) -> int:
@@ -38,35 +40,101 @@ async def cluster_answers(brokers: str, timeout_s: float) -> int:
 
 async def ensure_topics(settings: KafkaSettings, timeout_s: float = 15.0) -> None:
     """Create the topics that are missing. Two callers at once are fine."""
-    retention_ms = str(settings.retention_minutes * 60_000)
-    wanted = {
-        settings.frames_topic: NewTopic(
-            settings.frames_topic,
-            settings.partitions,
-            settings.replication,
-            topic_configs={"retention.ms": retention_ms, "max.message.bytes": str(MAX_RECORD_BYTES)},
-        ),
-        # Dead letters are few and are looked at by people, later: they stay a week.
-        settings.dead_letters_topic: NewTopic(
-            settings.dead_letters_topic,
-            1,
-            settings.replication,
-            topic_configs={"retention.ms": str(7 * 24 * 3_600_000), "max.message.bytes": str(2 * MAX_RECORD_BYTES)},
-        ),
-    }
     async with _admin(settings.brokers, timeout_s) as admin:
-        missing = [wanted[name] for name in wanted.keys() - set(await admin.list_topics())]
-        if not missing:
-            return
-        reply = await admin.create_topics(missing)
-        for name, code, *_ in reply.topic_errors:
-            error = for_code(code)
-            if code and error is not TopicAlreadyExistsError:
-                raise Broken(
-                    f"the broker does not create the topic {name} ({error.__name__})",
-                    todo="create it by hand, or allow this user to",
-                )
-    log.info("created topics: %s", ", ".join(sorted(topic.name for topic in missing)))
+        there = set(await admin.list_topics())
+        await _create(admin, [topic for topic in wanted_topics(settings) if topic.name not in there])
+
+
+async def find_topics(settings: KafkaSettings, timeout_s: float = 15.0) -> dict[str, Found]:
+    """Watchword's topics as they are; those that are missing are left out."""
+    async with _admin(settings.brokers, timeout_s) as admin:
+        there = set(await admin.list_topics())
+        names = [topic.name for topic in wanted_topics(settings) if topic.name in there]
+        if not names:
+            return {}
+        described = {topic["topic"]: topic["partitions"] for topic in await admin.describe_topics(names)}
+        found = {}
+        for name in names:
+            config, own = await _config_of(admin, name)
+            copies = min(len(partition["replicas"]) for partition in described[name])
+            found[name] = Found(name, len(described[name]), copies, config, own)
+        return found
+
+
+async def apply_changes(settings: KafkaSettings, changes: Sequence[Change], timeout_s: float = 30.0) -> None:
+    """Make the changes of a plan. Broken when the broker refuses one."""
+    async with _admin(settings.brokers, timeout_s) as admin:
+        for change in changes:
+            topic = change.topic
+            match change.kind:
+                case "create":
+                    await _create(admin, [topic])
+                case "grow":
+                    await admin.create_partitions({topic.name: NewPartitions(topic.partitions)})
+                case "configure":
+                    # The call replaces everything that was set for the topic, so what others set is sent along.
+                    _, own = await _config_of(admin, topic.name)
+                    wanted = ConfigResource(ConfigResourceType.TOPIC, topic.name, {**own, **topic.config})
+                    for reply in await admin.alter_configs([wanted]):
+                        for code, message, *_ in reply.resources:
+                            _check(code, f"the broker does not change the topic {topic.name}", message)
+
+
+async def _create(admin: Any, topics: Sequence[Wanted]) -> None:
+    if not topics:
+        return
+    wanted = [
+        NewTopic(topic.name, topic.partitions, topic.replication, topic_configs=dict(topic.config)) for topic in topics
+    ]
+    for name, code, *_ in (await admin.create_topics(wanted)).topic_errors:
+        if for_code(code) is not TopicAlreadyExistsError:
+            _check(code, f"the broker does not create the topic {name}", "")
+    log.info("created topics: %s", ", ".join(sorted(topic.name for topic in topics)))
+
+
+async def _config_of(admin: Any, topic: str) -> tuple[dict[str, str], dict[str, str]]:
+    """What holds for the topic, and what of it was set for it alone."""
+    config, own = {}, {}
+    for reply in await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)]):
+        for code, message, _, _, entries in reply.resources:
+            _check(code, f"the broker does not describe the topic {topic}", message)
+            for name, value, read_only, source, sensitive, *_ in entries:
+                config[name] = value or ""
+                if source == _SET_FOR_TOPIC and not (read_only or sensitive):
+                    own[name] = value or ""
+    return config, own
+
+
+def _check(code: int, what: str, message: str | None) -> None:
+    if code:
+        raise Broken(
+            f"{what} ({for_code(code).__name__}{': ' + message if message else ''})",
+            todo="do it by hand, or allow this user to",
+        )
+
+
+async def read_letters(settings: KafkaSettings) -> AsyncIterator[tuple[int, str, DeadLetter | None]]:
+    """Everything in the dead-letters topic, in order: place, key, and the letter, or None where one was taken away."""
+    consumer = AIOKafkaConsumer(
+        settings.dead_letters_topic,
+        bootstrap_servers=settings.brokers,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        max_partition_fetch_bytes=2 * MAX_RECORD_BYTES,
+        client_id="watchword",
+    )
+    try:
+        await consumer.start()
+        ends = await consumer.end_offsets(consumer.assignment())
+        while any([await consumer.position(partition) < end for partition, end in ends.items()]):
+            for records in (await consumer.getmany(timeout_ms=500)).values():
+                for record in records:
+                    letter = DeadLetter.FromString(record.value) if record.value else None
+                    yield record.offset, (record.key or b"").decode(errors="replace"), letter
+    except (KafkaError, OSError) as error:
+        raise _translated(error, settings.brokers) from error
+    finally:
+        await consumer.stop()
 
 
 class FrameProducer:
@@ -112,7 +180,7 @@ class FrameProducer:
         if producer is not None:
             await producer.stop()
 
-    async def send(self, frame: events_pb2.Frame) -> None:
+    async def send(self, frame: Frame) -> None:
         """Send one frame, stamped. Invalid when it is too large for the broker."""
         frame.published_ms = now_ms()
         value = frame.SerializeToString()
@@ -123,11 +191,19 @@ class FrameProducer:
             )
         await self._send(self._settings.frames_topic, frame.camera.encode(), value)
 
-    async def bury(self, letter: events_pb2.DeadLetter) -> None:
-        """Send one dead letter."""
-        await self._send(self._settings.dead_letters_topic, letter.key or None, letter.SerializeToString())
+    async def bury(self, letter: DeadLetter) -> None:
+        """Send one dead letter. Another one of the same origin takes its place."""
+        await self._send(self._settings.dead_letters_topic, letter_key(letter).encode(), letter.SerializeToString())
 
-    async def _send(self, topic: str, key: bytes | None, value: bytes) -> None:
+    async def take_away(self, key: str) -> None:
+        """Take a dead letter away."""
+        await self._send(self._settings.dead_letters_topic, key.encode(), None)
+
+    async def send_again(self, letter: DeadLetter) -> None:
+        """Send the record of a dead letter to where it came from, as it was."""
+        await self._send(letter.topic, letter.key or None, letter.value)
+
+    async def _send(self, topic: str, key: bytes | None, value: bytes | None) -> None:
         if self._producer is None:
             raise Transient("the producer is not connected", todo="try again")
         try:
@@ -135,7 +211,9 @@ class FrameProducer:
             # request timeout ends it.
             await self._producer.send_and_wait(topic, value, key=key)
         except MessageSizeTooLargeError as error:
-            raise Invalid(f"the broker refuses a record of {len(value):,} bytes", todo="raise its limit") from error
+            raise Invalid(
+                f"the broker refuses a record of {len(value or b''):,} bytes", todo="raise its limit"
+            ) from error
         except (KafkaError, OSError) as error:
             raise _translated(error, self._settings.brokers) from error
 
@@ -153,6 +231,11 @@ async def _admin(brokers: str, timeout_s: float) -> AsyncIterator[Any]:
         raise _translated(error, brokers) from error
     finally:
         await admin.close()
+
+
+def letter_key(letter: DeadLetter) -> str:
+    """The origin of the record, as the letter's key names it."""
+    return f"{letter.topic}/{letter.partition}@{letter.offset}"
 
 
 def _translated(error: Exception, brokers: str) -> WatchwordError:

@@ -99,17 +99,20 @@ class Recall:
 
     async def _ask(self, camera: str, at_ms: int, *, first: bool) -> Known:
         """Every moment of the camera from `at_ms` on, or as many hours of them as can be had at once."""
-        cameras, until_ms, window_ms = frozenset({camera}), None, _WINDOW_MS
-        while True:
-            ask_until = until_ms
-            count = await self._patience.call("index", lambda: self._store.count(cameras, at_ms, ask_until))
-            if count <= _AT_ONCE or window_ms <= 1:
-                break
-            until_ms, window_ms = at_ms + window_ms, window_ms // 2
+        cameras, until_ms = frozenset({camera}), None
+        count = await self._count(cameras, at_ms, until_ms)
+        window_ms = _WINDOW_MS
+        while count > _AT_ONCE and window_ms >= 1:
+            until_ms = at_ms + window_ms
+            count = await self._count(cameras, at_ms, until_ms)
+            window_ms //= 2
         if not count:
             return Known(until_ms, ())
-        moments = await self._patience.call("index", lambda: self._all(cameras, at_ms, ask_until, count))
+        moments = await self._patience.call("index", lambda: self._all(cameras, at_ms, until_ms, count))
         return Known(until_ms, await self._without_orphans(moments, at_ms) if first else moments)
+
+    async def _count(self, cameras: frozenset[str], start_ms: int, end_ms: int | None) -> int:
+        return await self._patience.call("index", lambda: self._store.count(cameras, start_ms, end_ms))
 
     async def _all(self, cameras: frozenset[str], start_ms: int, end_ms: int | None, count: int) -> list[Moment]:
         """These moments, as they are now. A search may lag behind, so it only names them."""

@@ -26,6 +26,8 @@ class KafkaSettings(Section):
     """Copies of each topic when it is created. 3 on a cluster; 1 for the embedded broker."""
     retention_minutes: int = Field(60, ge=1)
     """How long frames stay in the broker: how long the stream worker may be away without loss."""
+    dead_letters_days: int = Field(7, ge=1)
+    """How long dead letters stay in the broker: how long a person has to look at them."""
     idempotent: bool = False
     """Idempotent producer. Turn on for Apache Kafka; the embedded broker does not know it."""
     session_s: float = Field(45.0, ge=2, le=60)

@@ -64,6 +64,8 @@ class StreamWorker:
         # Bounded: while a part is away, frames wait in the broker.
         self._inbox = Inbox(4 * settings.batch_frames)
         self._epoch = 0
+        self.frames_done = 0
+        """Frames finished since the start: inside a stored moment, dead-lettered or skipped."""
         self._under_way: asyncio.Task[None] | None = None
         self._leaving = asyncio.Event()
         self._committed_s = time.monotonic()
@@ -175,6 +177,7 @@ class StreamWorker:
     def _done(self, marks: Sequence[Mark]) -> None:
         for partition, offset in marks:
             self._ledgers[partition].done(offset)
+        self.frames_done += len(marks)
         FRAMES_DONE.inc(len(marks))
 
     async def _commit_for_ever(self) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from proto.errors import Broken, Invalid
+from watchword.bundles import bundle_folder, bundle_folders, made_bundles
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
@@ -36,7 +37,7 @@ def models_list(front: Front, as_json: bool) -> None:
     """Show the bundles on this machine."""
     from models.catalogue import list_bundles
 
-    entries = list_bundles(_folders(front.settings()))
+    entries = list_bundles(bundle_folders(front.settings()))
     if as_json:
         rows = [
             {
@@ -92,7 +93,7 @@ def models_verify(front: Front, name: str) -> None:
     """Look for everything that is wrong with a bundle; exit code 9 when something is."""
     from models.catalogue import verify
 
-    folder = _folder(front.settings(), name)
+    folder = bundle_folder(front.settings(), name, _say)
     findings = verify(folder)
     for finding in findings:
         click.echo(f"{finding.kind:<10} {finding.path} {finding.words}")
@@ -131,7 +132,7 @@ def models_export(
     settings = front.settings()
     cache = settings.cache_dir / "hub"
     source = find_source(model, weights=weights, seed=seed, cache=cache, fetch=_fetch)
-    target = _home(settings) / (name or source.name)
+    target = made_bundles(settings) / (name or source.name)
     bundle = export_bundle(source, target, licence=licence, cache=cache, fetch=_fetch, say=_say)
     _done(bundle)
 
@@ -148,7 +149,7 @@ def models_pull(front: Front, repository: str, name: str | None, revision: str) 
     except ImportError as error:
         raise Broken(f"the package {error.name} is not installed", todo=_NO_HUB) from error
 
-    target = _home(front.settings()) / (name or repository.rsplit("/", maxsplit=1)[-1])
+    target = made_bundles(front.settings()) / (name or repository.rsplit("/", maxsplit=1)[-1])
     _done(pull_bundle(repository, target, say=_say, revision=revision))
 
 
@@ -166,7 +167,7 @@ def models_quantize(front: Front, name: str, clips: tuple[Path, ...], new_name: 
 
     settings = front.settings()
     bundle = _bundle(settings, name)
-    target = _home(settings) / (new_name or f"{bundle.name}-int8")
+    target = made_bundles(settings) / (new_name or f"{bundle.name}-int8")
     frames = [frame for clip in clips for frame in _frames(settings, clip)]
     verdict = quantize_bundle(bundle, target, frames, threads=settings.encoder.threads, say=_say)
     _show_verdict(verdict, len(frames))
@@ -187,27 +188,10 @@ def models_bench(front: Front, name: str) -> None:
         click.echo(f"{pace.tower:<6} {pace.batch:>5} {pace.call_ms:>11.1f} {pace.per_second:>10.1f}")
 
 
-def _home(settings: Settings) -> Path:
-    """Where bundles go that were fetched or made on purpose."""
-    return settings.data_dir / "bundles"
-
-
-def _folders(settings: Settings) -> list[Path]:
-    return [_home(settings), settings.cache_dir / "bundles"]
-
-
-def _folder(settings: Settings, name: str) -> Path:
-    """`builtin`, the name of a bundle on this machine, or a folder."""
-    from models.builtin import builtin_bundle
-    from models.catalogue import find_bundle
-
-    return builtin_bundle(settings.cache_dir, _say) if name == "builtin" else find_bundle(name, _folders(settings))
-
-
 def _bundle(settings: Settings, name: str) -> Bundle:
     from models.bundle import load_bundle
 
-    return load_bundle(_folder(settings, name))
+    return load_bundle(bundle_folder(settings, name, _say))
 
 
 def _fetch(repository: str, paths: list[str], folder: Path) -> None:

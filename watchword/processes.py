@@ -11,9 +11,9 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 from proto.errors import Broken, Overloaded, Transient
+from watchword.bundles import bundle_folder
 from watchword.ops import Ready, ops_endpoint
 from watchword.settings import Settings
 from workers.client import EncoderClient, EncoderInfo
@@ -82,7 +82,7 @@ async def _worker(settings: Settings, stage: Stage) -> None:
     from models.bundle import load_bundle
     from workers.service import serve_encoder
 
-    bundle = await asyncio.to_thread(lambda: load_bundle(bundle_folder(settings)))
+    bundle = await asyncio.to_thread(lambda: load_bundle(bundle_folder(settings, settings.encoder.bundle, log.info)))
     server = await serve_encoder(bundle, settings.encoder, settings.encoder.listen)
     stage.closing.push_async_callback(server.stop, GRACE_S)
     await stage.serve(None, lambda: None)
@@ -154,15 +154,6 @@ async def _query(settings: Settings, stage: Stage) -> None:
 
 
 PROCESSES: dict[str, Process] = {"worker": _worker, "camera": _camera, "stream": _stream, "query": _query}
-
-
-def bundle_folder(settings: Settings) -> Path:
-    """The folder of the bundle that the settings name; the built-in one is assembled when it is not there yet."""
-    from models.builtin import builtin_bundle
-
-    if settings.encoder.bundle == "builtin":
-        return builtin_bundle(settings.cache_dir, log.info)
-    return Path(settings.encoder.bundle).expanduser()
 
 
 async def _encoder(settings: Settings, stage: Stage) -> tuple[EncoderClient, EncoderInfo]:

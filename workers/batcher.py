@@ -16,11 +16,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 
-from models.engine import Engine
+from models.engine import Engine, Pictures
 from models.preprocess import Picture
 from models.tokens import Ids, Tokens
 from proto import metrics
@@ -38,7 +38,14 @@ _LONGEST_PAUSE_S = 30.0
 _MOST_HANGING = 3
 """Engines that hang keep their memory. With so many, only a new process helps."""
 
-Prepared = TypeVar("Prepared")
+
+class ReadImage(Protocol):
+    """What the batcher needs of `models.preprocess.Preprocessor`."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]: ...
+
+    def __call__(self, data: bytes, out: Picture | None = None) -> Picture: ...
 
 
 class Tokenizer(Protocol):
@@ -65,7 +72,8 @@ class _Entry:
     item: bytes | str
     arrived: float
     answer: asyncio.Future[Embedded]
-    prepared: Picture | Tokens | None = field(default=None)
+    prepared: int | Tokens | None = field(default=None)
+    """A text's tokens; a picture's place in its batch."""
 
     def answered(self) -> bool:
         """Also true when the caller went away."""
@@ -89,7 +97,7 @@ class Batcher:
     def __init__(
         self,
         open_engine: Callable[[], Engine],
-        read_image: Callable[[bytes], Picture],
+        read_image: ReadImage,
         tokenizer: Tokenizer,
         settings: EncoderSettings,
         *,
@@ -113,6 +121,9 @@ class Batcher:
         self._images: dict[_Entry, None] = {}
         self._texts: dict[_Entry, None] = {}
         self._ready_images: list[_Entry] = []
+        # Two batches of pictures, one filled while one runs: fresh memory for each would cost more than normalising.
+        self._filled: Pictures = np.empty((0, *read_image.shape), np.float32)
+        self._running: Pictures = self._filled
         self._changed = asyncio.Condition()
         self._threads = EngineThreads()
         self._bytes = 0
@@ -219,9 +230,17 @@ class Batcher:
                 await self._changed.wait_for(lambda: self._images and not self._ready_images)
                 await self._company()
                 batch = _take(self._images, self.most_images)
-            await self._prepare(batch, self._read_image, self._decoders)
+            if len(self._filled) < len(batch):
+                self._filled = np.empty((self.most_images, *self._read_image.shape), np.float32)
+            await self._prepare(batch, partial(self._read, batch, self._filled), self._decoders)
             self._ready_images = [entry for entry in batch if not entry.answered()]
             await self._notify()
+
+    def _read(self, batch: list[_Entry], pictures: Pictures, place: int) -> int:
+        item = batch[place].item
+        assert isinstance(item, bytes)
+        self._read_image(item, pictures[place])
+        return place
 
     async def _company(self) -> None:
         """Wait until the batch is full or its first picture has waited long enough."""
@@ -241,33 +260,41 @@ class Batcher:
         return min(self._settings.max_batch, best)
 
     async def _prepare(
-        self, batch: list[_Entry], prepare: Callable[..., Picture | Tokens], pool: ThreadPoolExecutor
+        self, batch: list[_Entry], prepare: Callable[[int], int | Tokens], pool: ThreadPoolExecutor
     ) -> None:
+        """Let `prepare` make each entry, by its place in the batch, ready for the engine."""
         loop = asyncio.get_running_loop()
-        shares = [batch[first::_DECODERS] for first in range(min(_DECODERS, len(batch)))]
-        jobs = [loop.run_in_executor(pool, _prepared, prepare, [entry.item for entry in share]) for share in shares]
+        shares = [range(first, len(batch), _DECODERS) for first in range(min(_DECODERS, len(batch)))]
+        jobs = [loop.run_in_executor(pool, _prepared, prepare, share) for share in shares]
         for share, job in zip(shares, jobs, strict=True):
-            for entry, result in zip(share, await job, strict=True):
+            for place, result in zip(share, await job, strict=True):
                 if isinstance(result, WatchwordError):
-                    entry.fail(result)
+                    batch[place].fail(result)
                 else:
-                    entry.prepared = result
+                    batch[place].prepared = result
 
     async def _run_images(self) -> None:
         while True:
             async with self._changed:
                 await self._changed.wait_for(lambda: self._ready_images)
             images, self._ready_images = self._ready_images, []
+            pictures = self._filled
+            self._filled, self._running = self._running, self._filled
             await self._notify()
-            await self._call("image", images, _embed_pictures)
+            await self._call("image", images, partial(_embed_pictures, pictures))
 
     async def _run_texts(self) -> None:
         while True:
             async with self._changed:
                 await self._changed.wait_for(lambda: self._texts)
             texts = _take(self._texts, _TEXTS_AT_ONCE)
-            await self._prepare(texts, self._tokenizer, self._text_thread)
+            await self._prepare(texts, partial(self._tokens, texts), self._text_thread)
             await self._call("text", texts, self._embed_tokens)
+
+    def _tokens(self, batch: list[_Entry], place: int) -> Tokens:
+        item = batch[place].item
+        assert isinstance(item, str)
+        return self._tokenizer(item)
 
     def _embed_tokens(self, engine: Engine, entries: list[_Entry]) -> Vectors:
         tokens = [entry.prepared for entry in entries if isinstance(entry.prepared, Tokens)]
@@ -350,13 +377,13 @@ def _take(queue: dict[_Entry, None], most: int) -> list[_Entry]:
     return batch
 
 
-def _prepared(prepare: Callable[..., Prepared], items: Sequence[bytes | str]) -> list[Prepared | WatchwordError]:
-    return [_one_prepared(prepare, item) for item in items]
+def _prepared(prepare: Callable[[int], int | Tokens], places: range) -> list[int | Tokens | WatchwordError]:
+    return [_one_prepared(prepare, place) for place in places]
 
 
-def _one_prepared(prepare: Callable[..., Prepared], item: bytes | str) -> Prepared | WatchwordError:
+def _one_prepared(prepare: Callable[[int], int | Tokens], place: int) -> int | Tokens | WatchwordError:
     try:
-        return prepare(item)
+        return prepare(place)
     except WatchwordError as error:
         return error
     except Exception as error:
@@ -364,10 +391,10 @@ def _one_prepared(prepare: Callable[..., Prepared], item: bytes | str) -> Prepar
         return Poison("not_an_image", f"the item cannot be read ({error})", todo="send another")
 
 
-def _embed_pictures(engine: Engine, entries: list[_Entry]) -> Vectors:
-    return engine.embed_images(
-        np.stack([entry.prepared for entry in entries if isinstance(entry.prepared, np.ndarray)])
-    )
+def _embed_pictures(pictures: Pictures, engine: Engine, entries: list[_Entry]) -> Vectors:
+    places = [entry.prepared for entry in entries if isinstance(entry.prepared, int)]
+    whole = places == list(range(len(places)))
+    return engine.embed_images(pictures[: len(places)] if whole else pictures[places])
 
 
 def _given(answer: Embedded | BaseException) -> Embedded | Poison:

@@ -68,16 +68,24 @@ class EncoderClient:
     names the space it expects, and workers of another are left alone; when there is no other, that is a Mismatch.
     """
 
-    def __init__(self, address: str, *, timeout_s: float, space: str = "", resolve: Resolve = resolve) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        timeout_s: float,
+        space: str = "",
+        resolve: Resolve = resolve,
+        resolve_every_s: float = 5.0,
+    ) -> None:
         """`address` is HOST:PORT, or several with commas; a name that leads to several machines is all of them.
 
-        Names are looked up again every few seconds, so workers may come and go.
+        Names are looked up again while they are used, so workers may come and go.
         """
         self._timeout_s = timeout_s
         self._space = space
         self._info: EncoderInfo | None = None
         self._budget = Budget()
-        self._pool = Pool(address, resolve, grace_s=timeout_s)
+        self._pool = Pool(address, resolve, grace_s=timeout_s, every_s=resolve_every_s)
 
     async def __aenter__(self) -> Self:
         return self

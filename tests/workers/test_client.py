@@ -12,7 +12,8 @@ import pytest
 
 from proto.errors import Broken, Invalid, Late, Mismatch, Overloaded, Transient
 from proto.v1 import encoder_pb2, encoder_pb2_grpc
-from workers.client import EncoderClient, pause_s
+from tests.workers.fakes import until
+from workers.client import EncoderClient
 
 SPACE = "a" * 16
 
@@ -28,6 +29,9 @@ class Worker(encoder_pb2_grpc.EncoderServicer):
         self.lost = 0
         self.asked: list[list[str]] = []
         self.expected: list[str] = []
+        self.go = asyncio.Event()
+        """Unset, its answers wait."""
+        self.go.set()
 
     async def Describe(self, request: Any, context: Any) -> encoder_pb2.DescribeReply:  # noqa: N802
         return encoder_pb2.DescribeReply(space=self.space, dimension=2, max_items=self.max_items)
@@ -38,6 +42,7 @@ class Worker(encoder_pb2_grpc.EncoderServicer):
     async def EmbedTexts(self, request: Any, context: Any) -> encoder_pb2.EmbedReply:  # noqa: N802
         self.asked.append(list(request.texts))
         self.expected.append(request.space)
+        await self.go.wait()
         if self.failures:
             await context.abort(self.failures.pop(0), "not now")
         items = [
@@ -48,14 +53,31 @@ class Worker(encoder_pb2_grpc.EncoderServicer):
 
 
 @asynccontextmanager
-async def talking(worker: Worker, timeout_s: float = 10, space: str = "") -> AsyncIterator[EncoderClient]:
-    server = grpc.aio.server()
+async def standing(worker: Worker, address: str = "127.0.0.1:0") -> AsyncIterator[str]:
+    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     encoder_pb2_grpc.add_EncoderServicer_to_server(worker, server)
-    port = server.add_insecure_port("127.0.0.1:0")
+    port = server.add_insecure_port(address)
     await server.start()
-    async with EncoderClient(f"127.0.0.1:{port}", timeout_s=timeout_s, space=space) as client:
-        yield client
+    yield f"127.0.0.1:{port}"
     await server.stop(0)
+
+
+@asynccontextmanager
+async def talking(worker: Worker, timeout_s: float = 10, space: str = "") -> AsyncIterator[EncoderClient]:
+    async with standing(worker) as address, EncoderClient(address, timeout_s=timeout_s, space=space) as client:
+        yield client
+
+
+@asynccontextmanager
+async def talking_to_two(
+    first: Worker, second: Worker, timeout_s: float = 10, space: str = ""
+) -> AsyncIterator[EncoderClient]:
+    async with (
+        standing(first) as one,
+        standing(second) as other,
+        EncoderClient(f"{one},{other}", timeout_s=timeout_s, space=space) as client,
+    ):
+        yield client
 
 
 async def ask(client: EncoderClient, *texts: str) -> list[int]:
@@ -161,7 +183,123 @@ async def test_nothing_asked_sends_nothing() -> None:
     assert worker.asked == []
 
 
-def test_pauses_grow_to_a_limit_and_are_jittered() -> None:
-    assert [pause_s(attempt, 1.0) for attempt in range(4)] == [0.05, 0.1, 0.2, 0.4]
-    assert pause_s(50, 1.0) == 1.0
-    assert pause_s(50, 0.0) == 0.5
+async def test_calls_go_to_the_worker_that_has_least_to_do() -> None:
+    first, second = Worker(), Worker()
+    async with talking_to_two(first, second) as client:
+        await client.describe()
+        first.go.clear()
+        second.go.clear()
+        calls = []
+        for number, texts in enumerate((["1", "2"], ["3"], ["4"]), start=1):
+            calls.append(asyncio.create_task(ask(client, *texts)))
+            await until(lambda number=number: len(first.asked + second.asked) == number)  # type: ignore[misc]
+
+        assert sorted([first.asked, second.asked]) == [[["1", "2"]], [["3"], ["4"]]]
+        first.go.set()
+        second.go.set()
+        assert await asyncio.gather(*calls) == [[1, 2], [3], [4]]
+
+
+async def test_the_parts_of_one_call_are_spread_over_the_workers() -> None:
+    first, second = Worker(max_items=2), Worker(max_items=3)
+    async with talking_to_two(first, second) as client:
+        assert await ask(client, *map(str, range(40))) == list(range(40))
+
+    assert first.asked
+    assert second.asked
+    assert max(len(part) for part in first.asked + second.asked) == 2
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED])
+async def test_where_one_worker_is_full_or_away_another_is_asked_at_once(code: grpc.StatusCode) -> None:
+    bad, good = Worker(*[code] * 100), Worker()
+    async with talking_to_two(bad, good) as client:
+        answers = await asyncio.gather(*(ask(client, str(number)) for number in range(20)))
+
+    assert answers == [[number] for number in range(20)]
+    assert len(good.asked) == 20
+
+
+async def test_a_worker_that_came_back_is_asked_again() -> None:
+    flaky, steady = Worker(grpc.StatusCode.UNAVAILABLE), Worker()
+    async with talking_to_two(flaky, steady) as client:
+        deadline = asyncio.get_running_loop().time() + 10
+        while len(flaky.asked) < 2:
+            assert await ask(client, "7") == [7]
+            assert asyncio.get_running_loop().time() < deadline
+
+
+async def test_workers_that_disagree_at_the_start_are_a_mismatch() -> None:
+    ours, other = Worker(), Worker()
+    other.space = "b" * 16
+    async with talking_to_two(ours, other) as client:
+        with pytest.raises(Mismatch, match="different spaces"):
+            await ask(client, "1")
+
+    assert ours.asked == other.asked == []
+
+
+async def test_a_worker_of_another_space_is_left_alone_while_there_are_others() -> None:
+    ours, other = Worker(), Worker()
+    other.space = "b" * 16
+    async with talking_to_two(ours, other, space=SPACE) as client:
+        for number in range(20):
+            assert await ask(client, str(number)) == [number]
+
+    assert other.asked == []
+
+
+async def test_a_worker_that_changes_its_space_is_left_alone_and_its_vectors_never_pass() -> None:
+    ours, other = Worker(), Worker()
+    async with talking_to_two(ours, other) as client:
+        await ask(client, "1")
+        other.space = "b" * 16
+        other.asked.clear()
+        for number in range(20):
+            assert await ask(client, str(number)) == [number]
+
+    assert len(other.asked) <= 1
+
+
+async def test_when_no_worker_has_our_space_it_is_a_mismatch() -> None:
+    first, second = Worker(), Worker()
+    first.space = second.space = "b" * 16
+    async with talking_to_two(first, second, space=SPACE) as client:
+        with pytest.raises(Mismatch, match=SPACE):
+            await ask(client, "1")
+
+
+async def test_a_client_follows_its_name_to_other_workers() -> None:
+    first, second = Worker(), Worker()
+    async with standing(first) as one, standing(second) as other:
+        here = [one]
+
+        async def resolve(host: str, port: int) -> list[str]:
+            return here
+
+        async with EncoderClient("encoders:1", timeout_s=10, resolve=resolve, resolve_every_s=0) as client:
+            assert await ask(client, "1") == [1]
+            here[:] = [other]
+            await until_answered_by(second, client)
+            first.asked.clear()
+            assert await ask(client, "2") == [2]
+
+    assert first.asked == []
+
+
+async def until_answered_by(worker: Worker, client: EncoderClient) -> None:
+    deadline = asyncio.get_running_loop().time() + 10
+    while not worker.asked:
+        await ask(client, "1")
+        assert asyncio.get_running_loop().time() < deadline
+
+
+async def test_when_most_calls_fail_repeats_end_before_the_deadline() -> None:
+    worker = Worker()
+    async with talking(worker, timeout_s=60) as client:
+        await client.describe()
+        worker.failures = [grpc.StatusCode.RESOURCE_EXHAUSTED] * 100_000
+        results = await asyncio.gather(*(ask(client, "1") for _ in range(300)), return_exceptions=True)
+
+    assert all(isinstance(result, Overloaded) for result in results)
+    assert len(worker.asked) < 700

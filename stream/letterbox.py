@@ -1,0 +1,94 @@
+"""The dead letters as a person deals with them: look, send again, drop."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from proto.v1.events_pb2 import DeadLetter
+from stream.kafka import FrameProducer, read_letters
+from stream.letters import SKIPPED
+from stream.settings import KafkaSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which letters; empty means all."""
+
+    reasons: Collection[str] = ()
+    cameras: Collection[str] = ()
+
+    def takes(self, letter: DeadLetter) -> bool:
+        camera = letter.key.decode(errors="replace")
+        return (not self.reasons or letter.reason in self.reasons) and (not self.cameras or camera in self.cameras)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A letter without its record, which may be large."""
+
+    key: str
+    place: int
+    reason: str
+    detail: str
+    camera: str
+    failed_ms: int
+    records: int
+    """How many records it speaks of: more than one when frames were skipped."""
+    size: int
+    """Bytes of the record it holds; 0 when it holds none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What became of letters whose records were to be sent again."""
+
+    sent: int
+    without_record: int
+    """They hold no record, so they stay."""
+
+
+async def list_letters(settings: KafkaSettings, choice: Choice) -> list[Kept]:
+    """The letters that are there, oldest first; of one origin the latest."""
+    letters: dict[str, Kept] = {}
+    async for place, key, letter in read_letters(settings):
+        letters.pop(key, None)
+        if letter is not None and choice.takes(letter):
+            letters[key] = _kept(key, place, letter)
+    return list(letters.values())
+
+
+async def replay_letters(settings: KafkaSettings, choice: Choice) -> Sent:
+    """Send the records to where they came from, and take their letters away. Whatever fails again is buried again."""
+    places = {one.place: one for one in await list_letters(settings, choice)}
+    sent = 0
+    async with FrameProducer(settings) as producer:
+        async for place, key, letter in read_letters(settings):
+            if place in places and letter is not None and places[place].size:
+                await producer.send_again(letter)
+                # Only after the record was taken: whoever stops in between sends it twice, which changes nothing.
+                await producer.take_away(key)
+                sent += 1
+    return Sent(sent, len(places) - sent)
+
+
+async def drop_letters(settings: KafkaSettings, choice: Choice) -> int:
+    """Take the letters away; how many there were."""
+    letters = await list_letters(settings, choice)
+    async with FrameProducer(settings) as producer:
+        for one in letters:
+            await producer.take_away(one.key)
+    return len(letters)
+
+
+def _kept(key: str, place: int, letter: DeadLetter) -> Kept:
+    return Kept(
+        key=key,
+        place=place,
+        reason=letter.reason,
+        detail=letter.detail,
+        camera=letter.key.decode(errors="replace"),
+        failed_ms=letter.failed_ms,
+        records=letter.through - letter.offset + 1 if letter.reason == SKIPPED else 1,
+        size=len(letter.value),
+    )

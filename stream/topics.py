@@ -1,0 +1,112 @@
+"""Which topics there should be, and what is to be done about those that are there. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from stream.settings import KafkaSettings
+
+MAX_RECORD_BYTES = 4 * 1024 * 1024
+"""The largest record sent; the frames topic is created with this limit."""
+
+_GROWN = (
+    "From then on some cameras go to another partition than before: frames that still wait in the old one may be "
+    "looked at after newer ones, and an open moment of such a camera ends. Nothing is lost. Best done while little "
+    "waits; stream workers take up new partitions by themselves."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A topic as the settings want it."""
+
+    name: str
+    partitions: int
+    replication: int
+    config: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A topic as it is."""
+
+    name: str
+    partitions: int
+    replication: int
+    config: Mapping[str, str]
+    """What holds for it, wherever that was set."""
+    own: Mapping[str, str] = field(default_factory=dict)
+    """What was set for this topic alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One thing to do, or one that cannot be done here."""
+
+    topic: Wanted
+    kind: Literal["create", "grow", "configure", "cannot"]
+    what: str
+    """In a sentence, for a person."""
+
+
+def wanted_topics(settings: KafkaSettings) -> tuple[Wanted, Wanted]:
+    """The frames topic and the dead-letters topic."""
+    retention_ms = settings.retention_minutes * 60_000
+    frames = {
+        "cleanup.policy": "delete",
+        "retention.ms": str(retention_ms),
+        # Only segments that are no longer written to are dropped, so they must be closed much sooner than that.
+        "segment.ms": str(max(60_000, retention_ms // 6)),
+        "max.message.bytes": str(MAX_RECORD_BYTES),
+    }
+    letters = {
+        # Compacted: a letter that is written again replaces the first, and one that was dealt with goes away.
+        "cleanup.policy": "compact,delete",
+        "retention.ms": str(settings.dead_letters_days * 24 * 3_600_000),
+        "max.message.bytes": str(2 * MAX_RECORD_BYTES),
+    }
+    return (
+        Wanted(settings.frames_topic, settings.partitions, settings.replication, frames),
+        # Letters are few and are looked at by people, so one partition keeps them in order.
+        Wanted(settings.dead_letters_topic, 1, settings.replication, letters),
+    )
+
+
+def plan(wanted: Sequence[Wanted], found: Mapping[str, Found]) -> list[Change]:
+    """What is to be done, in order."""
+    changes: list[Change] = []
+    for topic in wanted:
+        there = found.get(topic.name)
+        if there is None:
+            what = f"create it with {topic.partitions} partitions, {topic.replication} copies each"
+            changes.append(Change(topic, "create", what))
+            continue
+        changes += _about_partitions(topic, there)
+        if topic.replication != there.replication:
+            what = f"{there.replication} copies stay, not {topic.replication}: use kafka-reassign-partitions"
+            changes.append(Change(topic, "cannot", what))
+        differing = [
+            f"{name} from {there.config.get(name, 'unknown')} to {value}"
+            for name, value in topic.config.items()
+            if not _same(there.config.get(name), value)
+        ]
+        if differing:
+            changes.append(Change(topic, "configure", "set " + "; ".join(differing)))
+    return changes
+
+
+def _about_partitions(topic: Wanted, there: Found) -> list[Change]:
+    if topic.partitions > there.partitions:
+        what = f"grow from {there.partitions} to {topic.partitions} partitions. {_GROWN}"
+        return [Change(topic, "grow", what)]
+    if topic.partitions < there.partitions:
+        what = f"{there.partitions} partitions stay, not {topic.partitions}: partitions only grow"
+        return [Change(topic, "cannot", what)]
+    return []
+
+
+def _same(found: str | None, wanted: str) -> bool:
+    """Lists, such as cleanup.policy, may come in any order."""
+    return found is not None and sorted(found.split(",")) == sorted(wanted.split(","))

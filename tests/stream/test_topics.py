@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from stream.settings import KafkaSettings
+from stream.topics import Found, Wanted, plan, wanted_topics
+
+SETTINGS = KafkaSettings(partitions=8, replication=3, retention_minutes=60)
+FRAMES, LETTERS = wanted_topics(SETTINGS)
+
+
+def there(topic: Wanted) -> Found:
+    return Found(topic.name, topic.partitions, topic.replication, dict(topic.config))
+
+
+def kinds(*found: Found) -> list[tuple[str, str]]:
+    return [(change.topic.name, change.kind) for change in plan((FRAMES, LETTERS), {one.name: one for one in found})]
+
+
+def test_topics_as_the_settings_want_them_need_nothing() -> None:
+    assert kinds(there(FRAMES), there(LETTERS)) == []
+
+
+def test_what_is_missing_is_created() -> None:
+    assert kinds(there(LETTERS)) == [("frames", "create")]
+    assert kinds() == [("frames", "create"), ("dead-letters", "create")]
+
+
+def test_partitions_grow_and_it_is_said_what_that_means_for_cameras() -> None:
+    (change,) = plan((FRAMES,), {"frames": replace(there(FRAMES), partitions=4)})
+    assert change.kind == "grow"
+    assert "from 4 to 8" in change.what
+    assert "some cameras go to another partition" in change.what
+
+
+def test_partitions_never_shrink_and_copies_are_not_moved() -> None:
+    found = replace(there(FRAMES), partitions=16, replication=1)
+    assert kinds(found, there(LETTERS)) == [("frames", "cannot"), ("frames", "cannot")]
+
+
+def test_settings_that_differ_are_set_in_one_change_and_told() -> None:
+    found = there(FRAMES)
+    found = replace(found, config={**found.config, "retention.ms": "604800000", "cleanup.policy": "compact"})
+    (change,) = plan((FRAMES,), {"frames": found})
+    assert change.kind == "configure"
+    assert "retention.ms from 604800000 to 3600000" in change.what
+    assert "cleanup.policy from compact to delete" in change.what
+
+
+def test_the_order_of_a_list_makes_no_difference() -> None:
+    found = there(LETTERS)
+    assert kinds(there(FRAMES), replace(found, config={**found.config, "cleanup.policy": "delete,compact"})) == []
+
+
+def test_segments_are_closed_long_before_frames_expire() -> None:
+    assert int(FRAMES.config["segment.ms"]) <= int(FRAMES.config["retention.ms"]) / 6
+    short, _ = wanted_topics(KafkaSettings(retention_minutes=1))
+    assert short.config["segment.ms"] == "60000"
