@@ -79,6 +79,14 @@ class _Thread(driver.AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = _FETCH_WAIT_MS
         return consumer
 
+    async def seek_to_committed(self) -> Any:
+        committed = await super().seek_to_committed()
+        # Faust goes back to the committed offsets when a rebalance overtakes a fetch. A partition that has none
+        # would stay behind the records of that fetch, which nobody saw, and the next commit would seal their loss.
+        if fresh := [partition for partition, offset in committed.items() if not offset or offset < 0]:
+            await self.seek_to_beginning(*fresh)
+        return committed
+
     async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:
         fetched = await super()._fetch_records(*args, **kwargs)
         return {partition: [_Bundle(records)] for partition, records in fetched.items() if records}

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from index.media import Thumbnails
 from index.store import MomentStore
-from proto.errors import Mismatch
+from proto.errors import Mismatch, Transient
 from proto.metrics import FRAMES_CONSUMED, FRAMES_DONE, FRAMES_OPEN, LAG, PARTITIONS
 from stream.app import FrameConsumer, Record
 from stream.chain import Batch, Chain, Item, Mark
@@ -220,8 +220,11 @@ class StreamWorker:
             if not self._consumer.ready:
                 alarm.room(there_is=False)
                 continue
-            epoch, ends = self._epoch, await self._consumer.ends()
-            expected = await self._consumer.positions()
+            epoch = self._epoch
+            try:
+                ends, expected = await self._consumer.ends(), await self._consumer.positions()
+            except Transient:
+                continue  # the broker is away, which the commits tell
             if epoch != self._epoch:
                 continue
             # What Faust fetched and did not hand over yet still lies in the broker, as far as this worker knows.

@@ -11,6 +11,7 @@ from functools import partial
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
+import grpc
 import grpc.aio
 import numpy as np
 
@@ -230,6 +231,8 @@ async def _answer(worker: Worker, call: Awaitable[Reply]) -> Reply:
     try:
         return await call
     except grpc.aio.AioRpcError as error:
+        if error.code() is grpc.StatusCode.CANCELLED:  # not by us: it came while the worker stopped
+            raise Transient(f"the encoder at {worker.address} gave the call up", todo="try again") from error
         raise error_of(error, f"the encoder at {worker.address}") from error
 
 

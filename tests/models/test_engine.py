@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from models.bundle import Bundle
-from models.engine import Engine, Pictures, canary_pictures, canary_texts, check_canary, open_engine, tokenizer_of
+from models.engine import (
+    Engine,
+    Pictures,
+    buckets,
+    canary_pictures,
+    canary_texts,
+    check_canary,
+    open_engine,
+    tokenizer_of,
+)
 from models.tokens import Ids
 from proto.errors import Broken, Transient
 from proto.types import Vectors
@@ -75,7 +84,47 @@ def test_a_bundle_whose_record_is_of_other_texts_is_not_opened(builtin: Bundle) 
 
 def test_an_unknown_engine_is_named_in_the_error(builtin: Bundle) -> None:
     with pytest.raises(Broken, match="'abacus'"):
-        open_engine(builtin, engine="abacus")
+        open_engine(builtin, engine="abacus")  # type: ignore[arg-type]  # what a config file could hold
+
+
+def test_auto_takes_the_best_engine_there_is_and_says_why_not_the_others(
+    builtin: Bundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "watchword.models"):
+        chosen = open_engine(builtin, engine="auto", threads=1)
+    chosen.close()
+
+    assert chosen.name == "onnxruntime/CPUExecutionProvider"
+    assert "tensorrt: TensorRT is not installed" in caplog.text
+
+
+def test_auto_ends_in_an_error_that_names_every_engine_when_none_passes_the_canary(builtin: Bundle) -> None:
+    canary = builtin.manifest.canary.model_copy(update={"pictures": builtin.manifest.canary.pictures[::-1]})
+    manifest = builtin.manifest.model_copy(update={"canary": canary})
+
+    with pytest.raises(Broken, match=r"tensorrt: .*; onnxruntime: .*other vectors"):
+        open_engine(dataclasses.replace(builtin, manifest=manifest), engine="auto", threads=1)
+
+
+def test_a_provider_that_this_build_lacks_is_broken(builtin: Bundle) -> None:
+    with pytest.raises(Broken, match="ROCMExecutionProvider"):
+        open_engine(builtin, provider="rocm")
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 9])
+def test_lanes_give_each_picture_its_own_vector_in_order(builtin: Bundle, engine: Engine, count: int) -> None:
+    several = open_engine(builtin, threads=3)
+    shades = np.linspace(0.2, 1, 9, dtype=np.float32)[:count, None, None, None]
+    pictures = canary_pictures(builtin.preprocess)[:1] * shades
+
+    found, expected = several.embed_images(pictures), engine.embed_images(pictures)
+    several.close()
+
+    assert np.allclose(found, expected, atol=1e-4)
+
+
+def test_batches_are_made_ready_in_powers_of_two_and_at_their_most() -> None:
+    assert [buckets(most) for most in (1, 2, 6, 16)] == [[1], [1, 2], [1, 2, 4, 6], [1, 2, 4, 8, 16]]
 
 
 def test_vectors_have_unit_length_and_the_spaces_dimension(builtin: Bundle, engine: Engine) -> None:

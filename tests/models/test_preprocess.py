@@ -69,6 +69,34 @@ def test_decoding_at_a_smaller_scale_gives_the_same_picture(mode: Any) -> None:
     assert likeness(found, normalised(fitted(pixels, config), config)) > 0.99
 
 
+def test_a_picture_can_be_written_where_the_caller_wants_it() -> None:
+    read, target = reader(), np.full((2, 3, 64, 64), 9, np.float32)
+
+    found = read(jpeg(picture()), target[1])
+
+    assert np.shares_memory(found, target)
+    assert np.array_equal(target[1], read(jpeg(picture())))
+    assert (target[0] == 9).all()
+    assert read.shape == (3, 64, 64)
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("mode", ["longest", "shortest", "squash"])
+@pytest.mark.parametrize("size", [(640, 272), (272, 641), (97, 333), (224, 224), (225, 224), (60, 40)])
+def test_pixels_are_scaled_and_cut_as_open_clip_does(mode: Any, size: tuple[int, int]) -> None:
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+
+    config = CONFIG.model_copy(update={"size": (64, 64), "resize_mode": mode})
+    described = PreprocessCfg(64, mean=config.mean, std=config.std, resize_mode=mode, fill_color=127)
+    pixels = picture(*size)
+
+    theirs = image_transform_v2(described, is_train=False)(Image.fromarray(pixels)).numpy()
+    difference = np.abs(normalised(fitted(pixels, config), config) - theirs)
+
+    assert difference.mean() < 0.002
+    assert np.quantile(difference, 0.99) < 0.03
+
+
 def test_numbers_are_normalised_as_the_config_says() -> None:
     config = PreprocessConfig(size=(1, 1), mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 1.0))
     pixels = np.array([[[255, 51, 0]]], np.uint8)

@@ -59,8 +59,30 @@ class FakeEngine:
         return np.stack([first, numbers], axis=1).astype(np.float32)
 
 
+class ApartEngine(FakeEngine):
+    """A FakeEngine that takes texts in another thread while pictures run."""
+
+    towers_apart = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._images_go = threading.Event()
+        self._images_go.set()
+
+    def hold_images(self) -> None:
+        self._images_go.clear()
+
+    def release_images(self) -> None:
+        self._images_go.set()
+
+    def embed_images(self, pictures: Pictures) -> Vectors:
+        found = super().embed_images(pictures)
+        assert self._images_go.wait(20)
+        return found
+
+
 class ReadImage:
-    """b"7" is picture 7; other bytes are damaged."""
+    """b"7" is picture 7, and so is b"0000007"; other bytes are damaged."""
 
     shape = (3, 1, 1)
 
@@ -68,7 +90,7 @@ class ReadImage:
         if not data.isdigit():
             raise Poison("not_an_image", "no number", todo="send a number")
         out = np.empty(self.shape, np.float32) if out is None else out
-        out[:] = int(data)
+        out[:] = int(data[-6:])
         return out
 
 
@@ -88,9 +110,9 @@ class FakeTokenizer:
         return ids, np.ones_like(ids)
 
 
-async def until(holds: Callable[[], object], what: str = "it") -> None:
+async def until(holds: Callable[[], object], what: str = "it", within_s: float = 10) -> None:
     """Wait for a condition, with a deadline."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + within_s
     while not holds():
         assert time.monotonic() < deadline, f"{what} did not happen"
         await asyncio.sleep(0.002)

@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 
 from models.engine import Engine
 from proto.errors import Broken, Overloaded, Poison, Transient
-from tests.workers.fakes import FakeEngine, FakeTokenizer, read_image, until
+from tests.workers.fakes import ApartEngine, FakeEngine, FakeTokenizer, read_image, until
 from workers.batcher import Batcher, Embedded
 from workers.settings import EncoderSettings
 
@@ -254,6 +254,83 @@ async def test_vectors_that_are_not_numbers_count_as_a_failed_engine() -> None:
     async with batching(lambda: engine) as batcher:
         with pytest.raises(Transient, match="not numbers"):
             await batcher.embed_texts(["1"])
+
+
+async def test_an_engine_that_hangs_is_left_behind_and_another_is_opened() -> None:
+    stuck, fresh = FakeEngine(), FakeEngine()
+    engines = [stuck, fresh]
+    states: list[bool] = []
+    async with batching(
+        lambda: engines.pop(0), EncoderSettings(batch_wait_ms=0, engine_hangs_s=0.1), states=states
+    ) as batcher:
+        stuck.hold()
+        with pytest.raises(Transient, match="did not answer within"):
+            await batcher.embed_images(images(1))
+        await until(lambda: states == [True, False, True])
+
+        assert numbers(await batcher.embed_images(images(2))) == [2]
+        assert not stuck.closed
+        stuck.release()
+        await until(lambda: stuck.closed, "closing, once it woke")
+
+
+async def test_when_engine_after_engine_hangs_the_worker_stays_out_of_service() -> None:
+    engines = [FakeEngine() for _ in range(3)]
+    states: list[bool] = []
+    opened = iter(engines)
+    async with batching(
+        lambda: next(opened), EncoderSettings(batch_wait_ms=0, engine_hangs_s=0.05), states=states
+    ) as batcher:
+        for engine in engines:
+            engine.hold()
+            await until(lambda: states[-1])
+            with pytest.raises(Transient):
+                await batcher.embed_texts(["1"])
+        for engine in engines:
+            engine.release()
+
+        assert states == [True, False] * 3
+        with pytest.raises(Transient):
+            await batcher.embed_texts(["1"])
+
+
+async def test_stopping_does_not_wait_for_an_engine_that_hangs() -> None:
+    engine = FakeEngine()
+    async with batching(engine, EncoderSettings(batch_wait_ms=0, engine_hangs_s=0.2)) as batcher:
+        engine.hold()
+        inside = background(batcher.embed_images(images(1)))
+        await until(lambda: engine.calls)
+        await batcher.stop()
+        with pytest.raises(Transient, match="stopping"):
+            await inside
+
+
+async def test_where_the_towers_are_apart_a_text_waits_for_no_picture() -> None:
+    engine = ApartEngine()
+    async with batching(engine) as batcher:
+        engine.hold_images()
+        picture = background(batcher.embed_images(images(1)))
+        await until(lambda: engine.calls)
+        assert numbers(await batcher.embed_texts(["2"])) == [2]
+        engine.release_images()
+
+        assert numbers(await picture) == [1]
+    assert len(engine.threads) == 2
+
+
+async def test_pictures_beyond_the_bytes_that_may_wait_are_refused() -> None:
+    engine = FakeEngine(best_batch=1)
+    large = b"0" * 700_000
+    async with batching(engine, EncoderSettings(batch_wait_ms=0, queue_bytes=1024 * 1024)) as batcher:
+        engine.hold()
+        inside = background(batcher.embed_images([large]))
+        await until(lambda: batcher.queued("image"))
+        with pytest.raises(Overloaded, match="bytes of pictures"):
+            await batcher.embed_images([large])
+        engine.release()
+        await inside
+
+        assert len(await batcher.embed_images([large, large])) == 2
 
 
 async def test_an_engine_that_never_opened_ends_the_start_with_its_error() -> None:

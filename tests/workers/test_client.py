@@ -100,7 +100,9 @@ async def test_once_described_every_call_names_the_space() -> None:
     assert worker.expected == [SPACE]
 
 
-@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED])
+@pytest.mark.parametrize(
+    "code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.CANCELLED]
+)
 async def test_a_full_or_absent_worker_is_asked_again(code: grpc.StatusCode) -> None:
     worker = Worker(code, code)
     async with talking(worker) as client:

@@ -274,6 +274,24 @@ async def test_a_worker_whose_engine_failed_serves_again(builtin: Bundle) -> Non
         assert await health(server) == SERVING
 
 
+async def test_a_worker_whose_engine_hangs_says_so_and_serves_again(builtin: Bundle) -> None:
+    stuck, fresh = SlowEngine(), SlowEngine()
+    engines: list[Engine] = [stuck, fresh]
+    setting = EncoderSettings(engine_hangs_s=0.3)
+    async with serving(builtin, setting, engine=lambda _: engines.pop(0)) as (server, client):
+        await client.describe()
+        fresh.hold()
+        stuck.hold()
+        asked = asyncio.create_task(client.embed_texts(["a dog"]))
+        await until(lambda: fresh.calls, "another engine")
+        assert await health(server) == NOT_SERVING
+        fresh.release()
+
+        assert vectors(await asked).shape == (1, 384)
+        assert await health(server) == SERVING
+        stuck.release()
+
+
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 7), st.booleans()), min_size=1, max_size=6))
 def test_damaged_pictures_among_good_ones_always_get_a_typed_answer(
