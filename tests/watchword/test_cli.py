@@ -3,50 +3,13 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.clips import CLIPS
-from watchword.cli import main
-
-
-@dataclass
-class Ended:
-    """How a command ended, and what it said."""
-
-    code: int
-    out: str
-    err: str
-
-
-Cli = Callable[..., Ended]
-
-
-@pytest.fixture
-def cli(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> Ended:
-        with pytest.raises(SystemExit) as ended:
-            main(["--data-dir", str(tmp_path / "data"), *arguments])
-        out, err = capfd.readouterr()
-        code = ended.value.code
-        assert isinstance(code, int)
-        return Ended(code, out, err)
-
-    return run
-
-
-def refused(ended: Ended) -> str:
-    """The one line of a refusal."""
-    assert ended.code != 0
-    assert "Traceback" not in ended.err
-    lines = ended.err.strip().splitlines()
-    assert len(lines) == 1, ended.err
-    return lines[0]
+from tests.watchword.terminal import Cli, refused
 
 
 def test_a_clip_is_registered_listed_and_removed_and_stays_known(cli: Cli) -> None:

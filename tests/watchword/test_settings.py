@@ -54,10 +54,10 @@ def test_a_wrong_file_is_refused_with_key_value_and_what_is_allowed(toml: str, s
         assert words in str(refused.value)
 
 
-@pytest.mark.parametrize("name", ["WATCHWORD_KAFKAA", "WATCHWORD_KAFKA__BROKER"])
-def test_an_unknown_name_in_the_environment_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+@pytest.mark.parametrize(("name", "known"), [("WATCHWORD_KAFKAA", "kafka"), ("WATCHWORD_KAFKA__BROKER", "brokers")])
+def test_an_unknown_name_in_the_environment_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, known: str) -> None:
     monkeypatch.setenv(name, "x")
-    with pytest.raises(Invalid, match="(?i)kafka.*known here: .*kafka|kafka.broker .*known here: .*brokers"):
+    with pytest.raises(Invalid, match=rf"known here: .*\b{known}\b"):
         read_settings()
 
 
