@@ -61,7 +61,8 @@ class QueryClient:
                 limit=limit,
             )
         except ValueError as error:
-            raise Invalid(f"the question cannot be sent ({error})", todo="see query.proto for what is allowed") from None
+            todo = "see query.proto for what is allowed"
+            raise Invalid(f"the question cannot be sent ({error})", todo=todo) from None
         return await self._answer(self._stub.Search(request, timeout=self._timeout_s))
 
     async def thumbnail(self, moment_id: str) -> bytes:
