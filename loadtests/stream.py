@@ -2,10 +2,15 @@
 
     python -m loadtests.stream [--broker HOST:PORT] [--frames 6000] [--rounds 3]
 
-Without --broker an embedded one is started. Both arms get the same payload, commit every second and ask the same null
-encoder in batches of the same size. The bare arm is the shortest loop that does so with aiokafka; the worker is the
-whole path: Faust, ledger, decode, recall, moment builder, an index in memory, thumbnails. The arms take turns, and the
-median round counts, since other programs run on the machine; so does the processor time a frame takes.
+Without --broker an embedded one is started. All arms get the same payload, commit every second and ask the same null
+encoder in batches of the same size.
+
+    bare     the shortest loop that does so with aiokafka
+    faust    the same loop, fed by the stream worker's Faust side
+    worker   the whole stream worker: Faust, ledger, recall, moment builder, an index in memory, thumbnails, metrics
+
+The arms take turns, and the median round counts, since other programs run on the machine; the processor time that a
+frame takes is told too.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -29,6 +35,7 @@ from index.memory import MemoryStore
 from proto.errors import Poison
 from proto.types import SpaceInfo, Vector, now_ms
 from proto.v1.events_pb2 import Frame
+from stream.app import FrameConsumer, Record
 from stream.kafka import FrameProducer, ensure_topics
 from stream.settings import KafkaSettings, StreamSettings
 from stream.worker import StreamWorker
@@ -129,6 +136,41 @@ async def bare(kafka: KafkaSettings, frames: int, batch: int) -> Took:
     return took
 
 
+class Plain:
+    """Takes what Faust brings, and does with it what the bare arm does."""
+
+    def __init__(self, encoder: NullEncoder, batch: int) -> None:
+        self._encoder = encoder
+        self._batch = batch
+        self.next: dict[int, int] = {}
+
+    async def take(self, records: Sequence[Record]) -> None:
+        pictures = [Frame.FromString(record.value).jpeg for record in records]
+        for first in range(0, len(pictures), self._batch):
+            await self._encoder.embed_images(pictures[first : first + self._batch])
+        self.next[records[-1].partition] = records[-1].offset + 1
+
+    def reset(self) -> None:
+        self.next.clear()
+
+
+async def faust(kafka: KafkaSettings, frames: int, batch: int) -> Took:
+    """The stream worker's consumer, and nothing behind it."""
+    encoder = NullEncoder(frames)
+    taker = Plain(encoder, batch)
+    consumer = FrameConsumer(kafka, StreamSettings(), taker)
+    await consumer.start()
+    await encoder.first.wait()
+    clock = Clock()
+    while not encoder.last.is_set():
+        with suppress(TimeoutError):
+            await asyncio.wait_for(encoder.last.wait(), 1.0)
+        await consumer.commit(dict(taker.next))
+    took = clock.took()
+    await consumer.stop()
+    return took
+
+
 async def through(kafka: KafkaSettings, frames: int, folder: Path, batch: int) -> Took:
     """The whole stream worker."""
     encoder = NullEncoder(frames)
@@ -156,21 +198,20 @@ async def measure(broker: str, asked: argparse.Namespace) -> str:
     kafka = KafkaSettings(brokers=broker, frames_topic=name, group=name, session_s=6.0)
     await ensure_topics(kafka)
     await publish(kafka, asked.frames, asked.cameras, asked.size)
-    arms: dict[str, list[Took]] = {"bare": [], "worker": []}
+    arms: dict[str, list[Took]] = {"bare": [], "faust": [], "worker": []}
     for number in range(asked.rounds):
-        arms["bare"].append(
-            await bare(kafka.model_copy(update={"group": f"{name}-bare-{number}"}), asked.frames, asked.batch)
-        )
+        own = {arm: kafka.model_copy(update={"group": f"{name}-{arm}-{number}"}) for arm in arms}
+        arms["bare"].append(await bare(own["bare"], asked.frames, asked.batch))
+        arms["faust"].append(await faust(own["faust"], asked.frames, asked.batch))
         with TemporaryDirectory() as folder:
-            own = kafka.model_copy(update={"group": f"{name}-worker-{number}"})
-            arms["worker"].append(await through(own, asked.frames, Path(folder), asked.batch))
+            arms["worker"].append(await through(own["worker"], asked.frames, Path(folder), asked.batch))
     lines, rates = [], {}
     for arm, rounds in arms.items():
         rates[arm] = asked.frames / median(took.seconds for took in rounds)
         cpu_us = 1e6 * median(took.cpu_s for took in rounds) / asked.frames
         each = ", ".join(f"{asked.frames / took.seconds:.0f}" for took in rounds)
         lines.append(f"{arm:<8}{rates[arm]:8.0f} frames/s {cpu_us:8.0f} us of processor a frame   ({each})")
-    lines.append(f"worker / bare {rates['worker'] / rates['bare']:.2f}")
+    lines += [f"{arm} / bare {rates[arm] / rates['bare']:.2f}" for arm in ("faust", "worker")]
     return "\n".join(lines)
 
 

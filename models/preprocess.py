@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import traceback
 from typing import Literal
 
 import numpy as np
@@ -94,15 +95,19 @@ class Preprocessor:
 
     def _decode_other(self, data: bytes) -> Pixels:
         try:
-            with Image.open(io.BytesIO(data), formats=_OTHER_FORMATS) as image:
+            image = Image.open(io.BytesIO(data), formats=_OTHER_FORMATS)
+            try:
                 self._check_pixels(*image.size)
                 return _opaque(_upright(image))
+            finally:
+                image.close()  # gives its pixels back at once; leaving a `with` block only closes the file
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise Poison("too_large", "the picture has far too many pixels", todo="send it smaller") from error
         except UnidentifiedImageError as error:
             raise _not_an_image() from error
         except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError) as error:
             # Pillow says OSError for a file that ends early, and these others for damage in its inner structure.
+            _forget_frames(error)
             raise Poison("truncated", f"the picture is cut off or damaged ({error})", todo="send it whole") from error
 
     def _check_pixels(self, width: int, height: int) -> None:
@@ -112,6 +117,14 @@ class Preprocessor:
                 f"the picture has {width}x{height} pixels, more than {self._max_pixels:,}",
                 todo="send it smaller, or raise encoder.max_pixels",
             )
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Give back the half-read pixels that Pillow's frames behind an error hold: hundreds of megabytes at worst, and in
+    a ring of references that only the garbage collector would find, some day."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _not_an_image() -> Poison:

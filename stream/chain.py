@@ -49,6 +49,8 @@ class Item:
 
     record: Record
     frame: Frame | None = None
+    jpeg: bytes = b""
+    """The frame's picture: reading it from there copies it each time."""
     vector: Vector | None = None
     told: Told = Told.NOTHING
     skipped: bool = False
@@ -150,6 +152,7 @@ class Chain:
             except Poison as reason:
                 await self._bury(batch, item, reason)
             else:
+                item.jpeg = item.frame.jpeg
                 _observe(_CONSUMED, item.frame)
                 good.append(item)
         batch.items = good
@@ -182,7 +185,7 @@ class Chain:
         if not asked:
             return
         buried = set()
-        for item, found in zip(asked, await self._embedding.vectors([_frame(one).jpeg for one in asked]), strict=True):
+        for item, found in zip(asked, await self._embedding.vectors([one.jpeg for one in asked]), strict=True):
             if isinstance(found, Poison):
                 await self._bury(batch, item, found)
                 buried.add(item.mark)
@@ -272,9 +275,10 @@ def _seen(item: Item) -> Seen[Mark]:
         sequence=frame.sequence,
         after_gap=frame.after_gap,
         vector=item.vector,
-        jpeg=frame.jpeg,
+        jpeg=item.jpeg,
         novelty=frame.novelty,
         usual=frame.usual,
+        same_ms=frame.same_ms,
         told=item.told,
     )
 

@@ -13,9 +13,11 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
+    IncompatibleBrokerVersion,
     KafkaError,
     MessageSizeTooLargeError,
     TopicAlreadyExistsError,
+    UnsupportedVersionError,
     for_code,
 )
 
@@ -240,6 +242,8 @@ def letter_key(letter: DeadLetter) -> str:
 
 def _translated(error: Exception, brokers: str) -> WatchwordError:
     reason = str(error) or type(error).__name__
+    if isinstance(error, IncompatibleBrokerVersion | UnsupportedVersionError):
+        return Broken(f"the broker at {brokers} cannot do this ({reason})", todo="use an Apache Kafka")
     return Transient(
         f"no Kafka broker answers at {brokers} ({reason})", todo="is it running? `watchword doctor` checks"
     )

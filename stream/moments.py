@@ -63,6 +63,8 @@ class Seen(Generic[Mark]):
     """The share of the picture, 0 to 1, that differs from the one before."""
     usual: float = 0.0
     """The median of that share on this camera lately."""
+    same_ms: int = 0
+    """Until then the frame before it still held, as the camera saw; 0 when it did not look."""
     told: Told = Told.NOTHING
 
     @property
@@ -96,7 +98,7 @@ class _Open(Generic[Mark]):
     total: NDArray[np.float64]
     scene: Scene
     peak_ms: int
-    peak_vector: Vector
+    peak_vector: NDArray[np.float64]
     peak_jpeg: bytes
     touched_s: float
     written_s: float
@@ -106,17 +108,14 @@ class _Open(Generic[Mark]):
     written_frames: int = 1
     marks: list[Mark] = field(default_factory=list)
 
-    def length(self) -> float:
-        return math.sqrt(float(self.total @ self.total))
-
-    def distance(self, vector: Vector) -> float:
+    def distance(self, vector: NDArray[np.float64]) -> float:
         """1 - cosine between `vector` and the weighted mean of the frames so far."""
-        return 1.0 - float(self.total @ vector) / (self.length() or 1.0)
+        return 1.0 - float(self.total @ vector) / (math.sqrt(float(self.total @ self.total)) or 1.0)
 
     def mean(self) -> Vector:
         """The mean at unit length."""
-        length = self.length()
-        return self.peak_vector if length < 1e-9 else (self.total / length).astype(np.float32)
+        length = math.sqrt(float(self.total @ self.total))
+        return (self.total / length if length > 1e-9 else self.peak_vector).astype(np.float32)
 
 
 class MomentBuilder(Generic[Mark]):
@@ -135,17 +134,19 @@ class MomentBuilder(Generic[Mark]):
 
     def add(self, seen: Seen[Mark], now_s: float) -> list[Write[Mark]]:
         """Take the next frame. A moment that begins is told at once, one that goes on now and then."""
-        moment = self._open
+        moment, vector = self._open, seen.vector.astype(np.float64)
         if moment is None:
-            return [self._begin(seen, now_s)]
+            return [self._begin(seen, vector, now_s)]
         moment.touched_s = now_s
         if seen.captured_ms == moment.end_ms and seen.sequence == moment.sequence:
             moment.marks.append(seen.mark)
             return []
-        change = Change(moment.distance(seen.vector), seen.novelty, seen.usual)
+        if seen.sequence == moment.sequence + 1 and not seen.after_gap:
+            moment.end_ms = max(moment.end_ms, min(seen.same_ms, seen.captured_ms - 1))
+        change = Change(moment.distance(vector), seen.novelty, seen.usual)
         if self._ends_before(moment, seen, change):
-            return [*self.close(), self._begin(seen, now_s)]
-        self._extend(moment, seen, change)
+            return [*self.close(), self._begin(seen, vector, now_s)]
+        self._extend(moment, seen, vector, change)
         return self._refreshed(moment, now_s, self._settings.refresh_s)
 
     def close(self) -> list[Write[Mark]]:
@@ -182,15 +183,15 @@ class MomentBuilder(Generic[Mark]):
         most_s = max(settings.still_most_s, settings.busy_most_s) if still else settings.busy_most_s
         return lasted_ms > most_s * 1000
 
-    def _begin(self, seen: Seen[Mark], now_s: float) -> Write[Mark]:
+    def _begin(self, seen: Seen[Mark], vector: NDArray[np.float64], now_s: float) -> Write[Mark]:
         self._open = _Open(
             start_ms=seen.captured_ms,
             end_ms=seen.captured_ms,
             sequence=seen.sequence,
-            total=seen.weight * seen.vector.astype(np.float64),
+            total=seen.weight * vector,
             scene=Scene(self._settings.scene_change),
             peak_ms=seen.captured_ms,
-            peak_vector=seen.vector,
+            peak_vector=vector,
             peak_jpeg=seen.jpeg,
             touched_s=now_s,
             written_s=now_s,
@@ -198,15 +199,15 @@ class MomentBuilder(Generic[Mark]):
         )
         return self._write(self._open, closed=False)
 
-    def _extend(self, moment: _Open[Mark], seen: Seen[Mark], change: Change) -> None:
+    def _extend(self, moment: _Open[Mark], seen: Seen[Mark], vector: NDArray[np.float64], change: Change) -> None:
         moment.end_ms, moment.sequence = seen.captured_ms, seen.sequence
         moment.frames += 1
         moment.farthest = max(moment.farthest, change.distance)
         moment.scene.keeps(change)
-        moment.total += seen.weight * seen.vector
+        moment.total += seen.weight * vector
         moment.marks.append(seen.mark)
-        if float(moment.total @ seen.vector) > float(moment.total @ moment.peak_vector):
-            moment.peak_ms, moment.peak_vector, moment.peak_jpeg = seen.captured_ms, seen.vector, seen.jpeg
+        if float(moment.total @ vector) > float(moment.total @ moment.peak_vector):
+            moment.peak_ms, moment.peak_vector, moment.peak_jpeg = seen.captured_ms, vector, seen.jpeg
 
     def _refreshed(self, moment: _Open[Mark], now_s: float, at_most_every_s: float) -> list[Write[Mark]]:
         if moment.frames == moment.written_frames or now_s - moment.written_s < at_most_every_s:

@@ -60,7 +60,10 @@ class Scene:
 
     def ends_with(self, change: Change, *, young: bool) -> bool:
         """Whether the frame shows another scene. A young moment ends only if its scene was a flash."""
-        distance, least, noise = change.distance, self._scene_change, self.noise
+        distance, least = change.distance, self._scene_change
+        if distance < _LEAST * least:
+            return False
+        noise = self.noise
         if distance >= max(least, _ALONE * noise):
             return True
         more = change.novelty - change.usual
@@ -68,4 +71,4 @@ class Scene:
             return change.novelty >= _CUT and more >= _MUCH_MORE and distance >= _FLASH * least
         if change.novelty < _SEEN or more < _MORE:
             return False
-        return distance >= max(least, _OUTSTANDING * noise) or (more >= _MUCH_MORE and distance >= _LEAST * least)
+        return distance >= max(least, _OUTSTANDING * noise) or more >= _MUCH_MORE

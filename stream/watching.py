@@ -137,7 +137,7 @@ class Watching:
     def _read_once(self, run: _Run) -> bool:
         """Read the source to its end. True when this camera is finished for good."""
         gate = NoveltyGate(self._settings.novelty, self._settings.heartbeat_s)
-        sequence = 0
+        sequence = same_ms = 0
         run.opened_s = run.moved_s = time.monotonic()
         for picture in self._pictures(self.camera, self._settings, run.stop):
             if run.stop.is_set():
@@ -148,6 +148,7 @@ class Watching:
             verdict = gate.judge(picture.luma(), picture.captured_ms / 1000, after_gap=picture.after_gap)
             if not verdict.keep:
                 FRAMES_SAME.inc()
+                same_ms = picture.captured_ms
                 continue
             frame = Frame(
                 camera=self.camera.name,
@@ -156,10 +157,11 @@ class Watching:
                 jpeg=picture.jpeg(self._image_side, self._settings.jpeg_quality),
                 novelty=verdict.novelty,
                 usual=verdict.usual,
+                same_ms=same_ms,
                 after_gap=picture.after_gap,
                 sequence=sequence,
             )
-            sequence += 1
+            sequence, same_ms = sequence + 1, 0
             if not self._outbox.put(frame):
                 return True
             run.moved_s = time.monotonic()

@@ -385,7 +385,9 @@ def _one_prepared(prepare: Callable[[int], int | Tokens], place: int) -> int | T
     try:
         return prepare(place)
     except WatchwordError as error:
-        return error
+        # The frames behind it hold the half-read picture, and would do so until the garbage collector comes by.
+        error.__cause__ = error.__context__ = None
+        return error.with_traceback(None)
     except Exception as error:
         log.exception("an item met a fault while it was read")
         return Poison("not_an_image", f"the item cannot be read ({error})", todo="send another")

@@ -178,11 +178,17 @@ class EncoderClient:
         """Until there is an answer, an error that repeating cannot mend, or neither time nor budget for more."""
         loop = asyncio.get_running_loop()
         self._budget.earn()
+        met: WatchwordError | None = None
         rounds = 0
         while True:
             try:
                 return await attempt()
-            except (Transient, Overloaded):
+            except Late:
+                if met:
+                    raise met from None  # it says more than that the time for repeats is over
+                raise
+            except (Transient, Overloaded) as error:
+                met = error
                 pause = pause_s(rounds, random.random())  # noqa: S311 - jitter, not a secret
                 if loop.time() + pause >= deadline or not self._budget.take(loop.time()):
                     raise

@@ -36,6 +36,7 @@ class Frame(_message.Message):
     AFTER_GAP_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
     USUAL_FIELD_NUMBER: _builtins.int
+    SAME_MS_FIELD_NUMBER: _builtins.int
     camera: _builtins.str
     """The camera's name: 1 to 64 of a-z A-Z 0-9 . _ - and the first is a letter or a digit."""
     captured_ms: _builtins.int
@@ -58,6 +59,10 @@ class Frame(_message.Message):
     """How much of the picture usually differs on this camera: the median novelty of the pictures just before, kept
     or not. What a worker needs to know of the past travels here, so that a replay judges as the first time.
     """
+    same_ms: _builtins.int
+    """When the camera last looked before this picture and sent nothing, since nothing was new: so long the picture
+    before this one still held. 0 when there was no such look.
+    """
     def __init__(
         self,
         *,
@@ -70,10 +75,11 @@ class Frame(_message.Message):
         after_gap: _builtins.bool = ...,
         sequence: _builtins.int = ...,
         usual: _builtins.float = ...,
+        same_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_gap", b"after_gap", "camera", b"camera", "captured_ms", b"captured_ms", "grabbed_ms", b"grabbed_ms", "jpeg", b"jpeg", "novelty", b"novelty", "published_ms", b"published_ms", "sequence", b"sequence", "usual", b"usual"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_gap", b"after_gap", "camera", b"camera", "captured_ms", b"captured_ms", "grabbed_ms", b"grabbed_ms", "jpeg", b"jpeg", "novelty", b"novelty", "published_ms", b"published_ms", "same_ms", b"same_ms", "sequence", b"sequence", "usual", b"usual"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import gc
 import io
 import struct
 import zlib
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -192,6 +194,26 @@ def test_too_many_bytes_are_refused() -> None:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_too_many_pixels_are_refused(kind: str) -> None:
     assert refused(encoded(Image.fromarray(picture(200, 100)), kind), max_pixels=19_999) == "too_large"
+
+
+def test_a_large_picture_that_is_cut_off_leaves_no_memory_behind() -> None:
+    whole = encoded(Image.new("RGB", (4_000, 4_000)), "PNG")
+    process = psutil.Process()
+    read = reader(max_pixels=20_000_000)
+    gc.disable()
+    try:
+        before, met = process.memory_info().rss, []
+        for _ in range(6):
+            try:
+                read(whole[: len(whole) // 2])
+            except Poison as error:
+                met.append(error)
+        grown = process.memory_info().rss - before
+    finally:
+        gc.enable()
+
+    assert [error.reason for error in met] == ["truncated"] * 6
+    assert grown < 100_000_000
 
 
 def chunk(name: bytes, data: bytes) -> bytes:

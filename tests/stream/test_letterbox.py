@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from proto.errors import Transient
+from proto.errors import Broken, Transient
 from proto.v1.events_pb2 import DeadLetter, Frame
 from stream.kafka import FrameProducer, apply_changes, ensure_topics, find_topics
 from stream.letterbox import Choice, drop_letters, list_letters, replay_letters
@@ -86,6 +86,14 @@ async def test_topics_are_changed_to_what_the_settings_want_and_foreign_settings
     assert found[frames.name].partitions == 5
     assert found[frames.name].own["retention.ms"] == str(240 * 60_000)
     assert found[frames.name].own["flush.messages"] == "7"
+
+
+async def test_a_broker_that_cannot_grow_topics_says_so(broker: str) -> None:
+    settings = broker_settings(broker, partitions=1)
+    await ensure_topics(settings)
+    wider = settings.model_copy(update={"partitions": 3})
+    with pytest.raises(Broken, match="cannot do this"):
+        await apply_changes(wider, plan(wanted_topics(wider), await find_topics(wider)))
 
 
 async def test_frames_still_arrive_after_partitions_grew(apache_broker: str) -> None:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -163,6 +166,42 @@ def test_an_open_moment_that_waits_for_its_next_frame_is_told_by_the_clock_once(
     machine = builder(refresh_s=3.0)
     feed(machine, [frame(0, 0), frame(1, 1)])
     assert [len(machine.tick(now_s)) for now_s in (1.0, 3.0, 4.0, 8.0)] == [0, 1, 0, 0]
+
+
+def still(mark: int, at_s: float, same_s: float, *, sequence: int | None = None, **more: bool) -> Seen[int]:
+    """A frame with another scene, after pictures that said nothing new until `same_s`."""
+    return replace(frame(mark, at_s, scene=mark, sequence=sequence, **more), same_ms=START_MS + round(same_s * 1000))
+
+
+def test_a_moment_lasts_as_long_as_the_camera_saw_nothing_new() -> None:
+    writes = feed(builder(), [frame(0, 0), still(1, 8, same_s=7.5)])
+    assert [(w.moment.closed, w.moment.start_ms - START_MS, w.moment.end_ms - START_MS) for w in writes] == [
+        (False, 0, 0),
+        (True, 0, 7500),
+        (False, 8000, 8000),
+    ]
+
+
+@pytest.mark.parametrize("later", [still(1, 8, 7.5, sequence=2), still(1, 8, 7.5, after_gap=True)])
+def test_a_moment_is_not_prolonged_across_a_frame_that_was_lost_or_a_gap(later: Seen[int]) -> None:
+    writes = feed(builder(), [frame(0, 0), later])
+    assert writes[1].moment.end_ms == START_MS
+
+
+def test_what_a_camera_claims_never_makes_moments_overlap() -> None:
+    _, closed, opened = feed(builder(), [frame(0, 0), still(1, 8, same_s=99)])
+    assert closed.moment.end_ms < opened.moment.start_ms
+
+
+def test_heartbeats_of_a_still_scene_do_not_drown_what_passed_through_it() -> None:
+    def mean_of(novelty: float) -> float:
+        passing = replace(frame(1, 1), vector=tilted(25), novelty=novelty)
+        machine = builder(scene_change=1.0)
+        feed(machine, [frame(0, 0), passing, frame(2, 2), frame(3, 3)])
+        (write,) = machine.close()
+        return float(write.moment.vector @ tilted(25))
+
+    assert mean_of(0.8) > mean_of(0.0)
 
 
 def test_an_open_moment_is_told_again_at_most_every_few_seconds() -> None:
