@@ -16,6 +16,7 @@ import click
 from proto.errors import Invalid, WatchwordError
 from watchword.models_cli import models
 from watchword.settings import Settings, describe_settings, read_settings
+from watchword.stream_cli import dead_letters, topics
 
 if TYPE_CHECKING:
     from index.cameras import CameraRegistry
@@ -90,6 +91,8 @@ def run(front: Front, process: str) -> None:
 
 
 command.add_command(models)
+command.add_command(dead_letters)
+command.add_command(topics)
 
 
 @command.group()

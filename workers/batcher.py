@@ -14,7 +14,6 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
@@ -25,9 +24,10 @@ from models.preprocess import Picture
 from models.tokens import Ids, Tokens
 from proto import metrics
 from proto.errors import Overloaded, Poison, Transient, WatchwordError
-from proto.types import Vector, Vectors
+from proto.types import Vectors
+from workers.entry import Embedded, Entry, Kind
 from workers.settings import EncoderSettings
-from workers.thread import EngineThreads, Kind
+from workers.thread import EngineThreads
 
 log = logging.getLogger("watchword.workers")
 
@@ -56,41 +56,6 @@ class Tokenizer(Protocol):
     def padded(self, texts: Sequence[Tokens]) -> tuple[Ids, Ids]: ...
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Embedded:
-    """One item's answer."""
-
-    vector: Vector
-    truncated: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class _Entry:
-    """One admitted item. Its future carries an Embedded, or the error that this item met."""
-
-    kind: Kind
-    item: bytes | str
-    arrived: float
-    answer: asyncio.Future[Embedded]
-    prepared: int | Tokens | None = field(default=None)
-    """A text's tokens; a picture's place in its batch."""
-
-    def answered(self) -> bool:
-        """Also true when the caller went away."""
-        return self.answer.done()
-
-    def fail(self, error: WatchwordError) -> None:
-        if not self.answer.done():
-            self.answer.set_exception(error)
-            metrics.ENCODER_ITEMS.labels(self.kind, error.reason if isinstance(error, Poison) else "failed").inc()
-
-    def succeed(self, vector: Vector) -> None:
-        if not self.answer.done():
-            truncated = isinstance(self.prepared, Tokens) and self.prepared.truncated
-            self.answer.set_result(Embedded(vector, truncated))
-            metrics.ENCODER_ITEMS.labels(self.kind, "ok").inc()
-
-
 class Batcher:
     """Embeds pictures and texts for many callers at once. Start it, then call; stop it in two stages."""
 
@@ -116,11 +81,11 @@ class Batcher:
         self._hanging = 0
         self._closing = False
         self._capacity: dict[Kind, int] = {"image": settings.queue_images, "text": settings.queue_texts}
-        self._inside: dict[Kind, set[_Entry]] = {"image": set(), "text": set()}
+        self._inside: dict[Kind, set[Entry]] = {"image": set(), "text": set()}
         # Dicts as ordered sets: a caller that goes away frees its items' memory at once.
-        self._images: dict[_Entry, None] = {}
-        self._texts: dict[_Entry, None] = {}
-        self._ready_images: list[_Entry] = []
+        self._images: dict[Entry, None] = {}
+        self._texts: dict[Entry, None] = {}
+        self._ready_images: list[Entry] = []
         # Two batches of pictures, one filled while one runs: fresh memory for each would cost more than normalising.
         self._filled: Pictures = np.empty((0, *read_image.shape), np.float32)
         self._running: Pictures = self._filled
@@ -174,26 +139,13 @@ class Batcher:
         return await self._embed("text", texts, self._texts)
 
     async def _embed(
-        self, kind: Kind, items: Sequence[bytes] | Sequence[str], queue: dict[_Entry, None]
+        self, kind: Kind, items: Sequence[bytes] | Sequence[str], queue: dict[Entry, None]
     ) -> list[Embedded | Poison]:
-        if self._closing or self._engine is None:
+        if refusal := self._refusal(kind, items):
             metrics.ENCODER_REFUSED.labels(kind).inc()
-            raise _closing() if self._closing else _starting()
-        if self.queued(kind) + len(items) > self._capacity[kind]:
-            metrics.ENCODER_REFUSED.labels(kind).inc()
-            raise Overloaded(
-                f"the encoder has {self.queued(kind)} {kind}s waiting and room for {self._capacity[kind]}",
-                todo="wait a moment and try again, or start more workers",
-            )
-        size = sum(map(len, items)) if kind == "image" else 0
-        if size and self._bytes and self._bytes + size > self._settings.queue_bytes:
-            metrics.ENCODER_REFUSED.labels(kind).inc()
-            raise Overloaded(
-                f"the encoder holds {self._bytes:,} bytes of pictures and takes {self._settings.queue_bytes:,}",
-                todo="wait a moment and try again, or start more workers",
-            )
+            raise refusal
         loop = asyncio.get_running_loop()
-        entries = [_Entry(kind, item, loop.time(), loop.create_future()) for item in items]
+        entries = [Entry(kind, item, loop.time(), loop.create_future()) for item in items]
         for entry in entries:
             self._admit(entry, queue)
         try:
@@ -204,7 +156,22 @@ class Batcher:
                 entry.answer.cancel()
         return [_given(answer) for answer in answers]
 
-    def _admit(self, entry: _Entry, queue: dict[_Entry, None]) -> None:
+    def _refusal(self, kind: Kind, items: Sequence[bytes] | Sequence[str]) -> WatchwordError | None:
+        """Why these cannot come in now. A single picture always fits when nothing else is inside."""
+        if self._closing:
+            return _closing()
+        if self._engine is None:
+            return _starting()
+        size = sum(map(len, items)) if kind == "image" else 0
+        if self.queued(kind) + len(items) > self._capacity[kind]:
+            full = f"the encoder has {self.queued(kind)} {kind}s waiting and room for {self._capacity[kind]}"
+        elif self._bytes and self._bytes + size > self._settings.queue_bytes:
+            full = f"the encoder holds {self._bytes:,} bytes of pictures and takes {self._settings.queue_bytes:,}"
+        else:
+            return None
+        return Overloaded(full, todo="wait a moment and try again, or start more workers")
+
+    def _admit(self, entry: Entry, queue: dict[Entry, None]) -> None:
         size = len(entry.item) if entry.kind == "image" else 0
         self._inside[entry.kind].add(entry)
         self._bytes += size
@@ -236,7 +203,7 @@ class Batcher:
             self._ready_images = [entry for entry in batch if not entry.answered()]
             await self._notify()
 
-    def _read(self, batch: list[_Entry], pictures: Pictures, place: int) -> int:
+    def _read(self, batch: list[Entry], pictures: Pictures, place: int) -> int:
         item = batch[place].item
         assert isinstance(item, bytes)
         self._read_image(item, pictures[place])
@@ -260,7 +227,7 @@ class Batcher:
         return min(self._settings.max_batch, best)
 
     async def _prepare(
-        self, batch: list[_Entry], prepare: Callable[[int], int | Tokens], pool: ThreadPoolExecutor
+        self, batch: list[Entry], prepare: Callable[[int], int | Tokens], pool: ThreadPoolExecutor
     ) -> None:
         """Let `prepare` make each entry, by its place in the batch, ready for the engine."""
         loop = asyncio.get_running_loop()
@@ -291,16 +258,16 @@ class Batcher:
             await self._prepare(texts, partial(self._tokens, texts), self._text_thread)
             await self._call("text", texts, self._embed_tokens)
 
-    def _tokens(self, batch: list[_Entry], place: int) -> Tokens:
+    def _tokens(self, batch: list[Entry], place: int) -> Tokens:
         item = batch[place].item
         assert isinstance(item, str)
         return self._tokenizer(item)
 
-    def _embed_tokens(self, engine: Engine, entries: list[_Entry]) -> Vectors:
+    def _embed_tokens(self, engine: Engine, entries: list[Entry]) -> Vectors:
         tokens = [entry.prepared for entry in entries if isinstance(entry.prepared, Tokens)]
         return engine.embed_texts(*self._tokenizer.padded(tokens))
 
-    async def _call(self, kind: Kind, entries: list[_Entry], embed: Callable[[Engine, list[_Entry]], Vectors]) -> None:
+    async def _call(self, kind: Kind, entries: list[Entry], embed: Callable[[Engine, list[Entry]], Vectors]) -> None:
         entries = [entry for entry in entries if not entry.answered()]
         engine = self._engine
         if not entries or engine is None:
@@ -370,7 +337,7 @@ def _check(vectors: Vectors, count: int) -> None:
         raise Transient("it gave vectors that are not numbers, or not one an item")
 
 
-def _take(queue: dict[_Entry, None], most: int) -> list[_Entry]:
+def _take(queue: dict[Entry, None], most: int) -> list[Entry]:
     batch = [entry for entry, _ in zip(queue, range(most), strict=False)]
     for entry in batch:
         del queue[entry]
@@ -393,7 +360,7 @@ def _one_prepared(prepare: Callable[[int], int | Tokens], place: int) -> int | T
         return Poison("not_an_image", f"the item cannot be read ({error})", todo="send another")
 
 
-def _embed_pictures(pictures: Pictures, engine: Engine, entries: list[_Entry]) -> Vectors:
+def _embed_pictures(pictures: Pictures, engine: Engine, entries: list[Entry]) -> Vectors:
     places = [entry.prepared for entry in entries if isinstance(entry.prepared, int)]
     whole = places == list(range(len(places)))
     return engine.embed_images(pictures[: len(places)] if whole else pictures[places])

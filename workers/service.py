@@ -20,7 +20,8 @@ from models.preprocess import Preprocessor
 from proto.errors import Broken, Invalid, Late, Mismatch, Poison
 from proto.rpc import SERVER_OPTIONS, answers
 from proto.v1 import encoder_pb2, encoder_pb2_grpc
-from workers.batcher import Batcher, Embedded
+from workers.batcher import Batcher
+from workers.entry import Embedded
 from workers.settings import EncoderSettings
 
 log = logging.getLogger("watchword.workers")

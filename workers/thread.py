@@ -8,13 +8,13 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from models.engine import Engine, texts_apart
+from workers.entry import Kind
 
 log = logging.getLogger("watchword.workers")
 
-Kind = Literal["image", "text"]
 Result = TypeVar("Result")
 
 

@@ -13,7 +13,8 @@ from prometheus_client import REGISTRY
 from models.engine import Engine
 from proto.errors import Broken, Overloaded, Poison, Transient
 from tests.workers.fakes import ApartEngine, FakeEngine, FakeTokenizer, read_image, until
-from workers.batcher import Batcher, Embedded
+from workers.batcher import Batcher
+from workers.entry import Embedded
 from workers.settings import EncoderSettings
 
 Result = TypeVar("Result")

@@ -1,0 +1,49 @@
+"""One item on its way through the worker."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Literal
+
+from models.tokens import Tokens
+from proto import metrics
+from proto.errors import Poison, WatchwordError
+from proto.types import Vector
+
+Kind = Literal["image", "text"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedded:
+    """One item's answer."""
+
+    vector: Vector
+    truncated: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One admitted item. Its future carries an Embedded, or the error that this item met."""
+
+    kind: Kind
+    item: bytes | str
+    arrived: float
+    answer: asyncio.Future[Embedded]
+    prepared: int | Tokens | None = field(default=None)
+    """A text's tokens; a picture's place in its batch."""
+
+    def answered(self) -> bool:
+        """Also true when the caller went away."""
+        return self.answer.done()
+
+    def fail(self, error: WatchwordError) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
+            metrics.ENCODER_ITEMS.labels(self.kind, error.reason if isinstance(error, Poison) else "failed").inc()
+
+    def succeed(self, vector: Vector) -> None:
+        if not self.answer.done():
+            truncated = isinstance(self.prepared, Tokens) and self.prepared.truncated
+            self.answer.set_result(Embedded(vector, truncated))
+            metrics.ENCODER_ITEMS.labels(self.kind, "ok").inc()
