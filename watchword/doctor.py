@@ -156,7 +156,6 @@ async def _process(address: str) -> str:
 async def _encoder(settings: Settings, address: str) -> str:
     from workers.client import EncoderClient
 
-    await ready.health(address)
     async with EncoderClient(address, timeout_s=settings.encoder.timeout_s) as client:
         info = await client.describe()
     return f"serves, bundle {info.bundle} in space {info.space.id} ({info.space.dimension} numbers), {info.engine}"

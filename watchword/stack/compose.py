@@ -104,7 +104,7 @@ class Stack:
 
     def _worker(self) -> Part:
         if given := self._settings.encoder.address:
-            return Part("worker", lambda: given, lambda: ready.health(given))
+            return Part("worker", lambda: given, lambda: ready.encoders(given))
         return self._process("worker")
 
     def _process(self, name: str, *needs: str) -> Part:

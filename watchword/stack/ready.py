@@ -81,6 +81,14 @@ async def health(address: str) -> None:
         raise Transient(f"{address} is there but does not serve yet")
 
 
+async def encoders(address: str) -> None:
+    """Asks the encoder workers behind an address, which may be a list, what they run."""
+    from workers.client import EncoderClient
+
+    async with EncoderClient(address, timeout_s=ASK_S) as client:
+        await client.describe()
+
+
 async def page(address: str) -> None:
     """Asks a process's own /ready."""
     try:
