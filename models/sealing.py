@@ -59,14 +59,17 @@ def seal(
     name: str,
     licence: str,
     provenance: Sequence[str],
+    sources: Mapping[str, str] | None = None,
 ) -> Bundle:
     """Write the manifest of the towers in `folder` and give back the verified bundle.
 
-    The canary is what ONNX Runtime answers now, so whoever has a reference compares with it afterwards.
+    The canary is what ONNX Runtime answers now, so whoever has a reference compares with it afterwards. `sources` are
+    the digests of what the towers were assembled from, for towers whose last bits differ from machine to machine.
     """
     if missing := sorted(path for path in NEEDED if not (folder / path).is_file()):
         raise Broken(f"there is no {', '.join(missing)}", todo="get the model from somewhere else")
-    tokenizer = TextTokenizer(folder / TOKENIZER, window=window_of(_text_config(folder)), fixed=True)
+    text = _text_config(folder)
+    tokenizer = TextTokenizer(folder / TOKENIZER, window=window_of(text), fixed=text.get("fixed_length", True))
     engine = OrtEngine(folder / VISUAL, folder / TEXTUAL, threads=0)
     try:
         pictures = engine.embed_images(canary_pictures(preprocess_of(folder)))
@@ -79,6 +82,7 @@ def seal(
             dimension=pictures.shape[1],
             licence=licence,
             provenance=list(provenance),
+            sources=dict(sources or {}),
             files={path: file_digest(folder / path) for path in sorted(NEEDED)},
             canary=Canary(pictures=pictures.tolist(), texts=dict(zip(CANARY_TEXTS, texts.tolist(), strict=True))),
         )

@@ -123,7 +123,7 @@ def test_a_failed_assembly_leaves_nothing_behind(tmp_path: Path, monkeypatch: py
     def fail(*_: object, **__: object) -> None:
         raise Broken("no space left", todo="make room")
 
-    monkeypatch.setattr(assembler, "_seal", fail)
+    monkeypatch.setattr(assembler, "seal", fail)
     with pytest.raises(Broken, match="no space left"):
         builtin_bundle(tmp_path, quiet)
 
