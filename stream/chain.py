@@ -122,11 +122,14 @@ class Chain:
             await step(batch)
             self.patience.moved()
 
-    async def tick(self) -> None:
-        """Close the moments of cameras that fell silent. Call only when no frames wait."""
+    async def tick(self, at_s: float) -> None:
+        """Close the moments of cameras that had been silent for long at `at_s`, when no frames waited.
+
+        The time is that of `patience.clock`.
+        """
         batch = Batch([])
         for key, builder in list(self._builders.items()):
-            batch.writes += builder.tick(self.patience.clock())
+            batch.writes += builder.tick(at_s)
             if not builder.is_open:
                 del self._builders[key]
         await self._write(batch)

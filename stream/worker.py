@@ -149,9 +149,9 @@ class StreamWorker:
 
     async def _work(self) -> None:
         while not self._leaving.is_set():
-            batch, drained = await self._gather()
+            batch, drained_s = await self._gather()
             # A task of its own: a rebalance cancels what is under way, and only that.
-            self._under_way = asyncio.create_task(self._run(batch, drained))
+            self._under_way = asyncio.create_task(self._run(batch, drained_s))
             try:
                 await asyncio.wait({self._under_way})
                 if not self._under_way.cancelled():
@@ -160,19 +160,21 @@ class StreamWorker:
                 self._under_way.cancel()
                 self._under_way = None
 
-    async def _run(self, batch: Batch, drained: bool) -> None:
+    async def _run(self, batch: Batch, drained_s: float | None) -> None:
         if batch.items:
             await self._chain.run(batch)
-        if drained:
-            await self._chain.tick()
+        if drained_s is not None:
+            await self._chain.tick(drained_s)
 
-    async def _gather(self) -> tuple[Batch, bool]:
-        """The next frames, and whether there were no more. Empty when nothing came for a moment."""
+    async def _gather(self) -> tuple[Batch, float | None]:
+        """The next frames, and when there were no more; None when more wait. Empty when nothing came for a moment."""
         most = self._settings.batch_frames
         records = await self._inbox.take(most, _IDLE_S, self._settings.batch_wait_ms / 1000)
+        # Silence counts until here: while this batch is under way, however long that takes, frames may come.
+        drained_s = self._chain.patience.clock() if len(records) < most else None
         items = [Item(record) for record in records if self._ledgers[record.partition].taken(record.offset)]
         FRAMES_OPEN.set(sum(ledger.open for ledger in self._ledgers.values()))
-        return Batch(items), len(records) < most
+        return Batch(items), drained_s
 
     def _done(self, marks: Sequence[Mark]) -> None:
         for partition, offset in marks:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from prometheus_client import REGISTRY
 
 from index.media import Thumbnails
 from index.memory import MemoryStore
-from proto.types import now_ms
+from proto.types import Moment, now_ms
 from proto.v1.events_pb2 import DeadLetter, Frame
 from stream.app import Record
 from stream.chain import Batch, Chain, Item, Mark
@@ -111,6 +113,23 @@ async def test_runs_of_skipped_frames_are_declared_apart(tmp_path: Path) -> None
     at = Bench(tmp_path, NEWEST)
     await at.run(frame(0, age_s=100), frame(1), frame(2, age_s=100), frame(3, age_s=100))
     assert [(one.offset, one.through) for one in at.letters] == [(0, 0), (2, 3)]
+
+
+async def test_the_time_that_a_batch_takes_is_no_silence(tmp_path: Path) -> None:
+    class Slow(MemoryStore):
+        async def upsert(self, moments: Sequence[Moment]) -> None:
+            await asyncio.sleep(0.05)
+            await super().upsert(moments)
+
+    at = Bench(tmp_path, StreamSettings(silent_s=0.01))
+    at.store = Slow(SPACE)
+    chain = at.fresh()
+    drained_s = chain.patience.clock()
+    await at.run(frame(0))
+    await chain.tick(drained_s)
+    assert [closed for *_, closed in at.spans()] == [False]
+    await chain.tick(chain.patience.clock())
+    assert [closed for *_, closed in at.spans()] == [True]
 
 
 async def test_shares_that_are_none_are_a_bad_frame(tmp_path: Path) -> None:

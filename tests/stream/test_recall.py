@@ -78,8 +78,7 @@ class Bench:
             assert all(ledger.taken(record.offset) for record in taken)
             await chain.run(Batch([Item(record) for record in taken]))
             if then_silence and at == len(self.records):
-                chain.patience._held_s -= 1e6
-                await chain.tick()
+                await chain.tick(chain.patience.clock() + 1e6)
         await chain.close()
         self.committed = ledger.committable() or self.committed
 
