@@ -134,7 +134,17 @@ def build(frames: Sequence[Frame], vectors: Sequence[Vector], space: str, settin
     builder: MomentBuilder[int] = MomentBuilder(space, "footage", settings)
     stored: dict[str, Moment] = {}
     for number, (frame, vector) in enumerate(zip(frames, vectors, strict=True)):
-        seen = Seen(number, frame.captured_ms, frame.sequence, frame.after_gap, vector, frame.jpeg)
+        seen = Seen(
+            mark=number,
+            captured_ms=frame.captured_ms,
+            sequence=frame.sequence,
+            after_gap=frame.after_gap,
+            vector=vector,
+            jpeg=frame.jpeg,
+            novelty=frame.novelty,
+            usual=frame.usual,
+            same_ms=frame.same_ms,
+        )
         stored |= {write.moment.id: write.moment for write in builder.add(seen, frame.captured_ms / 1000)}
     end_s = frames[-1].captured_ms / 1000 + settings.silent_s
     stored |= {write.moment.id: write.moment for write in builder.tick(end_s)}
