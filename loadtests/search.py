@@ -16,6 +16,7 @@ import uuid
 
 import numpy as np
 
+from proto.errors import WatchwordError
 from query.client import QueryClient
 from watchword.settings import read_settings
 from watchword.stack import query_address
@@ -47,4 +48,7 @@ async def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main()))
+    try:
+        sys.exit(asyncio.run(main()))
+    except WatchwordError as error:
+        sys.exit(str(error))

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -72,6 +72,12 @@ class Settings(BaseSettings):
     stream: StreamSettings = StreamSettings()
     query: QuerySettings = QuerySettings()
     ops: OpsSettings = OpsSettings()
+
+    @field_validator("data_dir", "cache_dir")
+    @classmethod
+    def _absolute(cls, folder: Path) -> Path:
+        """Other processes start elsewhere: they must mean the same folder."""
+        return folder.expanduser().absolute()
 
     @model_validator(mode="after")
     def _moments_fit(self) -> Self:

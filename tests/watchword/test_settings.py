@@ -107,3 +107,9 @@ def test_settings_of_two_rooms_that_contradict_each_other_are_refused() -> None:
         read_settings({"stream.still_most_s": "7200"})
     both = read_settings({"stream.still_most_s": "7200", "milvus.longest_moment_s": "7200"})
     assert both.stream.still_most_s == 7200
+
+
+def test_a_folder_means_the_same_wherever_a_process_starts(tmp_path: Path) -> None:
+    settings = read_settings({"data_dir": "here", "cache_dir": "~/there"})
+    assert settings.data_dir == tmp_path / "here"
+    assert settings.cache_dir == Path.home() / "there"

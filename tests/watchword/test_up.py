@@ -76,9 +76,11 @@ def until(ask: Callable[[], Value], *, within_s: float, what: str) -> Value:
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     folder = tmp_path_factory.mktemp("a folder with spaces") / "data"
-    command = [sys.executable, "-m", "watchword", "--data-dir", str(folder), "up"]
+    command = [sys.executable, "-m", "watchword", "--data-dir", folder.name, "up"]
     with (folder.parent / "up.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(
+            command, cwd=folder.parent, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
     stack = Up(process, folder)
     try:
         assert stack.cli("camera", "add", "bikes", str(CLIPS["bikes"]), "--loop").returncode == 0
