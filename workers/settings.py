@@ -23,7 +23,7 @@ class EncoderSettings(Section):
     provider: Provider = "auto"
     """What ONNX Runtime computes on. `auto` takes a GPU where the installed build has one."""
     precision: Precision = "fp16"
-    """Numbers that TensorRT and torch compute with on a GPU. Shorter ones are faster; the canary refuses bad ones."""
+    """Numbers that TensorRT computes with. Shorter ones are faster; the canary refuses bad ones."""
     engine_cache: str = ""
     """Folder for what TensorRT builds, once for each GPU. Empty: beside the bundle."""
     engine_hangs_s: float = Field(60.0, gt=0, le=3600)
