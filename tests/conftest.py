@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from proto.errors import WatchwordError
+from tests.tools.apache_kafka import NoKafkaHere, apache_kafka_part, jars
+from tests.tools.servers import Server
 from watchword.stack.parts import Part, broker_part, milvus_part, redis_part
 from watchword.stack.ports import Port
 
@@ -78,3 +80,31 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("redis")
     with serving(redis_part(Port(), folder), folder / "log") as address:
         yield address
+
+
+@pytest.fixture(scope="session")
+def kafka_jars() -> Path:
+    """Apache Kafka's jars, fetched if need be."""
+    try:
+        return jars()
+    except NoKafkaHere as reason:
+        pytest.skip(f"no Apache Kafka here: {reason}")
+
+
+@pytest.fixture(scope="session")
+def apache_kafka(kafka_jars: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """HOST:PORT of an Apache Kafka."""
+    folder = tmp_path_factory.mktemp("apache-kafka")
+    server = Server(apache_kafka_part(Port(), folder / "data", kafka_jars), folder / "log")
+    try:
+        asyncio.run(server.start())
+        yield server.address
+    finally:
+        server.end()
+
+
+@pytest.fixture(params=["embedded", "apache"])
+def any_broker(request: pytest.FixtureRequest) -> str:
+    """HOST:PORT of the embedded broker and of an Apache Kafka, one after the other."""
+    address: str = request.getfixturevalue("broker" if request.param == "embedded" else "apache_kafka")
+    return address

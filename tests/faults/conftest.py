@@ -1,4 +1,4 @@
-"""Brokers and houses for the drills; each is started once a session."""
+"""Houses for the drills; each is started once a module."""
 
 from __future__ import annotations
 
@@ -11,37 +11,6 @@ from pathlib import Path
 import pytest
 
 from tests.faults.house import House, apache_house, embedded_house
-from tests.tools.apache_kafka import NoKafkaHere, apache_kafka_part, jars
-from tests.tools.servers import Server
-from watchword.stack.ports import Port
-
-
-@pytest.fixture(scope="session")
-def kafka_jars() -> Path:
-    """Apache Kafka's jars, fetched if need be."""
-    try:
-        return jars()
-    except NoKafkaHere as reason:
-        pytest.skip(f"no Apache Kafka here: {reason}")
-
-
-@pytest.fixture(scope="session")
-def apache_kafka(kafka_jars: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """HOST:PORT of an Apache Kafka."""
-    folder = tmp_path_factory.mktemp("apache-kafka")
-    server = Server(apache_kafka_part(Port(), folder / "data", kafka_jars), folder / "log")
-    try:
-        asyncio.run(server.start())
-        yield server.address
-    finally:
-        server.end()
-
-
-@pytest.fixture(params=["embedded", "apache"])
-def any_broker(request: pytest.FixtureRequest) -> str:
-    """HOST:PORT of the embedded broker and of an Apache Kafka, one after the other."""
-    address: str = request.getfixturevalue("broker" if request.param == "embedded" else "apache_kafka")
-    return address
 
 
 @pytest.fixture(scope="module")

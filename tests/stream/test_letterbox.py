@@ -64,15 +64,15 @@ async def test_dropped_letters_are_gone_and_the_others_stay(any_broker: str) -> 
     assert await offsets(settings) == []
 
 
-async def test_topics_that_were_just_made_are_as_wanted(apache_broker: str) -> None:
-    settings = broker_settings(apache_broker)
+async def test_topics_that_were_just_made_are_as_wanted(apache_kafka: str) -> None:
+    settings = broker_settings(apache_kafka)
     assert await find_topics(settings) == {}
     await apply_changes(settings, plan(wanted_topics(settings), {}))
     assert plan(wanted_topics(settings), await find_topics(settings)) == []
 
 
-async def test_topics_are_changed_to_what_the_settings_want_and_foreign_settings_stay(apache_broker: str) -> None:
-    settings = broker_settings(apache_broker, partitions=2)
+async def test_topics_are_changed_to_what_the_settings_want_and_foreign_settings_stay(apache_kafka: str) -> None:
+    settings = broker_settings(apache_kafka, partitions=2)
     await ensure_topics(settings)
     frames = wanted_topics(settings)[0]
     foreign = Wanted(frames.name, 2, 1, {**frames.config, "flush.messages": "7"})
@@ -96,8 +96,8 @@ async def test_a_broker_that_cannot_grow_topics_says_so(broker: str) -> None:
         await apply_changes(wider, plan(wanted_topics(wider), await find_topics(wider)))
 
 
-async def test_frames_still_arrive_after_partitions_grew(apache_broker: str) -> None:
-    settings = broker_settings(apache_broker, partitions=1)
+async def test_frames_still_arrive_after_partitions_grew(apache_kafka: str) -> None:
+    settings = broker_settings(apache_kafka, partitions=1)
     await ensure_topics(settings)
     wider = settings.model_copy(update={"partitions": 3})
     await apply_changes(wider, plan(wanted_topics(wider), await find_topics(wider)))
