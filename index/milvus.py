@@ -185,6 +185,14 @@ class _MilvusShard:
             self._ready.add(bucket)
 
     async def _create(self, milvus: AsyncMilvusClient, name: str) -> None:
+        # To create it once more is allowed, but not after Milvus was restarted: then it calls the same schema another.
+        if not await milvus.has_collection(name, retry_times=1):
+            await self._create_empty(milvus, name)
+        index = AsyncMilvusClient.prepare_index_params()
+        index.add_index("vector", metric_type=_METRIC, **self._index)
+        await milvus.create_index(name, index, retry_times=1)
+
+    async def _create_empty(self, milvus: AsyncMilvusClient, name: str) -> None:
         schema = AsyncMilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
         schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=32)
         # Not a partition key: Milvus 2.3 routes upserts by primary key, so a filter on the key would lose most
@@ -196,9 +204,6 @@ class _MilvusShard:
         schema.add_field("closed", DataType.BOOL)
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=self._space.dimension)
         await milvus.create_collection(name, schema=schema, num_shards=1, consistency_level="Bounded", retry_times=1)
-        index = AsyncMilvusClient.prepare_index_params()
-        index.add_index("vector", metric_type=_METRIC, **self._index)
-        await milvus.create_index(name, index, retry_times=1)
 
     async def _call(self, action: str, call: Callable[[AsyncMilvusClient], Awaitable[Result]]) -> Result:
         """Make one call within the timeout, and tell what went wrong in our words."""

@@ -22,7 +22,8 @@ import numpy as np
 
 from loadtests.encoder_parts import WorkerProcess, bundle_of, frames, parser, reader, seconds, spread, table, worker
 from models.bundle import Bundle
-from models.engine import Engine, Pictures, open_engine
+from models.engine import Engine, open_engine
+from models.preprocess import Pictures
 from workers.client import EncoderClient
 
 _TEXT = "a person riding a bicycle"

@@ -1,7 +1,8 @@
-"""A fleet of made-up cameras that publish real small JPEGs, and remember what the broker acknowledged.
+"""A fleet of made-up cameras that publish real JPEGs, and remember what the broker acknowledged.
 
-Each camera shows one of eight plain scenes and changes it after a fixed number of frames, so that it is known where
-every moment begins. Records that can never be processed are mixed in on request.
+Each camera shows one of eight scenes and changes it after a fixed number of looks, so that it is known where every
+moment begins. The scenes are plain and small, or real footage. Records that can never be processed are mixed in on
+request.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import contextlib
 import itertools
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,7 @@ from stream.settings import KafkaSettings
 SCENES = 8
 SIZE = (36, 64)
 AGAIN_S = 0.2
+_MOVING_NOVELTY = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +39,46 @@ class Plan:
 
     cameras: int = 20
     step_ms: int = 500
-    """Between two frames of a camera, by their own time."""
+    """Between two looks of a camera, by their own time."""
     rate: float = 20.0
-    """Frames a second and camera by the clock; 0 is as fast as the broker takes them."""
+    """Looks a second and camera by the clock; 0 is as fast as the broker takes them."""
+    live: bool = False
+    """Looks are taken as the clock goes, each camera at its own phase; `rate` does not count. Else they are of an
+    hour ago."""
+    moving: int = 0
+    """So many looks of each scene differ from the one before; the others are not sent, as the novelty gate would have
+    it. 0: all are sent."""
+    name: str = "cam"
+    """What the cameras' names begin with: fleets that share an index need different ones."""
     poison_every: int = 0
     """Every so many frames of a camera one record follows that can never be processed."""
     oversize_bytes: int = 0
     """The tenth picture of each camera has so many bytes, more than the encoder takes."""
 
+    @property
+    def kept_a_second(self) -> float:
+        """Frames a second that a live fleet publishes."""
+        shares = [min(1.0, self.moving / _lasts(camera)) if self.moving else 1.0 for camera in range(self.cameras)]
+        return sum(shares) * 1000 / self.step_ms
+
     def scene(self, camera: int, number: int) -> int:
-        """What camera number `camera` shows in its frame `number`: a scene lasts 6 to 12 frames."""
-        return (number // (6 + camera % 7) + camera) % SCENES
+        """What camera number `camera` shows at its look `number`: a scene lasts 6 to 12 looks."""
+        return (number // _lasts(camera) + camera) % SCENES
+
+    def age(self, camera: int, number: int) -> int:
+        """How many looks there were of this scene before."""
+        return number % _lasts(camera)
 
     def begins_scene(self, camera: int, number: int) -> bool:
-        return number == 0 or self.scene(camera, number) != self.scene(camera, number - 1)
+        return self.age(camera, number) == 0
+
+    def keeps(self, camera: int, number: int) -> bool:
+        """Whether this look is sent."""
+        return not self.moving or self.age(camera, number) < self.moving
+
+
+def _lasts(camera: int) -> int:
+    return 6 + camera % 7
 
 
 def picture(scene: int) -> bytes:
@@ -73,15 +101,24 @@ class Fleet:
     A frame that the broker did not acknowledge is sent again until it is, as a camera would.
     """
 
-    def __init__(self, brokers: str, topic: str, plan: Plan, *, idempotent: bool = True) -> None:
+    def __init__(
+        self,
+        brokers: str,
+        topic: str,
+        plan: Plan,
+        *,
+        scenes: Sequence[Sequence[bytes]] = (),
+        idempotent: bool = True,
+    ) -> None:
         self._plan = plan
         self._topic = topic
         self._brokers, self._idempotent = brokers, idempotent
         self._producer: Any = None
         self._changing = asyncio.Lock()
-        self._pictures = [picture(scene) for scene in range(SCENES)]
+        self._scenes = scenes or [[picture(scene)] for scene in range(SCENES)]
         self._begin_ms = now_ms() - 3_600_000
         self._next = [0] * plan.cameras
+        self._published = [0] * plan.cameras
         self.sent: list[Sent] = []
         self.unsure: set[tuple[str, int]] = set()
         self.scene_starts: dict[str, set[int]] = defaultdict(set)
@@ -120,6 +157,8 @@ class Fleet:
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[None]:
         self._producer = await self._new_producer()
+        if self._plan.live and not self.sent:
+            self._begin_ms = now_ms()
         try:
             yield
         finally:
@@ -150,30 +189,44 @@ class Fleet:
                 await failed.stop()
 
     async def _film(self, camera: int, leaving: asyncio.Event, frames: int | None = None) -> None:
-        begun = time.monotonic()
-        for count in itertools.count(1) if frames is None else range(1, frames + 1):
-            for frame, poison in self._records(camera, self._next[camera]):
-                await self._send(frame, poison=poison)
-            self._next[camera] += 1
-            pause = begun + count / self._plan.rate - time.monotonic() if self._plan.rate else 0.0
+        begun, rate = time.monotonic(), self._plan.rate
+        for count in itertools.count() if frames is None else range(frames):
+            number = self._next[camera]
+            if self._plan.live:
+                pause = (self._captured_ms(camera, number) - now_ms()) / 1000
+            else:
+                pause = begun + count / rate - time.monotonic() if rate else 0.0
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(pause, 0.0)):
                     await leaving.wait()
-            if leaving.is_set():
+            if leaving.is_set() and count:
                 return
+            if self._plan.keeps(camera, number):
+                for frame, poison in self._records(camera, number):
+                    await self._send(frame, poison=poison)
+                self._published[camera] += 1
+            self._next[camera] += 1
+
+    def _captured_ms(self, camera: int, number: int) -> int:
+        phase_ms = camera * self._plan.step_ms // self._plan.cameras if self._plan.live else 0
+        return self._begin_ms + number * self._plan.step_ms + phase_ms
 
     def _records(self, camera: int, number: int) -> Iterator[tuple[Frame, bytes | None]]:
-        """The frames of one step; with bytes, those are sent in place of the frame: poison."""
+        """The frames of one look; with bytes, those are sent in place of the frame: poison."""
         plan = self._plan
+        pictures = self._scenes[plan.scene(camera, number)]
+        begins = plan.begins_scene(camera, number)
         frame = Frame(
             camera=self._name(camera),
-            captured_ms=self._begin_ms + number * plan.step_ms,
-            jpeg=self._pictures[plan.scene(camera, number)],
-            novelty=1.0 if plan.begins_scene(camera, number) else 0.0,
+            captured_ms=self._captured_ms(camera, number),
+            jpeg=pictures[plan.age(camera, number) % len(pictures)],
+            novelty=1.0 if begins else _MOVING_NOVELTY if plan.moving else 0.0,
             after_gap=number == 0,
-            sequence=number,
+            sequence=self._published[camera],
         )
-        if plan.begins_scene(camera, number):
+        if number and not plan.keeps(camera, number - 1):
+            frame.same_ms = self._captured_ms(camera, number - 1)
+        if begins:
             self.scene_starts[frame.camera].add(frame.captured_ms)
         yield frame, None
         between = Frame()
@@ -202,7 +255,8 @@ class Fleet:
         return broken.SerializeToString()
 
     async def _send(self, frame: Frame, *, poison: bytes | None) -> None:
-        frame.grabbed_ms = now_ms()
+        # A live picture that is sent late is late, whoever was slow.
+        frame.grabbed_ms = frame.captured_ms if self._plan.live else now_ms()
         while True:
             frame.published_ms = now_ms()
             value = frame.SerializeToString() if poison is None else poison
@@ -220,9 +274,8 @@ class Fleet:
             self.sent.append(Sent(origin, frame.camera, frame.captured_ms, frame.sequence, poison is not None))
             return
 
-    @staticmethod
-    def _name(camera: int) -> str:
-        return f"cam-{camera:02d}"
+    def _name(self, camera: int) -> str:
+        return f"{self._plan.name}-{camera:02d}"
 
 
 async def lag(kafka: KafkaSettings, sent: Iterable[Sent]) -> int:

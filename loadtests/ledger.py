@@ -15,6 +15,7 @@ from itertools import pairwise
 from index.store import MomentStore
 from proto.types import Span, moment_id
 from proto.v1.events_pb2 import DeadLetter
+from stream.letters import SKIPPED
 
 Origin = tuple[str, int, int]
 """Topic, partition and offset of a record."""
@@ -81,7 +82,6 @@ def audit(
     moments: Iterable[Span],
     letters: Sequence[DeadLetter],
     *,
-    skipped: Collection[Origin] = frozenset(),
     unsure: Collection[tuple[str, int]] = frozenset(),
 ) -> Balance:
     """Compare what was sent with what came of it, after everything came to rest.
@@ -91,8 +91,11 @@ def audit(
     by_camera = defaultdict(list)
     for moment in moments:
         by_camera[moment.camera].append(moment)
-    buried = {(letter.topic, letter.partition, letter.offset): letter.reason for letter in letters}
-    wrong = _strays(sent, by_camera, buried)
+    skipped = declared_skipped(letters)
+    buried = {
+        (letter.topic, letter.partition, letter.offset): letter.reason for letter in letters if letter.reason != SKIPPED
+    }
+    wrong = _strays(sent, by_camera, {*buried, *skipped})
     tally: Counter[str] = Counter()
     inside: dict[str, set[int]] = defaultdict(set)
     for camera, frames in _by_camera(sent).items():
@@ -106,7 +109,7 @@ def audit(
                 inside[home.id].add(frame.captured_ms)
             if place is None:
                 wrong.append(f"lost: {frame}")
-            elif frame.poison and place != "letter":
+            elif frame.poison and place == "moment":
                 wrong.append(f"poison that was not dead-lettered: {frame}")
             elif place == "letter" and not frame.poison:
                 wrong.append(f"dead-lettered although it was good ({buried[frame.origin]}): {frame}")
@@ -120,6 +123,16 @@ def audit(
         letters=len(letters),
         wrong=tuple(wrong),
     )
+
+
+def declared_skipped(letters: Iterable[DeadLetter]) -> set[Origin]:
+    """Every record that a worker declared as not looked at, in order to catch up."""
+    return {
+        (letter.topic, letter.partition, offset)
+        for letter in letters
+        if letter.reason == SKIPPED
+        for offset in range(letter.offset, max(letter.through, letter.offset) + 1)
+    }
 
 
 async def stored_moments(store: MomentStore, starts: Mapping[str, Collection[int]]) -> list[Span]:
@@ -177,10 +190,8 @@ def _miscounted(
     return wrong
 
 
-def _strays(sent: Iterable[Sent], by_camera: Mapping[str, Sequence[Span]], buried: Mapping[Origin, str]) -> list[str]:
+def _strays(sent: Iterable[Sent], by_camera: Mapping[str, Sequence[Span]], told: Collection[Origin]) -> list[str]:
     """What is there although nobody sent it."""
     cameras, origins = {frame.camera for frame in sent}, {frame.origin for frame in sent}
     strangers = [f"a moment of {camera}, which sent nothing" for camera in by_camera if camera not in cameras]
-    return strangers + [
-        f"a dead letter of {origin}, which was never sent" for origin in buried if origin not in origins
-    ]
+    return strangers + [f"a dead letter of {origin}, which was never sent" for origin in told if origin not in origins]

@@ -23,6 +23,12 @@ TOKENIZER = "textual/tokenizer.json"
 CONFIG = "config.json"
 NEEDED = frozenset({VISUAL, PREPROCESS, TEXTUAL, TOKENIZER, CONFIG})
 
+# The same towers for torch: open_clip's own files of a local model, and the configuration of a Hugging Face text tower.
+TORCH_CONFIG = "torch/open_clip_config.json"
+TORCH_WEIGHTS = "torch/open_clip_model.safetensors"
+TORCH_TEXT = "torch/text/config.json"
+OPTIONAL = frozenset({TORCH_CONFIG, TORCH_WEIGHTS, TORCH_TEXT})
+
 _PIPELINE = "1"
 """Raise it whenever the code around the models (decoding, scaling, padding, unit length) changes their vectors."""
 _MOST_MANIFEST_BYTES = 4 * 1024 * 1024
@@ -113,9 +119,18 @@ class Bundle:
     def tokenizer(self) -> Path:
         return self.folder / TOKENIZER
 
+    @property
+    def torch(self) -> Path | None:
+        """The folder with what the torch engine opens; None when the bundle has no such part."""
+        there = {TORCH_CONFIG, TORCH_WEIGHTS} <= self.manifest.files.keys()
+        return (self.folder / TORCH_CONFIG).parent if there else None
+
     @cached_property
     def space(self) -> SpaceInfo:
-        """The space of its vectors: the same for every bundle that gives the same vectors, whatever its name."""
+        """The space of its vectors: the same for every bundle that gives the same vectors, whatever its name.
+
+        The torch part is not asked: it holds the weights that the ONNX towers were written from.
+        """
         towers = {path: self.manifest.files[path] for path in (VISUAL, TEXTUAL)}
         facts = {
             "towers": self.manifest.sources or towers,

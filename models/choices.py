@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-EngineName = Literal["auto", "onnxruntime", "tensorrt"]
+EngineName = Literal["auto", "onnxruntime", "tensorrt", "torch"]
 Provider = Literal["auto", "cpu", "openvino", "cuda", "tensorrt", "rocm"]
 """What ONNX Runtime computes on."""
-Precision = Literal["fp32", "fp16", "bf16"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]

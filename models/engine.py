@@ -8,19 +8,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from models.buckets import buckets
 from models.bundle import Bundle
 from models.choices import EngineName, Precision, Provider
-from models.preprocess import Pixels, PreprocessConfig, normalised
+from models.preprocess import Pictures, Pixels, PreprocessConfig, normalised
 from models.tokens import Ids, TextTokenizer
 from proto.errors import Broken, WatchwordError
 from proto.types import Vectors
 
 log = logging.getLogger("watchword.models")
-
-Pictures = NDArray[np.float32]
-"""Several pictures as the model takes them: (count, 3, height, width)."""
 
 _LEAST_COSINE = 0.99
 _CONSTANT_ABOVE = 0.9999
@@ -62,14 +59,20 @@ def open_engine(
     threads: int = 0,
     max_batch: int = 16,
     cache: Path | None = None,
+    device: int = 0,
+    compiled: bool = False,
 ) -> Engine:
-    """The engine of that name with the bundle's towers, admitted by its canary. `threads` 0 means one a core."""
+    """The engine of that name with the bundle's towers, admitted by its canary.
+
+    `threads` 0 means one a core; `device` is which GPU, and nothing on a CPU; `compiled` is torch's.
+    """
     match engine:
         case "onnxruntime":
             from models.ort import OrtEngine
 
             return _admitted(
-                lambda: OrtEngine(bundle.visual, bundle.textual, threads=threads, provider=provider), bundle
+                lambda: OrtEngine(bundle.visual, bundle.textual, threads=threads, provider=provider, device=device),
+                bundle,
             )
         case "tensorrt":
             try:
@@ -78,27 +81,40 @@ def open_engine(
                 raise Broken(f"TensorRT is not installed ({error})", todo="pip install 'watchword[gpu]'") from error
             folder = cache or bundle.folder.with_name(f"{bundle.folder.name}.engines")
             return _admitted(
-                lambda: TrtEngine(bundle, precision=precision, buckets=buckets(max_batch), cache=folder), bundle
+                lambda: TrtEngine(bundle, precision=precision, buckets=buckets(max_batch), cache=folder, device=device),
+                bundle,
+            )
+        case "torch":
+            module = _torch(bundle)
+            return _admitted(
+                lambda: module.TorchEngine(
+                    bundle, precision=precision, device=device, threads=threads, compiled=compiled
+                ),
+                bundle,
             )
         case "auto":
             return _best(
-                bundle, provider=provider, precision=precision, threads=threads, max_batch=max_batch, cache=cache
+                bundle,
+                provider=provider,
+                precision=precision,
+                threads=threads,
+                max_batch=max_batch,
+                cache=cache,
+                device=device,
+                compiled=compiled,
             )
         case _:
-            raise Broken(f"there is no engine {engine!r}", todo="use auto, onnxruntime or tensorrt")
-
-
-def buckets(most: int) -> list[int]:
-    """The batch sizes that an engine is made ready for: powers of two up to `most`, and `most` itself."""
-    return sorted({most, *(1 << power for power in range(most.bit_length()) if 1 << power <= most)})
+            raise Broken(f"there is no engine {engine!r}", todo="use auto, onnxruntime, tensorrt or torch")
 
 
 def _best(bundle: Bundle, **options: Any) -> Engine:
     """The first of the engines, fastest first, that opens and passes the canary."""
-    names: tuple[EngineName, ...] = ("tensorrt", "onnxruntime")
+    names: tuple[EngineName, ...] = ("tensorrt", "torch", "onnxruntime")
     reasons = []
     for name in names:
         try:
+            if name == "torch" and not _torch(bundle).cuda_devices():
+                raise Broken("there is no GPU for it, and on a CPU onnxruntime is the faster", todo="name it")
             chosen = open_engine(bundle, engine=name, **options)
         except WatchwordError as error:
             reasons.append(f"{name}: {error.message}")
@@ -106,6 +122,20 @@ def _best(bundle: Bundle, **options: Any) -> Engine:
             log.info("the engine is %s%s", chosen.name, f" ({'; '.join(reasons)})" if reasons else "")
             return chosen
     raise Broken(f"no engine runs this bundle ({'; '.join(reasons)})", todo="name one with encoder.engine to see why")
+
+
+def _torch(bundle: Bundle) -> Any:
+    """The module of the torch engine. Broken where the bundle or this machine lacks its part of it."""
+    if bundle.torch is None:
+        raise Broken(
+            "this bundle has no weights for torch",
+            todo="`watchword models export` it with --torch, or use another engine",
+        )
+    try:
+        from models import torch_engine
+    except ImportError as error:
+        raise Broken(f"torch is not installed ({error})", todo="pip install 'watchword[torch]'") from error
+    return torch_engine
 
 
 def _admitted(opening: Callable[[], Engine], bundle: Bundle) -> Engine:

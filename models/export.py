@@ -1,4 +1,4 @@
-"""Turns an open_clip model into a bundle; the only module that imports torch, open_clip and timm.
+"""Turns an open_clip model into a bundle. With models/torch_engine.py the only module that imports torch and open_clip.
 
 Weights come from safetensors files only. A model may also have no weights of its own: drawn at random from a seed,
 which is of use for tests and for measuring speed.
@@ -6,10 +6,7 @@ which is of use for tests and for measuring speed.
 
 from __future__ import annotations
 
-import copy
 import json
-import logging
-import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,11 +17,23 @@ import numpy as np
 import open_clip
 import torch
 from open_clip.tokenizer import default_bpe
-from timm.models import reparameterize_model
+from safetensors.torch import save_file
 from torch import nn
 
-from models.bundle import CONFIG, PREPROCESS, TEXTUAL, TOKENIZER, VISUAL, Bundle, load_bundle
-from models.engine import canary_pictures, canary_texts, tokenizer_of
+from models import torch_engine
+from models.bundle import (
+    CONFIG,
+    PREPROCESS,
+    TEXTUAL,
+    TOKENIZER,
+    TORCH_CONFIG,
+    TORCH_TEXT,
+    TORCH_WEIGHTS,
+    VISUAL,
+    Bundle,
+    load_bundle,
+)
+from models.engine import canary_pictures, canary_texts, open_engine, tokenizer_of
 from models.onnx_rules import check_file
 from models.sealing import CANARY_TEXTS, new_folder, seal
 from models.vocabulary import clip_tokenizer, published_tokenizer, window_of
@@ -142,39 +151,21 @@ def _safetensors(file: Path) -> Path:
 
 def build_model(source: Source) -> nn.Module:
     """The torch model, ready to answer."""
-    torch.manual_seed(source.seed)
-    described = {"model_cfg": dict(source.config), "preprocess_cfg": _preprocessing(source.preprocess)}
-    disabled = logging.root.manager.disable
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        (Path(folder) / _CONFIG_FILE).write_text(json.dumps(described))
-        if source.weights is not None:
-            (Path(folder) / _WEIGHTS_FILE).symlink_to(source.weights.resolve())
-        logging.disable(logging.WARNING)  # open_clip speaks through the root logger
-        try:
-            model = open_clip.create_model(
-                f"local-dir:{folder}",
-                pretrained_image=False,
-                pretrained_text=False,
-                require_pretrained=source.weights is not None,
-            )
-        except (RuntimeError, ValueError, OSError, KeyError, TypeError) as error:
-            raise Broken(
-                f"open_clip cannot build {source.name}: {error}", todo="do the weights belong to this model?"
-            ) from error
-        finally:
-            logging.disable(disabled)
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
-    return model.eval()  # type: ignore[no-any-return]
+    preprocess = _preprocessing(source.preprocess)
+    return torch_engine.build_model(source.name, source.config, preprocess, weights=source.weights, seed=source.seed)
 
 
 def _preprocessing(given: Mapping[str, Any]) -> dict[str, Any]:
     return {key: given[key] for key in _VISIBLE if given.get(key) is not None}
 
 
-def export_bundle(source: Source, target: Path, *, licence: str, cache: Path, fetch: Fetch, say: Say) -> Bundle:
-    """Write the model as a bundle to `target`, compared with the model it came from."""
+def export_bundle(
+    source: Source, target: Path, *, licence: str, cache: Path, fetch: Fetch, say: Say, with_torch: bool = False
+) -> Bundle:
+    """Write the model as a bundle to `target`, compared with the model it came from.
+
+    `with_torch` also stores what the torch engine opens; the bundle's space stays the same.
+    """
     say(f"building {source.name}")
     model = build_model(source)
     with new_folder(target) as work:
@@ -184,6 +175,8 @@ def export_bundle(source: Source, target: Path, *, licence: str, cache: Path, fe
         described = open_clip.get_model_preprocess_cfg(model)
         (work / PREPROCESS).write_text(json.dumps(_preprocessing(described), indent=2) + "\n")
         _write_tokenizer(source, work / TOKENIZER, cache, fetch)
+        if with_torch:
+            _write_torch(model, source, work, say)
         _write_towers(model, source, work, say)
         say("comparing it with open_clip, and sealing it")
         provenance = [source.provenance, f"torch {torch.__version__}, ONNX opset {OPSET}"]
@@ -194,6 +187,9 @@ def export_bundle(source: Source, target: Path, *, licence: str, cache: Path, fe
                     f"the {tower} tower answers other than open_clip (cosine {cosine:.5f})", todo="choose another model"
                 )
             say(f"the {tower} tower agrees with open_clip (cosine {cosine:.7f})")
+        if with_torch:
+            say("opening it with torch")
+            open_engine(bundle, engine="torch", precision="fp32").close()
     return load_bundle(target)
 
 
@@ -235,6 +231,19 @@ def _write_tokenizer(source: Source, target: Path, cache: Path, fetch: Fetch) ->
     published_tokenizer(content, settings, text).save(str(target))
 
 
+def _write_torch(model: Any, source: Source, work: Path, say: Say) -> None:
+    """open_clip's own files of a local model, and the configuration that its Hugging Face text tower is built from."""
+    say("the weights for torch")
+    weights = {name: values.clone(memory_format=torch.contiguous_format) for name, values in model.state_dict().items()}
+    described = {"model_cfg": source.config, "preprocess_cfg": _preprocessing(source.preprocess)}
+    (work / TORCH_WEIGHTS).parent.mkdir()
+    save_file(weights, work / TORCH_WEIGHTS)
+    (work / TORCH_CONFIG).write_text(json.dumps(described, indent=2) + "\n")
+    if source.config["text_cfg"].get("hf_model_name"):
+        (work / TORCH_TEXT).parent.mkdir()
+        (work / TORCH_TEXT).write_text(model.text.config.to_json_string(use_diff=False))
+
+
 def _write_towers(model: Any, source: Source, work: Path, say: Say) -> None:
     size = open_clip.get_model_preprocess_cfg(model)["size"]
     height, width = (size, size) if isinstance(size, int) else size
@@ -244,7 +253,7 @@ def _write_towers(model: Any, source: Source, work: Path, say: Say) -> None:
     pictures = torch.zeros(2, 3, height, width)
     ids = torch.ones(2, window_of(source.config["text_cfg"]), dtype=torch.int32)
     for tower, example, name, path, size_bytes in (
-        (_Visual(_folded(model)), pictures, "image", work / VISUAL, image_bytes),
+        (_Visual(torch_engine.folded(model)), pictures, "image", work / VISUAL, image_bytes),
         (_Textual(model), ids, "text", work / TEXTUAL, text_bytes),
     ):
         if size_bytes > _MOST_BYTES:
@@ -255,18 +264,6 @@ def _write_towers(model: Any, source: Source, work: Path, say: Say) -> None:
         say(f"the {name} tower ({size_bytes / 1e6:.0f} MB)")
         _write_onnx(tower, example, name, path)
         check_file(path)
-
-
-def _folded(model: Any) -> Any:
-    """The model with the branches that only training needs folded into one, where it has such."""
-    if not hasattr(model.visual, "trunk"):
-        return model
-    folded = copy.copy(model)
-    folded._modules = dict(model._modules)
-    folded.visual = copy.copy(model.visual)
-    folded.visual._modules = dict(model.visual._modules)
-    folded.visual.trunk = reparameterize_model(model.visual.trunk)
-    return folded
 
 
 def _bytes_of(module: nn.Module) -> int:

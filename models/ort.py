@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
+from models.buckets import buckets, pieces_of
 from models.choices import Provider
-from models.engine import Pictures
 from models.onnx_file import outside_weights
+from models.preprocess import Pictures
 from models.tokens import Ids
 from proto.errors import Broken, Transient
 from proto.types import Vectors
@@ -28,6 +30,10 @@ _PROVIDERS: dict[Provider, str] = {
 }
 _AUTO: tuple[Provider, ...] = ("cuda", "rocm", "cpu")
 """The others are asked for by name: TensorRT here takes minutes to build, and OpenVINO is not always the faster."""
+_NUMBERED = {_PROVIDERS[name] for name in ("tensorrt", "cuda", "rocm")}
+"""Those that are told which of several GPUs."""
+_MEMORY = {_PROVIDERS[name]: "cuda" for name in ("tensorrt", "cuda")}
+"""Where pictures lie for those that have their own memory, as ONNX Runtime calls it."""
 _MOST_LANES = 4
 _BATCH_A_LANE = 4
 _GPU_BATCH = 64
@@ -39,27 +45,44 @@ _VENDOR_ERRORS: tuple[type[Exception], ...] = (
     *(kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception)),
 )
 
+Inputs = TypeVar("Inputs")
+
 
 class OrtEngine:
     """Both towers on ONNX Runtime.
 
     On a CPU the pictures of a batch are shared out to lanes that run side by side on the same weights. That keeps the
-    cores busier than many threads on one picture, which wait for each other at every layer.
+    cores busier than many threads on one picture, which wait for each other at every layer. On a GPU they are written
+    to places that are fixed there.
     """
 
-    def __init__(self, visual: Path, textual: Path, *, threads: int, provider: Provider = "cpu") -> None:
+    def __init__(
+        self,
+        visual: Path,
+        textual: Path,
+        *,
+        threads: int,
+        provider: Provider = "cpu",
+        device: int = 0,
+        fixed: bool | None = None,
+    ) -> None:
+        """`threads` 0 means one a core; `device` is which GPU; `fixed`, whether pictures have fixed places, is the
+        provider's to say where it is not given."""
         chosen = _provider(provider)
         cores = threads or len(os.sched_getaffinity(0))
         on_cpu = chosen == _PROVIDERS["cpu"]
-        self._lanes = min(cores, _MOST_LANES) if on_cpu else 1
+        if fixed is None:
+            fixed = chosen in _MEMORY
+        self._lanes = min(cores, _MOST_LANES) if on_cpu and not fixed else 1
         self.name = f"onnxruntime/{chosen}"
         # A lane is at its best with a few pictures; more only let callers wait.
         self.best_batch = self._lanes * _BATCH_A_LANE if on_cpu else _GPU_BATCH
         self.towers_apart = on_cpu
-        self._visual = _open(visual, max(1, cores // self._lanes), chosen)
-        self._textual = _open(textual, cores, chosen)
+        self._visual = _open(visual, max(1, cores // self._lanes), chosen, device)
+        self._textual = _open(textual, cores, chosen, device)
         self._pool = ThreadPoolExecutor(self._lanes, thread_name_prefix="lane")
         self._image_input = self._visual.get_inputs()[0].name
+        self._places = _Places(self._visual, _MEMORY.get(chosen, "cpu"), device, _GPU_BATCH) if fixed else None
         text_inputs = self._textual.get_inputs()
         self._ids_input = text_inputs[0].name
         self._mask_input = text_inputs[1].name if len(text_inputs) > 1 else None
@@ -77,10 +100,52 @@ class OrtEngine:
 
     def close(self) -> None:
         self._pool.shutdown()
+        self._places = None
         del self._visual, self._textual
 
     def _embed_share(self, pictures: Pictures) -> Vectors:
+        if self._places:
+            return _unit(self._places.run, pictures)
         return _run(self._visual, {self._image_input: pictures})
+
+
+class _Places:
+    """A visual tower whose pictures lie at one place on the device for each bucket, bound once.
+
+    ONNX Runtime then neither takes device memory for a call nor binds anything: a call copies the pictures there and
+    the vectors back. And it meets no shape but the buckets', or it would look anew for the fastest convolutions each
+    time another number of pictures comes.
+    """
+
+    def __init__(self, session: Any, memory: str, device: int, most: int) -> None:
+        self._session = session
+        self._where = memory, device
+        self._buckets = buckets(most)
+        self._bound: dict[tuple[int, ...], tuple[Any, Any]] = {}
+
+    def run(self, pictures: Pictures) -> Vectors:
+        vectors = []
+        for piece in pieces_of(len(pictures), self._buckets):
+            shape = piece.bucket, *pictures.shape[1:]
+            if shape not in self._bound:
+                self._bound[shape] = self._bind(shape)
+            place, binding = self._bound[shape]
+            part = pictures[piece.first : piece.first + piece.count]
+            if piece.count < piece.bucket:
+                part = np.resize(part, shape)
+            place.update_inplace(np.ascontiguousarray(part))
+            self._session.run_with_iobinding(binding)
+            # A view of what the next call writes to.
+            vectors.append(binding.get_outputs()[0].numpy()[: piece.count].copy())
+        return np.concatenate(vectors)
+
+    def _bind(self, shape: tuple[int, ...]) -> tuple[Any, Any]:
+        """The place, and what makes the session read it. The vectors are few: their place is on the host."""
+        place = ort.OrtValue.ortvalue_from_shape_and_type(list(shape), np.float32, *self._where)
+        binding = self._session.io_binding()
+        binding.bind_ortvalue_input(self._session.get_inputs()[0].name, place)
+        binding.bind_output(self._session.get_outputs()[0].name)
+        return place, binding
 
 
 def _provider(name: Provider) -> str:
@@ -96,7 +161,11 @@ def _provider(name: Provider) -> str:
     return _PROVIDERS[name]
 
 
-def _open(model: Path, threads: int, provider: str) -> Any:
+def _options(provider: str, device: int) -> dict[str, str]:
+    return {"device_id": str(device)} if provider in _NUMBERED else {}
+
+
+def _open(model: Path, threads: int, provider: str, device: int) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
     # Idle threads that spin would take the cores from the database and the broker beside us.
@@ -107,7 +176,7 @@ def _open(model: Path, threads: int, provider: str) -> Any:
         content = model.read_bytes()
         if outside_weights(content):
             raise Broken(f"{model.name} keeps weights in other files", todo="use a bundle of single-file models")
-        session = ort.InferenceSession(content, options, providers=[provider])
+        session = ort.InferenceSession(content, options, providers=[(provider, _options(provider, device))])
     except OSError as error:
         raise Broken(f"cannot read {model}: {error.strerror}", todo=todo) from error
     except _VENDOR_ERRORS as error:
@@ -119,11 +188,15 @@ def _open(model: Path, threads: int, provider: str) -> Any:
 
 
 def _run(session: Any, inputs: dict[str, NDArray[Any]]) -> Vectors:
+    return _unit(lambda inputs: session.run(None, inputs)[0], inputs)
+
+
+def _unit(run: Callable[[Inputs], NDArray[Any]], inputs: Inputs) -> Vectors:
     try:
-        (vectors, *_) = session.run(None, inputs)
+        vectors = run(inputs)
     except _VENDOR_ERRORS as error:
         raise Transient(f"onnxruntime failed: {error}", todo="the worker opens its engine again; try again") from error
-    vectors = np.asarray(vectors, np.float32)
+    vectors = vectors.astype(np.float32, copy=False)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit: Vectors = vectors / np.maximum(lengths, _TINY)
     return unit

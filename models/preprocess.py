@@ -17,6 +17,9 @@ from proto.errors import Poison
 Picture = NDArray[np.float32]
 """One picture as the model takes it: (3, height, width), normalised."""
 
+Pictures = NDArray[np.float32]
+"""Several pictures as the model takes them: (count, 3, height, width)."""
+
 Pixels = NDArray[np.uint8]
 """One decoded picture: (height, width, 3), red, green, blue."""
 

@@ -24,9 +24,9 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from models.bundle import CONFIG, PREPROCESS, TEXTUAL, TOKENIZER, VISUAL, Bundle, load_bundle
-from models.engine import Pictures, tokenizer_of
+from models.engine import tokenizer_of
 from models.ort import OrtEngine
-from models.preprocess import Preprocessor
+from models.preprocess import Pictures, Preprocessor
 from models.sealing import new_folder, seal
 from models.tokens import Ids
 from proto.errors import Invalid, WatchwordError

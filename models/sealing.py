@@ -16,6 +16,7 @@ from models.bundle import (
     CONFIG,
     MANIFEST,
     NEEDED,
+    OPTIONAL,
     PREPROCESS,
     TEXTUAL,
     TOKENIZER,
@@ -83,7 +84,7 @@ def seal(
             licence=licence,
             provenance=list(provenance),
             sources=dict(sources or {}),
-            files={path: file_digest(folder / path) for path in sorted(NEEDED)},
+            files={path: file_digest(folder / path) for path in sorted(NEEDED | _there(folder))},
             canary=Canary(pictures=pictures.tolist(), texts=dict(zip(CANARY_TEXTS, texts.tolist(), strict=True))),
         )
         (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
@@ -92,6 +93,10 @@ def seal(
     finally:
         engine.close()
     return bundle
+
+
+def _there(folder: Path) -> set[str]:
+    return {path for path in OPTIONAL if (folder / path).is_file()}
 
 
 def preprocess_of(folder: Path) -> PreprocessConfig:

@@ -24,9 +24,10 @@ import pycuda.driver as cuda
 import tensorrt as trt
 from numpy.typing import NDArray
 
+from models.buckets import pieces_of
 from models.bundle import Bundle
 from models.cuda_graphs import Graph, capture
-from models.engine import Pictures
+from models.preprocess import Pictures
 from models.tokens import Ids
 from proto.errors import Broken, Transient, WatchwordError
 from proto.types import Vectors
@@ -69,27 +70,6 @@ class PlanKey:
     @property
     def _gpu(self) -> str:
         return re.sub(r"[^a-z0-9]+", "-", self.gpu.lower()).strip("-")
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A part of a batch, and the bucket that runs it."""
-
-    first: int
-    count: int
-    bucket: int
-
-
-def pieces_of(count: int, buckets: Sequence[int]) -> list[Piece]:
-    """How a batch of `count` is run: full largest buckets, then the smallest that holds the rest."""
-    pieces: list[Piece] = []
-    first = 0
-    while first < count:
-        left = count - first
-        bucket = min((size for size in buckets if size >= left), default=max(buckets))
-        pieces.append(Piece(first, min(left, bucket), bucket))
-        first += bucket
-    return pieces
 
 
 class TrtEngine:

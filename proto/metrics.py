@@ -41,7 +41,16 @@ HOP_SECONDS = Histogram(
 ENCODER_ITEMS = Counter("watchword_encoder_items_total", "Items answered.", ["kind", "outcome"])
 ENCODER_REFUSED = Counter("watchword_encoder_refused_total", "Requests refused at the door.", ["kind"])
 ENCODER_BATCH = Histogram("watchword_encoder_batch_items", "Items per engine call.", ["kind"], buckets=_SIZES)
-ENCODER_RUN_SECONDS = Histogram("watchword_encoder_run_seconds", "Time of one engine call.", ["kind"], buckets=_SECONDS)
+ENCODER_RUN_SECONDS = Histogram(
+    "watchword_encoder_run_seconds",
+    "Time of one engine call. An engine is its place in encoder.devices.",
+    ["kind", "engine"],
+    buckets=_SECONDS,
+)
+ENCODER_ENGINES = Gauge("watchword_encoder_engines_ready", "Engines that serve now.")
+ENCODER_ENGINE_FAILURES = Counter(
+    "watchword_encoder_engine_failures_total", "Engines that failed or hung, and were given up.", ["engine", "reason"]
+)
 ENCODER_QUEUED = Gauge("watchword_encoder_queued_items", "Items admitted and not yet answered.", ["kind"])
 
 # Query service

@@ -14,9 +14,9 @@ import numpy as np
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 
-from proto.errors import Broken
+from proto.errors import Broken, Denied, Transient
 from proto.metrics import CACHE_LOOKUPS
 from proto.types import SpaceInfo, Vector
 from query.settings import RedisSettings
@@ -78,6 +78,19 @@ class VectorCache:
             self._away = False
             log.info("the cache answers again")
         return answer
+
+
+async def cache_answers(url: str) -> None:
+    """PING, as the url's user. Denied when that user may not, Transient when nobody answers."""
+    async with Redis.from_url(url, retry=Retry(NoBackoff(), 0)) as redis:
+        where = redis.connection_pool.connection_kwargs
+        at = f"{where.get('host', 'localhost')}:{where.get('port', 6379)}"
+        try:
+            await redis.ping()
+        except (AuthenticationError, NoPermissionError, ResponseError) as error:
+            raise Denied(f"Redis at {at} refuses ({error})", todo="check the url in redis.url") from error
+        except (RedisError, OSError) as error:
+            raise Transient(f"no Redis answers at {at}", todo="is it running, and is redis.url right?") from error
 
 
 def _client(settings: RedisSettings) -> Redis | None:

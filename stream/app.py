@@ -20,7 +20,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -30,6 +31,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from proto.errors import Transient
+from stream.fence import Lease
 from stream.settings import KafkaSettings, StreamSettings
 
 log = logging.getLogger("watchword.stream")
@@ -38,6 +40,8 @@ _START_S = 60.0
 _STOP_S = 15.0
 _FETCH_WAIT_MS = 100
 _FETCH_RECORDS = 200
+_SIGNS_OF_LIFE = ("HeartbeatRequest", "SyncGroupRequest")
+"""Requests to the group that count as heard of; its driver sends them, and knows their answers alone."""
 _POLL_S = 24 * 3600.0
 """The group waits so long for a member that holds its partitions and takes nothing, since encoder or index are away."""
 
@@ -65,6 +69,8 @@ class Taker(Protocol):
 class _App(faust.App):
     """An application without a data folder: it has no tables."""
 
+    lease: Lease
+
     async def on_first_start(self) -> None:
         """Make no folders."""
 
@@ -79,6 +85,12 @@ class _Thread(driver.AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = _FETCH_WAIT_MS
         return consumer
 
+    async def on_start(self) -> None:
+        await super().on_start()
+        app: Any = self.consumer.app
+        coordinator: Any = self._consumer._coordinator  # type: ignore[union-attr]
+        coordinator._send_req = _renewing(coordinator._send_req, app.lease)
+
     async def seek_to_committed(self) -> Any:
         committed = await super().seek_to_committed()
         # Faust goes back to the committed offsets when a rebalance overtakes a fetch. A partition that has none
@@ -90,6 +102,19 @@ class _Thread(driver.AIOKafkaConsumerThread):
     async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:
         fetched = await super()._fetch_records(*args, **kwargs)
         return {partition: [_Bundle(records)] for partition, records in fetched.items() if records}
+
+
+def _renewing(send: Callable[[Any], Awaitable[Any]], lease: Lease) -> Callable[[Any], Awaitable[Any]]:
+    """As `send`, and the lease is renewed by every sign of life that the group accepts."""
+
+    async def sent(request: Any) -> Any:
+        asked_s = time.monotonic()
+        reply = await send(request)
+        if type(request).__name__ in _SIGNS_OF_LIFE and not reply.error_code:
+            lease.renewed(asked_s)
+        return reply
+
+    return sent
 
 
 class _Bundle:
@@ -122,7 +147,10 @@ class FrameConsumer:
     def __init__(self, kafka: KafkaSettings, stream: StreamSettings, taker: Taker) -> None:
         self._topic = kafka.frames_topic
         self._taker = taker
+        self.lease = Lease(kafka.session_s)
+        """Until when this member's partitions are certainly its own."""
         self._app = _new_app(kafka, stream)
+        self._app.lease = self.lease
         self._resumed = False
         self._wire()
 

@@ -30,6 +30,8 @@ from stream.topics import MAX_RECORD_BYTES, Change, Found, Wanted, wanted_topics
 log = logging.getLogger("watchword.stream")
 
 _REQUEST_MS = 10_000
+_CLOSE_S = 5.0
+"""An idempotent producer never gives up what it was handed, also not when it is closed."""
 _SET_FOR_TOPIC = 1
 """Where a value of a topic comes from, as the broker numbers it: it was set for this topic."""
 
@@ -149,6 +151,9 @@ class FrameProducer:
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
         self._producer: Any = None
+        self._spoiled = False
+        self._changing = asyncio.Lock()
+        self._retiring: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -161,26 +166,15 @@ class FrameProducer:
 
     async def start(self) -> None:
         """Connect. Transient when the broker does not answer."""
-        producer = AIOKafkaProducer(
-            bootstrap_servers=self._settings.brokers,
-            acks="all",
-            enable_idempotence=self._settings.idempotent,
-            max_request_size=2 * MAX_RECORD_BYTES,
-            request_timeout_ms=_REQUEST_MS,
-            client_id="watchword",
-        )
-        try:
-            await producer.start()
-        except (KafkaError, OSError) as error:
-            await producer.stop()
-            raise _translated(error, self._settings.brokers) from error
-        self._producer = producer
+        self._producer = await self._connected()
 
     async def close(self) -> None:
-        """Let go of the connections. May be called twice."""
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            await producer.stop()
+        """Let go of the connections; what the broker does not take soon stays unsent. May be called twice."""
+        async with self._changing:
+            producer, self._producer = self._producer, None
+            if producer is not None:
+                self._retire(producer)
+        await asyncio.gather(*self._retiring)
 
     async def send(self, frame: Frame) -> None:
         """Send one frame, stamped. Invalid when it is too large for the broker."""
@@ -206,18 +200,61 @@ class FrameProducer:
         await self._send(letter.topic, letter.key or None, letter.value)
 
     async def _send(self, topic: str, key: bytes | None, value: bytes | None) -> None:
-        if self._producer is None:
-            raise Transient("the producer is not connected", todo="try again")
+        producer = await self._working()
         try:
             # A cancelled wait would not unsend the record, so the wait has no deadline of its own: aiokafka's
             # request timeout ends it.
-            await self._producer.send_and_wait(topic, value, key=key)
+            await producer.send_and_wait(topic, value, key=key)
         except MessageSizeTooLargeError as error:
             raise Invalid(
                 f"the broker refuses a record of {len(value or b''):,} bytes", todo="raise its limit"
             ) from error
         except (KafkaError, OSError) as error:
+            # It has numbered the batch that did not arrive, and the broker refuses every later number from then on.
+            self._spoiled = self._spoiled or (self._settings.idempotent and producer is self._producer)
             raise _translated(error, self._settings.brokers) from error
+
+    async def _working(self) -> Any:
+        """The producer, or another one in place of one that is spoiled."""
+        async with self._changing:
+            if self._producer is None:
+                raise Transient("the producer is not connected", todo="try again")
+            if self._spoiled:
+                fresh = await self._connected()
+                spoiled, self._producer, self._spoiled = self._producer, fresh, False
+                # Others may still wait for what it has under way.
+                self._retire(spoiled)
+            return self._producer
+
+    async def _connected(self) -> Any:
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._settings.brokers,
+            acks="all",
+            enable_idempotence=self._settings.idempotent,
+            max_request_size=2 * MAX_RECORD_BYTES,
+            request_timeout_ms=_REQUEST_MS,
+            client_id="watchword",
+        )
+        try:
+            await producer.start()
+        except (KafkaError, OSError) as error:
+            await producer.stop()
+            raise _translated(error, self._settings.brokers) from error
+        return producer
+
+    def _retire(self, producer: Any) -> None:
+        """Close it beside what goes on."""
+        task = asyncio.create_task(_stopped(producer))
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+
+
+async def _stopped(producer: Any) -> None:
+    try:
+        async with asyncio.timeout(_CLOSE_S):
+            await producer.stop()
+    except TimeoutError:
+        log.warning("a producer was closed with records that the broker did not take")
 
 
 @asynccontextmanager

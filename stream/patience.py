@@ -18,22 +18,26 @@ log = logging.getLogger("watchword.stream")
 Got = TypeVar("Got")
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
+_LONGEST_STEP_S = 1.0
+"""More than this between two looks at the clock is time in which the whole process stood still, or nearly."""
 
 
 class Patience:
     """Goes on trying while a part is away or full, and knows how long that held the frames up."""
 
     def __init__(self) -> None:
-        self._held_s = 0.0
+        self._lived_s = self._looked_s = time.monotonic()
         self._waiting = 0
-        self._waiting_since_s = 0.0
         self.moved_s = time.monotonic()
         """When something was last finished or tried again: a watchdog looks at it."""
 
     def clock(self) -> float:
-        """Seconds, without those in which frames were held up: nobody was silent then."""
-        now_s = self._waiting_since_s if self._waiting else time.monotonic()
-        return now_s - self._held_s
+        """Seconds, without those in which frames were held up or nobody looked: no camera was silent then."""
+        now_s = time.monotonic()
+        if not self._waiting:
+            self._lived_s += min(now_s - self._looked_s, _LONGEST_STEP_S)
+        self._looked_s = now_s
+        return self._lived_s
 
     def moved(self) -> None:
         """Note that something was finished or tried."""
@@ -59,16 +63,14 @@ class Patience:
         """The time inside is time in which frames are held up."""
         log.warning("waiting for the %s: %s", part, why)
         began_s = time.monotonic()
-        if not self._waiting:
-            self._waiting_since_s = began_s
+        self.clock()
         self._waiting += 1
         try:
             yield
             log.info("the %s is back after %.1f s", part, time.monotonic() - began_s)
         finally:
+            self.clock()
             self._waiting -= 1
-            if not self._waiting:
-                self._held_s += time.monotonic() - self._waiting_since_s
 
     async def pause(self, part: str, attempt: int) -> None:
         """Wait before try number `attempt` + 2."""

@@ -14,6 +14,7 @@ from proto.errors import Mismatch, Transient
 from proto.metrics import FRAMES_CONSUMED, FRAMES_DONE, FRAMES_OPEN, LAG, PARTITIONS
 from stream.app import FrameConsumer, Record
 from stream.chain import Batch, Chain, Item, Mark
+from stream.fence import Fenced
 from stream.inbox import Inbox
 from stream.ledger import Ledger
 from stream.letters import DeadLetters
@@ -50,16 +51,16 @@ class StreamWorker:
         self._encoder = encoder
         self._store = store
         self._settings = settings
+        self._consumer = FrameConsumer(kafka, settings, self)
         self._chain = Chain(
             encoder=encoder,
-            store=store,
+            store=Fenced(store, self._consumer.lease),
             thumbnails=thumbnails,
             letters=letters,
             settings=settings,
             frames_topic=kafka.frames_topic,
             finish=self._done,
         )
-        self._consumer = FrameConsumer(kafka, settings, self)
         self._ledgers: dict[int, Ledger] = defaultdict(Ledger)
         # Bounded: while a part is away, frames wait in the broker.
         self._inbox = Inbox(4 * settings.batch_frames)

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from index.cameras import CameraRegistry
-from proto.errors import WatchwordError
+from proto.errors import Broken, WatchwordError
 from proto.types import Camera
 from watchword.settings import Settings
 from watchword.stack import RunningStack, binaries, query_address, ready, running_stack
@@ -108,6 +108,7 @@ async def _servers(settings: Settings, stack: RunningStack | None) -> list[Findi
     query = query_address(settings) if at or settings.query.address else ""
     checks = [
         _ask("broker", broker, lambda: _broker(broker)),
+        *([_ask("topics", broker, lambda: _topics(settings, broker))] if broker else []),
         *(_ask("milvus", endpoint, partial(_milvus, endpoint, settings)) for endpoint in endpoints or ("",)),
         _ask("redis", redis, lambda: _answers(ready.redis(redis), "answers PING")),
         _ask("encoder", encoder, lambda: _encoder(settings, encoder)),
@@ -141,6 +142,19 @@ async def _broker(brokers: str) -> str:
 
     count = await cluster_answers(brokers, ready.ASK_S)
     return f"metadata fetched, {count} broker{'s' if count != 1 else ''}"
+
+
+async def _topics(settings: Settings, broker: str) -> str:
+    from stream.kafka import find_topics
+    from stream.topics import plan, wanted_topics
+
+    kafka = settings.kafka.model_copy(update={"brokers": broker})
+    wanted = wanted_topics(kafka)
+    changes = plan(wanted, await find_topics(kafka, 2 * ready.ASK_S))
+    if changes:
+        told = "; ".join(f"{change.topic.name}: {change.what}" for change in changes)
+        raise Broken(told, todo="`watchword topics plan` shows more, `watchword topics apply` makes the changes")
+    return f"{' and '.join(topic.name for topic in wanted)} are as the settings want them"
 
 
 async def _milvus(endpoint: str, settings: Settings) -> str:

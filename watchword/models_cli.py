@@ -117,9 +117,10 @@ def models_build(front: Front) -> None:
 @click.option("--random", "seed", type=int, metavar="SEED", help="Weights at random: for tests and measurements.")
 @click.option("--licence", default="see the weights' owner", show_default=True, help="The weights' licence.")
 @click.option("--name", help="The bundle's name (default: the model's).")
+@click.option("--torch", "with_torch", is_flag=True, help="Store the weights for encoder.engine=torch too.")
 @click.pass_obj
 def models_export(
-    front: Front, model: str, weights: str | None, seed: int | None, licence: str, name: str | None
+    front: Front, model: str, weights: str | None, seed: int | None, licence: str, name: str | None, with_torch: bool
 ) -> None:
     """Turn an open_clip MODEL into a bundle: its name, hf-hub:OWNER/NAME, or a folder with open_clip_config.json."""
     if weights is not None and seed is not None:
@@ -133,7 +134,7 @@ def models_export(
     cache = settings.cache_dir / "hub"
     source = find_source(model, weights=weights, seed=seed, cache=cache, fetch=_fetch)
     target = made_bundles(settings) / (name or source.name)
-    bundle = export_bundle(source, target, licence=licence, cache=cache, fetch=_fetch, say=_say)
+    bundle = export_bundle(source, target, licence=licence, cache=cache, fetch=_fetch, say=_say, with_torch=with_torch)
     _done(bundle)
 
 

@@ -32,6 +32,8 @@ class Entry:
     answer: asyncio.Future[Embedded]
     prepared: int | Tokens | None = field(default=None)
     """A text's tokens; a picture's place in its batch."""
+    calls: int = field(default=0)
+    """Of engines, to which it was given."""
 
     def answered(self) -> bool:
         """Also true when the caller went away."""

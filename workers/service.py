@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+import os
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,8 +15,9 @@ import grpc.aio
 import numpy as np
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from models.buckets import buckets
 from models.bundle import Bundle
-from models.engine import Engine, buckets, canary_pictures, canary_texts, open_engine, tokenizer_of
+from models.engine import Engine, canary_pictures, canary_texts, open_engine, tokenizer_of
 from models.preprocess import Preprocessor
 from proto.errors import Broken, Invalid, Late, Mismatch, Poison
 from proto.rpc import SERVER_OPTIONS, answers
@@ -57,13 +59,13 @@ async def serve_encoder(
 ) -> EncoderServer:
     """Serve `bundle` at `address` (HOST:PORT; port 0 takes a free one).
 
-    Returns when the engine passed its canary and is warm. Until then callers meet UNAVAILABLE and health says
-    NOT_SERVING. `engine` opens another engine than the settings name.
+    Returns when every engine passed its canary and is warm. Until then callers meet UNAVAILABLE and health says
+    NOT_SERVING. `engine` opens other engines than the settings name.
     """
-    opener = engine or partial(_open, settings)
     checks = _Health()
+    openers = [engine] * len(settings.devices) if engine else [*_openers(settings)]
     batcher = Batcher(
-        lambda: _warm(opener(bundle), bundle, settings.max_batch),
+        [partial(_ready, opener, bundle, settings.max_batch) for opener in openers],
         Preprocessor(bundle.preprocess, max_bytes=settings.max_item_bytes, max_pixels=settings.max_pixels),
         tokenizer_of(bundle),
         settings,
@@ -86,25 +88,42 @@ async def serve_encoder(
         await batcher.stop()
         raise
     log.info(
-        "encoder serves %s (space %s) on %s:%d with %s", bundle.name, bundle.space.id, host, port, batcher.engine_name
+        "encoder serves %s (space %s) on %s:%d with %d x %s",
+        bundle.name,
+        bundle.space.id,
+        host,
+        port,
+        batcher.engines,
+        batcher.engine_name,
     )
     return EncoderServer(server, batcher, f"{host}:{port}")
 
 
-def _open(settings: EncoderSettings, bundle: Bundle) -> Engine:
+def _openers(settings: EncoderSettings) -> Iterator[OpenEngine]:
+    """One for each device. Several engines share the cores; a single one is told only what the settings say."""
+    several = len(settings.devices)
+    cores = settings.threads or len(os.sched_getaffinity(0))
+    for place, device in enumerate(settings.devices):
+        share = max(1, cores // several + (place < cores % several))
+        yield partial(_open, settings, device, share if several > 1 else settings.threads)
+
+
+def _open(settings: EncoderSettings, device: int, threads: int, bundle: Bundle) -> Engine:
     return open_engine(
         bundle,
         engine=settings.engine,
         provider=settings.provider,
         precision=settings.precision,
-        threads=settings.threads,
+        threads=threads,
         max_batch=settings.max_batch,
         cache=Path(settings.engine_cache).expanduser() if settings.engine_cache else None,
+        device=device,
     )
 
 
-def _warm(engine: Engine, bundle: Bundle, max_batch: int) -> Engine:
-    """Run every size of batch once, so that no caller pays for the first time."""
+def _ready(opener: OpenEngine, bundle: Bundle, max_batch: int) -> Engine:
+    """An engine that ran every size of batch once, so that no caller pays for the first time."""
+    engine = opener(bundle)
     picture = canary_pictures(bundle.preprocess)[:1]
     for size in buckets(min(max_batch, engine.best_batch)):
         engine.embed_images(np.repeat(picture, size, axis=0))
@@ -161,11 +180,12 @@ class _EncoderService(encoder_pb2_grpc.EncoderServicer):
             dimension=self._bundle.dimension,
             image_side=self._bundle.image_side,
             engine=self._batcher.engine_name,
-            buckets=buckets(self._batcher.most_images),
+            buckets=sorted({size for most in self._batcher.most_images for size in buckets(most)}),
             max_items=self._max_items,
             max_item_bytes=self._settings.max_item_bytes,
             queued_images=self._batcher.queued("image"),
             queue_capacity=self._settings.queue_images,
+            engines=self._batcher.engines,
         )
 
     def _check(self, space: str, count: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from models.choices import EngineName, Precision, Provider
@@ -28,8 +30,11 @@ class EncoderSettings(Section):
     """Folder for what TensorRT builds, once for each GPU. Empty: beside the bundle."""
     engine_hangs_s: float = Field(60.0, gt=0, le=3600)
     """An engine call that takes longer counts as hung: its callers are told, and another engine is opened."""
+    devices: tuple[Annotated[int, Field(ge=0, le=63)], ...] = Field((0,), min_length=1, max_length=64)
+    """GPUs by number, with an engine on each; a number twice is two engines on that GPU. On a CPU only their count
+    matters: the engines share the cores, which keeps serving while one is replaced, but is no faster."""
     threads: int = Field(0, ge=0, le=512)
-    """Cores that the engine uses. 0: all. Fewer leave room for cameras on the same box."""
+    """Cores that the engines use together. 0: all. Fewer leave room for cameras on the same box."""
     max_batch: int = Field(16, ge=1, le=1024)
     """Most pictures in one engine call. Larger is more throughput and a longer wait for a text behind it."""
     batch_wait_ms: float = Field(4.0, ge=0, le=1000)

@@ -53,9 +53,9 @@ class OwnerThread:
 class EngineThreads:
     """The thread that owns an engine, and one for its text tower where the towers are apart."""
 
-    def __init__(self) -> None:
-        self.image = OwnerThread("engine")
-        self._text = OwnerThread("engine-text")
+    def __init__(self, number: int) -> None:
+        self.image = OwnerThread(f"engine-{number}")
+        self._text = OwnerThread(f"engine-{number}-text")
 
     def of(self, kind: Kind, engine: Engine) -> OwnerThread:
         return self._text if kind == "text" and texts_apart(engine) else self.image

@@ -183,6 +183,7 @@ class DescribeReply(_message.Message):
     MAX_ITEM_BYTES_FIELD_NUMBER: _builtins.int
     QUEUED_IMAGES_FIELD_NUMBER: _builtins.int
     QUEUE_CAPACITY_FIELD_NUMBER: _builtins.int
+    ENGINES_FIELD_NUMBER: _builtins.int
     space: _builtins.str
     bundle: _builtins.str
     """The bundle's name and licence."""
@@ -191,16 +192,18 @@ class DescribeReply(_message.Message):
     image_side: _builtins.int
     """Pixels of the short side that the model looks at: cameras scale to it."""
     engine: _builtins.str
-    """What runs the model, such as "onnxruntime/CPUExecutionProvider"."""
+    """What runs the model, such as "onnxruntime/CPUExecutionProvider"; different ones with commas."""
     max_items: _builtins.int
     """The largest request this worker takes."""
     max_item_bytes: _builtins.int
     queued_images: _builtins.int
     """Items waiting now, and how many may wait before the door closes."""
     queue_capacity: _builtins.int
+    engines: _builtins.int
+    """Engines that serve now; one that failed is missing until it is open again."""
     @_builtins.property
     def buckets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Sizes of batch the engine was warmed up for."""
+        """Sizes of batch the engines were warmed up for."""
 
     def __init__(
         self,
@@ -216,10 +219,11 @@ class DescribeReply(_message.Message):
         max_item_bytes: _builtins.int = ...,
         queued_images: _builtins.int = ...,
         queue_capacity: _builtins.int = ...,
+        engines: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["buckets", b"buckets", "bundle", b"bundle", "dimension", b"dimension", "engine", b"engine", "image_side", b"image_side", "licence", b"licence", "max_item_bytes", b"max_item_bytes", "max_items", b"max_items", "queue_capacity", b"queue_capacity", "queued_images", b"queued_images", "space", b"space"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buckets", b"buckets", "bundle", b"bundle", "dimension", b"dimension", "engine", b"engine", "engines", b"engines", "image_side", b"image_side", "licence", b"licence", "max_item_bytes", b"max_item_bytes", "max_items", b"max_items", "queue_capacity", b"queue_capacity", "queued_images", b"queued_images", "space", b"space"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import logging
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -23,6 +24,7 @@ from loadtests.fleet import Plan, lag, rewind, until_drained
 from proto.types import Span
 from tests.faults.house import House, Outcome, a_drill, apache_house
 from tests.faults.stand_in import MAX_ITEM_BYTES
+from tests.tools.servers import Server
 
 UPSERT_THEN_DIE = ("-m", "tests.faults.upsert_then_die")
 SOME_FRAMES = 40
@@ -109,6 +111,26 @@ async def rebalance_storm(house: House, *, seconds: float, every_s: float = 3.0,
         return await drill.outcome()
 
 
+async def worker_frozen(house: House, *, times: int, seconds: float, cameras: int = 20) -> Outcome:
+    """A worker stands still, another one takes its partitions, and then it goes on as if nothing had been."""
+    async with a_drill(house, "frozen", Plan(cameras=cameras, rate=10)) as drill:
+        takes_over, freezes = drill.worker(static=False), drill.worker(static=False)
+        async with drill.kept(takes_over), drill.kept(freezes), drill.fleet.publishing():
+            await drill.until_stored(cameras)
+            for _ in range(times):
+                await asyncio.sleep(random.uniform(2, 4))
+                before = times_given(takes_over)
+                freezes.send(signal.SIGSTOP)
+                try:
+                    await _until(lambda before=before: times_given(takes_over) > before, 60)  # type: ignore[misc]
+                    await asyncio.sleep(seconds)
+                finally:
+                    freezes.send(signal.SIGCONT)
+                await _until(lambda before=before: times_given(takes_over) > before + 1, 60)  # type: ignore[misc]
+        drill.notes["times frozen"] = times
+        return await drill.outcome()
+
+
 async def broker_stopped(house: House, *, seconds: float, then_kill: bool = False, cameras: int = 20) -> Outcome:
     """The broker is stopped and comes back with what it kept; then the worker may die as it picks up again."""
     async with a_drill(house, "broker", Plan(cameras=cameras, rate=10)) as drill, drill.kept(drill.worker()) as worker:
@@ -134,6 +156,18 @@ async def milvus_stopped(house: House, *, seconds: float, cameras: int = 20) -> 
             await asyncio.sleep(seconds)
             await house.milvus.start()
             await asyncio.sleep(2)
+        return await drill.outcome()
+
+
+async def milvus_stopped_at_start(house: House, *, seconds: float, cameras: int = 20) -> Outcome:
+    """The index is stopped while a worker makes its first collection there."""
+    async with a_drill(house, "first", Plan(cameras=cameras, rate=10)) as drill, drill.kept(drill.worker()):
+        async with drill.fleet.publishing():
+            await _until(lambda: drill.encoder.calls > 0, 60)
+            await house.milvus.stop()
+            await asyncio.sleep(seconds)
+            await house.milvus.start()
+            await drill.until_stored(cameras)
         return await drill.outcome()
 
 
@@ -196,6 +230,8 @@ SCENARIOS = {
         broker_stopped, {"seconds": 4, "then_kill": True}, {"seconds": 60, "then_kill": True}
     ),
     "milvus_stopped": Scenario(milvus_stopped, {"seconds": 4}, {"seconds": 60}),
+    "milvus_stopped_at_start": Scenario(milvus_stopped_at_start, {"seconds": 2}, {"seconds": 60}),
+    "worker_frozen": Scenario(worker_frozen, {"times": 1, "seconds": 2}, {"times": 10, "seconds": 14}),
     "replayed": Scenario(replayed, {"times": 1, "frames": SOME_FRAMES}, {"times": 3, "frames": 1200}),
     "poison": Scenario(poison, {"every": 10, "frames": SOME_FRAMES}, {"every": 100, "frames": 2400}),
     "oversize": Scenario(oversize, {"frames": 12}, {"frames": 600}),
@@ -204,6 +240,11 @@ SCENARIOS = {
 
 def _boundaries(moments: Sequence[Span]) -> set[tuple[str, int, int, int, bool]]:
     return {(moment.camera, moment.start_ms, moment.end_ms, moment.frames, moment.closed) for moment in moments}
+
+
+def times_given(worker: Server) -> int:
+    """How often the group gave this worker partitions."""
+    return worker.last_words().count("the group gave this worker its partitions")
 
 
 async def _until(reached: Callable[[], bool], within_s: float) -> None:

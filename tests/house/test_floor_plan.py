@@ -36,11 +36,12 @@ ONLY_IN: dict[str, str] = {
     "onnxruntime": "models/ort.py models/quantize.py",
     "huggingface_hub": "models/hub.py",
     "httpx": "models/hub.py",
-    "timm": "models/export.py",
+    "timm": "models/torch_engine.py",
     "tensorrt": "models/trt.py",
     "pycuda": "models/trt.py",
-    "open_clip": "models/export.py",
-    "torch": "models/export.py",
+    "open_clip": "models/torch_engine.py models/export.py",
+    "torch": "models/torch_engine.py models/export.py",
+    "safetensors": "models/export.py",
     "pickle": "models/checkpoint.py",
 }
 

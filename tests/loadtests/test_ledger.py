@@ -37,10 +37,20 @@ def only_complaint(balance: Balance) -> str:
 def test_frames_inside_moments_dead_lettered_or_skipped_balance() -> None:
     sent = frames(6)
     sent[5] = replace(sent[5], poison=True)
-    balance = audit(sent, [span(0, 1), span(2, 3)], [letter(5)], skipped={("frames", 0, 4)})
+    balance = audit(sent, [span(0, 1), span(2, 3)], [letter(5), letter(4, "skipped")])
     assert balance.balanced
     assert (balance.in_moments, balance.dead_lettered, balance.skipped) == (4, 1, 1)
     assert "the ledger balances" in str(balance)
+
+
+def test_one_letter_declares_a_run_of_skipped_frames() -> None:
+    skipped = DeadLetter(topic="frames", partition=0, offset=2, through=4, reason="skipped")
+    balance = audit(frames(6), [span(0, 1), span(5, 5)], [skipped])
+    assert balance.balanced and balance.skipped == 3
+
+
+def test_a_frame_declared_skipped_that_is_in_a_moment_too_shows_in_its_count() -> None:
+    assert "says 3 frames, 2 were sent in it" in only_complaint(audit(frames(3), [span(0, 2)], [letter(1, "skipped")]))
 
 
 def test_a_lost_frame_is_named_with_its_place_in_the_topic() -> None:

@@ -5,17 +5,17 @@ import dataclasses
 import numpy as np
 import pytest
 
+from models.buckets import buckets
 from models.bundle import Bundle
 from models.engine import (
     Engine,
-    Pictures,
-    buckets,
     canary_pictures,
     canary_texts,
     check_canary,
     open_engine,
     tokenizer_of,
 )
+from models.preprocess import Pictures
 from models.tokens import Ids
 from proto.errors import Broken, Transient
 from proto.types import Vectors

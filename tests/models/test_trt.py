@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.buckets import pieces_of
 from models.bundle import Bundle
 from models.cuda_graphs import capture
 from models.engine import Engine, check_canary, open_engine, tokenizer_of
+from models.ort import OrtEngine
 from proto.errors import Broken, Transient
 from tests.models.gpu import Gpu, install
 from tests.models.toy import toy_bundle
@@ -38,9 +40,16 @@ def _pictures(count: int) -> np.ndarray:
     return np.random.default_rng(1).normal(size=(count, 3, 32, 32)).astype(np.float32)
 
 
-@pytest.fixture(params=["onnxruntime", "tensorrt"])
+@pytest.fixture(params=["onnxruntime", "onnxruntime as on a GPU", "tensorrt"])
 def engine(request: pytest.FixtureRequest, gpu: Gpu, bundle: Bundle, tmp_path: Path) -> Any:
-    opened: Engine = open_engine(bundle) if request.param == "onnxruntime" else _open(bundle, tmp_path)
+    opened: Engine
+    match request.param:
+        case "onnxruntime":
+            opened = open_engine(bundle)
+        case "tensorrt":
+            opened = _open(bundle, tmp_path)
+        case _:
+            opened = OrtEngine(bundle.visual, bundle.textual, threads=0, fixed=True)
     yield opened
     opened.close()
 
@@ -80,8 +89,6 @@ def test_a_call_leaves_nothing_of_the_call_before(engine: Engine) -> None:
 
 
 def test_a_batch_is_cut_into_buckets(gpu: Gpu) -> None:
-    from models.trt import pieces_of
-
     cut = [(piece.first, piece.count, piece.bucket) for piece in pieces_of(11, (1, 4))]
     assert cut == [(0, 4, 4), (4, 4, 4), (8, 3, 4)]
     assert [(piece.count, piece.bucket) for piece in pieces_of(5, (1, 4))] == [(4, 4), (1, 1)]

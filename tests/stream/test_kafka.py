@@ -2,15 +2,20 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer
 
-from proto.errors import Invalid, Transient
+from proto.errors import Invalid, Transient, WatchwordError
 from proto.v1.events_pb2 import Frame
 from stream.kafka import MAX_RECORD_BYTES, FrameProducer, cluster_answers, ensure_topics
 from stream.settings import KafkaSettings
-from tests.stream.rig import broker_settings
+from tests.stream.rig import broker_settings, until
+from tests.tools.apache_kafka import apache_kafka_part
+from tests.tools.servers import Server
+from watchword.stack.ports import Port
 
 pytestmark = pytest.mark.stack
 
@@ -74,3 +79,64 @@ async def test_a_producer_without_a_broker_is_transient() -> None:
         await FrameProducer(KafkaSettings(brokers="127.0.0.1:1")).start()
     with pytest.raises(Transient):
         await FrameProducer(KafkaSettings(brokers="127.0.0.1:1")).send(Frame(camera="gate"))
+
+
+@pytest.fixture
+async def own_kafka(kafka_jars: Path, tmp_path: Path) -> AsyncIterator[Server]:
+    """An Apache Kafka that this test may stop."""
+    server = Server(apache_kafka_part(Port(), tmp_path / "kafka", kafka_jars), tmp_path / "kafka.log")
+    server.launch()
+    try:
+        await server.serving()
+        yield server
+    finally:
+        server.end()
+
+
+class Filming:
+    """Cameras that send one frame after the other, and a frame again until the broker has it."""
+
+    def __init__(self, producer: FrameProducer, cameras: int) -> None:
+        self.sent = dict.fromkeys([f"cam-{number}" for number in range(cameras)], 0)
+        self.failed = 0
+        self._producer = producer
+
+    async def film(self, camera: str) -> None:
+        while True:
+            try:
+                await self._producer.send(Frame(camera=camera, sequence=self.sent[camera]))
+                self.sent[camera] += 1
+            except WatchwordError:
+                self.failed += 1
+            await asyncio.sleep(0.01)
+
+
+async def test_idempotent_cameras_go_on_after_their_broker_was_restarted(own_kafka: Server) -> None:
+    settings = broker_settings(own_kafka.address).model_copy(update={"idempotent": True})
+    await ensure_topics(settings)
+    async with FrameProducer(settings) as producer:
+        filming = Filming(producer, 8)
+        tasks = [asyncio.create_task(filming.film(camera)) for camera in filming.sent]
+        try:
+            await until(lambda: min(filming.sent.values()) >= 10, "all cameras are heard")
+            await own_kafka.restart()
+            before = dict(filming.sent)
+            await until(
+                lambda: all(filming.sent[camera] >= before[camera] + 10 for camera in before), "heard again", 60
+            )
+            assert filming.failed, "the broker was never missed, so nothing was shown"
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_producer_closes_although_the_broker_never_took_what_it_was_handed(own_kafka: Server) -> None:
+    settings = broker_settings(own_kafka.address).model_copy(update={"idempotent": True})
+    await ensure_topics(settings)
+    async with asyncio.timeout(60), FrameProducer(settings) as producer:
+        await producer.send(Frame(camera="gate"))
+        await own_kafka.kill()
+        sending = asyncio.create_task(producer.send(Frame(camera="gate")))
+        await asyncio.sleep(0)
+        sending.cancel()

@@ -34,6 +34,12 @@ class Server:
     def alive(self) -> bool:
         return self._child is not None and self._child.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """Its process, once it was launched."""
+        assert self._child is not None, f"{self._part.name} was never launched"
+        return self._child.pid
+
     async def start(self) -> None:
         """Start it and wait until it serves. Transient, with the end of its log, when it does not."""
         self.launch()

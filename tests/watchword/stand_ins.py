@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from proto.errors import Transient
+from proto.errors import Late, Transient
 from watchword.stack.parts import Launch, Part
 from watchword.stack.ports import Port
+
+Ask = Callable[[Port], Awaitable[None]]
 
 SERVE = """
 import signal, socket, sys
@@ -44,6 +46,9 @@ while True:
 )
 """The same, and takes 100 MB when it is asked while a file `grow` is there."""
 
+GREETS = SERVE.replace("server.accept()[0].close()", "client = server.accept()[0]; client.send(b'!'); client.close()")
+"""The same, and says one byte to everybody who comes."""
+
 
 @dataclass
 class StandIns:
@@ -58,15 +63,24 @@ class StandIns:
         path = self.folder / "diary"
         return path.read_text().splitlines() if path.exists() else []
 
-    def part(self, name: str, *needs: str, program: str = SERVE, stubborn: bool = False, **more: Any) -> Part:
+    def part(
+        self,
+        name: str,
+        *needs: str,
+        program: str = SERVE,
+        stubborn: bool = False,
+        ready: Ask | None = None,
+        **more: Any,
+    ) -> Part:
         port = Port()
+        ask = ready or connects
         words = ["stubborn"] if stubborn else []
 
         def plan() -> Launch:
             arguments = [str(port.settle()), name, str(self.folder / "diary"), *words]
             return Launch(argv=(sys.executable, "-I", "-S", "-c", program, *arguments), cwd=self.folder)
 
-        return Part(name, lambda: port.address, lambda: connects(port), plan, needs=needs, **more)
+        return Part(name, lambda: port.address, lambda: ask(port), plan, needs=needs, **more)
 
 
 async def connects(port: Port) -> None:
@@ -75,6 +89,23 @@ async def connects(port: Port) -> None:
         writer.close()
     except OSError as problem:
         raise Transient(f"nobody listens at {port.address}") from problem
+
+
+async def greeted(port: Port) -> None:
+    """Asks a program that GREETS."""
+    try:
+        async with asyncio.timeout(0.1):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port.number)
+            try:
+                said = await reader.read(1)
+            finally:
+                writer.close()
+    except TimeoutError:
+        raise Late(f"{port.address} says nothing") from None
+    except OSError as problem:
+        raise Transient(f"nobody listens at {port.address}") from problem
+    if not said:
+        raise Late(f"{port.address} said nothing")
 
 
 async def until(true: Callable[[], object], *, within_s: float = 10.0) -> None:

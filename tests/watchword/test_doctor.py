@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import secrets
 import sys
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from index.cameras import CameraRegistry
 from proto.types import Camera
+from stream.kafka import ensure_topics
 from tests.clips import CLIPS
 from watchword.doctor import Finding, examine
 from watchword.settings import Settings, read_settings
@@ -70,6 +72,25 @@ async def test_servers_that_answer_are_fine(tmp_path: Path, broker: str, milvus:
     assert found["milvus"].seen == f"{milvus}: collections listed"
     assert found["redis"].seen == f"{redis_url}: answers PING"
     assert all(found[part].ok for part in ("broker", "milvus", "redis"))
+
+
+@pytest.mark.stack
+async def test_missing_topics_are_told_and_those_that_are_there_are_fine(tmp_path: Path, broker: str) -> None:
+    named = secrets.token_hex(4)
+    settings = read_settings(
+        {
+            "data_dir": str(tmp_path),
+            "kafka.brokers": broker,
+            "kafka.frames_topic": f"frames-{named}",
+            "kafka.dead_letters_topic": f"letters-{named}",
+        }
+    )
+    missing = (await findings(settings))["topics"]
+    assert not missing.ok
+    assert f"frames-{named}: create it" in missing.seen
+    assert "watchword topics apply" in missing.todo
+    await ensure_topics(settings.kafka)
+    assert (await findings(settings))["topics"].ok
 
 
 async def test_a_data_folder_that_is_a_file_is_told(tmp_path: Path) -> None:

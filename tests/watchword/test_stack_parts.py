@@ -35,9 +35,9 @@ async def test_the_embedded_redis_answers(redis_url: str) -> None:
     await ready.redis(redis_url)
 
 
-async def test_a_redis_that_wants_another_password_is_told_apart_from_one_that_is_away(redis_url: str) -> None:
-    with pytest.raises(Denied, match="AUTH"):
-        await ready.redis(redis_url.replace("redis://", "redis://:wrong@"))
+async def test_a_redis_that_refuses_a_user_is_told_apart_from_one_that_is_away(redis_url: str) -> None:
+    with pytest.raises(Denied, match="invalid username-password"):
+        await ready.redis(redis_url.replace("redis://", "redis://stranger:wrong@"))
 
 
 @pytest.mark.parametrize("ask", [ready.broker, ready.milvus, ready.redis, ready.health, ready.page])

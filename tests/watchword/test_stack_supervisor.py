@@ -15,9 +15,10 @@ import psutil
 import pytest
 
 from proto.errors import Broken, Transient
-from tests.watchword.stand_ins import GROWS, StandIns, until
+from tests.watchword.stand_ins import GREETS, GROWS, StandIns, greeted, until
 from watchword.stack import supervisor as supervisor_module
 from watchword.stack.parts import Part
+from watchword.stack.ports import Port
 from watchword.stack.supervisor import LONGEST_PAUSE_S, Supervisor, pause_s
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,6 +82,33 @@ async def test_a_killed_child_is_started_again_and_the_reason_is_said(stand_ins:
         assert [state.restarts for state in supervisor.states()] == [1, 0]
     told = next(line for line in stand_ins.said if "SIGKILL" in line)
     assert told == "one: was ended by SIGKILL, its log ends: this is one; starting it again in 0.5 s"
+
+
+async def test_a_child_that_lives_but_answers_nothing_is_killed_and_started_again(stand_ins: StandIns) -> None:
+    hanging = stand_ins.part("hanging", silent_s=0.5, program=GREETS, ready=greeted)
+    async with running(stand_ins, hanging, stand_ins.part("other")) as supervisor:
+        before = pids(supervisor)
+        os.kill(before["hanging"], signal.SIGSTOP)
+        await until(lambda: stand_ins.diary.count("started hanging") == 2 and phases(supervisor) == {"ready"})
+        assert pids(supervisor)["hanging"] != before["hanging"]
+        assert pids(supervisor)["other"] == before["other"]
+    assert any(line.startswith("hanging: answered nothing for 0 s and was killed") for line in stand_ins.said)
+
+
+async def test_a_child_that_answers_but_is_not_ready_is_left_alone(stand_ins: StandIns) -> None:
+    answers: list[str] = []
+
+    async def busy_after_the_first_time(port: Port) -> None:
+        await greeted(port)
+        answers.append(port.address)
+        if len(answers) > 1:
+            raise Transient("waits for its partitions")
+
+    busy = stand_ins.part("busy", silent_s=0.2, program=GREETS, ready=busy_after_the_first_time)
+    async with running(stand_ins, busy) as supervisor:
+        before = pids(supervisor)
+        await until(lambda: len(answers) > 8)
+        assert pids(supervisor) == before
 
 
 async def test_who_needs_a_part_that_forgets_is_started_anew_after_it(stand_ins: StandIns) -> None:

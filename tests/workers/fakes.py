@@ -9,8 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from models.engine import Pictures
-from models.preprocess import Picture
+from models.preprocess import Picture, Pictures
 from models.tokens import Ids, Tokens
 from proto.errors import Poison
 from proto.types import Vectors

@@ -1,52 +1,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
-from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
-from models.engine import Engine
-from proto.errors import Broken, Overloaded, Poison, Transient
-from tests.workers.fakes import ApartEngine, FakeEngine, FakeTokenizer, read_image, until
-from workers.batcher import Batcher
+from proto.errors import Overloaded, Transient
+from tests.workers.batching import background, batching, images, numbers
+from tests.workers.fakes import ApartEngine, FakeEngine, until
 from workers.entry import Embedded
 from workers.settings import EncoderSettings
-
-Result = TypeVar("Result")
-QUICK = EncoderSettings(batch_wait_ms=0)
-
-
-@asynccontextmanager
-async def batching(
-    engine: FakeEngine | Callable[[], Engine], setting: EncoderSettings = QUICK, states: list[bool] | None = None
-) -> AsyncIterator[Batcher]:
-    opener = (lambda: engine) if isinstance(engine, FakeEngine) else engine
-    heard = states if states is not None else []
-    batcher = Batcher(opener, read_image, FakeTokenizer(), setting, on_ready=heard.append)
-    await batcher.start()
-    try:
-        yield batcher
-    finally:
-        if isinstance(engine, FakeEngine):
-            engine.release()
-        await batcher.stop()
-
-
-def images(*numbers: int) -> list[bytes]:
-    return [str(number).encode() for number in numbers]
-
-
-def numbers(answers: list[Embedded | Poison]) -> list[int | str]:
-    return [answer.reason if isinstance(answer, Poison) else int(answer.vector[1]) for answer in answers]
-
-
-def background(work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
-    return asyncio.create_task(work)
 
 
 async def test_answers_come_in_the_order_of_the_items() -> None:
@@ -62,7 +27,7 @@ async def test_nothing_asked_is_nothing_answered() -> None:
 
 async def test_callers_share_a_batch() -> None:
     engine = FakeEngine(best_batch=4)
-    async with batching(engine, EncoderSettings(batch_wait_ms=1000)) as batcher:
+    async with batching(engine, setting=EncoderSettings(batch_wait_ms=1000)) as batcher:
         answers = await asyncio.gather(*(batcher.embed_images(images(number)) for number in range(4)))
 
     assert [numbers(answer) for answer in answers] == [[0], [1], [2], [3]]
@@ -71,7 +36,7 @@ async def test_callers_share_a_batch() -> None:
 
 async def test_a_batch_that_does_not_fill_starts_when_its_first_picture_waited_long_enough() -> None:
     engine = FakeEngine(best_batch=4)
-    async with batching(engine, EncoderSettings(batch_wait_ms=30)) as batcher:
+    async with batching(engine, setting=EncoderSettings(batch_wait_ms=30)) as batcher:
         assert numbers(await batcher.embed_images(images(1, 2))) == [1, 2]
 
     assert engine.calls == [("image", [1, 2])]
@@ -80,7 +45,7 @@ async def test_a_batch_that_does_not_fill_starts_when_its_first_picture_waited_l
 async def test_a_batch_is_no_larger_than_the_setting_and_the_engine_allow() -> None:
     for best, most in ((3, 16), (16, 3)):
         engine = FakeEngine(best)
-        async with batching(engine, EncoderSettings(batch_wait_ms=0, max_batch=most)) as batcher:
+        async with batching(engine, setting=EncoderSettings(batch_wait_ms=0, max_batch=most)) as batcher:
             await batcher.embed_images(images(*range(10)))
         assert max(len(batch) for _, batch in engine.calls) == 3
 
@@ -122,7 +87,7 @@ async def test_one_thread_owns_the_engine() -> None:
 
 async def test_beyond_the_queue_callers_are_refused_at_once() -> None:
     engine = FakeEngine(best_batch=1)
-    async with batching(engine, EncoderSettings(batch_wait_ms=0, queue_images=3)) as batcher:
+    async with batching(engine, setting=EncoderSettings(batch_wait_ms=0, queue_images=3)) as batcher:
         engine.hold()
         inside = background(batcher.embed_images(images(1, 2, 3)))
         await until(lambda: batcher.queued("image") == 3)
@@ -138,7 +103,7 @@ async def test_beyond_the_queue_callers_are_refused_at_once() -> None:
 
 async def test_full_of_pictures_is_still_open_for_texts() -> None:
     engine = FakeEngine()
-    async with batching(engine, EncoderSettings(batch_wait_ms=0, queue_images=1)) as batcher:
+    async with batching(engine, setting=EncoderSettings(batch_wait_ms=0, queue_images=1)) as batcher:
         engine.hold()
         picture = background(batcher.embed_images(images(1)))
         await until(lambda: engine.calls)
@@ -171,7 +136,7 @@ async def test_pictures_go_on_under_a_stream_of_texts() -> None:
         texts = [background(batcher.embed_texts([str(number)] * 32)) for number in range(4)]
         await until(lambda: engine.calls)
         picture = background(batcher.embed_images(images(9)))
-        await until(lambda: batcher._running.size)
+        await until(lambda: batcher._waiting.inside("image"))
         engine.release()
         await asyncio.gather(picture, *texts)
 
@@ -184,16 +149,16 @@ async def test_the_next_batch_is_decoded_while_one_runs_and_no_more() -> None:
     async with batching(engine) as batcher:
         engine.hold()
         work = background(batcher.embed_images(images(*range(8))))
-        await until(lambda: engine.calls and len(batcher._ready_images) == 2)
+        await until(lambda: engine.calls and batcher._lanes[0]._decoded)
 
-        assert len(batcher._images) == 4
+        assert batcher._waiting.untaken("image") == 4
         engine.release()
         assert len(await work) == 8
 
 
 async def test_a_caller_that_goes_away_costs_the_engine_nothing() -> None:
     engine = FakeEngine(best_batch=1)
-    async with batching(engine, EncoderSettings(batch_wait_ms=0, queue_images=8)) as batcher:
+    async with batching(engine, setting=EncoderSettings(batch_wait_ms=0, queue_images=8)) as batcher:
         engine.hold()
         first = background(batcher.embed_images(images(1)))
         await until(lambda: engine.calls)
@@ -204,106 +169,12 @@ async def test_a_caller_that_goes_away_costs_the_engine_nothing() -> None:
         await asyncio.wait(gone)
 
         assert batcher.queued("image") == 1
-        assert not batcher._images
+        assert not batcher._waiting.untaken("image")
         engine.release()
         await first
         assert numbers(await batcher.embed_images(images(10))) == [10]
 
     assert [batch for _, batch in engine.calls] == [[1], [10]]
-
-
-async def test_an_engine_that_fails_answers_transient_and_is_opened_again() -> None:
-    dead, fresh = FakeEngine(), FakeEngine()
-    engines = [dead, fresh]
-    states: list[bool] = []
-    async with batching(lambda: engines.pop(0), states=states) as batcher:
-        dead.fails = True
-        with pytest.raises(Transient, match="fell off the bus"):
-            await batcher.embed_images(images(1))
-        await until(lambda: states == [True, False, True])
-
-        assert numbers(await batcher.embed_images(images(2))) == [2]
-        assert dead.closed
-
-
-async def test_while_no_engine_is_open_callers_hear_transient() -> None:
-    dead, opens = FakeEngine(), 0
-
-    def opener() -> Engine:
-        nonlocal opens
-        opens += 1
-        if opens > 1:
-            raise Broken("no device", todo="plug it in")
-        return dead
-
-    async with batching(opener) as batcher:
-        dead.fails = True
-        waiting = background(batcher.embed_texts(["1"]))
-        with pytest.raises(Transient):
-            await batcher.embed_texts(["2"])
-        await until(lambda: opens > 1)
-
-        with pytest.raises(Transient):
-            await waiting
-        with pytest.raises(Transient, match="starting"):
-            await batcher.embed_images(images(3))
-
-
-async def test_vectors_that_are_not_numbers_count_as_a_failed_engine() -> None:
-    engine = FakeEngine()
-    engine.dreams = True
-    async with batching(lambda: engine) as batcher:
-        with pytest.raises(Transient, match="not numbers"):
-            await batcher.embed_texts(["1"])
-
-
-async def test_an_engine_that_hangs_is_left_behind_and_another_is_opened() -> None:
-    stuck, fresh = FakeEngine(), FakeEngine()
-    engines = [stuck, fresh]
-    states: list[bool] = []
-    async with batching(
-        lambda: engines.pop(0), EncoderSettings(batch_wait_ms=0, engine_hangs_s=0.1), states=states
-    ) as batcher:
-        stuck.hold()
-        with pytest.raises(Transient, match="did not answer within"):
-            await batcher.embed_images(images(1))
-        await until(lambda: states == [True, False, True])
-
-        assert numbers(await batcher.embed_images(images(2))) == [2]
-        assert not stuck.closed
-        stuck.release()
-        await until(lambda: stuck.closed, "closing, once it woke")
-
-
-async def test_when_engine_after_engine_hangs_the_worker_stays_out_of_service() -> None:
-    engines = [FakeEngine() for _ in range(3)]
-    states: list[bool] = []
-    opened = iter(engines)
-    async with batching(
-        lambda: next(opened), EncoderSettings(batch_wait_ms=0, engine_hangs_s=0.05), states=states
-    ) as batcher:
-        for engine in engines:
-            engine.hold()
-            await until(lambda: states[-1])
-            with pytest.raises(Transient):
-                await batcher.embed_texts(["1"])
-        for engine in engines:
-            engine.release()
-
-        assert states == [True, False] * 3
-        with pytest.raises(Transient):
-            await batcher.embed_texts(["1"])
-
-
-async def test_stopping_does_not_wait_for_an_engine_that_hangs() -> None:
-    engine = FakeEngine()
-    async with batching(engine, EncoderSettings(batch_wait_ms=0, engine_hangs_s=0.2)) as batcher:
-        engine.hold()
-        inside = background(batcher.embed_images(images(1)))
-        await until(lambda: engine.calls)
-        await batcher.stop()
-        with pytest.raises(Transient, match="stopping"):
-            await inside
 
 
 async def test_where_the_towers_are_apart_a_text_waits_for_no_picture() -> None:
@@ -322,7 +193,7 @@ async def test_where_the_towers_are_apart_a_text_waits_for_no_picture() -> None:
 async def test_pictures_beyond_the_bytes_that_may_wait_are_refused() -> None:
     engine = FakeEngine(best_batch=1)
     large = b"0" * 700_000
-    async with batching(engine, EncoderSettings(batch_wait_ms=0, queue_bytes=1024 * 1024)) as batcher:
+    async with batching(engine, setting=EncoderSettings(batch_wait_ms=0, queue_bytes=1024 * 1024)) as batcher:
         engine.hold()
         inside = background(batcher.embed_images([large]))
         await until(lambda: batcher.queued("image"))
@@ -332,16 +203,6 @@ async def test_pictures_beyond_the_bytes_that_may_wait_are_refused() -> None:
         await inside
 
         assert len(await batcher.embed_images([large, large])) == 2
-
-
-async def test_an_engine_that_never_opened_ends_the_start_with_its_error() -> None:
-    def opener() -> Engine:
-        raise Broken("another processor", todo="use this one")
-
-    batcher = Batcher(opener, read_image, FakeTokenizer(), QUICK)
-    with pytest.raises(Broken, match="another processor"):
-        await batcher.start()
-    await batcher.stop()
 
 
 async def test_a_closed_door_lets_finish_what_is_inside() -> None:
@@ -382,7 +243,7 @@ async def test_items_and_refusals_are_counted() -> None:
     names = [("image", "ok"), ("image", "not_an_image"), ("text", "ok")]
     before = [sample("watchword_encoder_items_total", kind=kind, outcome=outcome) for kind, outcome in names]
     refused = sample("watchword_encoder_refused_total", kind="text")
-    async with batching(FakeEngine(), EncoderSettings(batch_wait_ms=0, queue_texts=1)) as batcher:
+    async with batching(FakeEngine(), setting=EncoderSettings(batch_wait_ms=0, queue_texts=1)) as batcher:
         await batcher.embed_images([b"1", b"2", b"x"])
         await batcher.embed_texts(["1"])
         with pytest.raises(Overloaded):

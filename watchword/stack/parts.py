@@ -58,6 +58,8 @@ class Part:
     """A restart loses what it held, so that the parts that need it must begin anew too."""
     deadline_s: float = 60.0
     """A start that is not ready by then has failed."""
+    silent_s: float = 60.0
+    """It is started anew when it was ready and then answered nothing for so long, as a process that hangs."""
     most_bytes: int = 0
     """It is started anew when it holds more memory than this; 0 is no bound."""
     stop: signal.Signals = signal.SIGTERM

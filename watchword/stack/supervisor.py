@@ -179,14 +179,15 @@ class _Keeper:
         """From one start of the child to its end, and the pause after it."""
         began = time.monotonic()
         ready_at: float | None = None
+        problem: WatchwordError
         self._anew.clear()
         try:
             child = await self._spawn()
             await self._until_ready(child, began)
             ready_at = time.monotonic()
             self._now_ready(ready_at - began)
-            await _first(child.wait(), self._anew.wait())
-            problem: WatchwordError = Transient(_how_it_ended(child.returncode) + self._last_words())
+            await _first(child.wait(), self._anew.wait(), self._silent())
+            problem = await self._what_ended(child)
         except (Broken, Invalid) as refused:
             if not self._served_at:
                 raise
@@ -207,6 +208,27 @@ class _Keeper:
         self._say(f"{self.part.name}: {problem.message}; starting it again in {pause:.1f} s")
         self._enter("restarting", pid=None, why=problem.message, restarts=self.state.restarts + 1)
         await asyncio.sleep(pause)
+
+    async def _silent(self) -> None:
+        """Asks now and then; over when the part, alive or not, answered nothing for too long."""
+        heard = time.monotonic()
+        while time.monotonic() - heard < self.part.silent_s:
+            await asyncio.sleep(min(LOOK_S, self.part.silent_s / 4))
+            try:
+                await self._ask()
+            except Late:
+                continue
+            except WatchwordError:
+                pass  # an answer too: it lives, and knows what it waits for
+            heard = time.monotonic()
+
+    async def _what_ended(self, child: asyncio.subprocess.Process) -> WatchwordError:
+        """Why a part that was ready is so no more. One that hangs is killed: it would not hear anything else."""
+        if child.returncode is not None or self._anew.is_set():
+            return Transient(_how_it_ended(child.returncode) + self._last_words())
+        self.kill()
+        await child.wait()
+        return Late(f"answered nothing for {self.part.silent_s:.0f} s and was killed" + self._last_words())
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         assert self.part.plan is not None

@@ -1,0 +1,138 @@
+"""What processes hold, looked at again and again, and what that says in the end: does anything grow?
+
+Pure, but for `Probe`.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import psutil
+
+LEAST_GROWTH_MB = 24.0
+MOST_GROWTH = 0.10
+MOST_FDS = 8
+"""What the last quarter may have above the first: caches fill, connections are opened again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a process held at one time."""
+
+    at_s: float
+    rss_mb: float
+    fds: int
+    cpu_s: float
+
+
+class Probe:
+    """Looks at one process."""
+
+    def __init__(self, pid: int) -> None:
+        self._process = psutil.Process(pid)
+        self.samples: list[Sample] = []
+
+    def look(self, at_s: float) -> None:
+        """Take a sample; a process that ended gives none."""
+        try:
+            with self._process.oneshot():
+                times = self._process.cpu_times()
+                self.samples.append(
+                    Sample(
+                        at_s,
+                        self._process.memory_info().rss / 1e6,
+                        self._process.num_fds(),
+                        times.user + times.system,
+                    )
+                )
+        except psutil.NoSuchProcess:
+            return
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """How a number went over time: its median in the first and in the last quarter, its slope, its most."""
+
+    first: float
+    last: float
+    slope_h: float
+    """By least squares over everything after the first quarter: how much more an hour."""
+    most: float
+
+
+def trend(times_s: Sequence[float], values: Sequence[float]) -> Trend:
+    """The trend of at least four values."""
+    quarter = max(1, len(values) // 4)
+    later_s, later = np.asarray(times_s[quarter:]), np.asarray(values[quarter:])
+    slope = float(np.polyfit(later_s, later, 1)[0]) * 3600 if len(later) > 1 else 0.0
+    return Trend(statistics.median(values[:quarter]), statistics.median(values[-quarter:]), slope, max(values))
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What one process held over a run."""
+
+    name: str
+    rss_mb: Trend
+    fds: Trend
+    cpu_share: float
+    """Of one core, over the run."""
+
+    @property
+    def grows(self) -> bool:
+        """Whether it ended with more than it may have."""
+        allowed = max(LEAST_GROWTH_MB, MOST_GROWTH * self.rss_mb.first)
+        return self.rss_mb.last - self.rss_mb.first > allowed or self.fds.last - self.fds.first > MOST_FDS
+
+
+def held(name: str, samples: Sequence[Sample]) -> Held:
+    """Sum the samples up."""
+    times = [sample.at_s for sample in samples]
+    spent = (samples[-1].cpu_s - samples[0].cpu_s) / max(1e-9, times[-1] - times[0])
+    return Held(
+        name,
+        trend(times, [sample.rss_mb for sample in samples]),
+        trend(times, [float(sample.fds) for sample in samples]),
+        spent,
+    )
+
+
+def told(everybody: Sequence[Held]) -> str:
+    """A table: medians of the first and the last quarter of the run."""
+    lines = [f"{'':<16}{'RSS MB, first':>14}{'last':>8}{'most':>8}{'MB/h':>8}{'fds, first':>12}{'last':>6}{'core':>7}"]
+    lines += [
+        f"{one.name:<16}{one.rss_mb.first:>14.1f}{one.rss_mb.last:>8.1f}{one.rss_mb.most:>8.1f}"
+        f"{one.rss_mb.slope_h:>8.1f}{one.fds.first:>12.0f}{one.fds.last:>6.0f}{one.cpu_share:>7.2f}"
+        for one in everybody
+    ]
+    return "\n".join(lines)
+
+
+def quantile(buckets: Mapping[float, float], share: float) -> float:
+    """A quantile of a histogram, straight inside its bucket; `buckets` are cumulative counts by upper bound."""
+    bounds = sorted(buckets)
+    total = buckets[bounds[-1]] if bounds else 0.0
+    if not total:
+        return float("nan")
+    wanted, below, reached = share * total, 0.0, 0.0
+    for bound in bounds:
+        if buckets[bound] >= wanted:
+            if bound == float("inf"):
+                return below
+            inside = (wanted - reached) / (buckets[bound] - reached) if buckets[bound] > reached else 1.0
+            return below + inside * (bound - below)
+        below, reached = bound, buckets[bound]
+    return below
+
+
+def hop_buckets(metrics: Mapping[str, float], hop: str) -> dict[float, float]:
+    """The histogram of one hop, as `rig.metrics` read it."""
+    begins, ends = f"watchword_hop_seconds_bucket{{hop={hop},le=", "}"
+    return {
+        float(key.removeprefix(begins).removesuffix(ends)): value
+        for key, value in metrics.items()
+        if key.startswith(begins)
+    }

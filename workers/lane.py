@@ -1,0 +1,154 @@
+"""One open engine at work: it takes what waits when it is free, until it fails or hangs.
+
+Several lanes share what waits, so that the fastest serves most. One thread owns the engine. While one picture batch
+runs, the next is decoded. Texts wait for no picture where the engine's towers are apart or another engine is free, and
+for the one batch that runs where neither is so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+
+from models.engine import Engine, texts_apart
+from models.preprocess import Pictures
+from proto import metrics
+from proto.errors import Transient
+from proto.types import Vectors
+from workers.entry import Entry, Kind
+from workers.reading import Reader
+from workers.settings import EncoderSettings
+from workers.thread import EngineThreads
+from workers.waiting import Waiting
+
+_TEXTS_AT_ONCE = 32
+
+
+class Lane:
+    """Serves from the opening of its engine to the engine's end; another lane follows it."""
+
+    def __init__(
+        self,
+        number: int,
+        engine: Engine,
+        threads: EngineThreads,
+        waiting: Waiting,
+        reader: Reader,
+        settings: EncoderSettings,
+        lanes: Sequence[Lane],
+    ) -> None:
+        """`threads` own the engine; `lanes` are all that serve now, this one among them."""
+        self.number = number
+        self.engine = engine
+        self.most_images = min(settings.max_batch, engine.best_batch)
+        """Pictures in one engine call, at most."""
+        self._threads = threads
+        self._waiting = waiting
+        self._reader = reader
+        self._hangs_s = settings.engine_hangs_s
+        self._lanes = lanes
+        # Two batches of pictures, one filled while one runs: fresh memory for each would cost more than normalising.
+        self._filled: Pictures = np.empty((0, *reader.shape), np.float32)
+        self._spare: Pictures = self._filled
+        self._next: list[Entry] = []
+        self._decoded = False
+        self._running: list[Entry] = []
+        self._texts: list[Entry] = []
+
+    @property
+    def held(self) -> list[Entry]:
+        """What it took and did not answer."""
+        return [entry for entry in (*self._running, *self._next, *self._texts) if not entry.answered()]
+
+    async def serve(self) -> Exception:
+        """Until the engine fails; what it met. TimeoutError when it hangs."""
+        met: list[Exception] = []
+        try:
+            async with asyncio.TaskGroup() as group:
+                for part in (self._collect_images(), self._run_images(), self._run_texts()):
+                    group.create_task(part)
+        except* Exception as errors:
+            met.extend(errors.exceptions)
+        return met[0]
+
+    async def close(self) -> None:
+        """Give the engine back; one that hangs is left behind."""
+        await self._threads.close(self.engine, self._hangs_s)
+
+    def leave(self) -> None:
+        """Do not wait for the engine: it is closed when it wakes."""
+        self._threads.leave(self.engine)
+
+    def _idle(self) -> bool:
+        return not self._running and not self._next
+
+    def _free_for_texts(self) -> bool:
+        return not self._texts and (not self._running or texts_apart(self.engine))
+
+    def _may_take_images(self) -> bool:
+        """The first batch of an idle lane goes before the second one of a busy lane."""
+        return not self._next and (not self._running or not any(lane._idle() for lane in self._lanes))
+
+    def _may_take_texts(self) -> bool:
+        return self._free_for_texts() or not any(lane._free_for_texts() for lane in self._lanes)
+
+    async def _collect_images(self) -> None:
+        """Take a batch when the last one went to the engine, and decode it while that runs."""
+        while True:
+            self._next = batch = await self._waiting.images(self.most_images, self._may_take_images)
+            if len(self._filled) < len(batch):
+                self._filled = np.empty((self.most_images, *self._reader.shape), np.float32)
+            await self._reader.images(batch, self._filled)
+            self._next = [entry for entry in batch if not entry.answered()]
+            self._decoded = bool(self._next)
+            await self._waiting.notify()
+
+    async def _run_images(self) -> None:
+        while True:
+            await self._waiting.until(lambda: self._decoded)
+            self._running, self._next, self._decoded = self._next, [], False
+            pictures = self._filled
+            self._filled, self._spare = self._spare, self._filled
+            await self._waiting.notify()
+            await self._call("image", self._running, partial(_embed_pictures, pictures))
+            self._running = []
+
+    async def _run_texts(self) -> None:
+        while True:
+            self._texts = await self._waiting.texts(_TEXTS_AT_ONCE, self._may_take_texts)
+            await self._reader.texts(self._texts)
+            await self._call("text", self._texts, self._embed_tokens)
+            self._texts = []
+
+    def _embed_tokens(self, engine: Engine, entries: list[Entry]) -> Vectors:
+        return engine.embed_texts(*self._reader.padded(entries))
+
+    async def _call(self, kind: Kind, entries: list[Entry], embed: Callable[[Engine, list[Entry]], Vectors]) -> None:
+        entries = [entry for entry in entries if not entry.answered()]
+        if not entries:
+            return
+        for entry in entries:
+            entry.calls += 1
+        metrics.ENCODER_BATCH.labels(kind).observe(len(entries))
+        began = time.perf_counter()
+        async with asyncio.timeout(self._hangs_s):
+            vectors = await self._threads.of(kind, self.engine).run(partial(embed, self.engine, entries))
+        _check(vectors, len(entries))
+        metrics.ENCODER_RUN_SECONDS.labels(kind, self.number).observe(time.perf_counter() - began)
+        for entry, vector in zip(entries, vectors, strict=True):
+            entry.succeed(vector)
+
+
+def _check(vectors: Vectors, count: int) -> None:
+    if len(vectors) != count or not np.isfinite(vectors).all():
+        raise Transient("it gave vectors that are not numbers, or not one an item")
+
+
+def _embed_pictures(pictures: Pictures, engine: Engine, entries: list[Entry]) -> Vectors:
+    places = [entry.prepared for entry in entries if isinstance(entry.prepared, int)]
+    whole = places == list(range(len(places)))
+    return engine.embed_images(pictures[: len(places)] if whole else pictures[places])

@@ -1,0 +1,108 @@
+"""Admitted items made ready for an engine, outside the event loop: pictures decoded, texts cut into tokens."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Protocol
+
+from models.preprocess import Picture, Pictures
+from models.tokens import Ids, Tokens
+from proto.errors import Poison, WatchwordError
+from workers.entry import Entry
+
+log = logging.getLogger("watchword.workers")
+
+_DECODERS = 2
+"""A batch is shared out to so many, for each engine."""
+
+
+class ReadImage(Protocol):
+    """What is needed of `models.preprocess.Preprocessor`."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]: ...
+
+    def __call__(self, data: bytes, out: Picture | None = None) -> Picture: ...
+
+
+class Tokenizer(Protocol):
+    """What is needed of `models.tokens.TextTokenizer`."""
+
+    def __call__(self, text: str) -> Tokens: ...
+
+    def padded(self, texts: Sequence[Tokens]) -> tuple[Ids, Ids]: ...
+
+
+class Reader:
+    """Reads for several engines. An item that cannot be read fails alone, at once."""
+
+    def __init__(self, read_image: ReadImage, tokenizer: Tokenizer, engines: int) -> None:
+        self._read_image = read_image
+        self._tokenizer = tokenizer
+        self._decoders = ThreadPoolExecutor(_DECODERS * engines, thread_name_prefix="decode")
+        # Its own thread, or a text would wait behind somebody's huge picture.
+        self._text_thread = ThreadPoolExecutor(1, thread_name_prefix="tokens")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of every picture."""
+        return self._read_image.shape
+
+    async def images(self, batch: list[Entry], pictures: Pictures) -> None:
+        """Decode each into its place in `pictures`."""
+        await _prepare(batch, partial(self._image, batch, pictures), self._decoders)
+
+    async def texts(self, batch: list[Entry]) -> None:
+        await _prepare(batch, partial(self._text, batch), self._text_thread)
+
+    def padded(self, batch: Sequence[Entry]) -> tuple[Ids, Ids]:
+        """Ids and mask of texts that were read."""
+        return self._tokenizer.padded([entry.prepared for entry in batch if isinstance(entry.prepared, Tokens)])
+
+    def close(self) -> None:
+        self._decoders.shutdown()
+        self._text_thread.shutdown()
+
+    def _image(self, batch: list[Entry], pictures: Pictures, place: int) -> int:
+        item = batch[place].item
+        assert isinstance(item, bytes)
+        self._read_image(item, pictures[place])
+        return place
+
+    def _text(self, batch: list[Entry], place: int) -> Tokens:
+        item = batch[place].item
+        assert isinstance(item, str)
+        return self._tokenizer(item)
+
+
+async def _prepare(batch: list[Entry], prepare: Callable[[int], int | Tokens], pool: ThreadPoolExecutor) -> None:
+    """Let `prepare` make each entry, by its place in the batch, ready for the engine."""
+    loop = asyncio.get_running_loop()
+    shares = [range(first, len(batch), _DECODERS) for first in range(min(_DECODERS, len(batch)))]
+    jobs = [loop.run_in_executor(pool, _prepared, prepare, share) for share in shares]
+    for share, job in zip(shares, jobs, strict=True):
+        for place, result in zip(share, await job, strict=True):
+            if isinstance(result, WatchwordError):
+                batch[place].fail(result)
+            else:
+                batch[place].prepared = result
+
+
+def _prepared(prepare: Callable[[int], int | Tokens], places: range) -> list[int | Tokens | WatchwordError]:
+    return [_one_prepared(prepare, place) for place in places]
+
+
+def _one_prepared(prepare: Callable[[int], int | Tokens], place: int) -> int | Tokens | WatchwordError:
+    try:
+        return prepare(place)
+    except WatchwordError as error:
+        # The frames behind it hold the half-read picture, and would do so until the garbage collector comes by.
+        error.__cause__ = error.__context__ = None
+        return error.with_traceback(None)
+    except Exception as error:
+        log.exception("an item met a fault while it was read")
+        return Poison("not_an_image", f"the item cannot be read ({error})", todo="send another")

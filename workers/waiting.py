@@ -1,0 +1,132 @@
+"""What was let in and is not yet answered: the one place that bounds the worker's memory.
+
+Used in the event loop only, so nothing here is locked; the condition is how engines hear that there is work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from proto import metrics
+from proto.errors import Overloaded, WatchwordError
+from workers.entry import Entry, Kind
+from workers.settings import EncoderSettings
+
+_MOST_CALLS = 2
+"""Engines that may try an item: another may do what one could not, but what breaks two breaks all of them."""
+
+
+class Waiting:
+    """Pictures and texts in the order in which they came, until an engine takes them."""
+
+    def __init__(self, settings: EncoderSettings) -> None:
+        self._wait_s = settings.batch_wait_ms / 1000
+        self._most_bytes = settings.queue_bytes
+        self._capacity: dict[Kind, int] = {"image": settings.queue_images, "text": settings.queue_texts}
+        self._inside: dict[Kind, set[Entry]] = {"image": set(), "text": set()}
+        # Dicts as ordered sets: a caller that goes away frees its items' memory at once.
+        self._queues: dict[Kind, dict[Entry, None]] = {"image": {}, "text": {}}
+        self._bytes = 0
+        self._gathering = False
+        self._changed = asyncio.Condition()
+
+    def inside(self, kind: Kind) -> int:
+        """Items admitted and not yet answered."""
+        return len(self._inside[kind])
+
+    def untaken(self, kind: Kind) -> int:
+        """Those of them that no engine took yet."""
+        return len(self._queues[kind])
+
+    def refusal(self, kind: Kind, items: Sequence[bytes] | Sequence[str]) -> Overloaded | None:
+        """Why these cannot come in now. A single picture always fits when nothing else is inside."""
+        size = sum(map(len, items)) if kind == "image" else 0
+        if self.inside(kind) + len(items) > self._capacity[kind]:
+            full = f"the encoder has {self.inside(kind)} {kind}s waiting and room for {self._capacity[kind]}"
+        elif self._bytes and self._bytes + size > self._most_bytes:
+            full = f"the encoder holds {self._bytes:,} bytes of pictures and takes {self._most_bytes:,}"
+        else:
+            return None
+        return Overloaded(full, todo="wait a moment and try again, or start more workers")
+
+    def admit(self, kind: Kind, items: Sequence[bytes] | Sequence[str]) -> list[Entry]:
+        """Let them in; they leave when they are answered. Whoever admits notifies."""
+        loop = asyncio.get_running_loop()
+        return [self._admit(Entry(kind, item, loop.time(), loop.create_future())) for item in items]
+
+    def _admit(self, entry: Entry) -> Entry:
+        size = len(entry.item) if entry.kind == "image" else 0
+        self._inside[entry.kind].add(entry)
+        self._bytes += size
+        metrics.ENCODER_QUEUED.labels(entry.kind).inc()
+        self._queues[entry.kind][entry] = None
+
+        def leave(_: object) -> None:
+            self._inside[entry.kind].discard(entry)
+            self._bytes -= size
+            metrics.ENCODER_QUEUED.labels(entry.kind).dec()
+            self._queues[entry.kind].pop(entry, None)
+
+        entry.answer.add_done_callback(leave)
+        return entry
+
+    async def notify(self) -> None:
+        """Something changed that somebody may wait for."""
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def until(self, holds: Callable[[], object]) -> None:
+        async with self._changed:
+            await self._changed.wait_for(holds)
+
+    async def images(self, most: int, may_take: Callable[[], bool]) -> list[Entry]:
+        """A batch of pictures: full, or its first one waited long enough. One batch is gathered at a time."""
+        images = self._queues["image"]
+        async with self._changed:
+            await self._changed.wait_for(lambda: images and not self._gathering and may_take())
+            self._gathering = True
+            try:
+                await self._company(most)
+            finally:
+                self._gathering = False
+                self._changed.notify_all()
+            return self._take("image", most)
+
+    async def texts(self, most: int, may_take: Callable[[], bool]) -> list[Entry]:
+        """Texts that wait; none is waited for."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._queues["text"] and may_take())
+            return self._take("text", most)
+
+    async def _company(self, most: int) -> None:
+        images = self._queues["image"]
+        left = next(iter(images)).arrived + self._wait_s - asyncio.get_running_loop().time()
+        if left > 0 and len(images) < most:
+            try:
+                async with asyncio.timeout(left):
+                    await self._changed.wait_for(lambda: len(images) >= most)
+            except TimeoutError:
+                pass
+
+    def _take(self, kind: Kind, most: int) -> list[Entry]:
+        queue = self._queues[kind]
+        batch = [entry for entry, _ in zip(queue, range(most), strict=False)]
+        for entry in batch:
+            del queue[entry]
+        return batch
+
+    def give_back(self, entries: Sequence[Entry], error: WatchwordError, *, others: bool) -> None:
+        """Their engine failed with `error`: when there are `others`, these may be tried once more, before the rest."""
+        again = [entry for entry in entries if others and entry.calls < _MOST_CALLS and not entry.answered()]
+        for entry in entries:
+            if entry not in again:
+                entry.fail(error)
+        for kind, queue in self._queues.items():
+            behind = list(queue)
+            queue.clear()
+            queue.update(dict.fromkeys([entry for entry in again if entry.kind == kind] + behind))
+
+    def fail_all(self, error: WatchwordError) -> None:
+        for entry in [*self._inside["image"], *self._inside["text"]]:
+            entry.fail(error)
