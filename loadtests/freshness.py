@@ -1,34 +1,61 @@
-"""Captured -> searchable: how long after a picture was taken can a search find its moment?
+"""Captured -> searchable: how long after a scene's first picture was taken can a search find it?
 
-    python -m loadtests.freshness [--seconds 60] [--data-dir FOLDER]
+    python -m loadtests.freshness [--cameras 50] [--seconds 120] [--scene-s 5] [--keep FOLDER]
 
-Starts a stack of its own, watches one live-paced camera whose scene changes every second (cut together from
-real clips), and asks the query service for that camera over and over. A sample is the time between the first
-picture of a moment (`start_ms`) and the first reply that holds the moment.
+The whole embedded stack. The camera process watches as many live-paced files, cut together from real clips, as there
+are cameras; each shows another scene every few seconds, of which something moves in the first second. One client asks
+the query service over and over. A sample is the time between the first picture of a scene and the first reply with a
+hit that holds this picture. Two arms, one after the other, on the same cameras, encoder and index:
+
+    watchword   the stream worker
+    chunks      ten seconds of a camera are collected, then embedded and stored (`loadtests.chunks`)
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import functools
 import importlib.util
+import json
 import sys
-import tempfile
 import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+import psutil
+from aiokafka import AIOKafkaConsumer
 
 from index.cameras import CameraRegistry
+from index.milvus import MilvusStore
+from loadtests.chunks import CHUNK_MS, Chunks
+from loadtests.rig import Running, metrics, parser, run, running, say, settings_in
+from loadtests.samples import hop_buckets, quantile
 from proto.types import Camera, now_ms
+from proto.v1.events_pb2 import Frame
 from query.client import QueryClient
-from watchword.settings import read_settings
-from watchword.stack import Addresses, run_stack
+from watchword.settings import Settings
+from workers.client import EncoderClient
 
-FPS = 25
-WARM_UP_S = 5.0
+FPS = 4
+MOVES_S = 1.0
+CLIPS = 10
+"""Files with cuts at different times; cameras share them."""
+SCENES = 6
+"""Scenes of a file, before it begins anew."""
+CUT = 0.6
+"""A frame of which so much is new begins a scene."""
+WARM_UP_S = 15.0
+ASK_S = 0.05
+MOST_HITS = 1000
+HOPS = ("published", "consumed", "embedded", "written", "visible")
 
 
 def clips() -> list[Path]:
@@ -39,69 +66,197 @@ def clips() -> list[Path]:
     return [folder / name for name in ("bikes.mp4", "bigbuckbunny.mp4", "carphone_pristine.mp4")]
 
 
-def restless_clip(path: Path, seconds: int = 12) -> None:
-    """A clip that shows another scene every second."""
-    pictures = []
-    for clip in clips():
-        with av.open(str(clip)) as source:
-            pictures.append([frame.reformat(640, 360, "yuv420p") for frame in source.decode(video=0)])
+def restless_clip(path: Path, number: int, scene_s: float) -> None:
+    """Scenes of the clips in turn. `number` moves the cuts, and says which scene is the first."""
     with av.open(str(path), "w") as out:
         stream = out.add_stream("libx264", rate=FPS)
         stream.width, stream.height, stream.pix_fmt = 640, 360, "yuv420p"
         stream.options = {"preset": "ultrafast"}
-        for second in range(seconds):
-            scene = pictures[second % len(pictures)]
-            for number in range(FPS):
-                frame = scene[(second // len(pictures) * FPS + number) % len(scene)]
-                frame.pts, frame.time_base = second * FPS + number, Fraction(1, FPS)
+        written = 0
+        for scene in range(number, number + SCENES):
+            share = (number + 1) / CLIPS if scene == number else 1.0
+            source = _pictures(scene % 3)
+            for at in range(max(1, round(scene_s * FPS * share))):
+                frame = source[(scene // 3 * 17 + 2 * min(at, round(MOVES_S * FPS) - 1)) % len(source)]
+                frame.pts, frame.time_base = written, Fraction(1, FPS)
                 out.mux(stream.encode(frame))
+                written += 1
         out.mux(stream.encode(None))
 
 
-async def measure(address: str, seconds: float) -> list[float]:
-    """Seconds from a moment's first picture to the first reply that holds it."""
-    first_seen: dict[str, float] = {}
+@functools.cache
+def _pictures(clip: int) -> list[av.VideoFrame]:
+    with av.open(str(clips()[clip])) as source:
+        return [frame.reformat(640, 360, "yuv420p") for frame in source.decode(video=0)]
+
+
+@dataclass
+class Watching:
+    """Which scenes began, and how long each took until a search found it."""
+
+    waiting: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    """First pictures that no search found yet, by camera."""
+    samples: list[float] = field(default_factory=list)
+    begun: int = 0
+    frames: int = 0
+    counts: bool = False
+
+    def sees(self, frame: Frame) -> None:
+        """A frame reached the broker."""
+        if self.counts:
+            self.frames += 1
+            if frame.after_gap or frame.novelty >= CUT:
+                self.begun += 1
+                self.waiting[frame.camera].append(frame.captured_ms)
+
+    def found(self, camera: str, start_ms: int, end_ms: int, at_ms: int) -> None:
+        """A search, answered at this time, found this span."""
+        times = self.waiting[camera]
+        inside = [time_ms for time_ms in times if start_ms <= time_ms <= end_ms]
+        self.samples += [(at_ms - time_ms) / 1000 for time_ms in inside]
+        self.waiting[camera] = [time_ms for time_ms in times if time_ms not in inside]
+
+
+async def measure(address: str, watching: Watching, seconds: float, reach_ms: int) -> None:
+    """Ask over and over; whatever began meanwhile is asked for until it must be there."""
     async with QueryClient(address, 10.0) as client:
-        begun = now_ms()
-        end = time.monotonic() + WARM_UP_S + seconds
-        while time.monotonic() < end:
-            reply = await client.search(text="anything at all", start_ms=now_ms() - 10_000, limit=50)
+        end_s = time.monotonic() + WARM_UP_S + seconds
+        counts_s = time.monotonic() + WARM_UP_S
+        while time.monotonic() < end_s + reach_ms / 1000:
+            watching.counts = counts_s <= time.monotonic() < end_s
+            reply = await client.search(text="anything at all", start_ms=now_ms() - reach_ms, limit=MOST_HITS)
             seen = now_ms()
             for hit in reply.hits:
-                if hit.start_ms > begun + WARM_UP_S * 1000:
-                    first_seen.setdefault(hit.moment_id, (seen - hit.start_ms) / 1000)
-            await asyncio.sleep(0.01)
-    return list(first_seen.values())
+                watching.found(hit.camera, hit.start_ms, hit.end_ms, seen)
+            if time.monotonic() > end_s and not any(watching.waiting.values()):
+                return
+            await asyncio.sleep(ASK_S)
 
 
-async def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--data-dir", type=Path)
-    arguments = parser.parse_args()
-    samples: list[float] = []
-
-    async def watch(addresses: Addresses) -> int:
-        print(f"measuring for {arguments.seconds:.0f} s", flush=True)
-        samples.extend(await measure(addresses.query, arguments.seconds))
-        return 0
-
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = arguments.data_dir or Path(scratch)
-        folder.mkdir(parents=True, exist_ok=True)
-        clip = folder / "restless.mp4"
-        restless_clip(clip)
-        CameraRegistry(folder / "cameras.json").add(Camera(name="restless", url=str(clip), loop=True))
-        code = await run_stack(read_settings({"data_dir": str(folder)}), on_ready=watch, live=False)
-    if not samples:
-        print("no moment became searchable; look into the logs folder")
-        return 1
-    p50, p99 = np.percentile(samples, [50, 99])
-    print(
-        f"captured -> searchable, {len(samples)} moments: p50 {p50:.3f} s, p99 {p99:.3f} s, worst {max(samples):.3f} s"
+@asynccontextmanager
+async def reading(settings: Settings, *takers: Callable[[Frame], None]) -> AsyncIterator[None]:
+    """Every frame that reaches the broker from now on goes to the takers, while inside."""
+    consumer = AIOKafkaConsumer(
+        settings.kafka.frames_topic,
+        bootstrap_servers=settings.kafka.brokers,
+        auto_offset_reset="latest",
+        fetch_max_wait_ms=100,
     )
-    return code
+
+    async def read() -> None:
+        async for record in consumer:
+            frame = Frame.FromString(record.value)
+            for taker in takers:
+                taker(frame)
+
+    await consumer.start()
+    task = asyncio.create_task(read())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await consumer.stop()
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What one arm showed."""
+
+    watching: Watching
+    hops: Mapping[str, Mapping[float, float]]
+    idle: float
+    """Share of the machine's processor time that nobody used."""
+
+    def p(self, share: float) -> float:
+        return float(np.quantile(self.watching.samples, share)) if self.watching.samples else float("nan")
+
+
+async def _watchword(settings: Settings, house: Running, cameras: Running, folder: Path, seconds: float) -> Arm:
+    watching = Watching()
+    async with running(settings, folder, "stream") as parts, reading(settings, watching.sees):
+        say("watchword: measuring")
+        psutil.cpu_percent()
+        await measure(house.addresses.query, watching, seconds, 10_000)
+        busy = psutil.cpu_percent()
+        hops = await metrics(parts.addresses.ops["stream"])
+        sent = await metrics(cameras.addresses.ops["camera"])
+        hops |= {key: value for key, value in sent.items() if "hop=published" in key}
+    return Arm(watching, {hop: hop_buckets(hops, hop) for hop in HOPS}, 1 - busy / 100)
+
+
+async def _chunks(settings: Settings, house: Running, seconds: float) -> Arm:
+    watching = Watching()
+    async with EncoderClient(house.addresses.encoder, timeout_s=30) as encoder:
+        store = MilvusStore((await encoder.describe()).space, settings.milvus)
+        await store.open()
+        chunks = Chunks(encoder, store)
+        work = asyncio.create_task(chunks.run())
+        try:
+            async with reading(settings, watching.sees, chunks.take):
+                say("chunks: measuring")
+                psutil.cpu_percent()
+                await measure(house.addresses.query, watching, seconds, 3 * CHUNK_MS)
+                busy = psutil.cpu_percent()
+        finally:
+            if work.done():
+                work.result()
+            work.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await work
+            await store.close()
+    return Arm(watching, {}, 1 - busy / 100)
+
+
+async def freshness(asked: argparse.Namespace, folder: Path) -> int:
+    data = folder / "data"
+    data.mkdir(parents=True, exist_ok=True)
+    say("cutting footage")
+    for number in range(min(CLIPS, asked.cameras)):
+        restless_clip(folder / f"restless-{number}.mp4", number, asked.scene_s)
+    registry = CameraRegistry(data / "cameras.json")
+    for number in range(asked.cameras):
+        registry.add(Camera(name=f"restless-{number}", url=str(folder / f"restless-{number % CLIPS}.mp4"), loop=True))
+    async with running(settings_in(data), folder, "broker", "milvus", "redis", "worker", "query") as house:
+        at = house.addresses
+        settings = settings_in(
+            data,
+            {
+                "kafka.brokers": at.broker,
+                "kafka.session_s": 6,
+                "milvus.endpoints": json.dumps(at.milvus),
+                "encoder.address": at.encoder,
+                "redis.url": at.redis,
+            },
+        )
+        async with running(settings, folder, "camera") as cameras:
+            ours = await _watchword(settings, house, cameras, folder, asked.seconds)
+            theirs = await _chunks(settings, house, asked.seconds)
+    return report(asked, ours, theirs)
+
+
+def report(asked: argparse.Namespace, ours: Arm, theirs: Arm) -> int:
+    """Print what came of it; the exit code."""
+    print(f"\n{asked.cameras} cameras at 2 looks/s, a scene lasts {asked.scene_s:g} s, {asked.seconds:g} s an arm\n")
+    print(f"{'':<12}{'kept/s':>8}{'scenes':>8}{'never':>7}{'p50 s':>8}{'p99 s':>8}{'worst':>8}{'idle':>7}")
+    for name, arm in (("watchword", ours), ("chunks", theirs)):
+        seen, never = arm.watching, sum(map(len, arm.watching.waiting.values()))
+        took = f"{arm.p(0.5):>8.2f}{arm.p(0.99):>8.2f}{arm.p(1):>8.2f}"
+        print(f"{name:<12}{seen.frames / asked.seconds:>8.1f}{seen.begun:>8}{never:>7}{took}{arm.idle:>7.2f}")
+    print(f"\nchunks / watchword: p50 {theirs.p(0.5) / ours.p(0.5):.1f}, p99 {theirs.p(0.99) / ours.p(0.99):.1f}\n")
+    print("watchword, since the picture was in hand, s: p50 / p99")
+    for hop, buckets in ours.hops.items():
+        print(f"  {hop:<12}{quantile(buckets, 0.5):6.3f} / {quantile(buckets, 0.99):.3f}")
+    return 0 if ours.watching.samples and theirs.watching.samples else 1
+
+
+def main() -> int:
+    arguments = parser(__doc__)
+    arguments.add_argument("--cameras", type=int, default=50)
+    arguments.add_argument("--seconds", type=float, default=120, help="of each arm")
+    arguments.add_argument("--scene-s", type=float, default=5.0)
+    return run(freshness, arguments.parse_args())
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main()))
+    sys.exit(main())

@@ -146,7 +146,7 @@ async def _all(house: House, peak: float, length_s: float) -> list[str]:
         say("caught up; waiting until everything is committed")
         balance, left = await pipeline.balance(REST_S)
     offered = (stopped.published - during[0].published) / (stopped.at_s - during[0].at_s)
-    goodput, recovery_s = rate(during), caught_up.at_s - stopped.at_s
+    goodput, recovery_s = rate(during), max(0.1, caught_up.at_s - stopped.at_s)
     everybody = [held(name, probe.samples) for name, probe in course.probes.items()]
     print(f"\ncatch_up = all, {length_s:.0f} s at {offered:.0f} frames/s\n")
     print(told(everybody), "\n")

@@ -23,8 +23,6 @@ from typing import Any
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from loadtests.encoder_parts import frames
-from loadtests.fleet import SCENES
 from tests.tools.apache_kafka import apache_kafka_part, jars
 from tests.tools.servers import Server
 from watchword.settings import Settings, read_settings
@@ -33,7 +31,6 @@ from watchword.stack.compose import Stack
 from watchword.stack.ports import Port
 
 INTERRUPTED = 130
-_PICTURES_A_SCENE = 8
 _BEGUN_S = time.monotonic()
 
 
@@ -125,15 +122,6 @@ async def _end(servers: list[Server]) -> None:
 def settings_in(folder: Path, values: Mapping[str, object] | None = None) -> Settings:
     """Settings with everything kept in `folder`; `values` has dotted keys."""
     return read_settings({"data_dir": str(folder)} | {key: str(value) for key, value in (values or {}).items()})
-
-
-def scenes(side: int) -> list[list[bytes]]:
-    """Footage by scene, as cameras send it; scenes that follow each other show different clips."""
-    clips = [frames(3 * 3 * _PICTURES_A_SCENE, side)[clip::3] for clip in range(3)]
-    return [
-        clips[scene % 3][scene // 3 * _PICTURES_A_SCENE : (scene // 3 + 1) * _PICTURES_A_SCENE]
-        for scene in range(SCENES)
-    ]
 
 
 async def metrics(address: str) -> dict[str, float]:

@@ -12,19 +12,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
+import statistics
 import sys
 import time
+from collections.abc import Awaitable, Callable, Mapping, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from index.milvus import MilvusStore
-from loadtests.fleet import Fleet, Plan, dead_letters, until_drained
-from loadtests.ledger import Balance, audit, stored_moments
-from loadtests.rig import Running, apache_kafka, metrics, parser, run, running, say, scenes, settings_in
+from loadtests.fleet import Plan
+from loadtests.ledger import Balance
+from loadtests.pipeline import a_house, a_pipeline
+from loadtests.rig import metrics, parser, run, say
 from loadtests.samples import Probe, held, hop_buckets, quantile, told
-from stream.kafka import ensure_topics
-from watchword.settings import Settings
-from workers.client import EncoderClient
 
 EVERY_S = 10.0
 TELL_EVERY = 6
@@ -47,17 +47,15 @@ class Watch:
     broker_mb: float = 0.0
     ended: set[str] = field(default_factory=set)
 
-    async def look(self, parts: Running, store: MilvusStore, broker: Path) -> None:
-        """Take one sample of everything."""
+    def look(self, seen: Mapping[str, float], moments: int, broker_mb: float) -> None:
+        """Take one sample of everything; `seen` are the stream worker's metrics."""
         at_s = time.monotonic() - self.began_s
         for probe in self.probes.values():
             probe.look(at_s)
-        seen = await metrics(parts.addresses.ops["stream"])
         self.lag.append(int(seen.get("watchword_stream_lag_frames", 0)))
         self.open_frames.append(int(seen.get("watchword_stream_frames_open", 0)))
-        self.moments = await store.count()
-        self.broker_mb = max(self.broker_mb, await asyncio.to_thread(_size_mb, broker))
-        self.ended |= set(parts.ended)
+        self.moments = moments
+        self.broker_mb = max(self.broker_mb, broker_mb)
 
     def line(self, published: int) -> str:
         """The last sample in a line."""
@@ -67,51 +65,39 @@ class Watch:
 
 
 async def soak(asked: argparse.Namespace, folder: Path) -> int:
-    async with apache_kafka(folder) as kafka:
-        settings = settings_in(
-            folder / "data",
-            {
-                "kafka.brokers": kafka.address,
-                "kafka.idempotent": True,
-                "kafka.retention_minutes": RETENTION_MINUTES,
-                "kafka.partitions": 4,
-            },
-        )
-        await ensure_topics(settings.kafka)
-        async with running(settings, folder, "milvus", *OURS) as parts:
-            probes = {name: Probe(server.pid) for name, server in parts.servers.items()}
-            probes["kafka"] = Probe(kafka.pid)
-            return await _run(asked, settings, parts, Watch(probes), folder / "kafka")
-
-
-async def _run(asked: argparse.Namespace, settings: Settings, parts: Running, watch: Watch, broker: Path) -> int:
-    async with EncoderClient(parts.addresses.encoder, timeout_s=10) as encoder:
-        info = await encoder.describe()
-    reached = settings.milvus.model_copy(update={"endpoints": parts.addresses.milvus})
-    store = MilvusStore(info.space, reached)
     plan = Plan(cameras=asked.cameras, live=True, moving=KEPT_LOOKS)
-    fleet = Fleet(settings.kafka.brokers, settings.kafka.frames_topic, plan, scenes=scenes(info.image_side))
-    try:
-        await store.open()
+    values = {"kafka.retention_minutes": RETENTION_MINUTES}
+    async with (
+        a_house(folder) as house,
+        a_pipeline(house, "soak", plan, values) as pipeline,
+        pipeline.worker() as parts,
+    ):
+        servers = {**house.parts.servers, **parts.servers}
+        watch = Watch({name: Probe(server.pid) for name, server in servers.items()} | {"kafka": Probe(house.kafka.pid)})
+
+        async def look() -> None:
+            seen = await metrics(parts.addresses.ops["stream"])
+            watch.look(seen, await pipeline.store.count(), await asyncio.to_thread(_size_mb, house.folder / "kafka"))
+            watch.ended |= {name for name, server in servers.items() if not server.alive}
+
         say(f"{plan.cameras} cameras, {plan.kept_a_second:.1f} kept frames/s, for {asked.minutes:g} minutes")
-        async with fleet.publishing():
-            end_s = watch.began_s + asked.minutes * 60
-            for number in range(sys.maxsize):
-                await watch.look(parts, store, broker)
-                if number % TELL_EVERY == 0:
-                    say(watch.line(len(fleet.sent)))
-                if time.monotonic() >= end_s:
-                    break
-                await asyncio.sleep(max(0.0, watch.began_s + (number + 1) * EVERY_S - time.monotonic()))
+        async with pipeline.fleet.publishing():
+            await _steadily(look, watch, pipeline.fleet.sent, asked.minutes * 60)
         say("the fleet ended; waiting until everything is committed")
-        left = await until_drained(settings.kafka, fleet.sent, DRAIN_S)
+        balance, left = await pipeline.balance(DRAIN_S)
         freshness = hop_buckets(await metrics(parts.addresses.ops["stream"]), "visible")
-        moments = await stored_moments(store, fleet.starts)
-        balance = audit(fleet.sent, moments, await dead_letters(settings.kafka), unsure=fleet.unsure)
-        watch.ended |= set(parts.ended)
-    finally:
-        await store.close()
     return report(watch, balance, left, freshness)
+
+
+async def _steadily(look: Callable[[], Awaitable[None]], watch: Watch, sent: Sized, length_s: float) -> None:
+    for number in itertools.count():
+        await look()
+        if number % TELL_EVERY == 0:
+            say(watch.line(len(sent)))
+        next_s = (number + 1) * EVERY_S
+        if next_s > length_s:
+            return
+        await asyncio.sleep(max(0.0, watch.began_s + next_s - time.monotonic()))
 
 
 def report(watch: Watch, balance: Balance, left: int, freshness: dict[float, float]) -> int:
@@ -120,17 +106,20 @@ def report(watch: Watch, balance: Balance, left: int, freshness: dict[float, flo
     growing = [one.name for one in everybody if one.name in OURS and one.grows]
     looked = max(freshness.values(), default=0.0)
     print(f"\n{told(everybody)}\n")
-    print(f"{'lag, frames: at the end / most':<36}{watch.lag[-1]:>6} / {max(watch.lag)}")
-    print(
-        f"{'taken and not finished: median / most':<36}{sorted(watch.open_frames)[len(watch.open_frames) // 2]:>6} / "
-        f"{max(watch.open_frames)}"
-    )
-    print(
-        f"{'captured -> searchable, s: p50 / p99':<36}{quantile(freshness, 0.5):>6.2f} / "
-        f"{quantile(freshness, 0.99):.2f}   ({looked:.0f} looks)"
-    )
-    print(f"{'broker on disk, MB: most':<36}{watch.broker_mb:>6.0f}")
-    print(f"{'not committed':<36}{left:>6}\n")
+    rows = [
+        ("lag, frames: at the end / most", f"{watch.lag[-1]} / {max(watch.lag)}"),
+        (
+            "taken and not finished: median / most",
+            f"{statistics.median(watch.open_frames):.0f} / {max(watch.open_frames)}",
+        ),
+        (
+            "captured -> searchable, s: p50 / p99",
+            f"{quantile(freshness, 0.5):.2f} / {quantile(freshness, 0.99):.2f} ({looked:.0f} looks)",
+        ),
+        ("broker on disk, MB: most", f"{watch.broker_mb:.0f}"),
+        ("not committed", f"{left}"),
+    ]
+    print("\n".join(f"{name:<42}{value}" for name, value in rows) + "\n")
     print(balance)
     wrong = [f"{name} ended by itself" for name in sorted(watch.ended)]
     wrong += [f"{name} holds more at the end than at first" for name in growing]

@@ -32,6 +32,7 @@ from aiokafka import AIOKafkaConsumer
 
 from index.media import Thumbnails
 from index.memory import MemoryStore
+from index.skips import Skips
 from proto.errors import Poison
 from proto.types import SpaceInfo, Vector, now_ms
 from proto.v1.events_pb2 import Frame
@@ -179,6 +180,7 @@ async def through(kafka: KafkaSettings, frames: int, folder: Path, batch: int) -
             encoder=encoder,
             store=MemoryStore(SPACE),
             thumbnails=Thumbnails(folder),
+            skips=Skips(folder / "skipped"),
             letters=letters,
             kafka=kafka,
             settings=StreamSettings(batch_frames=batch),

@@ -241,7 +241,9 @@ def _write_torch(model: Any, source: Source, work: Path, say: Say) -> None:
     (work / TORCH_CONFIG).write_text(json.dumps(described, indent=2) + "\n")
     if source.config["text_cfg"].get("hf_model_name"):
         (work / TORCH_TEXT).parent.mkdir()
-        (work / TORCH_TEXT).write_text(model.text.config.to_json_string(use_diff=False))
+        facts = json.loads(model.text.config.to_json_string(use_diff=False))
+        facts.pop("_name_or_path", None)  # a folder of the machine that exported it
+        (work / TORCH_TEXT).write_text(json.dumps(facts, indent=2) + "\n")
 
 
 def _write_towers(model: Any, source: Source, work: Path, say: Say) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pycuda.driver as cuda
@@ -26,18 +26,19 @@ from numpy.typing import NDArray
 
 from models.buckets import pieces_of
 from models.bundle import Bundle
+from models.choices import Precision
 from models.cuda_graphs import Graph, capture
 from models.preprocess import Pictures
 from models.tokens import Ids
 from proto.errors import Broken, Transient, WatchwordError
 from proto.types import Vectors
 
-Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Say = Callable[[str], None]
 
 _MAJOR = "10."
 _WORKSPACE_BYTES = 4 << 30
-_FLAGS: dict[Precision, tuple[str, ...]] = {"fp32": (), "fp16": ("FP16",), "bf16": ("BF16",), "int8": ("INT8", "FP16")}
+_FLAGS: dict[Precision, tuple[str, ...]] = {"fp32": (), "fp16": ("FP16",), "bf16": ("BF16",), "int8": ("FP16",)}
+"""int8 is a flag of quantised networks, whatever is asked for; their other layers compute in fp16."""
 _TINY = 1e-12
 _LANES = 2
 _AGAIN = "the worker opens its engine again; try again"
@@ -249,16 +250,17 @@ def _built(key: PlanKey, model: Path, cache: Path, log: trt.ILogger, say: Say) -
     builder = trt.Builder(log)
     network = builder.create_network(0)
     parser = trt.OnnxParser(network, log)
-    content = model.read_bytes()
-    if key.precision == "int8" and b"QuantizeLinear" not in content:
-        raise Broken(f"the {key.tower} tower is not an int8 model", todo="`watchword models quantize` makes one")
-    if not parser.parse(content):
+    if not parser.parse(model.read_bytes()):
         reasons = "; ".join(parser.get_error(number).desc() for number in range(parser.num_errors))
-        raise Broken(f"TensorRT cannot read the {key.tower} tower: {reasons}", todo="use encoder.engine=onnxruntime")
+        raise Broken(
+            f"TensorRT cannot read the {key.tower} tower: {reasons}",
+            todo="use encoder.engine=onnxruntime; of int8 bundles TensorRT reads those with fixed, symmetric scales",
+        )
+    flags = (*_FLAGS[key.precision], *_int8_of(network, key))
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, _WORKSPACE_BYTES)
     config.progress_monitor = _Progress(key.tower, say)
-    for flag in _FLAGS[key.precision]:
+    for flag in flags:
         config.set_flag(getattr(trt.BuilderFlag, flag))
     for bucket in key.buckets:
         profile = builder.create_optimization_profile()
@@ -276,6 +278,19 @@ def _built(key: PlanKey, model: Path, cache: Path, log: trt.ILogger, say: Say) -
         )
     _keep(timings, bytes(config.get_timing_cache().serialize()))
     return bytes(built)
+
+
+def _int8_of(network: trt.INetworkDefinition, key: PlanKey) -> tuple[str, ...]:
+    """The flag without which TensorRT builds no network with quantised layers. The scales are the layers' own."""
+    kinds = {network.get_layer(number).type for number in range(network.num_layers)}
+    if trt.LayerType.QUANTIZE in kinds:
+        return ("INT8",)
+    if key.precision == "int8" and key.tower == "visual":  # texts are short, and their tower may stay as it is
+        raise Broken(
+            "the visual tower holds no int8 layers (QuantizeLinear, DequantizeLinear)",
+            todo="use a bundle with a statically quantised visual tower, or fp16",
+        )
+    return ()
 
 
 def _keep(path: Path, content: bytes) -> None:

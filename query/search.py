@@ -10,6 +10,7 @@ from functools import partial
 
 from index.cameras import CameraRegistry, unknown_camera
 from index.media import Thumbnails
+from index.skips import Skipped, Skips
 from index.store import LATEST_MS, Answer, Ask, MomentStore, Scored, check_ids
 from proto.errors import Invalid, Poison, Unknown
 from proto.types import Camera, Vector
@@ -40,11 +41,18 @@ class Found:
     """The answer of a search, and where its time went."""
 
     answer: Answer
+    skipped: Sequence[Skipped]
+    """Spans in the asked time in which frames were not looked at, earliest first."""
     space: str
     vector_cached: bool
     embed_s: float
     index_s: float
     total_s: float
+
+    @property
+    def partial(self) -> bool:
+        """Whether something that was asked for could not be searched."""
+        return bool(self.answer.shards_missing or self.skipped)
 
 
 class Searcher:
@@ -58,6 +66,7 @@ class Searcher:
         cache: VectorCache,
         cameras: CameraRegistry,
         thumbnails: Thumbnails,
+        skips: Skips,
         settings: QuerySettings,
     ) -> None:
         self._encoder = encoder
@@ -65,6 +74,7 @@ class Searcher:
         self._cache = cache
         self._cameras = cameras
         self._thumbnails = thumbnails
+        self._skips = skips
         self._settings = settings
         self._asked: dict[str, asyncio.Task[tuple[Vector, bool]]] = {}
 
@@ -76,19 +86,28 @@ class Searcher:
             await self._check_cameras(question.cameras)
         vector, cached = await self._vector(question)
         embedded = time.perf_counter()
-        answer = await self._store.search(
-            Ask(
-                vector,
-                limit=question.limit + (question.moment_id is not None),
-                cameras=frozenset(question.cameras) or None,
-                start_ms=question.start_ms or None,
-                end_ms=question.end_ms or None,
-                timeout_s=max(0.01, _INDEX_SHARE * (timeout_s - (embedded - begun))),
-            )
+        cameras, start_ms, end_ms = (
+            frozenset(question.cameras) or None,
+            question.start_ms or None,
+            question.end_ms or None,
+        )
+        answer, skipped = await asyncio.gather(
+            self._store.search(
+                Ask(
+                    vector,
+                    limit=question.limit + (question.moment_id is not None),
+                    cameras=cameras,
+                    start_ms=start_ms,
+                    end_ms=end_ms,
+                    timeout_s=max(0.01, _INDEX_SHARE * (timeout_s - (embedded - begun))),
+                )
+            ),
+            asyncio.to_thread(self._skips.within, cameras, start_ms, end_ms),
         )
         ended = time.perf_counter()
         return Found(
             answer=replace(answer, hits=_others(answer.hits, question)),
+            skipped=skipped,
             space=self._store.space.id,
             vector_cached=cached,
             embed_s=embedded - begun,

@@ -20,6 +20,7 @@ from query.settings import QuerySettings
 log = logging.getLogger("watchword.query")
 
 _SERVICE = "watchword.v1.Query"
+_SKIPPED_TOLD = 100
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Result = TypeVar("Result")
@@ -72,7 +73,7 @@ class _QueryService(query_pb2_grpc.QueryServicer):
             left = self._left(context)
             with SEARCH_SECONDS.time():
                 found = await self._within(left, self._searcher.search(_question(request), timeout_s=left))
-            outcome = "partial" if found.answer.shards_missing else "ok"
+            outcome = "partial" if found.partial else "ok"
             return _reply(found)
         except WatchwordError as error:
             outcome = type(error).__name__.lower()
@@ -143,10 +144,15 @@ def _reply(found: Found) -> query_pb2.SearchReply:
             for hit in answer.hits
         ],
         coverage=query_pb2.Coverage(
-            partial=bool(answer.shards_missing),
+            partial=found.partial,
             shards_missing=answer.shards_missing,
             shards_searched=answer.shards_searched,
             buckets_searched=answer.buckets_searched,
+            skipped=[
+                query_pb2.Skipped(camera=one.camera, start_ms=one.start_ms, end_ms=one.end_ms, frames=one.frames)
+                for one in found.skipped[:_SKIPPED_TOLD]
+            ],
+            frames_skipped=sum(one.frames for one in found.skipped),
         ),
         timing=query_pb2.Timing(
             total_ms=found.total_s * 1000,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from google.protobuf.message import DecodeError
 from prometheus_client import Histogram
 
 from index.media import Thumbnails
+from index.skips import Skips
 from index.store import LATEST_MS, MomentStore
 from proto.errors import Invalid, Poison, WatchwordError
 from proto.metrics import HOP_SECONDS, MOMENTS_WRITTEN
@@ -85,6 +87,7 @@ class Chain:
         encoder: Encoder,
         store: MomentStore,
         thumbnails: Thumbnails,
+        skips: Skips,
         letters: DeadLetters,
         settings: StreamSettings,
         frames_topic: str,
@@ -92,6 +95,7 @@ class Chain:
     ) -> None:
         self._store = store
         self._thumbnails = thumbnails
+        self._skips = skips
         self._settings = settings
         self._finish_marks = finish
         self.patience = Patience()
@@ -180,8 +184,23 @@ class Chain:
                     runs[-1] = (partition, runs[-1][1], offset)
                 else:
                     runs.append((partition, offset, offset))
+        if runs:
+            await asyncio.to_thread(self._note_skipped, [item for item in batch.items if item.skipped])
         for partition, first, last in runs:
             await self._letters.declare_skipped(partition, first, last, self._settings.behind_s)
+
+    def _note_skipped(self, items: Sequence[Item]) -> None:
+        """For the coverage of answers. A disk that refuses holds no frames up: the letters declare them too."""
+        cameras: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        for item in items:
+            cameras[_frame(item).camera].append((item.mark.offset, _frame(item).captured_ms))
+        for camera, frames in cameras.items():
+            try:
+                self._skips.note(camera, frames)
+            except WatchwordError as error:
+                log.warning(
+                    "answers will not tell of %d frames of %s that were skipped: %s", len(frames), camera, error
+                )
 
     async def _embed(self, batch: Batch) -> None:
         asked = [item for item in batch.items if not item.is_over]

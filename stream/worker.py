@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from index.media import Thumbnails
+from index.skips import Skips
 from index.store import MomentStore
 from proto.errors import Mismatch, Transient
 from proto.metrics import FRAMES_CONSUMED, FRAMES_DONE, FRAMES_OPEN, LAG, PARTITIONS
@@ -44,6 +45,7 @@ class StreamWorker:
         encoder: Encoder,
         store: MomentStore,
         thumbnails: Thumbnails,
+        skips: Skips,
         letters: DeadLetters,
         kafka: KafkaSettings,
         settings: StreamSettings,
@@ -56,6 +58,7 @@ class StreamWorker:
             encoder=encoder,
             store=Fenced(store, self._consumer.lease),
             thumbnails=thumbnails,
+            skips=skips,
             letters=letters,
             settings=settings,
             frames_topic=kafka.frames_topic,

@@ -87,9 +87,11 @@ async def ask_and_show(settings: Settings, question: Question, as_json: bool) ->
         click.echo(json.dumps(as_plain(reply, shown), ensure_ascii=False, indent=2))
         return
     _console().print(as_table(shown) if shown else "no moment matches: widen --since, or name other cameras")
-    if reply.coverage.partial:
-        missing = ", ".join(reply.coverage.shards_missing)
+    if missing := ", ".join(reply.coverage.shards_missing):
         click.echo(f"this answer is not complete: {missing} did not answer; `watchword doctor` checks", err=True)
+    if skipped := reply.coverage.frames_skipped:
+        cameras = ", ".join(sorted({one.camera for one in reply.coverage.skipped}))
+        click.echo(f"this answer is not complete: {skipped:,} frames of {cameras} were skipped to catch up", err=True)
 
 
 def as_plain(reply: query_pb2.SearchReply, shown: list[Shown]) -> dict[str, Any]:
@@ -117,6 +119,11 @@ def as_plain(reply: query_pb2.SearchReply, shown: list[Shown]) -> dict[str, Any]
             "shards_missing": list(coverage.shards_missing),
             "shards_searched": coverage.shards_searched,
             "buckets_searched": coverage.buckets_searched,
+            "frames_skipped": coverage.frames_skipped,
+            "skipped": [
+                {"camera": one.camera, "start_ms": one.start_ms, "end_ms": one.end_ms, "frames": one.frames}
+                for one in coverage.skipped
+            ],
         },
         "timing_ms": {
             "total": round(timing.total_ms, 2),

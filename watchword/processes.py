@@ -104,6 +104,7 @@ async def _camera(settings: Settings, stage: Stage) -> None:
 async def _stream(settings: Settings, stage: Stage) -> None:
     from index.media import Thumbnails
     from index.milvus import MilvusStore
+    from index.skips import Skips
     from stream.kafka import FrameProducer, ensure_topics
     from stream.worker import StreamWorker
 
@@ -117,6 +118,7 @@ async def _stream(settings: Settings, stage: Stage) -> None:
         encoder=encoder,
         store=store,
         thumbnails=Thumbnails(settings.data_dir / "thumbnails"),
+        skips=Skips(settings.data_dir / "skipped"),
         letters=letters,
         kafka=settings.kafka,
         settings=settings.stream,
@@ -130,6 +132,7 @@ async def _query(settings: Settings, stage: Stage) -> None:
     from index.cameras import CameraRegistry
     from index.media import Thumbnails
     from index.milvus import MilvusStore
+    from index.skips import Skips
     from query.cache import VectorCache
     from query.search import Searcher
     from query.service import serve_query
@@ -146,6 +149,7 @@ async def _query(settings: Settings, stage: Stage) -> None:
         cache=cache,
         cameras=CameraRegistry(settings.data_dir / "cameras.json"),
         thumbnails=Thumbnails(settings.data_dir / "thumbnails"),
+        skips=Skips(settings.data_dir / "skipped"),
         settings=settings.query,
     )
     server = await serve_query(searcher, settings.query, settings.query.listen)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14proto/v1/query.proto\x12\x0cwatchword.v1\"\xa2\x01\n\rSearchRequest\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x0f\n\x05image\x18\x02 \x01(\x0cH\x00\x12\x13\n\tmoment_id\x18\x03 \x01(\tH\x00\x12\x0f\n\x07\x63\x61meras\x18\x04 \x03(\t\x12\x10\n\x08start_ms\x18\x05 \x01(\x03\x12\x0e\n\x06\x65nd_ms\x18\x06 \x01(\x03\x12\x12\n\x05limit\x18\x07 \x01(\rH\x01\x88\x01\x01\x42\n\n\x08questionB\x08\n\x06_limit\"\x8d\x01\n\x0bSearchReply\x12\x1f\n\x04hits\x18\x01 \x03(\x0b\x32\x11.watchword.v1.Hit\x12(\n\x08\x63overage\x18\x02 \x01(\x0b\x32\x16.watchword.v1.Coverage\x12$\n\x06timing\x18\x03 \x01(\x0b\x32\x14.watchword.v1.Timing\x12\r\n\x05space\x18\x04 \x01(\t\"\x8a\x01\n\x03Hit\x12\x11\n\tmoment_id\x18\x01 \x01(\t\x12\x0e\n\x06\x63\x61mera\x18\x02 \x01(\t\x12\x10\n\x08start_ms\x18\x03 \x01(\x03\x12\x0f\n\x07peak_ms\x18\x04 \x01(\x03\x12\x0e\n\x06\x65nd_ms\x18\x05 \x01(\x03\x12\r\n\x05score\x18\x06 \x01(\x02\x12\x0e\n\x06\x63losed\x18\x07 \x01(\x08\x12\x0e\n\x06\x66rames\x18\x08 \x01(\r\"f\n\x08\x43overage\x12\x0f\n\x07partial\x18\x01 \x01(\x08\x12\x16\n\x0eshards_missing\x18\x02 \x03(\t\x12\x17\n\x0fshards_searched\x18\x03 \x01(\r\x12\x18\n\x10\x62uckets_searched\x18\x04 \x01(\r\"U\n\x06Timing\x12\x10\n\x08total_ms\x18\x01 \x01(\x02\x12\x10\n\x08\x65mbed_ms\x18\x02 \x01(\x02\x12\x10\n\x08index_ms\x18\x03 \x01(\x02\x12\x15\n\rvector_cached\x18\x04 \x01(\x08\"%\n\x10ThumbnailRequest\x12\x11\n\tmoment_id\x18\x01 \x01(\t\"\x1e\n\x0eThumbnailReply\x12\x0c\n\x04jpeg\x18\x01 \x01(\x0c\"\x10\n\x0e\x43\x61merasRequest\"9\n\x0c\x43\x61merasReply\x12)\n\x07\x63\x61meras\x18\x01 \x03(\x0b\x32\x18.watchword.v1.CameraInfo\",\n\nCameraInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08watching\x18\x02 \x01(\x08\x32\xd9\x01\n\x05Query\x12@\n\x06Search\x12\x1b.watchword.v1.SearchRequest\x1a\x19.watchword.v1.SearchReply\x12I\n\tThumbnail\x12\x1e.watchword.v1.ThumbnailRequest\x1a\x1c.watchword.v1.ThumbnailReply\x12\x43\n\x07\x43\x61meras\x12\x1c.watchword.v1.CamerasRequest\x1a\x1a.watchword.v1.CamerasReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14proto/v1/query.proto\x12\x0cwatchword.v1\"\xa2\x01\n\rSearchRequest\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x0f\n\x05image\x18\x02 \x01(\x0cH\x00\x12\x13\n\tmoment_id\x18\x03 \x01(\tH\x00\x12\x0f\n\x07\x63\x61meras\x18\x04 \x03(\t\x12\x10\n\x08start_ms\x18\x05 \x01(\x03\x12\x0e\n\x06\x65nd_ms\x18\x06 \x01(\x03\x12\x12\n\x05limit\x18\x07 \x01(\rH\x01\x88\x01\x01\x42\n\n\x08questionB\x08\n\x06_limit\"\x8d\x01\n\x0bSearchReply\x12\x1f\n\x04hits\x18\x01 \x03(\x0b\x32\x11.watchword.v1.Hit\x12(\n\x08\x63overage\x18\x02 \x01(\x0b\x32\x16.watchword.v1.Coverage\x12$\n\x06timing\x18\x03 \x01(\x0b\x32\x14.watchword.v1.Timing\x12\r\n\x05space\x18\x04 \x01(\t\"\x8a\x01\n\x03Hit\x12\x11\n\tmoment_id\x18\x01 \x01(\t\x12\x0e\n\x06\x63\x61mera\x18\x02 \x01(\t\x12\x10\n\x08start_ms\x18\x03 \x01(\x03\x12\x0f\n\x07peak_ms\x18\x04 \x01(\x03\x12\x0e\n\x06\x65nd_ms\x18\x05 \x01(\x03\x12\r\n\x05score\x18\x06 \x01(\x02\x12\x0e\n\x06\x63losed\x18\x07 \x01(\x08\x12\x0e\n\x06\x66rames\x18\x08 \x01(\r\"\xa6\x01\n\x08\x43overage\x12\x0f\n\x07partial\x18\x01 \x01(\x08\x12\x16\n\x0eshards_missing\x18\x02 \x03(\t\x12\x17\n\x0fshards_searched\x18\x03 \x01(\r\x12\x18\n\x10\x62uckets_searched\x18\x04 \x01(\r\x12&\n\x07skipped\x18\x05 \x03(\x0b\x32\x15.watchword.v1.Skipped\x12\x16\n\x0e\x66rames_skipped\x18\x06 \x01(\x04\"K\n\x07Skipped\x12\x0e\n\x06\x63\x61mera\x18\x01 \x01(\t\x12\x10\n\x08start_ms\x18\x02 \x01(\x03\x12\x0e\n\x06\x65nd_ms\x18\x03 \x01(\x03\x12\x0e\n\x06\x66rames\x18\x04 \x01(\x04\"U\n\x06Timing\x12\x10\n\x08total_ms\x18\x01 \x01(\x02\x12\x10\n\x08\x65mbed_ms\x18\x02 \x01(\x02\x12\x10\n\x08index_ms\x18\x03 \x01(\x02\x12\x15\n\rvector_cached\x18\x04 \x01(\x08\"%\n\x10ThumbnailRequest\x12\x11\n\tmoment_id\x18\x01 \x01(\t\"\x1e\n\x0eThumbnailReply\x12\x0c\n\x04jpeg\x18\x01 \x01(\x0c\"\x10\n\x0e\x43\x61merasRequest\"9\n\x0c\x43\x61merasReply\x12)\n\x07\x63\x61meras\x18\x01 \x03(\x0b\x32\x18.watchword.v1.CameraInfo\",\n\nCameraInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08watching\x18\x02 \x01(\x08\x32\xd9\x01\n\x05Query\x12@\n\x06Search\x12\x1b.watchword.v1.SearchRequest\x1a\x19.watchword.v1.SearchReply\x12I\n\tThumbnail\x12\x1e.watchword.v1.ThumbnailRequest\x1a\x1c.watchword.v1.ThumbnailReply\x12\x43\n\x07\x43\x61meras\x12\x1c.watchword.v1.CamerasRequest\x1a\x1a.watchword.v1.CamerasReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,20 +37,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SEARCHREPLY']._serialized_end=345
   _globals['_HIT']._serialized_start=348
   _globals['_HIT']._serialized_end=486
-  _globals['_COVERAGE']._serialized_start=488
-  _globals['_COVERAGE']._serialized_end=590
-  _globals['_TIMING']._serialized_start=592
-  _globals['_TIMING']._serialized_end=677
-  _globals['_THUMBNAILREQUEST']._serialized_start=679
-  _globals['_THUMBNAILREQUEST']._serialized_end=716
-  _globals['_THUMBNAILREPLY']._serialized_start=718
-  _globals['_THUMBNAILREPLY']._serialized_end=748
-  _globals['_CAMERASREQUEST']._serialized_start=750
-  _globals['_CAMERASREQUEST']._serialized_end=766
-  _globals['_CAMERASREPLY']._serialized_start=768
-  _globals['_CAMERASREPLY']._serialized_end=825
-  _globals['_CAMERAINFO']._serialized_start=827
-  _globals['_CAMERAINFO']._serialized_end=871
-  _globals['_QUERY']._serialized_start=874
-  _globals['_QUERY']._serialized_end=1091
+  _globals['_COVERAGE']._serialized_start=489
+  _globals['_COVERAGE']._serialized_end=655
+  _globals['_SKIPPED']._serialized_start=657
+  _globals['_SKIPPED']._serialized_end=732
+  _globals['_TIMING']._serialized_start=734
+  _globals['_TIMING']._serialized_end=819
+  _globals['_THUMBNAILREQUEST']._serialized_start=821
+  _globals['_THUMBNAILREQUEST']._serialized_end=858
+  _globals['_THUMBNAILREPLY']._serialized_start=860
+  _globals['_THUMBNAILREPLY']._serialized_end=890
+  _globals['_CAMERASREQUEST']._serialized_start=892
+  _globals['_CAMERASREQUEST']._serialized_end=908
+  _globals['_CAMERASREPLY']._serialized_start=910
+  _globals['_CAMERASREPLY']._serialized_end=967
+  _globals['_CAMERAINFO']._serialized_start=969
+  _globals['_CAMERAINFO']._serialized_end=1013
+  _globals['_QUERY']._serialized_start=1016
+  _globals['_QUERY']._serialized_end=1233
 # @@protoc_insertion_point(module_scope)

@@ -169,14 +169,23 @@ class Coverage(_message.Message):
     SHARDS_MISSING_FIELD_NUMBER: _builtins.int
     SHARDS_SEARCHED_FIELD_NUMBER: _builtins.int
     BUCKETS_SEARCHED_FIELD_NUMBER: _builtins.int
+    SKIPPED_FIELD_NUMBER: _builtins.int
+    FRAMES_SKIPPED_FIELD_NUMBER: _builtins.int
     partial: _builtins.bool
     """True when something that the question asked for could not be searched; the rest says what."""
     shards_searched: _builtins.int
     """Shards and time buckets that were searched."""
     buckets_searched: _builtins.int
+    frames_skipped: _builtins.int
     @_builtins.property
     def shards_missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Index shards that did not answer in time."""
+
+    @_builtins.property
+    def skipped(self) -> _containers.RepeatedCompositeFieldContainer[Global___Skipped]:
+        """Frames in the asked time that were never looked at, since the stream was behind and only the newest were wanted:
+        the earliest spans, at most 100, and how many frames there are in all spans together.
+        """
 
     def __init__(
         self,
@@ -185,14 +194,46 @@ class Coverage(_message.Message):
         shards_missing: _abc.Iterable[_builtins.str] | None = ...,
         shards_searched: _builtins.int = ...,
         buckets_searched: _builtins.int = ...,
+        skipped: _abc.Iterable[Global___Skipped] | None = ...,
+        frames_skipped: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["buckets_searched", b"buckets_searched", "partial", b"partial", "shards_missing", b"shards_missing", "shards_searched", b"shards_searched"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buckets_searched", b"buckets_searched", "frames_skipped", b"frames_skipped", "partial", b"partial", "shards_missing", b"shards_missing", "shards_searched", b"shards_searched", "skipped", b"skipped"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Coverage: _TypeAlias = Coverage  # noqa: Y015
+
+@_typing.final
+class Skipped(_message.Message):
+    """A span in which frames of a camera were not looked at; it may reach beyond the asked time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAMERA_FIELD_NUMBER: _builtins.int
+    START_MS_FIELD_NUMBER: _builtins.int
+    END_MS_FIELD_NUMBER: _builtins.int
+    FRAMES_FIELD_NUMBER: _builtins.int
+    camera: _builtins.str
+    start_ms: _builtins.int
+    end_ms: _builtins.int
+    frames: _builtins.int
+    def __init__(
+        self,
+        *,
+        camera: _builtins.str = ...,
+        start_ms: _builtins.int = ...,
+        end_ms: _builtins.int = ...,
+        frames: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera", b"camera", "end_ms", b"end_ms", "frames", b"frames", "start_ms", b"start_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Skipped: _TypeAlias = Skipped  # noqa: Y015
 
 @_typing.final
 class Timing(_message.Message):

@@ -9,6 +9,8 @@ from typing import Any
 
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
+from models.bundle import Bundle
+
 SENTENCES = [
     "a red truck at the gate",
     "a person riding a bicycle on the street",
@@ -145,6 +147,20 @@ def write_source(folder: Path, config: dict[str, Any], preprocess: dict[str, Any
     described = {"model_cfg": config, "preprocess_cfg": preprocess or {}}
     (folder / "open_clip_config.json").write_text(json.dumps(described))
     return folder
+
+
+def export(folder: Path, config: dict[str, Any], *, seed: int = 7) -> Bundle:
+    """The model with weights at random as a bundle, those for torch with it."""
+    from models.export import export_bundle, find_source
+
+    def no_hub(repository: str, *_: object) -> None:
+        raise AssertionError(f"asked the hub for {repository}")
+
+    model = str(write_source(folder / "model", config))
+    source = find_source(model, weights=None, seed=seed, cache=folder, fetch=no_hub)
+    return export_bundle(
+        source, folder / "bundle", licence="none", cache=folder, fetch=no_hub, say=lambda _: None, with_torch=True
+    )
 
 
 def write_sentencepiece(folder: Path) -> Path:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFilter
 from safetensors.torch import save_file
 
-from models.bundle import PREPROCESS, TEXTUAL, VISUAL, Bundle, load_bundle
+from models.bundle import PREPROCESS, TEXTUAL, TORCH_CONFIG, TORCH_TEXT, TORCH_WEIGHTS, VISUAL, Bundle, load_bundle
+from models.choices import Precision
 from models.engine import open_engine, tokenizer_of
 from models.export import Source, _Textual, _Visual, build_model, export_bundle, find_source
 from models.preprocess import Preprocessor
@@ -74,7 +76,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[S
     named = {**siglip, "text_cfg": {**siglip["text_cfg"], "hf_tokenizer_name": str(words)}}
     for kind, config in {**CONFIGS, "siglip2": named}.items():
         source = _settled(write_source(folder / "sources" / kind, config))
-        bundles[kind] = (source, _export(source, folder / kind))
+        bundles[kind] = (source, _export(source, folder / kind, with_torch=True))
     yield bundles
 
 
@@ -102,9 +104,11 @@ def _settled(folder: Path) -> Source:
     return _source(folder)
 
 
-def _export(source: Source, target: Path) -> Bundle:
+def _export(source: Source, target: Path, *, with_torch: bool = False) -> Bundle:
     said: list[str] = []
-    return export_bundle(source, target, licence="none", cache=target.parent, fetch=_no_hub, say=said.append)
+    return export_bundle(
+        source, target, licence="none", cache=target.parent, fetch=_no_hub, say=said.append, with_torch=with_torch
+    )
 
 
 def _pictures(bundle: Bundle, count: int) -> torch.Tensor:
@@ -133,6 +137,32 @@ def test_both_towers_answer_as_open_clip_does_at_any_batch(kind: str, made: dict
         assert (engine.embed_images(pictures.numpy()) * images).sum(axis=1).min() >= 0.9999
         assert (engine.embed_texts(ids.numpy(), mask) * texts).sum(axis=1).min() >= 0.9999
     engine.close()
+
+
+@pytest.mark.parametrize(("precision", "least"), [("fp32", 0.9999), ("bf16", 0.99)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_that_is_exported_opens_in_torch_and_gives_the_same_vectors(
+    kind: str, precision: Precision, least: float, made: dict[str, tuple[Source, Bundle]]
+) -> None:
+    bundle = made[kind][1]
+    engines = [open_engine(bundle), open_engine(bundle, engine="torch", precision=precision)]
+    pictures = _pictures(bundle, 3).numpy()
+    ids = np.random.default_rng(1).integers(1, 190, (3, bundle.text_window))
+    images = [engine.embed_images(pictures) for engine in engines]
+    texts = [engine.embed_texts(ids, np.ones_like(ids)) for engine in engines]
+    assert np.sum(images[0] * images[1], axis=1).min() >= least
+    assert np.sum(texts[0] * texts[1], axis=1).min() >= least
+    assert np.allclose(np.linalg.norm([*images[1], *texts[1]], axis=1), 1, atol=1e-5)
+    for engine in engines:
+        engine.close()
+
+
+def test_the_space_is_the_same_with_and_without_weights_for_torch(tmp_path: Path) -> None:
+    source = _source(write_source(tmp_path / "model", CONFIGS["clip"]), seed=7)
+    plain, more = _export(source, tmp_path / "plain"), _export(source, tmp_path / "more", with_torch=True)
+    assert plain.space == more.space
+    assert plain.torch is None
+    assert more.manifest.files.keys() - plain.manifest.files.keys() == {TORCH_CONFIG, TORCH_WEIGHTS}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -218,13 +248,17 @@ def test_a_multilingual_text_tower_answers_as_open_clip_does(tmp_path: Path) -> 
     }
     config = {"embed_dim": 32, "vision_cfg": CONFIGS["clip"]["vision_cfg"], "text_cfg": {**text, "hf_proj_type": "mlp"}}
     source = _source(write_source(tmp_path / "model", config), seed=2)
-    bundle = _export(source, tmp_path / "bundle")
-    tokenizer, engine = tokenizer_of(bundle), open_engine(bundle)
+    bundle = _export(source, tmp_path / "bundle", with_torch=True)
+    reference = build_model(source)
+    shutil.rmtree(tower)  # neither engine needs what the export needed
+    tokenizer, engine, torch_engine = tokenizer_of(bundle), open_engine(bundle), open_engine(bundle, engine="torch")
     ids, mask = tokenizer.padded([tokenizer("a red truck"), tokenizer("the café's front door is open")])
     with torch.no_grad():
-        wanted = _Textual(build_model(source))(torch.from_numpy(ids)).numpy()
-    assert (engine.embed_texts(ids, mask) * wanted).sum(axis=1).min() >= 0.9999
-    engine.close()
+        wanted = _Textual(reference)(torch.from_numpy(ids)).numpy()
+    for opened in (engine, torch_engine):
+        assert (opened.embed_texts(ids, mask) * wanted).sum(axis=1).min() >= 0.9999
+        opened.close()
+    assert str(tmp_path) not in (bundle.folder / TORCH_TEXT).read_text()
 
 
 def test_the_same_seed_gives_the_same_space(tmp_path: Path) -> None:

@@ -1,18 +1,20 @@
 from __future__ import annotations
 
 import ctypes
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_dynamic, quantize_static
 
 from models.buckets import pieces_of
-from models.bundle import Bundle
+from models.bundle import NEEDED, VISUAL, Bundle
 from models.cuda_graphs import capture
-from models.engine import Engine, check_canary, open_engine, tokenizer_of
-from models.ort import OrtEngine
+from models.engine import check_canary
+from models.sealing import seal
 from proto.errors import Broken, Transient
 from tests.models.gpu import Gpu, install
 from tests.models.toy import toy_bundle
@@ -38,54 +40,6 @@ def _open(bundle: Bundle, cache: Path, **options: Any) -> Any:
 
 def _pictures(count: int) -> np.ndarray:
     return np.random.default_rng(1).normal(size=(count, 3, 32, 32)).astype(np.float32)
-
-
-@pytest.fixture(params=["onnxruntime", "onnxruntime as on a GPU", "tensorrt"])
-def engine(request: pytest.FixtureRequest, gpu: Gpu, bundle: Bundle, tmp_path: Path) -> Any:
-    opened: Engine
-    match request.param:
-        case "onnxruntime":
-            opened = open_engine(bundle)
-        case "tensorrt":
-            opened = _open(bundle, tmp_path)
-        case _:
-            opened = OrtEngine(bundle.visual, bundle.textual, threads=0, fixed=True)
-    yield opened
-    opened.close()
-
-
-@pytest.mark.parametrize("count", [1, 2, 4, 5, 11])
-def test_every_engine_gives_one_unit_vector_a_picture_in_order(engine: Engine, bundle: Bundle, count: int) -> None:
-    pictures = _pictures(count)
-    vectors = engine.embed_images(pictures)
-    reference = open_engine(bundle)
-    assert vectors.shape == (count, bundle.dimension)
-    assert vectors.dtype == np.float32
-    assert np.allclose(vectors, reference.embed_images(pictures), atol=1e-5)
-    reference.close()
-
-
-def test_every_engine_gives_one_unit_vector_a_text(engine: Engine, bundle: Bundle) -> None:
-    tokenizer = tokenizer_of(bundle)
-    ids, mask = tokenizer.padded(
-        [tokenizer(text) for text in ("a red truck", "two dogs", "the gate", "night", "a yard")]
-    )
-    vectors = engine.embed_texts(ids, mask)
-    reference = open_engine(bundle)
-    assert np.allclose(vectors, reference.embed_texts(ids, mask), atol=1e-5)
-    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
-    reference.close()
-
-
-def test_every_engine_passes_the_canary(engine: Engine, bundle: Bundle) -> None:
-    check_canary(engine, bundle)
-
-
-def test_a_call_leaves_nothing_of_the_call_before(engine: Engine) -> None:
-    first, second = _pictures(7)[:5], _pictures(7)[5:]
-    alone = engine.embed_images(second)
-    engine.embed_images(first)
-    assert np.array_equal(engine.embed_images(second), alone)
 
 
 def test_a_batch_is_cut_into_buckets(gpu: Gpu) -> None:
@@ -181,9 +135,59 @@ def test_the_precision_is_a_flag_of_the_build(
     assert gpu.named("build") == [f"build{flags}"] * 2
 
 
-def test_int8_asks_for_an_int8_bundle(gpu: Gpu, bundle: Bundle, tmp_path: Path) -> None:
-    with pytest.raises(Broken, match="not an int8 model"):
+def _int8(bundle: Bundle, folder: Path, **options: Any) -> Bundle:
+    """The bundle with its picture tower quantised by onnxruntime."""
+    for path in NEEDED:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(bundle.folder / path, folder / path)
+    if options:
+        feeds = [{"image": picture[None]} for picture in _pictures(20)]
+        quantize_static(bundle.visual, folder / VISUAL, Feeds(feeds), op_types_to_quantize=["Gemm"], **options)
+    else:
+        quantize_dynamic(bundle.visual, folder / VISUAL, op_types_to_quantize=["MatMul", "Gemm"])
+    return seal(folder, name="int8", licence="none", provenance=["made in a test"])
+
+
+class Feeds(CalibrationDataReader):
+    def __init__(self, feeds: list[dict[str, np.ndarray]]) -> None:
+        self._feeds = iter(feeds)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self._feeds, None)
+
+
+SYMMETRIC = {
+    "activation_type": QuantType.QInt8,
+    "weight_type": QuantType.QInt8,
+    "extra_options": {"ActivationSymmetric": True, "QuantizeBias": False},
+}
+
+
+@pytest.mark.parametrize(("precision", "flag"), [("int8", "FP16"), ("fp16", "FP16"), ("bf16", "BF16")])
+def test_a_quantised_tower_is_built_as_int8_and_the_other_is_not(
+    gpu: Gpu, bundle: Bundle, tmp_path: Path, precision: str, flag: str
+) -> None:
+    quantised = _int8(bundle, tmp_path / "int8", **SYMMETRIC)
+    engine = _open(quantised, tmp_path, precision=precision)
+    check_canary(engine, quantised)
+    assert gpu.named("build") == [f"build {flag} INT8", f"build {flag}"]
+    engine.close()
+
+
+def test_int8_of_a_bundle_without_quantised_layers_says_what_to_use(gpu: Gpu, bundle: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(Broken, match="holds no int8 layers") as met:
         _open(bundle, tmp_path, precision="int8")
+    assert "statically quantised" in met.value.todo
+
+
+@pytest.mark.parametrize("options", [{"activation_type": QuantType.QUInt8}, {}], ids=["asymmetric", "dynamic"])
+def test_an_int8_bundle_that_only_onnxruntime_reads_is_broken(
+    gpu: Gpu, bundle: Bundle, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    quantised = _int8(bundle, tmp_path / "int8", **options)
+    with pytest.raises(Broken, match=r"zero point|DynamicQuantizeLinear") as met:
+        _open(quantised, tmp_path, precision="int8")
+    assert "symmetric scales" in met.value.todo
 
 
 def test_a_build_says_how_far_it_is(gpu: Gpu, bundle: Bundle, tmp_path: Path) -> None:

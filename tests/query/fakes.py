@@ -10,6 +10,7 @@ import numpy as np
 
 from index.cameras import CameraRegistry
 from index.media import Thumbnails
+from index.skips import Skips
 from index.store import MomentStore
 from proto.errors import Poison
 from proto.types import Camera, Vector
@@ -86,5 +87,6 @@ def searcher(
         cache=cache or VectorCache(RedisSettings()),
         cameras=registry(folder),
         thumbnails=Thumbnails(folder / "thumbnails"),
+        skips=Skips(folder / "skipped"),
         settings=settings or QuerySettings(),
     )

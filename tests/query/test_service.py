@@ -16,6 +16,7 @@ from index.media import Thumbnails
 from index.memory import MemoryStore
 from index.milvus import MilvusStore
 from index.settings import MilvusSettings
+from index.skips import Skips
 from proto.errors import Broken, Invalid, Late, Overloaded, Transient, Unknown, WatchwordError
 from proto.v1 import query_pb2, query_pb2_grpc
 from query.client import QueryClient
@@ -238,3 +239,17 @@ async def test_searches_are_counted_by_their_outcome(client: QueryClient) -> Non
     with pytest.raises(Unknown):
         await client.search(text="dog", cameras=["nobody"])
     assert (counted("ok"), counted("unknown")) == (before[0] + 1, before[1] + 1)
+
+
+async def test_an_answer_tells_which_frames_were_never_looked_at(client: QueryClient, tmp_path: Path) -> None:
+    assert not (await client.search(text="dog")).coverage.partial
+    Skips(tmp_path / "skipped").note("gate", [(number, NOON + 1000 * number) for number in range(30)])
+    coverage = (await client.search(text="dog")).coverage
+    assert (coverage.partial, coverage.frames_skipped) == (True, 30)
+    assert [(one.camera, one.start_ms, one.end_ms, one.frames) for one in coverage.skipped] == [
+        ("gate", NOON, NOON + 29_000, 30)
+    ]
+    elsewhere = await client.search(text="dog", cameras=["dock"])
+    earlier = await client.search(text="dog", end_ms=NOON)
+    assert not elsewhere.coverage.partial
+    assert not earlier.coverage.partial

@@ -12,6 +12,7 @@ import numpy as np
 
 from index.media import Thumbnails
 from index.memory import MemoryStore
+from index.skips import Skips
 from proto.errors import Poison, WatchwordError
 from proto.types import Moment, SpaceInfo, Span, Vector, now_ms
 from proto.v1.events_pb2 import Frame
@@ -141,6 +142,7 @@ class Desk:
         self.producer = producer
         self.store = MemoryStore(SPACE)
         self.thumbnails = Thumbnails(folder)
+        self.skips = Skips(folder / "skipped")
         self.settings = StreamSettings(refresh_s=0.05)
 
     def worker(self, encoder: SceneEncoder) -> StreamWorker:
@@ -148,6 +150,7 @@ class Desk:
             encoder=encoder,
             store=self.store,
             thumbnails=self.thumbnails,
+            skips=self.skips,
             letters=self.producer,
             kafka=self.kafka,
             settings=self.settings,

@@ -11,6 +11,7 @@ from prometheus_client import REGISTRY
 
 from index.media import Thumbnails
 from index.memory import MemoryStore
+from index.skips import Skipped, Skips
 from proto.types import Moment, now_ms
 from proto.v1.events_pb2 import DeadLetter, Frame
 from stream.app import Record
@@ -28,6 +29,7 @@ class Bench:
         self.store = MemoryStore(SPACE)
         self._folder = folder
         self.settings = settings
+        self.skips = Skips(folder / "skipped")
         self.chain = self.fresh()
 
     def fresh(self) -> Chain:
@@ -35,6 +37,7 @@ class Bench:
             encoder=SceneEncoder(),
             store=self.store,
             thumbnails=Thumbnails(self._folder),
+            skips=self.skips,
             letters=self,
             settings=self.settings,
             frames_topic="frames",
@@ -80,6 +83,25 @@ async def test_frames_that_are_too_old_are_skipped_declared_and_done(tmp_path: P
     assert REGISTRY.get_sample_value("watchword_stream_frames_skipped_total") == before + 4
     ((start, _, _, frames, _),) = at.spans()
     assert (start, frames) == (START_MS + 2000, 1)
+
+
+async def test_what_was_skipped_is_noted_by_camera_and_time_and_once_however_often_it_is_read(tmp_path: Path) -> None:
+    at = Bench(tmp_path, NEWEST)
+    old = [frame(number, age_s=100, camera=camera) for number in range(3) for camera in ("gate", "dock")]
+    await at.run(*old[:4])
+    at.fresh()
+    await at.run(*old)
+    assert at.skips.within(None, None, None) == [
+        Skipped(camera, START_MS, START_MS + 1000, 3) for camera in ("dock", "gate")
+    ]
+
+
+async def test_a_disk_that_refuses_holds_no_skipped_frame_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "skipped").write_text("no folder")
+    at = Bench(tmp_path, NEWEST)
+    await at.run(frame(0, age_s=100))
+    assert at.done == [0]
+    assert "answers will not tell of 1 frames of gate" in caplog.text
 
 
 async def test_no_frame_is_skipped_unless_asked_for(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from index.media import Thumbnails
 from index.memory import MemoryStore
+from index.skips import Skips
 from index.store import Answer, Ask
 from proto.types import Moment, Vector, moment_id
 from proto.v1.events_pb2 import DeadLetter, Frame
@@ -67,6 +68,7 @@ class Bench:
             encoder=self._encoder,
             store=self.store,
             thumbnails=Thumbnails(self._folder),
+            skips=Skips(self._folder / "skipped"),
             letters=NoLetters(),
             settings=StreamSettings(refresh_s=1e-9),
             frames_topic="frames",

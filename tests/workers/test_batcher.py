@@ -136,7 +136,7 @@ async def test_pictures_go_on_under_a_stream_of_texts() -> None:
         texts = [background(batcher.embed_texts([str(number)] * 32)) for number in range(4)]
         await until(lambda: engine.calls)
         picture = background(batcher.embed_images(images(9)))
-        await until(lambda: batcher._waiting.inside("image"))
+        await until(lambda: batcher._lanes[0]._running)
         engine.release()
         await asyncio.gather(picture, *texts)
 

@@ -34,7 +34,8 @@ query.Search({ text: words }, { deadline: Date.now() + 10_000 }, (error, reply) 
     const [start, end] = [hit.start_ms, hit.end_ms].map((ms) => new Date(ms).toISOString());
     console.log([hit.score.toFixed(3), hit.camera, start, end, hit.moment_id].join("\t"));
   }
-  if (reply.coverage.partial) {
-    console.error(`incomplete, these did not answer: ${reply.coverage.shards_missing.join(", ")}`);
+  const { partial, shards_missing: missing, frames_skipped: skipped } = reply.coverage;
+  if (partial) {
+    console.error(`incomplete: ${skipped} frames were skipped; did not answer: ${missing.join(", ") || "none"}`);
   }
 });

@@ -1,0 +1,85 @@
+"""The way that chunked video search takes: collect ten seconds of a camera, then embed and store them.
+
+Written as well as that can be done: a chunk ends by the clock, not with the next frame; cameras have their own phases,
+so that not all chunks end at once; chunks are embedded side by side, by the same encoder, and are stored at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from zlib import crc32
+
+import numpy as np
+
+from index.store import MomentStore
+from proto.errors import Poison
+from proto.types import Moment, Vector, moment_id, now_ms
+from proto.v1.events_pb2 import Frame
+from workers.client import Encoder
+
+CHUNK_MS = 10_000
+_LOOK_S = 0.02
+_AT_ONCE = 4
+
+
+@dataclass(slots=True)
+class Chunk:
+    """Frames of one camera that are being collected."""
+
+    camera: str
+    ends_ms: int
+    frames: list[Frame] = field(default_factory=list)
+
+
+def chunk_end(camera: str, at_ms: int) -> int:
+    """When the chunk ends that this time lies in: every ten seconds, at the camera's own phase."""
+    phase_ms = crc32(camera.encode()) % CHUNK_MS
+    return (at_ms - phase_ms) // CHUNK_MS * CHUNK_MS + CHUNK_MS + phase_ms
+
+
+class Chunks:
+    """Takes frames, and stores a row for each chunk."""
+
+    def __init__(self, encoder: Encoder, store: MomentStore) -> None:
+        self._encoder = encoder
+        self._store = store
+        self._open: dict[tuple[str, int], Chunk] = {}
+        self._at_once = asyncio.Semaphore(_AT_ONCE)
+
+    def take(self, frame: Frame) -> None:
+        """Collect one frame."""
+        ends_ms = chunk_end(frame.camera, frame.captured_ms)
+        self._open.setdefault((frame.camera, ends_ms), Chunk(frame.camera, ends_ms)).frames.append(frame)
+
+    async def run(self) -> None:
+        """Embed and store chunks as soon as they end, for ever."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                for key, chunk in list(self._open.items()):
+                    if chunk.ends_ms <= now_ms():
+                        del self._open[key]
+                        group.create_task(self._store_chunk(chunk))
+                await asyncio.sleep(_LOOK_S)
+
+    async def _store_chunk(self, chunk: Chunk) -> None:
+        async with self._at_once:
+            vectors = await self._encoder.embed_images([frame.jpeg for frame in chunk.frames])
+            await self._store.upsert([self._moment(chunk, [one for one in vectors if not isinstance(one, Poison)])])
+
+    def _moment(self, chunk: Chunk, vectors: Sequence[Vector]) -> Moment:
+        first, last = chunk.frames[0].captured_ms, chunk.frames[-1].captured_ms
+        total = np.sum(vectors, axis=0)
+        space = self._store.space.id
+        return Moment(
+            id=moment_id(space, chunk.camera, first),
+            space=space,
+            camera=chunk.camera,
+            start_ms=first,
+            peak_ms=first,
+            end_ms=last,
+            frames=len(chunk.frames),
+            closed=True,
+            vector=(total / np.linalg.norm(total)).astype(np.float32),
+        )
