@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import functools
 import importlib.util
 import json
+import os
 import sys
 import time
 from collections import defaultdict
@@ -37,7 +37,7 @@ from index.cameras import CameraRegistry
 from index.milvus import MilvusStore
 from loadtests.chunks import CHUNK_MS, Chunks
 from loadtests.rig import Running, metrics, parser, run, running, say, settings_in
-from loadtests.samples import hop_buckets, quantile
+from loadtests.samples import Probe, held, hop_buckets, quantile
 from proto.types import Camera, now_ms
 from proto.v1.events_pb2 import Frame
 from query.client import QueryClient
@@ -55,6 +55,7 @@ CUT = 0.6
 WARM_UP_S = 15.0
 ASK_S = 0.05
 MOST_HITS = 1000
+CORES = psutil.cpu_count() or 1
 HOPS = ("published", "consumed", "embedded", "written", "visible")
 
 
@@ -118,17 +119,16 @@ class Watching:
 
 
 async def measure(address: str, watching: Watching, seconds: float, reach_ms: int) -> None:
-    """Ask over and over; whatever began meanwhile is asked for until it must be there."""
+    """Ask over and over; what began meanwhile is asked for until it must be there."""
+    end_s = time.monotonic() + seconds
     async with QueryClient(address, 10.0) as client:
-        end_s = time.monotonic() + WARM_UP_S + seconds
-        counts_s = time.monotonic() + WARM_UP_S
         while time.monotonic() < end_s + reach_ms / 1000:
-            watching.counts = counts_s <= time.monotonic() < end_s
+            watching.counts = time.monotonic() < end_s
             reply = await client.search(text="anything at all", start_ms=now_ms() - reach_ms, limit=MOST_HITS)
             seen = now_ms()
             for hit in reply.hits:
                 watching.found(hit.camera, hit.start_ms, hit.end_ms, seen)
-            if time.monotonic() > end_s and not any(watching.waiting.values()):
+            if not watching.counts and not any(watching.waiting.values()):
                 return
             await asyncio.sleep(ASK_S)
 
@@ -164,48 +164,76 @@ class Arm:
     """What one arm showed."""
 
     watching: Watching
-    hops: Mapping[str, Mapping[float, float]]
+    cores: Mapping[str, float]
+    """Processor time of each process, in cores."""
     idle: float
-    """Share of the machine's processor time that nobody used."""
+    """Cores that nobody used, of this load test or not."""
+    hops: Mapping[str, Mapping[float, float]]
 
     def p(self, share: float) -> float:
         return float(np.quantile(self.watching.samples, share)) if self.watching.samples else float("nan")
 
 
-async def _watchword(settings: Settings, house: Running, cameras: Running, folder: Path, seconds: float) -> Arm:
-    watching = Watching()
-    async with running(settings, folder, "stream") as parts, reading(settings, watching.sees):
-        say("watchword: measuring")
-        psutil.cpu_percent()
-        await measure(house.addresses.query, watching, seconds, 10_000)
-        busy = psutil.cpu_percent()
-        hops = await metrics(parts.addresses.ops["stream"])
-        sent = await metrics(cameras.addresses.ops["camera"])
-        hops |= {key: value for key, value in sent.items() if "hop=published" in key}
-    return Arm(watching, {hop: hop_buckets(hops, hop) for hop in HOPS}, 1 - busy / 100)
+@dataclass(frozen=True)
+class Bench:
+    """What both arms run on. Each starts the camera process anew, once it is ready to take frames."""
+
+    settings: Settings
+    house: Running
+    folder: Path
+
+    async def measured(self, seconds: float, reach_ms: int, watching: Watching, stream: Running | None = None) -> Arm:
+        """Let it run in, then measure."""
+        async with running(self.settings, self.folder, "camera") as cameras:
+            await asyncio.sleep(WARM_UP_S)
+            say(f"measuring for {seconds:g} s")
+            parts = [self.house, cameras, *([stream] if stream else [])]
+            probes = {name: Probe(server.pid) for part in parts for name, server in part.servers.items()}
+            probes["this client"] = Probe(os.getpid())
+            before, begun_s = await _hops(cameras, stream), time.monotonic()
+            psutil.cpu_percent()
+            for probe in probes.values():
+                probe.look(begun_s)
+            await measure(self.house.addresses.query, watching, seconds, reach_ms)
+            for probe in probes.values():
+                probe.look(time.monotonic())
+            idle = (1 - psutil.cpu_percent() / 100) * CORES
+            after = await _hops(cameras, stream)
+        hops = {hop: {le: count - before[hop].get(le, 0) for le, count in after[hop].items()} for hop in after}
+        return Arm(watching, {name: held(name, probe.samples).cores for name, probe in probes.items()}, idle, hops)
 
 
-async def _chunks(settings: Settings, house: Running, seconds: float) -> Arm:
+async def _hops(cameras: Running, stream: Running | None) -> dict[str, dict[float, float]]:
+    seen = await metrics(stream.addresses.ops["stream"]) if stream else {}
+    first, *others = HOPS
+    published = hop_buckets(await metrics(cameras.addresses.ops["camera"]), first)
+    return {first: published} | {hop: hop_buckets(seen, hop) for hop in others}
+
+
+async def _watchword(bench: Bench, seconds: float) -> Arm:
     watching = Watching()
-    async with EncoderClient(house.addresses.encoder, timeout_s=30) as encoder:
-        store = MilvusStore((await encoder.describe()).space, settings.milvus)
+    say("watchword")
+    async with running(bench.settings, bench.folder, "stream") as parts, reading(bench.settings, watching.sees):
+        return await bench.measured(seconds, 10_000, watching, parts)
+
+
+async def _chunks(bench: Bench, seconds: float) -> Arm:
+    watching = Watching()
+    say("chunks")
+    async with EncoderClient(bench.house.addresses.encoder, timeout_s=30) as encoder:
+        store = MilvusStore((await encoder.describe()).space, bench.settings.milvus)
         await store.open()
         chunks = Chunks(encoder, store)
         work = asyncio.create_task(chunks.run())
         try:
-            async with reading(settings, watching.sees, chunks.take):
-                say("chunks: measuring")
-                psutil.cpu_percent()
-                await measure(house.addresses.query, watching, seconds, 3 * CHUNK_MS)
-                busy = psutil.cpu_percent()
+            async with reading(bench.settings, watching.sees, chunks.take):
+                return await bench.measured(seconds, 3 * CHUNK_MS, watching)
         finally:
             if work.done():
                 work.result()
             work.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await work
+            await asyncio.gather(work, return_exceptions=True)
             await store.close()
-    return Arm(watching, {}, 1 - busy / 100)
 
 
 async def freshness(asked: argparse.Namespace, folder: Path) -> int:
@@ -229,24 +257,29 @@ async def freshness(asked: argparse.Namespace, folder: Path) -> int:
                 "redis.url": at.redis,
             },
         )
-        async with running(settings, folder, "camera") as cameras:
-            ours = await _watchword(settings, house, cameras, folder, asked.seconds)
-            theirs = await _chunks(settings, house, asked.seconds)
+        bench = Bench(settings, house, folder)
+        ours = await _watchword(bench, asked.seconds)
+        theirs = await _chunks(bench, asked.seconds)
     return report(asked, ours, theirs)
 
 
 def report(asked: argparse.Namespace, ours: Arm, theirs: Arm) -> int:
     """Print what came of it; the exit code."""
     print(f"\n{asked.cameras} cameras at 2 looks/s, a scene lasts {asked.scene_s:g} s, {asked.seconds:g} s an arm\n")
-    print(f"{'':<12}{'kept/s':>8}{'scenes':>8}{'never':>7}{'p50 s':>8}{'p99 s':>8}{'worst':>8}{'idle':>7}")
+    print(f"{'':<12}{'kept/s':>8}{'scenes':>8}{'never':>7}{'p50 s':>8}{'p99 s':>8}{'worst':>8}")
     for name, arm in (("watchword", ours), ("chunks", theirs)):
         seen, never = arm.watching, sum(map(len, arm.watching.waiting.values()))
         took = f"{arm.p(0.5):>8.2f}{arm.p(0.99):>8.2f}{arm.p(1):>8.2f}"
-        print(f"{name:<12}{seen.frames / asked.seconds:>8.1f}{seen.begun:>8}{never:>7}{took}{arm.idle:>7.2f}")
+        print(f"{name:<12}{seen.frames / asked.seconds:>8.1f}{seen.begun:>8}{never:>7}{took}")
     print(f"\nchunks / watchword: p50 {theirs.p(0.5) / ours.p(0.5):.1f}, p99 {theirs.p(0.99) / ours.p(0.99):.1f}\n")
     print("watchword, since the picture was in hand, s: p50 / p99")
     for hop, buckets in ours.hops.items():
         print(f"  {hop:<12}{quantile(buckets, 0.5):6.3f} / {quantile(buckets, 0.99):.3f}")
+    print("\nprocessor, in cores")
+    for name, arm in (("watchword", ours), ("chunks", theirs)):
+        used = ", ".join(f"{part} {cores:.2f}" for part, cores in arm.cores.items())
+        others = CORES - arm.idle - sum(arm.cores.values())
+        print(f"  {name:<12}{used}; other programs {others:.2f}; idle {arm.idle:.2f}")
     return 0 if ours.watching.samples and theirs.watching.samples else 1
 
 

@@ -78,8 +78,8 @@ class Held:
     name: str
     rss_mb: Trend
     fds: Trend
-    cpu_share: float
-    """Of one core, over the run."""
+    cores: float
+    """Processor time over the run, in cores."""
 
     @property
     def grows(self) -> bool:
@@ -105,7 +105,7 @@ def told(everybody: Sequence[Held]) -> str:
     lines = [f"{'':<16}{'RSS MB, first':>14}{'last':>8}{'most':>8}{'MB/h':>8}{'fds, first':>12}{'last':>6}{'core':>7}"]
     lines += [
         f"{one.name:<16}{one.rss_mb.first:>14.1f}{one.rss_mb.last:>8.1f}{one.rss_mb.most:>8.1f}"
-        f"{one.rss_mb.slope_h:>8.1f}{one.fds.first:>12.0f}{one.fds.last:>6.0f}{one.cpu_share:>7.2f}"
+        f"{one.rss_mb.slope_h:>8.1f}{one.fds.first:>12.0f}{one.fds.last:>6.0f}{one.cores:>7.2f}"
         for one in everybody
     ]
     return "\n".join(lines)

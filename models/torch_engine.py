@@ -50,7 +50,7 @@ class TorchEngine:
     def __init__(
         self, bundle: Bundle, *, precision: Precision, device: int = 0, threads: int = 0, compiled: bool = False
     ) -> None:
-        """`threads` 0 means one a core; `device` is which GPU; `compiled` has torch compile the towers when first run.
+        """`threads` 0 means one a core; `device` is which GPU; `compiled` has torch compile the towers, for minutes.
 
         The weights are cast to `precision`. On a CPU fp16 becomes fp32: few processors compute with it.
         """
@@ -68,6 +68,13 @@ class TorchEngine:
             model = folded(_saved_model(bundle.torch, bundle.name)).to(self._device, self._numbers)
         towers: list[Callable[[torch.Tensor], torch.Tensor]] = [model.encode_image, model.encode_text]
         self._visual, self._textual = [torch.compile(tower) if compiled else tower for tower in towers]
+        if compiled:
+            # It compiles for the first size that it meets, for any size with the second, and for one by itself. Were
+            # that left to callers, the engine would count as hung.
+            for count in (2, 3, 1):
+                self.embed_images(np.zeros((count, 3, *bundle.preprocess.size), np.float32))
+                ids = np.ones((count, bundle.text_window), np.int64)
+                self.embed_texts(ids, ids)
 
     def embed_images(self, pictures: Pictures) -> Vectors:
         return self._run(self._visual, pictures, self._numbers)

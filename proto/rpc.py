@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import grpc
 from grpc.aio import AioRpcError, ServicerContext
@@ -42,6 +43,21 @@ SERVER_OPTIONS: list[tuple[str, Any]] = [
     # Two servers on one port would share its callers by chance; the second must fail instead.
     ("grpc.so_reuseport", 0),
 ]
+
+
+class Client(ABC):
+    """A service's client: for an `async with` block, at whose end it is closed."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.close()
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Let go of the connection."""
+
 
 _CODES: list[tuple[type[WatchwordError], grpc.StatusCode]] = [
     (Transient, grpc.StatusCode.UNAVAILABLE),

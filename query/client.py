@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import grpc.aio
 
 from proto.errors import Invalid
-from proto.rpc import CHANNEL_OPTIONS, error_of
+from proto.rpc import CHANNEL_OPTIONS, Client, error_of
 from proto.v1 import query_pb2, query_pb2_grpc
 
 Reply = TypeVar("Reply")
 
 
-class QueryClient:
+class QueryClient(Client):
     """Asks a query service. Each call ends within `timeout_s`, with its answer or an error of our tree."""
 
     def __init__(self, address: str, timeout_s: float) -> None:
@@ -23,14 +22,6 @@ class QueryClient:
         self._timeout_s = timeout_s
         self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         self._stub: Any = query_pb2_grpc.QueryStub(self._channel)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     async def close(self) -> None:
         await self._channel.close()

@@ -8,15 +8,14 @@ import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import Protocol, TypeVar
 
 import grpc
 import grpc.aio
 import numpy as np
 
 from proto.errors import Broken, Late, Mismatch, Overloaded, Poison, Transient, WatchwordError
-from proto.rpc import MAX_MESSAGE_BYTES, error_of
+from proto.rpc import MAX_MESSAGE_BYTES, Client, error_of
 from proto.types import SpaceInfo, Vector
 from proto.v1 import encoder_pb2
 from workers.pool import Budget, Pool, Resolve, Worker, choose, pause_s, resolve
@@ -60,7 +59,7 @@ class Encoder(Protocol):
         """One vector per text, in order, or the reason why that one can never have one."""
 
 
-class EncoderClient:
+class EncoderClient(Client):
     """An Encoder behind gRPC: one worker, or several that share the load.
 
     Each call ends within `timeout_s`: with its answer, or with Transient, Overloaded, Late, Mismatch or Invalid.
@@ -87,14 +86,6 @@ class EncoderClient:
         self._info: EncoderInfo | None = None
         self._budget = Budget()
         self._pool = Pool(address, resolve, grace_s=timeout_s, every_s=resolve_every_s)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     async def close(self) -> None:
         await self._pool.close()

@@ -118,6 +118,7 @@ def _open(settings: EncoderSettings, device: int, threads: int, bundle: Bundle) 
         max_batch=settings.max_batch,
         cache=Path(settings.engine_cache).expanduser() if settings.engine_cache else None,
         device=device,
+        compiled=settings.compile,
     )
 
 

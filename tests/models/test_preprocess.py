@@ -71,6 +71,18 @@ def test_decoding_at_a_smaller_scale_gives_the_same_picture(mode: Any) -> None:
     assert likeness(found, fitted(pixels, config)) > 0.99
 
 
+def test_the_larger_a_jpeg_is_decoded_the_more_it_is_what_every_pixel_gives() -> None:
+    config = CONFIG.model_copy(update={"interpolation": "bilinear"})
+    pixels = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), np.uint8)
+    whole = fitted(pixels, config)
+
+    def strayed(times: float) -> float:
+        read = reader(config.model_copy(update={"decode_at_least": times}), max_bytes=5_000_000, max_pixels=2_000_000)
+        return float(np.abs(read(jpeg(pixels, 98)) - whole).mean())
+
+    assert strayed(20) < strayed(5) < strayed(1)
+
+
 def test_a_picture_can_be_written_where_the_caller_wants_it() -> None:
     read, target = reader(), np.full((2, 3, 64, 64), 9, np.float32)
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import cycle, islice
@@ -46,6 +47,19 @@ class Shot:
     thing: str = ""
 
 
+CUTS: dict[str, tuple[tuple[float, str, str], ...]] = {
+    "bikes": (
+        (0.0, "bus", "a street from above"),
+        (1.08, "taxi", "a taxi in a traffic jam"),
+        (3.0, "cyclist", "a cyclist waits beside a black car"),
+        (5.42, "railing", "a green railing along a street"),
+        (7.42, "wall", "a bicycle at a wall"),
+        (9.58, "wheel", "the wheel of a bicycle"),
+    )
+}
+"""Where a clip itself was cut, looked up by eye: second, scene, words. A clip that is not here is one scene."""
+SHORTEST_S = 0.5
+"""What is shorter belongs to the scene before it: at two pictures a second nobody sees it."""
 WORDS = {
     "bikes": "people riding bicycles",
     "bigbuckbunny": "a butterfly and a rabbit on a meadow",
@@ -70,7 +84,7 @@ PROGRAMME = (
     Shot("bigbuckbunny", 3),
     Shot("carphone_pristine", 5),
 )
-"""Ten cuts and six appearances or departures; `thing=" "` is the still view with nothing on it."""
+"""Ten cuts between clips, those inside them, six appearances or departures; `thing=" "` is the still view alone."""
 
 
 def compose(path: Path, programme: tuple[Shot, ...] = PROGRAMME, *, seed: int = 0) -> list[Label]:
@@ -86,7 +100,7 @@ def compose(path: Path, programme: tuple[Shot, ...] = PROGRAMME, *, seed: int = 
         written = 0
         for shot in programme:
             count = round(shot.seconds * FPS)
-            labels.append(_label(shot, written / FPS, (written + count) / FPS))
+            labels += _labels(shot, written / FPS, (written + count) / FPS, len(clips[shot.clip]) / FPS)
             for picture in islice(_shown(shot, clips, count), count):
                 noisy = picture + random.normal(0.0, NOISE, picture.shape)
                 frame = av.VideoFrame.from_ndarray(noisy.clip(0, 255).astype(np.uint8), format="rgb24")
@@ -97,10 +111,21 @@ def compose(path: Path, programme: tuple[Shot, ...] = PROGRAMME, *, seed: int = 
     return labels
 
 
+def _labels(shot: Shot, start_s: float, end_s: float, clip_s: float) -> list[Label]:
+    """What is to be seen in a shot: a clip has cuts of its own, and jumps where it begins again."""
+    if shot.thing:
+        return [_label(shot, start_s, end_s)]
+    pieces = CUTS.get(shot.clip, ((0.0, shot.clip, WORDS[shot.clip]),))
+    rounds = range(math.ceil((end_s - start_s) / clip_s))
+    begins = [(start_s + number * clip_s + at_s, scene, words) for number in rounds for at_s, scene, words in pieces]
+    seen = [begin for begin in begins if begin[0] == start_s or begin[0] <= end_s - SHORTEST_S]
+    ends = [*(at_s for at_s, _, _ in seen[1:]), end_s]
+    return [Label(at_s, until_s, scene, words) for (at_s, scene, words), until_s in zip(seen, ends, strict=True)]
+
+
 def _label(shot: Shot, start_s: float, end_s: float) -> Label:
     thing = shot.thing.strip()
-    still = "still " if shot.thing else ""
-    scene = f"{still}{shot.clip}{' with ' + thing if thing else ''}"
+    scene = f"still {shot.clip}{' with ' + thing if thing else ''}"
     return Label(start_s, end_s, scene, WORDS[thing or shot.clip])
 
 

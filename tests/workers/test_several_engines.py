@@ -195,7 +195,7 @@ async def test_a_real_engine_is_lost_under_load_and_every_caller_gets_the_right_
 
     pictures = [jpeg(frame) for frame in frames("bikes", every=20)][:8]
     reference = _reference(builtin, pictures)
-    setting = EncoderSettings(threads=2, devices=(0, 0), engine_hangs_s=3)
+    setting = EncoderSettings(threads=2, devices=(0, 0), engine_hangs_s=5)
     server = await serve_encoder(builtin, setting, "127.0.0.1:0", engine=opener)
     answered = 0
 
