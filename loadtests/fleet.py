@@ -119,6 +119,8 @@ class Fleet:
         self._begin_ms = now_ms() - 3_600_000
         self._next = [0] * plan.cameras
         self._published = [0] * plan.cameras
+        self.active = plan.cameras
+        """So many cameras are switched on."""
         self.sent: list[Sent] = []
         self.unsure: set[tuple[str, int]] = set()
         self.scene_starts: dict[str, set[int]] = defaultdict(set)
@@ -201,7 +203,7 @@ class Fleet:
                     await leaving.wait()
             if leaving.is_set() and count:
                 return
-            if self._plan.keeps(camera, number):
+            if camera < self.active and self._plan.keeps(camera, number):
                 for frame, poison in self._records(camera, number):
                     await self._send(frame, poison=poison)
                 self._published[camera] += 1
@@ -221,7 +223,7 @@ class Fleet:
             captured_ms=self._captured_ms(camera, number),
             jpeg=pictures[plan.age(camera, number) % len(pictures)],
             novelty=1.0 if begins else _MOVING_NOVELTY if plan.moving else 0.0,
-            after_gap=number == 0,
+            after_gap=self._published[camera] == 0,
             sequence=self._published[camera],
         )
         if number and not plan.keeps(camera, number - 1):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import onnx
 
-from models.bundle import CONFIG, MANIFEST, PREPROCESS, TEXTUAL, TOKENIZER, VISUAL, Bundle, load_bundle
+from models.bundle import CONFIG, MANIFEST, OPTIONAL, PREPROCESS, TEXTUAL, TOKENIZER, VISUAL, Bundle, load_bundle
 from models.hub import Fetched, fetch
 from models.onnx_batch import with_free_batch
 from models.onnx_rules import check_file, problems_of
@@ -35,7 +35,7 @@ def pull_bundle(
     """
     partial = target.parent / f".{target.name}.partial"
     say(f"fetching {repository}")
-    optional = (_TOKENIZER_SETTINGS, MANIFEST)
+    optional = (_TOKENIZER_SETTINGS, MANIFEST, *sorted(OPTIONAL))
     fetched = fetch(repository, _WANTED, partial, optional=optional, revision=revision, endpoint=endpoint)
     with new_folder(target) as work:
         for path in fetched.digests:

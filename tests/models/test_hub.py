@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.bundle import MANIFEST, PREPROCESS, TEXTUAL, VISUAL, file_digest, load_bundle
+from models.bundle import MANIFEST, PREPROCESS, TEXTUAL, TORCH_CONFIG, TORCH_WEIGHTS, VISUAL, file_digest, load_bundle
 from models.catalogue import verify
 from models.engine import open_engine, tokenizer_of
 from models.hub import fetch
 from models.ort import OrtEngine
 from models.pull import pull_bundle
+from models.sealing import seal
 from proto.errors import Broken, Denied, Invalid, Transient, Unknown
 from tests.models.hub import REPOSITORY, REVISION, LocalHub, local_hub
 from tests.models.toy import toy_bundle, toy_folder
@@ -46,6 +47,19 @@ def test_a_bundle_of_ours_is_taken_with_its_own_manifest(tmp_path: Path) -> None
     with local_hub(published.folder) as hub:
         _pull(hub, tmp_path / "toy")
     assert load_bundle(tmp_path / "toy").manifest == published.manifest
+
+
+def test_weights_for_torch_that_a_manifest_names_come_along(tmp_path: Path) -> None:
+    folder = toy_bundle(tmp_path / "published").folder
+    (folder / TORCH_CONFIG).parent.mkdir()
+    (folder / TORCH_CONFIG).write_text("{}")
+    (folder / TORCH_WEIGHTS).write_bytes(b"weights")
+    (folder / MANIFEST).unlink()
+    published = seal(folder, name="toy", licence="none", provenance=["made in a test"])
+    with local_hub(folder) as hub:
+        _pull(hub, tmp_path / "toy")
+    assert load_bundle(tmp_path / "toy").manifest == published.manifest
+    assert (tmp_path / "toy" / TORCH_WEIGHTS).read_bytes() == b"weights"
 
 
 def test_a_tower_for_one_item_at_a_time_takes_many_and_answers_the_same(tmp_path: Path) -> None:
