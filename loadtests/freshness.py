@@ -22,7 +22,7 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -98,6 +98,8 @@ class Watching:
     waiting: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     """First pictures that no search found yet, by camera."""
     samples: list[float] = field(default_factory=list)
+    begins: list[float] = field(default_factory=list)
+    """Those of the samples whose picture begins what was found: the scene was told from the one before at once."""
     begun: int = 0
     frames: int = 0
     counts: bool = False
@@ -115,6 +117,7 @@ class Watching:
         times = self.waiting[camera]
         inside = [time_ms for time_ms in times if start_ms <= time_ms <= end_ms]
         self.samples += [(at_ms - time_ms) / 1000 for time_ms in inside]
+        self.begins += [(at_ms - time_ms) / 1000 for time_ms in inside if time_ms == start_ms]
         self.waiting[camera] = [time_ms for time_ms in times if time_ms not in inside]
 
 
@@ -159,6 +162,10 @@ async def reading(settings: Settings, *takers: Callable[[Frame], None]) -> Async
         await consumer.stop()
 
 
+def _quantile(samples: Sequence[float], share: float) -> float:
+    return float(np.quantile(samples, share)) if samples else float("nan")
+
+
 @dataclass(frozen=True)
 class Arm:
     """What one arm showed."""
@@ -171,7 +178,7 @@ class Arm:
     hops: Mapping[str, Mapping[float, float]]
 
     def p(self, share: float) -> float:
-        return float(np.quantile(self.watching.samples, share)) if self.watching.samples else float("nan")
+        return _quantile(self.watching.samples, share)
 
 
 @dataclass(frozen=True)
@@ -272,6 +279,9 @@ def report(asked: argparse.Namespace, ours: Arm, theirs: Arm) -> int:
         took = f"{arm.p(0.5):>8.2f}{arm.p(0.99):>8.2f}{arm.p(1):>8.2f}"
         print(f"{name:<12}{seen.frames / asked.seconds:>8.1f}{seen.begun:>8}{never:>7}{took}")
     print(f"\nchunks / watchword: p50 {theirs.p(0.5) / ours.p(0.5):.1f}, p99 {theirs.p(0.99) / ours.p(0.99):.1f}\n")
+    begins = ours.watching.begins
+    told_at_once = f"p50 {_quantile(begins, 0.5):.2f}, p99 {_quantile(begins, 0.99):.2f}"
+    print(f"watchword, the {len(begins)} scenes that a moment of their own begins with: {told_at_once}\n")
     print("watchword, since the picture was in hand, s: p50 / p99")
     for hop, buckets in ours.hops.items():
         print(f"  {hop:<12}{quantile(buckets, 0.5):6.3f} / {quantile(buckets, 0.99):.3f}")

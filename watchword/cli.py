@@ -7,7 +7,6 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,7 +14,7 @@ import click
 
 from proto.errors import Invalid, WatchwordError
 from watchword.models_cli import models
-from watchword.settings import Settings, describe_settings, read_settings
+from watchword.settings import Front, Settings, describe_settings
 from watchword.stream_cli import dead_letters, topics
 
 if TYPE_CHECKING:
@@ -24,19 +23,6 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 EXITS = "Exit codes: 0 done; 2 wrong request; 3 a part is away; 4 busy; 5 too late; 6 unknown name; 9 wrong set-up."
-
-
-@dataclass(frozen=True)
-class Front:
-    """What every command starts from: flags that may still be added to, and the file named on the command line."""
-
-    flags: dict[str, str]
-    config: Path | None
-
-    def settings(self, **more: str | None) -> Settings:
-        """All layers, with `section__key=value` of this command's own flags on top."""
-        own = {key.replace("__", "."): value for key, value in more.items() if value is not None}
-        return read_settings({**self.flags, **own}, self.config)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXITS)

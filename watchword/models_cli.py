@@ -16,8 +16,7 @@ from watchword.bundles import bundle_folder, bundle_folders, made_bundles
 if TYPE_CHECKING:
     from models.bundle import Bundle
     from models.quantize import Verdict
-    from watchword.cli import Front
-    from watchword.settings import Settings
+    from watchword.settings import Front, Settings
 
 _NO_TORCH = "pip install 'watchword[torch]' brings open_clip and torch"
 _NO_HUB = "pip install 'watchword[hub]' brings huggingface_hub and onnx"

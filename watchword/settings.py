@@ -10,6 +10,7 @@ import json
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -234,3 +235,16 @@ def _refusal(error: ValidationError, origin: Mapping[str, str]) -> Invalid:
     reason = first["msg"][:1].lower() + first["msg"][1:]
     note = " ".join((field.description or "").split()) if field else ""
     return Invalid(f"{source} sets {key} = {value}, but {reason}", todo=note or "`watchword config` shows the form")
+
+
+@dataclass(frozen=True)
+class Front:
+    """What every command starts from: flags that may still be added to, and the file named on the command line."""
+
+    flags: dict[str, str]
+    config: Path | None
+
+    def settings(self, **more: str | None) -> Settings:
+        """All layers, with `section__key=value` of this command's own flags on top."""
+        own = {key.replace("__", "."): value for key, value in more.items() if value is not None}
+        return read_settings({**self.flags, **own}, self.config)

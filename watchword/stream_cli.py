@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 import click
 
 from proto.errors import Transient
-from watchword.settings import Settings
+from watchword.settings import Front, Settings
 
 if TYPE_CHECKING:
     from stream.letterbox import Choice
     from stream.settings import KafkaSettings
     from stream.topics import Change, Found
-    from watchword.cli import Front
 
 
 def _kafka(settings: Settings) -> KafkaSettings:

@@ -42,6 +42,13 @@ def test_a_sample_is_the_time_from_a_scenes_first_picture_to_the_first_reply_tha
     assert watching.waiting["gate"] == [4000]
 
 
+def test_a_scene_inside_an_earlier_moment_is_found_and_told_apart() -> None:
+    watching = Watching(counts=True)
+    watching.sees(frame(1000, novelty=1.0))
+    watching.found("gate", 0, 1500, at_ms=4000)
+    assert (watching.samples, watching.begins) == ([3.0], [])
+
+
 def test_the_first_picture_after_a_gap_begins_a_scene() -> None:
     watching = Watching(counts=True)
     watching.sees(Frame(camera="gate", captured_ms=7, after_gap=True))
