@@ -147,7 +147,8 @@ class MomentBuilder(Generic[Mark]):
         if self._ends_before(moment, seen, change):
             return [*self.close(), self._begin(seen, vector, now_s)]
         self._extend(moment, seen, vector, change)
-        return self._refreshed(moment, now_s, self._settings.refresh_s)
+        # What came into the picture is found at once, also where the vectors say that the moment goes on.
+        return self._refreshed(moment, now_s, 0.0 if change.is_plain else self._settings.refresh_s)
 
     def close(self) -> list[Write[Mark]]:
         """End the open moment: what comes next is known not to belong to it."""

@@ -41,6 +41,11 @@ class Change:
     usual: float
     """The median of that share on this camera lately."""
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the picture alone shows that something new came, be it another scene or not."""
+        return self.novelty >= _SEEN and self.novelty - self.usual >= _MUCH_MORE
+
 
 class Scene:
     """The noise of one moment, and what stands out of it."""

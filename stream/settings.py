@@ -75,7 +75,7 @@ class StreamSettings(Section):
     silent_s: float = Field(30.0, gt=0)
     """A camera that sent nothing for so long, by the clock, has its moment closed."""
     refresh_s: float = Field(3.0, gt=0)
-    """An open moment is written again at most this often, so that its end stays true."""
+    """An open moment is written again at most this often, so that its end stays true; at once when much is new."""
     catch_up: Literal["all", "newest"] = "all"
     """What a worker that is behind does: look at all frames, or skip those older than `behind_s`. Skipped frames are
     counted, and declared in the dead-letters topic."""

@@ -162,6 +162,14 @@ def test_the_peak_is_the_frame_nearest_to_the_mean() -> None:
     assert [write.thumbnail for write in writes] == [b"0", b"2"]
 
 
+def test_what_came_into_the_picture_is_told_at_once_although_the_moment_goes_on() -> None:
+    machine = builder(refresh_s=3.0)
+    feed(machine, [frame(0, 0.0), replace(frame(1, 0.5), novelty=0.2)])
+    (told,) = machine.add(replace(frame(2, 1.0), novelty=0.7), 0.0)
+    assert (told.moment.start_ms, told.moment.end_ms, told.moment.closed) == (START_MS, START_MS + 1000, False)
+    assert machine.add(replace(frame(3, 1.5), novelty=0.7, usual=0.6), 0.0) == []
+
+
 def test_an_open_moment_that_waits_for_its_next_frame_is_told_by_the_clock_once() -> None:
     machine = builder(refresh_s=3.0)
     feed(machine, [frame(0, 0), frame(1, 1)])
