@@ -1,7 +1,8 @@
 """What happens to a batch of frames, step by step: decode, recall, skip, embed, build, write, finish.
 
-A step changes the batch. To add one, put it into `Chain.steps`. A step that calls another part goes on trying while
-that part is away; a frame that can never be processed goes to the dead letters, and the batch moves on.
+A step changes the batch. To add one, put it into `Chain.before` or `Chain.after`, as seen from the embedding. A step
+that calls another part goes on trying while that part is away; a frame that can never be processed goes to the dead
+letters, and the batch moves on.
 """
 
 from __future__ import annotations
@@ -78,6 +79,9 @@ class Batch:
     finished: list[Mark] = field(default_factory=list)
 
 
+Step = Callable[[Batch], Awaitable[None]]
+
+
 class Chain:
     """The steps, and the moments that are going on. One per worker; `reset` when the partitions change hands."""
 
@@ -105,15 +109,8 @@ class Chain:
         self._visibility = Visibility(store)
         self._builders: dict[tuple[int, str], MomentBuilder[Mark]] = {}
         self._thumbnails_fail = False
-        self.steps: tuple[Callable[[Batch], Awaitable[None]], ...] = (
-            self._decode,
-            self._recall_told,
-            self._skip_old,
-            self._embed,
-            self._build,
-            self._write,
-            self._finish,
-        )
+        self.before: tuple[Step, ...] = (self._decode, self._recall_told, self._skip_old)
+        self.after: tuple[Step, ...] = (self._build, self._write, self._finish)
 
     def reset(self) -> None:
         """Forget the open moments: their frames come again."""
@@ -122,7 +119,24 @@ class Chain:
 
     async def run(self, batch: Batch) -> None:
         """Take a batch through every step."""
-        for step in self.steps:
+        await self.prepare(batch)
+        await self.embed(batch)
+        await self.settle(batch)
+
+    async def prepare(self, batch: Batch) -> None:
+        """The steps before the embedding. Batches take them one after another, in order."""
+        await self._take(batch, self.before)
+
+    async def embed(self, batch: Batch) -> None:
+        """Give every frame its vector. Knows nothing of other batches, so two may do it at once."""
+        await self._take(batch, (self._embed,))
+
+    async def settle(self, batch: Batch) -> None:
+        """The steps after the embedding. Batches take them one after another, in order."""
+        await self._take(batch, self.after)
+
+    async def _take(self, batch: Batch, steps: Sequence[Step]) -> None:
+        for step in steps:
             await step(batch)
             self.patience.moved()
 

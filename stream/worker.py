@@ -6,7 +6,8 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 from index.media import Thumbnails
 from index.skips import Skips
@@ -70,7 +71,7 @@ class StreamWorker:
         self._epoch = 0
         self.frames_done = 0
         """Frames finished since the start: inside a stored moment, dead-lettered or skipped."""
-        self._under_way: asyncio.Task[None] | None = None
+        self._under_way: set[asyncio.Task[None]] = set()
         self._leaving = asyncio.Event()
         self._committed_s = time.monotonic()
 
@@ -113,8 +114,8 @@ class StreamWorker:
         self._inbox.clear()
         self._ledgers.clear()
         self._chain.reset()
-        if self._under_way is not None:
-            self._under_way.cancel()
+        for task in self._under_way:
+            task.cancel()
 
     async def _until_leaving(self) -> None:
         work = asyncio.create_task(self._work())
@@ -152,21 +153,35 @@ class StreamWorker:
         log.warning("left without finishing what was under way; the next worker does it again")
 
     async def _work(self) -> None:
-        while not self._leaving.is_set():
-            batch, drained_s = await self._gather()
-            # A task of its own: a rebalance cancels what is under way, and only that.
-            self._under_way = asyncio.create_task(self._run(batch, drained_s))
-            try:
-                await asyncio.wait({self._under_way})
-                if not self._under_way.cancelled():
-                    self._under_way.result()
-            finally:
-                self._under_way.cancel()
-                self._under_way = None
+        """Two batches are under way at most: the next is embedded while the one before is embedded and stored."""
+        last = asyncio.create_task(asyncio.sleep(0))
+        try:
+            while not self._leaving.is_set():
+                batch, drained_s = await self._gather()
+                epoch = self._epoch
+                await _over(self._begin(self._chain.prepare(batch)))
+                if epoch != self._epoch:
+                    continue
+                embedded = self._begin(self._chain.embed(batch))
+                await _over(last)
+                if epoch == self._epoch:
+                    last = self._begin(self._settle(batch, embedded, drained_s))
+            await _over(last)
+        finally:
+            for task in self._under_way:
+                task.cancel()
+            await asyncio.gather(*self._under_way, return_exceptions=True)
 
-    async def _run(self, batch: Batch, drained_s: float | None) -> None:
-        if batch.items:
-            await self._chain.run(batch)
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A task of its own: a rebalance cancels what is under way, and only that."""
+        task = asyncio.create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return task
+
+    async def _settle(self, batch: Batch, embedded: asyncio.Task[None], drained_s: float | None) -> None:
+        await embedded
+        await self._chain.settle(batch)
         if drained_s is not None:
             await self._chain.tick(drained_s)
 
@@ -240,3 +255,10 @@ class StreamWorker:
             LAG.set(sum(max(0, end - expected.get(partition, end)) for partition, end in ends.items()))
             alarm.room(there_is=not self._inbox.full)
             alarm.check(expected, ends, time.monotonic())
+
+
+async def _over(task: asyncio.Task[None]) -> None:
+    """Wait until the task has ended, or was cancelled by a rebalance. Its error is raised."""
+    await asyncio.wait({task})
+    if not task.cancelled():
+        task.result()

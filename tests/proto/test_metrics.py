@@ -4,8 +4,8 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from proto import metrics
 
-# Labels whose values come from a short list in the code. A camera's name or an id never is one.
-BOUNDED = {"reason", "hop", "kind", "outcome", "part", "state"}
+# Labels whose values come from a short list in the code or in the settings. A camera's name or an id never is one.
+BOUNDED = {"engine", "reason", "hop", "kind", "outcome", "part", "state"}
 
 
 def test_every_metric_has_a_meaning_a_unit_in_its_name_and_bounded_labels() -> None:
