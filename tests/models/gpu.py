@@ -6,6 +6,7 @@ what the real libraries insist on: shapes inside a profile, addresses before wor
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
 import struct
@@ -54,12 +55,10 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Gpu:
     monkeypatch.setitem(sys.modules, "pycuda", package)
     monkeypatch.setitem(sys.modules, "pycuda.driver", driver)
     monkeypatch.setitem(sys.modules, "tensorrt", _tensorrt(gpu))
-    monkeypatch.delitem(sys.modules, "models.trt", raising=False)
-    import models.trt
-
-    monkeypatch.setattr(models.trt, "capture", _capture(gpu))
-    monkeypatch.delitem(sys.modules, "models.trt", raising=False)
-    monkeypatch.setitem(sys.modules, "models.trt", models.trt)
+    # What is loaded on top of the double must not outlive the test: what was there before, or nothing, comes back.
+    monkeypatch.setitem(sys.modules, "models.trt", ModuleType("models.trt"))
+    del sys.modules["models.trt"]
+    monkeypatch.setattr(importlib.import_module("models.trt"), "capture", _capture(gpu))
     return gpu
 
 
