@@ -154,6 +154,9 @@ class Plain:
     def reset(self) -> None:
         self.next.clear()
 
+    async def written(self) -> None:
+        """It writes nothing."""
+
 
 async def faust(kafka: KafkaSettings, frames: int, batch: int) -> Took:
     """The stream worker's consumer, and nothing behind it."""

@@ -57,13 +57,16 @@ class Record:
 
 
 class Taker(Protocol):
-    """Whoever takes the records. Both methods are called in the event loop that started the consumer."""
+    """Whoever takes the records. The methods are called in the event loop that started the consumer."""
 
     async def take(self, records: Sequence[Record]) -> None:
         """Take records of one partition, in order; waiting here slows the consumer down. It must not raise."""
 
     def reset(self) -> None:
         """Forget every record taken: the group rebalances. Records come again from the committed offsets."""
+
+    async def written(self) -> None:
+        """Wait until what the records led to is written, or given up."""
 
 
 class _App(faust.App):
@@ -151,6 +154,8 @@ class FrameConsumer:
         """Until when this member's partitions are certainly its own."""
         self._app = _new_app(kafka, stream)
         self._app.lease = self.lease
+        # The group does not hear of a member that gives its partitions back until it has.
+        self._give_back_s = kafka.session_s / 3
         self._resumed = False
         self._wire()
 
@@ -215,6 +220,9 @@ class FrameConsumer:
         async def revoked(*_: Any, **__: Any) -> None:
             self._resumed = False
             self._taker.reset()
+            # Whoever has the partitions next writes the same moments: what was begun here must not come after.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._taker.written(), self._give_back_s)
 
         async def resumed(*_: Any, **__: Any) -> None:
             self._taker.reset()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 
@@ -34,13 +35,15 @@ class Fenced:
     """A MomentStore that takes moments only while the lease holds, and Transient else.
 
     A worker that was stopped in the middle and goes on later finds the fence closed; either the group answers it
-    again, or a rebalance makes it forget what it was about to write. A write that was begun ends at its deadline.
+    again, or a rebalance makes it forget what it was about to write. A write that was begun ends at its deadline,
+    also when whoever waited for it is cancelled: the index may take it at any time until then.
     """
 
     def __init__(self, store: MomentStore, lease: Lease, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
         self._lease = lease
         self._clock = clock
+        self._writing: set[asyncio.Task[None]] = set()
 
     @property
     def space(self) -> SpaceInfo:
@@ -55,7 +58,15 @@ class Fenced:
                 "the group has not answered this worker for so long that another one may have its partitions",
                 todo="it answers again, or gives them out anew",
             )
-        await self._store.upsert(moments)
+        writing = asyncio.create_task(self._store.upsert(moments))
+        self._writing.add(writing)
+        writing.add_done_callback(self._ended)
+        await asyncio.shield(writing)
+
+    async def written(self) -> None:
+        """Wait until no write is under way."""
+        if self._writing:
+            await asyncio.wait(self._writing)
 
     async def search(self, ask: Ask) -> Answer:
         return await self._store.search(ask)
@@ -70,3 +81,8 @@ class Fenced:
 
     async def close(self) -> None:
         await self._store.close()
+
+    def _ended(self, writing: asyncio.Task[None]) -> None:
+        self._writing.discard(writing)
+        if not writing.cancelled():
+            writing.exception()  # told to whoever waited; where nobody did, the next worker writes it again

@@ -55,9 +55,10 @@ class StreamWorker:
         self._store = store
         self._settings = settings
         self._consumer = FrameConsumer(kafka, settings, self)
+        self._fenced = Fenced(store, self._consumer.lease)
         self._chain = Chain(
             encoder=encoder,
-            store=Fenced(store, self._consumer.lease),
+            store=self._fenced,
             thumbnails=thumbnails,
             skips=skips,
             letters=letters,
@@ -116,6 +117,10 @@ class StreamWorker:
         self._chain.reset()
         for task in self._under_way:
             task.cancel()
+
+    async def written(self) -> None:
+        """Wait until no write to the index is under way, whoever asked for it."""
+        await self._fenced.written()
 
     async def _until_leaving(self) -> None:
         work = asyncio.create_task(self._work())

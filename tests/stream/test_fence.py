@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+
 import pytest
 
 from index.memory import MemoryStore
 from proto.errors import Transient
+from proto.types import Moment
 from stream import patience
 from stream.fence import Fenced, Lease
 from stream.patience import Patience
@@ -40,6 +44,27 @@ async def test_a_worker_that_was_not_heard_of_for_a_session_changes_nothing_and_
     lease.renewed(now_s)
     await fenced.upsert([moment("gate", NOON + 60_000)])
     assert await fenced.count() == 2
+
+
+async def test_a_write_that_was_begun_is_waited_for_although_its_caller_is_gone() -> None:
+    class Slow(MemoryStore):
+        async def upsert(self, moments: Sequence[Moment]) -> None:
+            await held.wait()
+            await super().upsert(moments)
+
+    lease, held = Lease(SESSION_S), asyncio.Event()
+    fenced = Fenced(Slow(SPACE), lease, lambda: 0.0)
+    lease.renewed(0.0)
+    await asyncio.wait_for(fenced.written(), 1)
+    caller = asyncio.create_task(fenced.upsert([moment("gate", NOON)]))
+    await asyncio.sleep(0)
+    caller.cancel()
+    await asyncio.wait({caller})
+    written = asyncio.create_task(fenced.written())
+    assert not (await asyncio.wait({written}, timeout=0.05))[0]
+    held.set()
+    await asyncio.wait_for(written, 1)
+    assert await fenced.count() == 1
 
 
 def test_a_process_that_stood_still_took_no_time(monkeypatch: pytest.MonkeyPatch) -> None:

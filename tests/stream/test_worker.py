@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from index.memory import MemoryStore
 from proto.errors import Late, Mismatch, Overloaded, Poison, Transient
-from proto.types import SpaceInfo, Vector, moment_id
+from proto.types import Moment, SpaceInfo, Vector, moment_id
 from proto.v1.events_pb2 import DeadLetter, Frame
 from stream.kafka import FrameProducer
+from stream.worker import StreamWorker
 from tests.stream.rig import SPACE, START_MS, Desk, SceneEncoder, broker_settings, built, desk, script, until, working
 
 pytestmark = pytest.mark.stack
@@ -23,6 +25,24 @@ class Letters:
 
     async def bury(self, letter: DeadLetter) -> None:
         self.letters.append(letter)
+
+
+class SlowStore(MemoryStore):
+    """Takes what it was sent when it may, also when the caller waits no longer: as a server does."""
+
+    def __init__(self, space: SpaceInfo) -> None:
+        super().__init__(space)
+        self.under_way = 0
+        self.may_write = asyncio.Event()
+
+    async def upsert(self, moments: Sequence[Moment]) -> None:
+        await asyncio.shield(asyncio.create_task(self._take(moments)))
+
+    async def _take(self, moments: Sequence[Moment]) -> None:
+        self.under_way += 1
+        await self.may_write.wait()
+        await super().upsert(moments)
+        self.under_way -= 1
 
 
 async def test_frames_become_moments_with_their_pictures(broker: str, tmp_path: Path) -> None:
@@ -150,6 +170,32 @@ async def test_two_workers_share_the_partitions_and_one_takes_over(broker: str, 
                 await at.until_stored(frames)
         assert first.pictures > 0
         assert second.pictures > 0
+
+
+async def test_partitions_are_given_back_once_what_was_being_written_is_written(
+    apache_kafka: str, tmp_path: Path
+) -> None:
+    frames = script(cameras=6, frames=40)
+    async with desk(apache_kafka, tmp_path, partitions=4) as at:
+        # Long enough that only the write under way can hold the second worker up: heartbeats come every 3.6 s.
+        at.kafka = at.kafka.model_copy(update={"session_s": 18.0})
+        slow = at.store = SlowStore(SPACE)
+        async with working(at.worker(SceneEncoder())):
+            await at.publish(frames[:120])
+            await until(lambda: slow.under_way > 0, "a write is under way")
+            second = at.worker(SceneEncoder())
+            releasing = asyncio.create_task(second_waits(second, slow))
+            async with working(second):
+                await releasing
+                await at.publish(frames[120:])
+                await at.until_stored(frames)
+
+
+async def second_waits(second: StreamWorker, slow: SlowStore) -> None:
+    await asyncio.sleep(4.5)
+    waited = not second.ready
+    slow.may_write.set()
+    assert waited, "the second worker was given partitions while the first one wrote"
 
 
 async def test_an_encoder_of_another_space_ends_the_worker(broker: str, tmp_path: Path) -> None:
