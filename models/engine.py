@@ -12,7 +12,7 @@ import numpy as np
 from models.buckets import buckets
 from models.bundle import Bundle
 from models.choices import EngineName, Precision, Provider
-from models.preprocess import Pictures, Pixels, PreprocessConfig, normalised
+from models.preprocess import Pictures, Pixels, PreprocessConfig, fitted
 from models.tokens import Ids, TextTokenizer
 from proto.errors import Broken, WatchwordError
 from proto.types import Vectors
@@ -27,7 +27,8 @@ _CONSTANT_ABOVE = 0.9999
 class Engine(Protocol):
     """Both towers of one bundle. Not safe in threads: one thread owns it from opening to closing.
 
-    An engine with a true `towers_apart` allows one thing more: texts in a second thread while pictures run.
+    An engine with a true `towers_apart` allows one thing more: texts in a second thread while pictures run. One with
+    a true `normalises` takes pixel values instead of normalised pictures.
     """
 
     name: str
@@ -48,6 +49,11 @@ class Engine(Protocol):
 def texts_apart(engine: Engine) -> bool:
     """Whether texts may be embedded in a thread of their own."""
     return bool(getattr(engine, "towers_apart", False))
+
+
+def numbers_of(engine: Engine) -> type[np.float32 | np.uint8]:
+    """What pictures are made of for this engine."""
+    return np.uint8 if getattr(engine, "normalises", False) else np.float32
 
 
 def open_engine(
@@ -71,7 +77,14 @@ def open_engine(
             from models.ort import OrtEngine
 
             return _admitted(
-                lambda: OrtEngine(bundle.visual, bundle.textual, threads=threads, provider=provider, device=device),
+                lambda: OrtEngine(
+                    bundle.visual,
+                    bundle.textual,
+                    threads=threads,
+                    provider=provider,
+                    device=device,
+                    preprocess=bundle.preprocess,
+                ),
                 bundle,
             )
         case "tensorrt":
@@ -156,13 +169,13 @@ def tokenizer_of(bundle: Bundle) -> TextTokenizer:
 def check_canary(engine: Engine, bundle: Bundle) -> None:
     """Broken unless the engine gives the vectors that were recorded when the bundle was sealed."""
     canary = bundle.manifest.canary
-    pictures = engine.embed_images(canary_pictures(bundle.preprocess))
+    pictures = engine.embed_images(canary_pictures(bundle.preprocess, numbers_of(engine)))
     texts = engine.embed_texts(*canary_texts(tokenizer_of(bundle), list(canary.texts)))
     _compare("pictures", pictures, np.array(canary.pictures, np.float32), engine)
     _compare("texts", texts, np.array(list(canary.texts.values()), np.float32), engine)
 
 
-def canary_pictures(config: PreprocessConfig) -> Pictures:
+def canary_pictures(config: PreprocessConfig, numbers: type[np.float32 | np.uint8] = np.float32) -> Pictures:
     """Two pictures, drawn with whole numbers so that every machine draws the same."""
     height, width = config.size
     y, x = np.mgrid[:height, :width]
@@ -170,7 +183,10 @@ def canary_pictures(config: PreprocessConfig) -> Pictures:
     rings: Pixels = np.stack([(x - width // 2) ** 2 // 64 % 256, x * y // 97 % 256, y * 255 // height], axis=2).astype(
         np.uint8
     )
-    return np.stack([normalised(waves, config), normalised(rings, config)])
+    pictures: Pictures = np.empty((2, 3, height, width), numbers)
+    for pixels, out in zip((waves, rings), pictures, strict=True):
+        fitted(pixels, config, out)
+    return pictures
 
 
 def canary_texts(tokenizer: TextTokenizer, texts: list[str]) -> tuple[Ids, Ids]:

@@ -16,7 +16,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as state
 from models.buckets import buckets, pieces_of
 from models.choices import Provider
 from models.onnx_file import outside_weights
-from models.preprocess import Pictures
+from models.preprocess import Pictures, PreprocessConfig
 from models.tokens import Ids
 from proto.errors import Broken, Transient
 from proto.types import Vectors
@@ -53,7 +53,7 @@ class OrtEngine:
 
     On a CPU the pictures of a batch are shared out to lanes that run side by side on the same weights. That keeps the
     cores busier than many threads on one picture, which wait for each other at every layer. On a GPU they are written
-    to places that are fixed there.
+    to places that are fixed there, as pixel values, and normalised there.
     """
 
     def __init__(
@@ -64,21 +64,25 @@ class OrtEngine:
         threads: int,
         provider: Provider = "cpu",
         device: int = 0,
+        preprocess: PreprocessConfig | None = None,
         fixed: bool | None = None,
     ) -> None:
-        """`threads` 0 means one a core; `device` is which GPU; `fixed`, whether pictures have fixed places, is the
-        provider's to say where it is not given."""
+        """`threads` 0 means one a core; `device` is which GPU; `preprocess` is needed to normalise there. `fixed`,
+        whether pictures have fixed places, is the provider's to say where it is not given."""
         chosen = _provider(provider)
         cores = threads or len(os.sched_getaffinity(0))
         on_cpu = chosen == _PROVIDERS["cpu"]
         if fixed is None:
             fixed = chosen in _MEMORY
+        self.normalises = fixed and preprocess is not None
         self._lanes = min(cores, _MOST_LANES) if on_cpu and not fixed else 1
         self.name = f"onnxruntime/{chosen}"
         # A lane is at its best with a few pictures; more only let callers wait.
         self.best_batch = self._lanes * _BATCH_A_LANE if on_cpu else _GPU_BATCH
         self.towers_apart = on_cpu
-        self._visual = _open(visual, max(1, cores // self._lanes), chosen, device)
+        self._visual = _open(
+            visual, max(1, cores // self._lanes), chosen, device, preprocess if self.normalises else None
+        )
         self._textual = _open(textual, cores, chosen, device)
         self._pool = ThreadPoolExecutor(self._lanes, thread_name_prefix="lane")
         self._image_input = self._visual.get_inputs()[0].name
@@ -128,7 +132,7 @@ class _Places:
         for piece in pieces_of(len(pictures), self._buckets):
             shape = piece.bucket, *pictures.shape[1:]
             if shape not in self._bound:
-                self._bound[shape] = self._bind(shape)
+                self._bound[shape] = self._bind(shape, pictures.dtype.type)
             place, binding = self._bound[shape]
             part = pictures[piece.first : piece.first + piece.count]
             if piece.count < piece.bucket:
@@ -139,9 +143,9 @@ class _Places:
             vectors.append(binding.get_outputs()[0].numpy()[: piece.count].copy())
         return np.concatenate(vectors)
 
-    def _bind(self, shape: tuple[int, ...]) -> tuple[Any, Any]:
+    def _bind(self, shape: tuple[int, ...], numbers: type[np.float32 | np.uint8]) -> tuple[Any, Any]:
         """The place, and what makes the session read it. The vectors are few: their place is on the host."""
-        place = ort.OrtValue.ortvalue_from_shape_and_type(list(shape), np.float32, *self._where)
+        place = ort.OrtValue.ortvalue_from_shape_and_type(list(shape), numbers, *self._where)
         binding = self._session.io_binding()
         binding.bind_ortvalue_input(self._session.get_inputs()[0].name, place)
         binding.bind_output(self._session.get_outputs()[0].name)
@@ -165,7 +169,8 @@ def _options(provider: str, device: int) -> dict[str, str]:
     return {"device_id": str(device)} if provider in _NUMBERED else {}
 
 
-def _open(model: Path, threads: int, provider: str, device: int) -> Any:
+def _open(model: Path, threads: int, provider: str, device: int, pixels: PreprocessConfig | None = None) -> Any:
+    """The model, ready to run; with `pixels` it takes pixel values."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
     # Idle threads that spin would take the cores from the database and the broker beside us.
@@ -176,6 +181,8 @@ def _open(model: Path, threads: int, provider: str, device: int) -> Any:
         content = model.read_bytes()
         if outside_weights(content):
             raise Broken(f"{model.name} keeps weights in other files", todo="use a bundle of single-file models")
+        if pixels:
+            content = _taking_pixels(content, pixels)
         session = ort.InferenceSession(content, options, providers=[(provider, _options(provider, device))])
     except OSError as error:
         raise Broken(f"cannot read {model}: {error.strerror}", todo=todo) from error
@@ -185,6 +192,14 @@ def _open(model: Path, threads: int, provider: str, device: int) -> Any:
         # It only warns, and computes on the CPU.
         raise Broken(f"onnxruntime cannot load its {provider}", todo="is the driver installed? or encoder.provider=cpu")
     return session
+
+
+def _taking_pixels(tower: bytes, config: PreprocessConfig) -> bytes:
+    try:
+        from models.normaliser import taking_pixels
+    except ImportError as error:
+        raise Broken(f"onnx is not installed ({error}), to normalise on the GPU", todo="pip install onnx") from error
+    return taking_pixels(tower, config)
 
 
 def _run(session: Any, inputs: dict[str, NDArray[Any]]) -> Vectors:

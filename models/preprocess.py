@@ -1,4 +1,8 @@
-"""Encoded pictures to the numbers that the visual model takes. Pure; one picture at a time; safe in threads."""
+"""Encoded pictures to the numbers that the visual model takes. Pure; one picture at a time; safe in threads.
+
+An engine that computes on a device of its own takes pixel values and normalises them there, since they are a quarter
+of the bytes; any other takes them normalised.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +19,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from proto.errors import Poison
 
-Picture = NDArray[np.float32]
-"""One picture as the model takes it: (3, height, width), normalised."""
+Picture = NDArray[np.float32 | np.uint8]
+"""One picture as an engine takes it: (3, height, width), normalised where the numbers are floats."""
 
-Pictures = NDArray[np.float32]
-"""Several pictures as the model takes them: (count, 3, height, width)."""
+Pictures = NDArray[np.float32 | np.uint8]
+"""Several pictures as an engine takes them: (count, 3, height, width)."""
 
 Pixels = NDArray[np.uint8]
 """One decoded picture: (height, width, 3), red, green, blue."""
@@ -196,16 +200,16 @@ def _fit(height: int, width: int, config: PreprocessConfig) -> tuple[int, int]:
 
 
 def fitted(pixels: Pixels, config: PreprocessConfig, out: Picture | None = None) -> Picture:
-    """The picture at the model's size, whatever its own, normalised."""
+    """The picture at the model's size, whatever its own; normalised, unless `out` has room for pixel values alone."""
     fit = _fit(pixels.shape[0], pixels.shape[1], config)
     seen = config.size if config.resize_mode == "shortest" else fit
     out = np.empty((3, *config.size), np.float32) if out is None else out
     (height, width), (top, left) = seen, ((whole - part) // 2 for whole, part in zip(config.size, seen, strict=True))
     if seen != config.size:
-        margin = normalised(np.full((1, 1, 3), config.fill_color, np.uint8), config)
+        margin = _put(np.full((1, 1, 3), config.fill_color, np.uint8), config, np.empty((3, 1, 1), out.dtype))
         out[:, :top], out[:, top + height :] = margin, margin
         out[:, :, :left], out[:, :, left + width :] = margin, margin
-    normalised(_middle(pixels, fit, seen, config), config, out[:, top : top + height, left : left + width])
+    _put(_middle(pixels, fit, seen, config), config, out[:, top : top + height, left : left + width])
     return out
 
 
@@ -224,10 +228,19 @@ def _middle(pixels: Pixels, fit: tuple[int, int], wanted: tuple[int, int], confi
     return np.asarray(image.resize((wanted[1], wanted[0]), _RESAMPLING[config.interpolation], box))
 
 
-def normalised(pixels: Pixels, config: PreprocessConfig, out: Picture | None = None) -> Picture:
-    """(value / 255 - mean) / std, channels first. Writing into an `out` that is used again costs a third."""
-    mean, std = np.array(config.mean, np.float32), np.array(config.std, np.float32)
-    out = np.empty((3, *pixels.shape[:2]), np.float32) if out is None else out
-    np.multiply(pixels.transpose(2, 0, 1), (1 / (255 * std))[:, None, None], out=out, dtype=np.float32)
-    out -= (mean / std)[:, None, None]
+def _put(pixels: Pixels, config: PreprocessConfig, out: Picture) -> Picture:
+    """Channels first, normalised where `out` takes floats. Writing into memory that is used again costs a third."""
+    channels = pixels.transpose(2, 0, 1)
+    if out.dtype == np.uint8:
+        out[...] = channels
+    else:
+        factor, less = normalising(config)
+        np.multiply(channels, factor, out=out, dtype=np.float32)
+        np.subtract(out, less, out=out)
     return out
+
+
+def normalising(config: PreprocessConfig) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What pixel values are multiplied by, and what is then taken off: that is (value / 255 - mean) / std."""
+    mean, std = (np.array(values)[:, None, None] for values in (config.mean, config.std))
+    return (1 / (255 * std)).astype(np.float32), (mean / std).astype(np.float32)

@@ -27,7 +27,7 @@ from torch import nn
 
 from models.bundle import TORCH_CONFIG, TORCH_TEXT, TORCH_WEIGHTS, Bundle
 from models.choices import Precision
-from models.preprocess import Pictures
+from models.preprocess import Pictures, normalising
 from models.tokens import Ids
 from proto.errors import Broken, Transient, WatchwordError
 from proto.types import Vectors
@@ -46,6 +46,8 @@ def cuda_devices() -> int:
 
 class TorchEngine:
     """Both towers in torch: on a GPU where there is one, else on the CPU. One thread owns it."""
+
+    normalises = True
 
     def __init__(
         self, bundle: Bundle, *, precision: Precision, device: int = 0, threads: int = 0, compiled: bool = False
@@ -66,42 +68,45 @@ class TorchEngine:
             else:
                 torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
             model = folded(_saved_model(bundle.torch, bundle.name)).to(self._device, self._numbers)
+            factor, less = normalising(bundle.preprocess)
+            self._factor, self._less = (torch.from_numpy(values).to(self._device) for values in (factor, less))
         towers: list[Callable[[torch.Tensor], torch.Tensor]] = [model.encode_image, model.encode_text]
         self._visual, self._textual = [torch.compile(tower) if compiled else tower for tower in towers]
         if compiled:
             # It compiles for the first size that it meets, for any size with the second, and for one by itself. Were
             # that left to callers, the engine would count as hung.
             for count in (2, 3, 1):
-                self.embed_images(np.zeros((count, 3, *bundle.preprocess.size), np.float32))
+                self.embed_images(np.zeros((count, 3, *bundle.preprocess.size), np.uint8))
                 ids = np.ones((count, bundle.text_window), np.int64)
                 self.embed_texts(ids, ids)
 
     def embed_images(self, pictures: Pictures) -> Vectors:
-        return self._run(self._visual, pictures, self._numbers)
+        def normalised(pixels: torch.Tensor) -> torch.Tensor:
+            # In long numbers: short ones would lose some of what tells neighbouring values apart.
+            return (pixels.float() * self._factor - self._less).to(self._numbers)
+
+        return self._run(lambda pixels: self._visual(normalised(pixels)), pictures)
 
     def embed_texts(self, ids: Ids, mask: Ids) -> Vectors:  # noqa: ARG002 - these towers know their padding by its id
-        return self._run(self._textual, ids, torch.int64)
+        return self._run(self._textual, ids)
 
     def close(self) -> None:
         del self._visual, self._textual
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _run(
-        self, tower: Callable[[torch.Tensor], torch.Tensor], values: NDArray[Any], numbers: torch.dtype
-    ) -> Vectors:
+    def _run(self, tower: Callable[[torch.Tensor], torch.Tensor], values: NDArray[Any]) -> Vectors:
         with _translated(Transient, "failed", "the worker opens its engine again; try again"), torch.inference_mode():
-            vectors = tower(self._placed(values, numbers)).float()  # short numbers would not end in unit length
+            vectors = tower(self._placed(values)).float()  # short numbers would not end in unit length
             unit: Vectors = nn.functional.normalize(vectors, dim=-1).cpu().numpy()
         return unit
 
-    def _placed(self, values: NDArray[Any], numbers: torch.dtype) -> torch.Tensor:
+    def _placed(self, values: NDArray[Any]) -> torch.Tensor:
         given = torch.from_numpy(np.require(values, requirements=["C", "W"]))
         if self._device.type == "cpu":
-            return given.to(numbers)
-        # Made shorter on the way into pinned memory, so that half the bytes go to the GPU, and at full speed.
-        pinned = torch.empty(given.shape, dtype=numbers, pin_memory=True).copy_(given)
-        return pinned.to(self._device, non_blocking=True)
+            return given
+        # From pinned memory a copy goes to the GPU at full speed.
+        return given.pin_memory().to(self._device, non_blocking=True)
 
 
 def build_model(

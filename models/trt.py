@@ -28,6 +28,7 @@ from models.buckets import pieces_of
 from models.bundle import Bundle
 from models.choices import Precision
 from models.cuda_graphs import Graph, capture
+from models.normaliser import taking_pixels
 from models.preprocess import Pictures
 from models.tokens import Ids
 from proto.errors import Broken, Transient, WatchwordError
@@ -76,6 +77,8 @@ class PlanKey:
 class TrtEngine:
     """Both towers on one NVIDIA GPU. One thread owns it: the CUDA context is current in the thread that opened it."""
 
+    normalises = True
+
     def __init__(
         self,
         bundle: Bundle,
@@ -101,7 +104,10 @@ class TrtEngine:
             self._context = gpu.retain_primary_context()
             self._context.push()
             try:
-                for tower, path in (("visual", bundle.visual), ("textual", bundle.textual)):
+                for tower, read in (
+                    ("visual", lambda: taking_pixels(bundle.visual.read_bytes(), bundle.preprocess)),
+                    ("textual", bundle.textual.read_bytes),
+                ):
                     major, minor = gpu.compute_capability()
                     name = f"{gpu.name()} sm{major}{minor}"
                     key = PlanKey(
@@ -113,7 +119,7 @@ class TrtEngine:
                         bundle.text_window,
                         trt.__version__,
                     )
-                    self._towers.append(_Tower(_engine(key, path, cache, say), key.buckets))
+                    self._towers.append(_Tower(_engine(key, read, cache, say), key.buckets))
             except BaseException:
                 self.close()
                 raise
@@ -227,7 +233,7 @@ class _Lane:
         return values
 
 
-def _engine(key: PlanKey, model: Path, cache: Path, say: Say) -> trt.ICudaEngine:
+def _engine(key: PlanKey, read: Callable[[], bytes], cache: Path, say: Say) -> trt.ICudaEngine:
     """The tower as built for this GPU: from the cache, or built now."""
     log = _TrtLog()
     runtime = trt.Runtime(log)
@@ -238,7 +244,7 @@ def _engine(key: PlanKey, model: Path, cache: Path, say: Say) -> trt.ICudaEngine
             return engine
         say(f"the plan {plan.name} cannot be opened and is built again")
     say(f"building the {key.tower} tower for {key.gpu} in {key.precision} (once, some minutes)")
-    built = _built(key, model, cache, log, say)
+    built = _built(key, read(), cache, log, say)
     _keep(plan, built)
     engine = runtime.deserialize_cuda_engine(built)
     if engine is None:
@@ -246,11 +252,11 @@ def _engine(key: PlanKey, model: Path, cache: Path, say: Say) -> trt.ICudaEngine
     return engine
 
 
-def _built(key: PlanKey, model: Path, cache: Path, log: trt.ILogger, say: Say) -> bytes:
+def _built(key: PlanKey, model: bytes, cache: Path, log: trt.ILogger, say: Say) -> bytes:
     builder = trt.Builder(log)
     network = builder.create_network(0)
     parser = trt.OnnxParser(network, log)
-    if not parser.parse(model.read_bytes()):
+    if not parser.parse(model):
         reasons = "; ".join(parser.get_error(number).desc() for number in range(parser.num_errors))
         raise Broken(
             f"TensorRT cannot read the {key.tower} tower: {reasons}",

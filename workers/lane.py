@@ -14,7 +14,7 @@ from functools import partial
 
 import numpy as np
 
-from models.engine import Engine, texts_apart
+from models.engine import Engine, numbers_of, texts_apart
 from models.preprocess import Pictures
 from proto import metrics
 from proto.errors import Transient
@@ -52,7 +52,7 @@ class Lane:
         self._hangs_s = settings.engine_hangs_s
         self._lanes = lanes
         # Two batches of pictures, one filled while one runs: fresh memory for each would cost more than normalising.
-        self._filled: Pictures = np.empty((0, *reader.shape), np.float32)
+        self._filled: Pictures = np.empty((0, *reader.shape), numbers_of(engine))
         self._spare: Pictures = self._filled
         self._next: list[Entry] = []
         self._decoded = False
@@ -101,7 +101,7 @@ class Lane:
         while True:
             self._next = batch = await self._waiting.images(self.most_images, self._may_take_images)
             if len(self._filled) < len(batch):
-                self._filled = np.empty((self.most_images, *self._reader.shape), np.float32)
+                self._filled = np.empty((self.most_images, *self._reader.shape), numbers_of(self.engine))
             await self._reader.images(batch, self._filled)
             self._next = [entry for entry in batch if not entry.answered()]
             self._decoded = bool(self._next)

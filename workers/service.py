@@ -17,7 +17,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from models.buckets import buckets
 from models.bundle import Bundle
-from models.engine import Engine, canary_pictures, canary_texts, open_engine, tokenizer_of
+from models.engine import Engine, canary_pictures, canary_texts, numbers_of, open_engine, tokenizer_of
 from models.preprocess import Preprocessor
 from proto.errors import Broken, Invalid, Late, Mismatch, Poison
 from proto.rpc import SERVER_OPTIONS, answers
@@ -125,7 +125,7 @@ def _open(settings: EncoderSettings, device: int, threads: int, bundle: Bundle) 
 def _ready(opener: OpenEngine, bundle: Bundle, max_batch: int) -> Engine:
     """An engine that ran every size of batch once, so that no caller pays for the first time."""
     engine = opener(bundle)
-    picture = canary_pictures(bundle.preprocess)[:1]
+    picture = canary_pictures(bundle.preprocess, numbers_of(engine))[:1]
     for size in buckets(min(max_batch, engine.best_batch)):
         engine.embed_images(np.repeat(picture, size, axis=0))
     engine.embed_texts(*canary_texts(tokenizer_of(bundle), ["warm"]))

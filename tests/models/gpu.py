@@ -398,7 +398,12 @@ def _tensorrt(gpu: Gpu) -> ModuleType:
             (vectors,) = self.engine.session.run(None, feeds)
             gpu.memory[self.addresses[self.engine.names[-1]]][:] = vectors.tobytes()
 
-    kinds = {"tensor(float)": np.float32, "tensor(int32)": np.int32, "tensor(int64)": np.int64}
+    kinds = {
+        "tensor(uint8)": np.uint8,
+        "tensor(float)": np.float32,
+        "tensor(int32)": np.int32,
+        "tensor(int64)": np.int64,
+    }
     for name, value in {
         "ILogger": ILogger, "IProgressMonitor": IProgressMonitor, "OnnxParser": Parser, "Builder": Builder,
         "Runtime": Runtime, "TensorIOMode": Mode, "BuilderFlag": Flag, "LayerType": Layer, "nptype": kinds.__getitem__,

@@ -11,8 +11,9 @@ import pytest
 
 from models.bundle import Bundle
 from models.choices import EngineName
-from models.engine import Engine, check_canary, open_engine, tokenizer_of
+from models.engine import Engine, check_canary, numbers_of, open_engine, tokenizer_of
 from models.ort import OrtEngine
+from models.preprocess import Pictures, fitted
 from proto.errors import Broken, Transient
 from tests.models.gpu import install
 from tests.models.small import CONFIGS, export
@@ -32,7 +33,8 @@ def engine(
     opened: Engine
     match request.param:
         case "onnxruntime as on a GPU":
-            opened = OrtEngine(bundle.visual, bundle.textual, threads=0, fixed=True)
+            opened = OrtEngine(bundle.visual, bundle.textual, threads=0, fixed=True, preprocess=bundle.preprocess)
+            assert opened.normalises
         case name:
             if name == "tensorrt":
                 install(monkeypatch)
@@ -48,19 +50,22 @@ def reference(bundle: Bundle) -> Iterator[Engine]:
     opened.close()
 
 
-def _pictures(bundle: Bundle, count: int) -> np.ndarray:
-    return np.random.default_rng(1).normal(size=(count, 3, *bundle.preprocess.size)).astype(np.float32)
+def _pictures(bundle: Bundle, count: int, engine: Engine) -> Pictures:
+    """The same pictures for every engine, as it takes them."""
+    taken: Pictures = np.empty((count, 3, *bundle.preprocess.size), numbers_of(engine))
+    for pixels, out in zip(np.random.default_rng(1).integers(0, 256, (count, 40, 60, 3), np.uint8), taken, strict=True):
+        fitted(pixels, bundle.preprocess, out)
+    return taken
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 5, 11])
 def test_every_engine_gives_one_unit_vector_a_picture_in_order(
     engine: Engine, reference: Engine, bundle: Bundle, count: int
 ) -> None:
-    pictures = _pictures(bundle, count)
-    vectors = engine.embed_images(pictures)
+    vectors = engine.embed_images(_pictures(bundle, count, engine))
     assert vectors.shape == (count, bundle.dimension)
     assert vectors.dtype == np.float32
-    assert np.allclose(vectors, reference.embed_images(pictures), atol=1e-5)
+    assert np.allclose(vectors, reference.embed_images(_pictures(bundle, count, reference)), atol=1e-5)
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
 
@@ -80,7 +85,8 @@ def test_every_engine_passes_the_canary(engine: Engine, bundle: Bundle) -> None:
 
 
 def test_a_call_leaves_nothing_of_the_call_before(engine: Engine, bundle: Bundle) -> None:
-    first, second = _pictures(bundle, 7)[:5], _pictures(bundle, 7)[5:]
+    pictures = _pictures(bundle, 7, engine)
+    first, second = pictures[:5], pictures[5:]
     alone = engine.embed_images(second)
     kept = alone.copy()
     engine.embed_images(first)
@@ -91,9 +97,10 @@ def test_a_call_leaves_nothing_of_the_call_before(engine: Engine, bundle: Bundle
 def test_every_engine_takes_pictures_that_may_not_be_written_to(
     engine: Engine, reference: Engine, bundle: Bundle
 ) -> None:
-    pictures = _pictures(bundle, 3)[::-1]
+    pictures = _pictures(bundle, 3, engine)[::-1]
     pictures.setflags(write=False)
-    assert np.allclose(engine.embed_images(pictures), reference.embed_images(pictures), atol=1e-5)
+    expected = reference.embed_images(_pictures(bundle, 3, reference)[::-1])
+    assert np.allclose(engine.embed_images(pictures), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -112,6 +119,6 @@ def test_every_engine_is_refused_when_its_vectors_are_others_than_were_recorded(
 def test_a_call_that_the_vendor_refuses_is_transient(name: EngineName, bundle: Bundle) -> None:
     opened = open_engine(bundle, engine=name)
     with pytest.raises(Transient, match=f"{name} failed") as met:
-        opened.embed_images(np.zeros((1, 3, 8, 8), np.float32))
+        opened.embed_images(np.zeros((1, 3, 8, 8), numbers_of(opened)))
     opened.close()
     assert met.value.todo

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from models.bundle import PREPROCESS, TEXTUAL, TORCH_CONFIG, TORCH_TEXT, TORCH_WEIGHTS, VISUAL, Bundle, load_bundle
 from models.choices import Precision
-from models.engine import open_engine, tokenizer_of
+from models.engine import canary_pictures, numbers_of, open_engine, tokenizer_of
 from models.export import Source, _Textual, _Visual, build_model, export_bundle, find_source
 from models.preprocess import Preprocessor
 from models.tokens import TextTokenizer
@@ -146,9 +146,8 @@ def test_every_kind_that_is_exported_opens_in_torch_and_gives_the_same_vectors(
 ) -> None:
     bundle = made[kind][1]
     engines = [open_engine(bundle), open_engine(bundle, engine="torch", precision=precision)]
-    pictures = _pictures(bundle, 3).numpy()
     ids = np.random.default_rng(1).integers(1, 190, (3, bundle.text_window))
-    images = [engine.embed_images(pictures) for engine in engines]
+    images = [engine.embed_images(canary_pictures(bundle.preprocess, numbers_of(engine))) for engine in engines]
     texts = [engine.embed_texts(ids, np.ones_like(ids)) for engine in engines]
     assert np.sum(images[0] * images[1], axis=1).min() >= least
     assert np.sum(texts[0] * texts[1], axis=1).min() >= least

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from models.preprocess import Picture, PreprocessConfig, Preprocessor, fitted, normalised
+from models.preprocess import Picture, PreprocessConfig, Preprocessor, fitted, normalising
 from proto.errors import Poison
 from tests.models.parts import jpeg, picture
 
@@ -115,7 +115,18 @@ def test_numbers_are_normalised_as_the_config_says() -> None:
     config = PreprocessConfig(size=(1, 1), mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 1.0))
     pixels = np.array([[[255, 51, 0]]], np.uint8)
 
-    assert normalised(pixels, config).ravel() == pytest.approx([1.8, 0.0, -0.3], abs=1e-6)
+    assert fitted(pixels, config).ravel() == pytest.approx([1.8, 0.0, -0.3], abs=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])
+def test_an_engine_that_normalises_is_given_the_pixel_values_of_the_same_picture(mode: str) -> None:
+    config = PreprocessConfig(size=(24, 32), mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 1.0), resize_mode=mode, fill_color=7)
+    pixels = picture(50, 20)
+    values = fitted(pixels, config, np.empty((3, 24, 32), np.uint8))
+    factor, less = normalising(config)
+
+    assert values.dtype == np.uint8
+    assert np.allclose(values * factor - less, fitted(pixels, config), atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])

@@ -39,7 +39,7 @@ def _open(bundle: Bundle, cache: Path, **options: Any) -> Any:
 
 
 def _pictures(count: int) -> np.ndarray:
-    return np.random.default_rng(1).normal(size=(count, 3, 32, 32)).astype(np.float32)
+    return np.random.default_rng(1).integers(0, 256, (count, 3, 32, 32), np.uint8)
 
 
 def test_a_batch_is_cut_into_buckets(gpu: Gpu) -> None:
@@ -69,6 +69,14 @@ def test_the_next_piece_is_copied_in_while_one_is_computed(gpu: Gpu, bundle: Bun
     streams = {name: {call.split(" ")[1] for call in gpu.named(name)} for name in ("htod", "launch", "dtoh")}
     assert streams["htod"].isdisjoint(streams["launch"])
     assert streams["launch"] == streams["dtoh"]
+    engine.close()
+
+
+def test_pictures_go_to_the_gpu_as_pixel_values(gpu: Gpu, bundle: Bundle, tmp_path: Path) -> None:
+    engine = _open(bundle, tmp_path)
+    gpu.calls.clear()
+    engine.embed_images(_pictures(4))
+    assert [call.split(" ")[2] for call in gpu.named("htod")] == [str(4 * 3 * 32 * 32)]
     engine.close()
 
 
@@ -141,7 +149,8 @@ def _int8(bundle: Bundle, folder: Path, **options: Any) -> Bundle:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(bundle.folder / path, folder / path)
     if options:
-        feeds = [{"image": picture[None]} for picture in _pictures(20)]
+        spread = np.random.default_rng(1).normal(size=(20, 1, 3, 32, 32)).astype(np.float32)
+        feeds = [{"image": picture} for picture in spread]
         quantize_static(bundle.visual, folder / VISUAL, Feeds(feeds), op_types_to_quantize=["Gemm"], **options)
     else:
         quantize_dynamic(bundle.visual, folder / VISUAL, op_types_to_quantize=["MatMul", "Gemm"])

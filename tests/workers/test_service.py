@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -20,6 +21,7 @@ from proto.types import Vector, Vectors
 from proto.v1 import encoder_pb2, encoder_pb2_grpc
 from tests.clips import CLIPS
 from tests.models.parts import frames, jpeg, picture
+from tests.models.small import CONFIGS, export
 from tests.workers.fakes import FakeEngine, until
 from workers.client import EncoderClient
 from workers.service import EncoderServer, serve_encoder
@@ -63,6 +65,17 @@ async def stub(server: EncoderServer) -> AsyncIterator[Any]:
 def vectors(answers: list[Vector | Poison]) -> np.ndarray:
     assert all(isinstance(answer, np.ndarray) for answer in answers)
     return np.stack([answer for answer in answers if isinstance(answer, np.ndarray)])
+
+
+async def test_an_engine_that_normalises_answers_pictures_as_one_that_does_not(tmp_path: Path) -> None:
+    bundle = export(tmp_path, CONFIGS["clip"])
+    pictures = [jpeg(picture(*size, seed=seed)) for seed, size in enumerate([(320, 180), (90, 200), (64, 64)])]
+    found = []
+    for name in ("onnxruntime", "torch"):
+        async with serving(bundle, EncoderSettings(engine=name)) as (_, client):
+            assert (await client.describe()).engine.startswith(name)
+            found.append(vectors(await client.embed_images(pictures)))
+    assert np.sum(found[0] * found[1], axis=1).min() > 0.9999
 
 
 async def test_real_frames_are_found_by_words(builtin: Bundle) -> None:
