@@ -1,8 +1,8 @@
 """How many frames a second pass through the stream worker, against a bare aiokafka consumer on the same topic.
 
-    python -m loadtests.stream [--broker HOST:PORT] [--frames 6000] [--rounds 3]
+    python -m loadtests.stream [--broker embedded|apache|HOST:PORT] [--frames 6000] [--rounds 3]
 
-Without --broker an embedded one is started. All arms get the same payload, commit every second and ask the same null
+The embedded broker and an Apache Kafka are started here; of HOST:PORT one that runs is used. All arms get the same payload, commit every second and ask the same null
 encoder in batches of the same size.
 
     bare     the shortest loop that does so with aiokafka
@@ -40,6 +40,7 @@ from stream.app import FrameConsumer, Record
 from stream.kafka import FrameProducer, ensure_topics
 from stream.settings import KafkaSettings, StreamSettings
 from stream.worker import StreamWorker
+from tests.tools.apache_kafka import apache_kafka_part, jars
 from tests.tools.servers import Server
 from watchword.stack.parts import broker_part
 from watchword.stack.ports import Port
@@ -222,18 +223,20 @@ async def measure(broker: str, asked: argparse.Namespace) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--broker", metavar="HOST:PORT", help="default: an embedded one of its own")
+    parser.add_argument("--broker", default="embedded", help="embedded, apache, or HOST:PORT of one that runs")
     parser.add_argument("--frames", type=int, default=6000)
     parser.add_argument("--cameras", type=int, default=20)
     parser.add_argument("--size", type=int, default=30_000, help="bytes of a picture")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
-    if asked.broker:
+    if asked.broker not in ("embedded", "apache"):
         print(asyncio.run(measure(asked.broker, asked)))
         return 0
     with TemporaryDirectory() as folder:
-        server = Server(broker_part(Port(), Path(folder, "broker")), Path(folder, "log"))
+        data = Path(folder, "broker")
+        part = broker_part(Port(), data) if asked.broker == "embedded" else apache_kafka_part(Port(), data, jars())
+        server = Server(part, Path(folder, "log"))
         try:
             asyncio.run(server.start())
             print(asyncio.run(measure(server.address, asked)))
