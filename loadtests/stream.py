@@ -2,8 +2,8 @@
 
     python -m loadtests.stream [--broker embedded|apache|HOST:PORT] [--frames 6000] [--rounds 3]
 
-The embedded broker and an Apache Kafka are started here; of HOST:PORT one that runs is used. All arms get the same payload, commit every second and ask the same null
-encoder in batches of the same size.
+The embedded broker and an Apache Kafka are started here; HOST:PORT is one that runs already. All arms get the same
+payload, commit every second and ask the same null encoder in batches of the same size.
 
     bare     the shortest loop that does so with aiokafka
     faust    the same loop, fed by the stream worker's Faust side
