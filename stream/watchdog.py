@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from proto.errors import Transient
 
-_TODO = "the worker starts again"
+_AGAIN = "the worker starts again"
 
 
 class Stalls:
@@ -24,7 +24,7 @@ class Stalls:
         """Raise Transient when something stands."""
         for what, moved_s in self._moved_s.items():
             if now_s - moved_s > self._limit_s:
-                raise Transient(f"{what} for {self._limit_s:.0f} s", todo=_TODO)
+                raise Transient(f"{what} for {self._limit_s:.0f} s", todo=_AGAIN)
 
 
 class LagAlarm:
@@ -53,5 +53,5 @@ class LagAlarm:
             if now_s - since_s > self._limit_s:
                 raise Transient(
                     f"no frame of partition {partition} came for {self._limit_s:.0f} s, although {end - offset} wait",
-                    todo=_TODO,
+                    todo=_AGAIN,
                 )
