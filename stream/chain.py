@@ -117,12 +117,6 @@ class Chain:
         self._builders.clear()
         self._recall.forget()
 
-    async def run(self, batch: Batch) -> None:
-        """Take a batch through every step."""
-        await self.prepare(batch)
-        await self.embed(batch)
-        await self.settle(batch)
-
     async def prepare(self, batch: Batch) -> None:
         """The steps before the embedding. Batches take them one after another, in order."""
         await self._take(batch, self.before)

@@ -16,6 +16,7 @@ from index.skips import Skips
 from proto.errors import Poison, WatchwordError
 from proto.types import Moment, SpaceInfo, Span, Vector, now_ms
 from proto.v1.events_pb2 import Frame
+from stream.chain import Batch, Chain
 from stream.kafka import FrameProducer, ensure_topics
 from stream.moments import MomentBuilder, Seen, Write
 from stream.settings import KafkaSettings, StreamSettings
@@ -119,6 +120,13 @@ async def until(true: Callable[[], bool], what: str, within_s: float = 15.0) -> 
             return
         await asyncio.sleep(0.01)
     raise AssertionError(f"not within {within_s:.0f} s: {what}")
+
+
+async def through(chain: Chain, batch: Batch) -> None:
+    """Take one batch through every step, as a worker that has no other under way."""
+    await chain.prepare(batch)
+    await chain.embed(batch)
+    await chain.settle(batch)
 
 
 def broker_settings(broker: str, partitions: int = 2) -> KafkaSettings:

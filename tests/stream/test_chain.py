@@ -17,7 +17,7 @@ from proto.v1.events_pb2 import DeadLetter, Frame
 from stream.app import Record
 from stream.chain import Batch, Chain, Item, Mark
 from stream.settings import StreamSettings
-from tests.stream.rig import SPACE, START_MS, SceneEncoder, span, until
+from tests.stream.rig import SPACE, START_MS, SceneEncoder, span, through, until
 
 
 class Bench:
@@ -50,7 +50,7 @@ class Bench:
 
     async def run(self, *frames: Frame, first: int = 0) -> None:
         items = [Item(Record(0, first + at, b"gate", frame.SerializeToString())) for at, frame in enumerate(frames)]
-        await self.chain.run(Batch(items))
+        await through(self.chain, Batch(items))
 
     def spans(self) -> list[tuple[object, ...]]:
         return [span(moment)[1:] for moment in self.store._moments.values()]

@@ -24,7 +24,7 @@ from stream.moments import Told
 from stream.patience import Patience
 from stream.recall import Known, Recall
 from stream.settings import StreamSettings
-from tests.stream.rig import SPACE, START_MS, SceneEncoder, span
+from tests.stream.rig import SPACE, START_MS, SceneEncoder, span, through
 
 HOUR_MS = 3_600_000
 
@@ -78,7 +78,7 @@ class Bench:
             taken = self.records[at : at + size]
             at += len(taken)
             assert all(ledger.taken(record.offset) for record in taken)
-            await chain.run(Batch([Item(record) for record in taken]))
+            await through(chain, Batch([Item(record) for record in taken]))
             if then_silence and at == len(self.records):
                 await chain.tick(chain.patience.clock() + 1e6)
         await chain.close()
