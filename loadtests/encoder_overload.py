@@ -1,25 +1,32 @@
 """One worker, many callers, and more than it can do: `python -m loadtests.encoder_overload [--bundle FOLDER]`.
 
 1. 64 callers with one picture each, against one caller with full batches; both take turns. Goal: 0.90 of its pace.
-2. Pictures come at twice that pace, by the clock, whatever the answers (open loop, no repeats). Goals: what is too
-   much is refused at the door, and what is answered stays at 0.95 of the best pace; the worker's memory stays flat.
+2. Pictures come by the clock, whatever the answers (open loop, no repeats): a little more than the worker can do, and
+   twice that, by turns. Goals: what is too much is refused at the door, and at twice the load 0.95 as many are
+   answered; the worker's memory stays flat.
 3. Texts while 64 callers keep the worker full of pictures.
+
+The callers have a core of their own and the worker has the others: what is measured is what more callers cost the
+worker, not what they cost the machine. With `--shared` all use all cores.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import itertools
+import os
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc.aio
+import numpy as np
 
 from loadtests.encoder_parts import WorkerProcess, bundle_of, frames, parser, percentile, spread, table, worker
 from models.bundle import Bundle
@@ -30,35 +37,57 @@ from workers.client import EncoderClient
 _CALLERS = 64
 _IMAGES = 192
 _QUEUE = 96
-"""Short, so that part 2 is past the filling of it soon."""
+_BATCH = 16
+_LOADS = 1.1, 2.0
+_FILL_S = 5.0
+_LATELY = 5
+"""Borders of turns from which the worker's pace is told: it changes with the machine's."""
+_TEXTS_S = 12.0
 _DEADLINE_S = 20.0
 _TEXTS = ("a person riding a bicycle", "a red truck at the gate", "a dog", "somebody at the door")
+Call = Callable[[], Coroutine[Any, Any, None]]
+_Waits = dict[str, list[float]]
+"""By outcome."""
 
 
 def main() -> None:
     arguments = parser(__doc__)
-    arguments.add_argument("--rounds", type=int, default=5, help="turns of parts 1 and 2; the median is told")
-    arguments.add_argument("--seconds", type=float, default=6, help="length of a turn of part 2, and of part 3")
+    arguments.add_argument("--rounds", type=int, default=7, help="of part 1; the median is told")
+    arguments.add_argument("--turns", type=int, default=60, help="of part 2 at each load; the median is told")
+    arguments.add_argument("--seconds", type=float, default=2, help="length of such a turn")
+    arguments.add_argument("--shared", action="store_true", help="callers and worker share all cores")
     chosen = arguments.parse_args()
     bundle = bundle_of(chosen)
+    cores = os.sched_getaffinity(0) if chosen.shared else _cores_apart()
     with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(_measure(bundle, Path(folder), chosen.rounds, chosen.seconds))
+        asyncio.run(_measure(bundle, Path(folder), cores, chosen))
 
 
-async def _measure(bundle: Bundle, folder: Path, rounds: int, length_s: float) -> None:
+def _cores_apart() -> set[int]:
+    """Stay on one core from now on; those that are left."""
+    *others, own = sorted(os.sched_getaffinity(0))
+    if not others:
+        sys.exit("this machine has one core, which callers and worker must share: add --shared")
+    os.sched_setaffinity(0, {own})
+    return set(others)
+
+
+async def _measure(bundle: Bundle, folder: Path, cores: set[int], chosen: argparse.Namespace) -> None:
     jpegs = frames(_IMAGES, bundle.image_side)
     async with (
-        worker(bundle, folder, {"queue_images": _QUEUE}) as remote,
+        worker(bundle, folder, {"queue_images": _QUEUE}, cores=cores) as remote,
         EncoderClient(remote.address, timeout_s=60) as client,
     ):
         await client.embed_images(jpegs)
-        print(f"{bundle.name}, one worker, JPEGs of {sum(map(len, jpegs)) // len(jpegs):,} bytes")
-        await _many_callers(client, jpegs, rounds)
-        await _twice_as_much(remote, jpegs, rounds, length_s)
-        await _texts_among_pictures(client, jpegs, length_s)
+        size = sum(map(len, jpegs)) // len(jpegs)
+        print(f"{bundle.name}, one worker on {len(cores)} cores, JPEGs of {size:,} bytes", flush=True)
+        pace = await _many_callers(client, jpegs, chosen.rounds)
+        await _twice_as_much(remote, jpegs, pace, chosen.turns, chosen.seconds)
+        await _texts_among_pictures(client, jpegs)
 
 
-async def _many_callers(client: EncoderClient, jpegs: list[bytes], rounds: int) -> None:
+async def _many_callers(client: EncoderClient, jpegs: list[bytes], rounds: int) -> float:
+    """How many a second all of them are answered."""
     one: list[float] = []
     many: list[float] = []
     waits: list[float] = []
@@ -88,36 +117,78 @@ async def _many_callers(client: EncoderClient, jpegs: list[bytes], rounds: int) 
             ("a caller waits, ms: p50, p99", f"{percentile(waits, 0.5):8.1f} {percentile(waits, 0.99):8.1f}"),
         ]
     )
+    return statistics.median(many)
 
 
-async def _twice_as_much(remote: WorkerProcess, jpegs: list[bytes], rounds: int, length_s: float) -> None:
-    """Each turn measures the best pace anew: what a shared machine gives changes from one minute to the next."""
-    best, kept, dearer = [], [], []
-    seen = _Seen(memory=[remote.rss_mb])
-    async with grpc.aio.insecure_channel(remote.address, options=CHANNEL_OPTIONS) as channel:
-        stub = encoder_pb2_grpc.EncoderStub(channel)
-        for _ in range(rounds):
-            pace, cost = await _pace(remote, _closed_loop(stub, jpegs, length_s))
-            best.append(pace)
-            found, found_cost = await _pace(remote, _open_loop(stub, jpegs, 2 * pace, length_s, seen, remote))
-            kept.append(found / pace)
-            dearer.append(cost / found_cost)
-    rows = [
-        (f"{_CALLERS} callers, images/s", spread(best)),
-        ("twice that, open loop: answered, share of it (goal 0.95)", spread(kept)),
-        ("the same by the worker's processor time", spread(dearer)),
-        ("memory MB: at first, most of the first turn, most, at the end", seen.told()),
-    ]
-    rows += [(f"{name}: count, ms p50, p99", _count(waits)) for name, waits in sorted(seen.waits.items())]
-    table(rows)
+async def _twice_as_much(remote: WorkerProcess, jpegs: list[bytes], pace: float, turns: int, length_s: float) -> None:
+    """A little more than the worker can do, and twice that, take turns without a pause: it is full all the time.
+
+    What a shared machine gives changes by the second, so turns are short and each is compared with those beside it.
+    """
+    seen = _Seen()
+    borders: list[_Border] = []
+    async with (
+        grpc.aio.insecure_channel(remote.address, options=CHANNEL_OPTIONS) as channel,
+        asyncio.TaskGroup() as calls,
+    ):
+        call = _watched(encoder_pb2_grpc.EncoderStub(channel), itertools.cycle(jpegs), seen)
+        await _by_the_clock(2 * pace, _FILL_S, lambda: calls.create_task(call()))
+        for number in range(2 * turns + 1):
+            seen.memory.append(remote.rss_mb)
+            borders.append(_Border(time.perf_counter(), remote.cpu_s))
+            seen.waits = seen.by_load[number % 2]
+            lately = borders[-_LATELY:]
+            if len(lately) > 1:
+                pace = seen.answers(lately[0], lately[-1]) / (lately[-1].at_s - lately[0].at_s)
+            await _by_the_clock(_LOADS[number % 2] * pace, length_s, lambda: calls.create_task(call()))
+        borders.append(_Border(time.perf_counter(), remote.cpu_s))
+    pairs = list(itertools.pairwise(borders))
+    paces = [seen.answers(*pair) / (pair[1].at_s - pair[0].at_s) for pair in pairs]
+    costs = [(pair[1].cpu_s - pair[0].cpu_s) / seen.answers(*pair) for pair in pairs]
+    table(
+        [
+            (f"{_LOADS[0]} times what it can do: answered, images/s", spread(paces[::2])),
+            (f"{_LOADS[1]} times: answered, share of that (goal 0.95)", spread(_beside(paces))),
+            ("the same by the worker's processor time", spread([1 / share for share in _beside(costs)])),
+            ("memory MB: when full, most of the first third, most, at the end", seen.told()),
+        ]
+        + [
+            (f"{load} times, {outcome}: count, ms p50, p99", _count(waits))
+            for load, found in zip(_LOADS, seen.by_load, strict=True)
+            for outcome, waits in sorted(found.items())
+        ]
+    )
 
 
-@dataclass
+def _beside(values: list[float]) -> list[float]:
+    """Every second one, as a share of the mean of its neighbours."""
+    each = zip(values, values[1:], values[2:], strict=False)
+    return [2 * here / (before + after) for before, here, after in each][::2]
+
+
+class _Border(NamedTuple):
+    """Between two turns."""
+
+    at_s: float
+    cpu_s: float
+    """What the worker took so far."""
+
+
 class _Seen:
     """What came of the requests of all turns, and the worker's memory meanwhile."""
 
-    memory: list[float]
-    waits: dict[str, list[float]] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.by_load: tuple[_Waits, _Waits] = ({}, {})
+        self.waits: _Waits = {}
+        """Of what is asked now."""
+        self.memory: list[float] = []
+        self.answered_s: list[float] = []
+
+    def answers(self, begin: _Border, end: _Border) -> float:
+        """Between the two. A batch's answers come at once: they are spread over the time since the batch before."""
+        batches = self.answered_s[::_BATCH]
+        first, last = np.interp([begin.at_s, end.at_s], batches, np.arange(len(batches)) * _BATCH)
+        return float(last - first)
 
     def told(self) -> str:
         first = max(self.memory[: max(2, len(self.memory) // 3)])
@@ -128,59 +199,33 @@ def _count(waits: list[float]) -> str:
     return f"{len(waits):8} {percentile(waits, 0.5):8.1f} {percentile(waits, 0.99):8.1f}"
 
 
-async def _pace(remote: WorkerProcess, answers: Awaitable[tuple[int, float]]) -> tuple[float, float]:
-    """Answers a second, and the worker's processor seconds for each."""
-    before = remote.cpu_s
-    count, spent_s = await answers
-    return count / spent_s, (remote.cpu_s - before) / count
-
-
-async def _closed_loop(stub: Any, jpegs: list[bytes], length_s: float) -> tuple[int, float]:
-    began, count = time.perf_counter(), 0
-
-    async def caller(number: int) -> None:
-        nonlocal count
-        while time.perf_counter() - began < length_s:
-            request = encoder_pb2.EmbedImagesRequest(images=[jpegs[number % len(jpegs)]])
-            await stub.EmbedImages(request, timeout=_DEADLINE_S)
-            count += 1
-
-    await asyncio.gather(*(caller(number) for number in range(_CALLERS)))
-    return count, time.perf_counter() - began
-
-
-async def _open_loop(
-    stub: Any, jpegs: list[bytes], pace: float, length_s: float, seen: _Seen, remote: WorkerProcess
-) -> tuple[int, float]:
-    """Until the last is answered: a queue that was filled and is then emptied counts with the time that takes."""
-    began, count = time.perf_counter(), 0
-
-    async def one(jpeg: bytes) -> None:
-        nonlocal count
-        asked, outcome = time.perf_counter(), "answered"
+def _watched(stub: Any, jpegs: Iterator[bytes], seen: _Seen) -> Call:
+    async def call() -> None:
+        asked, waits, outcome = time.perf_counter(), seen.waits, "answered"
         try:
-            await stub.EmbedImages(encoder_pb2.EmbedImagesRequest(images=[jpeg]), timeout=_DEADLINE_S)
-            count += 1
+            await stub.EmbedImages(encoder_pb2.EmbedImagesRequest(images=[next(jpegs)]), timeout=_DEADLINE_S)
+            seen.answered_s.append(time.perf_counter())
         except grpc.aio.AioRpcError as error:
             outcome = error.code().name
-        seen.waits.setdefault(outcome, []).append((time.perf_counter() - asked) * 1000)
+        waits.setdefault(outcome, []).append((time.perf_counter() - asked) * 1000)
 
-    async with asyncio.TaskGroup() as group:
-        for number in range(int(pace * length_s)):
-            await asyncio.sleep(max(0.0, began + number / pace - time.perf_counter()))
-            group.create_task(one(jpegs[number % len(jpegs)]))
-            if number % 50 == 0:
-                seen.memory.append(remote.rss_mb)
-    seen.memory.append(remote.rss_mb)
-    return count, time.perf_counter() - began
+    return call
 
 
-async def _texts_among_pictures(client: EncoderClient, jpegs: list[bytes], length_s: float) -> None:
+async def _by_the_clock(pace: float, length_s: float, send: Callable[[], object]) -> None:
+    """Whatever the answers: an open loop, no repeats."""
+    began = time.perf_counter()
+    for number in range(int(pace * length_s)):
+        await asyncio.sleep(max(0.0, began + number / pace - time.perf_counter()))
+        send()
+
+
+async def _texts_among_pictures(client: EncoderClient, jpegs: list[bytes]) -> None:
     async def texts() -> list[float]:
         waits: list[float] = []
         began = time.perf_counter()
         for text in itertools.cycle(_TEXTS):
-            if time.perf_counter() - began > length_s:
+            if time.perf_counter() - began > _TEXTS_S:
                 return waits
             asked = time.perf_counter()
             await client.embed_texts([text])

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib.util
+import os
 import signal
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence, Set
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -102,9 +103,14 @@ class WorkerProcess:
 
 @asynccontextmanager
 async def worker(
-    bundle: Bundle, folder: Path, settings: Mapping[str, object] | None = None, *, address: str = ""
+    bundle: Bundle,
+    folder: Path,
+    settings: Mapping[str, object] | None = None,
+    *,
+    address: str = "",
+    cores: Set[int] = frozenset(),
 ) -> AsyncIterator[WorkerProcess]:
-    """A worker that serves; it ends with the block. `settings` are fields of EncoderSettings."""
+    """A worker that serves; it ends with the block. `settings` are fields of EncoderSettings; no `cores` means ours."""
     if not address:
         port = Port()
         port.settle()
@@ -116,7 +122,7 @@ async def worker(
         env={f"WATCHWORD_ENCODER__{name.upper()}": str(value) for name, value in given.items()},
     )
     log = folder / f"worker-{address.rpartition(':')[2]}.log"
-    with log.open("ab") as file:
+    with log.open("ab") as file, _on(cores or os.sched_getaffinity(0)):
         process = await asyncio.create_subprocess_exec(
             *launch.command(), cwd=launch.cwd, env=launch.environment(), stdout=file, stderr=file
         )
@@ -131,6 +137,17 @@ async def worker(
                 await asyncio.wait_for(process.wait(), 10)
             except TimeoutError:
                 await started.kill()
+
+
+@contextmanager
+def _on(cores: Set[int]) -> Iterator[None]:
+    """What is started inside runs on these cores."""
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, own)
 
 
 async def _serving(worker: WorkerProcess) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 from collections.abc import Awaitable, Callable
@@ -51,6 +52,9 @@ class Stage:
     async def serve(self, work: Awaitable[None] | None, stop: Callable[[], None], ready: Ready = lambda: None) -> None:
         """Be ready until told to stop. With `work`: until it ends, which `stop` asks of it."""
         self._stop, self._ready = stop, ready
+        # What was loaded until now stays. A full collection that looks through all of it stops the process for 80 ms.
+        gc.collect()
+        gc.freeze()
         log.info("ready")
         if self._told.is_set():
             stop()
