@@ -52,7 +52,7 @@ class Stage:
     async def serve(self, work: Awaitable[None] | None, stop: Callable[[], None], ready: Ready = lambda: None) -> None:
         """Be ready until told to stop. With `work`: until it ends, which `stop` asks of it."""
         self._stop, self._ready = stop, ready
-        # What was loaded until now stays. A full collection that looks through all of it stops the process for 80 ms.
+        # What was loaded until now stays: a collection that looks through all of it would stop the process for long.
         gc.collect()
         gc.freeze()
         log.info("ready")
