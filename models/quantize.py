@@ -34,7 +34,7 @@ from proto.types import Vectors
 
 LEAST_COSINE = 0.995
 LEAST_OVERLAP = 0.9
-LEAST_GAIN = 1.05
+LEAST_GAIN = 1.1
 """Less than that is within what a measurement wavers."""
 LEAST_FRAMES = 40
 """Half calibrate, half judge; the ten best of fewer than twenty would agree by chance."""
