@@ -4,31 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from loadtests.fleet import Plan
-from tests.faults.house import House, a_drill, apache_house
-from tests.tools.apache_kafka import NoKafkaHere
+from tests.faults.house import House, a_drill
 from tests.tools.servers import Server
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]
 
 GIVEN = "the group gave this worker its partitions"
-
-
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    try:
-        house = apache_house(tmp_path_factory.mktemp("house"))
-    except NoKafkaHere as reason:
-        pytest.skip(f"no Apache Kafka here: {reason}")
-    try:
-        asyncio.run(house.start())
-        yield house
-    finally:
-        house.end()
 
 
 def times_given(worker: Server) -> int:
