@@ -52,7 +52,7 @@ class SceneEncoder:
         return [vector(int(image)) if image.isdigit() else Poison("not_an_image", "no digits") for image in images]
 
     async def embed_texts(self, texts: Sequence[str]) -> list[Vector | Poison]:
-        raise NotImplementedError
+        raise AssertionError("nobody asks for this here")
 
 
 def script(cameras: int, frames: int, poison_every: int = 0) -> list[Frame]:

@@ -37,7 +37,7 @@ class Worker(encoder_pb2_grpc.EncoderServicer):
         return encoder_pb2.DescribeReply(space=self.space, dimension=2, max_items=self.max_items)
 
     async def EmbedImages(self, request: Any, context: Any) -> encoder_pb2.EmbedReply:  # noqa: N802
-        raise NotImplementedError
+        raise AssertionError("nobody asks for this here")
 
     async def EmbedTexts(self, request: Any, context: Any) -> encoder_pb2.EmbedReply:  # noqa: N802
         self.asked.append(list(request.texts))
