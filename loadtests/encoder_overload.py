@@ -38,14 +38,16 @@ _CALLERS = 64
 _IMAGES = 192
 _QUEUE = 96
 _BATCH = 16
+"""At least as many as an engine call answers."""
 _LOADS = 1.1, 2.0
 _FILL_S = 5.0
 _LATELY = 5
 """Borders of turns from which the worker's pace is told: it changes with the machine's."""
+_TELL_EVERY = 30
 _TEXTS_S = 12.0
 _DEADLINE_S = 20.0
 _TEXTS = ("a person riding a bicycle", "a red truck at the gate", "a dog", "somebody at the door")
-Call = Callable[[], Coroutine[Any, Any, None]]
+_Call = Callable[[], Coroutine[Any, Any, None]]
 _Waits = dict[str, list[float]]
 """By outcome."""
 
@@ -80,7 +82,7 @@ async def _measure(bundle: Bundle, folder: Path, cores: set[int], chosen: argpar
     ):
         await client.embed_images(jpegs)
         size = sum(map(len, jpegs)) // len(jpegs)
-        print(f"{bundle.name}, one worker on {len(cores)} cores, JPEGs of {size:,} bytes", flush=True)
+        print(f"{bundle.name}, one worker (cores: {len(cores)}), JPEGs of {size:,} bytes", flush=True)
         pace = await _many_callers(client, jpegs, chosen.rounds)
         await _twice_as_much(remote, jpegs, pace, chosen.turns, chosen.seconds)
         await _texts_among_pictures(client, jpegs)
@@ -132,15 +134,21 @@ async def _twice_as_much(remote: WorkerProcess, jpegs: list[bytes], pace: float,
         asyncio.TaskGroup() as calls,
     ):
         call = _watched(encoder_pb2_grpc.EncoderStub(channel), itertools.cycle(jpegs), seen)
-        await _by_the_clock(2 * pace, _FILL_S, lambda: calls.create_task(call()))
+
+        def send() -> None:
+            calls.create_task(call())
+
+        await _by_the_clock(2 * pace, _FILL_S, send)
         for number in range(2 * turns + 1):
+            if number % _TELL_EVERY == 0:
+                print(f"  turn {number} of {2 * turns + 1}", flush=True)
             seen.memory.append(remote.rss_mb)
             borders.append(_Border(time.perf_counter(), remote.cpu_s))
             seen.waits = seen.by_load[number % 2]
             lately = borders[-_LATELY:]
             if len(lately) > 1:
                 pace = seen.answers(lately[0], lately[-1]) / (lately[-1].at_s - lately[0].at_s)
-            await _by_the_clock(_LOADS[number % 2] * pace, length_s, lambda: calls.create_task(call()))
+            await _by_the_clock(_LOADS[number % 2] * pace, length_s, send)
         borders.append(_Border(time.perf_counter(), remote.cpu_s))
     pairs = list(itertools.pairwise(borders))
     paces = [seen.answers(*pair) / (pair[1].at_s - pair[0].at_s) for pair in pairs]
@@ -199,7 +207,7 @@ def _count(waits: list[float]) -> str:
     return f"{len(waits):8} {percentile(waits, 0.5):8.1f} {percentile(waits, 0.99):8.1f}"
 
 
-def _watched(stub: Any, jpegs: Iterator[bytes], seen: _Seen) -> Call:
+def _watched(stub: Any, jpegs: Iterator[bytes], seen: _Seen) -> _Call:
     async def call() -> None:
         asked, waits, outcome = time.perf_counter(), seen.waits, "answered"
         try:
