@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from index.store import check_filter, check_ids
+from index.store import check_filter
+from proto.types import check_moment_ids
 
 
 def moments_filter(cameras: frozenset[str] | None, start_ms: int | None, end_ms: int | None) -> str:
@@ -28,7 +29,7 @@ def moments_filter(cameras: frozenset[str] | None, start_ms: int | None, end_ms:
 
 def ids_filter(ids: Sequence[str]) -> str:
     """Passes the moments of these ids."""
-    check_ids(ids)
+    check_moment_ids(ids)
     return f"id in {_listed(ids)}"
 
 

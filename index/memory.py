@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from index.store import Answer, Ask, Scored, best, check_ask, check_filter, check_ids, last_of_each, overlaps
-from proto.types import Moment, SpaceInfo, Span
+from index.store import Answer, Ask, Scored, best, check_ask, check_filter, last_of_each, overlaps
+from proto.types import Moment, SpaceInfo, Span, check_moment_ids
 
 
 class MemoryStore:
@@ -37,7 +37,7 @@ class MemoryStore:
         return Answer(best(hits, ask.limit), shards_searched=1, buckets_searched=1)
 
     async def fetch(self, ids: Sequence[str]) -> list[Moment]:
-        check_ids(ids)
+        check_moment_ids(ids)
         return [self._moments[name] for name in ids if name in self._moments]
 
     async def count(

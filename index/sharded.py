@@ -10,10 +10,10 @@ from typing import Protocol, TypeVar
 from index.filters import moments_filter
 from index.places import Bucket, bucket_of, home
 from index.settings import MilvusSettings
-from index.store import Answer, Ask, Scored, best, check_ask, check_filter, check_ids, last_of_each
+from index.store import Answer, Ask, Scored, best, check_ask, check_filter, last_of_each
 from proto.errors import Invalid, Transient, WatchwordError
 from proto.metrics import SHARDS_MISSING
-from proto.types import Moment, SpaceInfo
+from proto.types import Moment, SpaceInfo, check_moment_ids
 
 log = logging.getLogger("watchword.index")
 
@@ -106,7 +106,7 @@ class ShardedStore:
         )
 
     async def fetch(self, ids: Sequence[str]) -> list[Moment]:
-        check_ids(ids)
+        check_moment_ids(ids)
         if not ids:
             return []
         parts, missing = await _all({name: self._fetch_from(shard, ids) for name, shard in self._shards.items()})

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from proto.errors import Invalid, Mismatch
-from proto.types import MOMENT_ID, Moment, SpaceInfo, Span, Vector, camera_name, moment_id
+from proto.types import Moment, SpaceInfo, Span, Vector, camera_name, moment_id
 
 MOST_HITS = 16_000
 """The largest `limit` that a store takes."""
@@ -113,13 +113,6 @@ def check_filter(cameras: frozenset[str] | None, start_ms: int | None, end_ms: i
             raise Invalid(
                 f"{moment} is not a time", todo="give milliseconds since 1970 UTC, such as 1767225600000 for 2026"
             )
-
-
-def check_ids(ids: Sequence[str]) -> None:
-    """Raise Invalid unless each could be a moment's id."""
-    for text in ids:
-        if not MOMENT_ID.fullmatch(text):
-            raise Invalid(f"{text[:80]!r} cannot be a moment's id", todo="give the 32 hex digits that a hit shows")
 
 
 def last_of_each(moments: Sequence[Moment], space: SpaceInfo) -> list[Moment]:

@@ -22,10 +22,10 @@ import simplejpeg
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from broker.settings import KafkaSettings
 from loadtests.ledger import Sent
 from proto.types import now_ms
 from proto.v1.events_pb2 import DeadLetter, Frame
-from stream.settings import KafkaSettings
 
 SCENES = 8
 SIZE = (36, 64)

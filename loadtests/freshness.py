@@ -33,7 +33,7 @@ import numpy as np
 import psutil
 from aiokafka import AIOKafkaConsumer
 
-from index.cameras import CameraRegistry
+from catalog.cameras import CameraRegistry
 from index.milvus import MilvusStore
 from loadtests.chunks import CHUNK_MS, Chunks
 from loadtests.rig import Running, metrics, parser, run, running, say, settings_in

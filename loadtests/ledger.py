@@ -12,10 +12,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from broker.letterbox import SKIPPED
 from index.store import MomentStore
 from proto.types import Span, moment_id
 from proto.v1.events_pb2 import DeadLetter
-from stream.letters import SKIPPED
 
 Origin = tuple[str, int, int]
 """Topic, partition and offset of a record."""

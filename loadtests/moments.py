@@ -20,13 +20,14 @@ from pathlib import Path
 
 import numpy as np
 
+from cameras.settings import CameraSettings
+from cameras.watching import Watching
 from models.bundle import load_bundle
 from proto.errors import Poison
 from proto.types import Camera, Moment, Span, Vector
 from proto.v1.events_pb2 import Frame
 from stream.moments import MomentBuilder, Seen
-from stream.settings import CameraSettings, StreamSettings
-from stream.watching import Watching
+from stream.settings import StreamSettings
 from tests.tools.footage import Label, compose
 from watchword.bundles import bundle_folder
 from watchword.settings import Settings, read_settings

@@ -11,12 +11,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from broker.kafka import ensure_topics
 from index.milvus import MilvusStore
 from loadtests.encoder_parts import frames
 from loadtests.fleet import SCENES, Fleet, Plan, dead_letters, until_drained
 from loadtests.ledger import Balance, audit, stored_moments
 from loadtests.rig import Running, apache_kafka, running, settings_in
-from stream.kafka import ensure_topics
 from tests.tools.servers import Server
 from watchword.settings import Settings
 from workers.client import EncoderClient, EncoderInfo

@@ -31,15 +31,16 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from aiokafka import AIOKafkaConsumer
 
-from index.media import Thumbnails
+from broker.kafka import FrameProducer, ensure_topics
+from broker.settings import KafkaSettings
+from catalog.media import Thumbnails
+from catalog.skips import Skips
 from index.memory import MemoryStore
-from index.skips import Skips
 from proto.errors import Poison
 from proto.types import SpaceInfo, Vector, now_ms
 from proto.v1.events_pb2 import Frame
 from stream.app import FrameConsumer, Record
-from stream.kafka import FrameProducer, ensure_topics
-from stream.settings import KafkaSettings, StreamSettings
+from stream.settings import StreamSettings
 from stream.worker import StreamWorker
 from tests.tools.apache_kafka import apache_kafka_part, jars
 from tests.tools.servers import Server

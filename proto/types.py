@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +32,13 @@ def camera_name(name: str) -> str:
             todo="use 1 to 64 of a-z A-Z 0-9 . _ - and begin with a letter or a digit",
         )
     return name
+
+
+def check_moment_ids(ids: Sequence[str]) -> None:
+    """Raise Invalid unless each could be a moment's id."""
+    for text in ids:
+        if not MOMENT_ID.fullmatch(text):
+            raise Invalid(f"{text[:80]!r} cannot be a moment's id", todo="give the 32 hex digits that a hit shows")
 
 
 def moment_id(space: str, camera: str, start_ms: int) -> str:

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from index.cameras import CameraRegistry, unknown_camera
-from index.media import Thumbnails
-from index.skips import Skipped, Skips
-from index.store import LATEST_MS, Answer, Ask, MomentStore, Scored, check_ids
+from catalog.cameras import CameraRegistry, unknown_camera
+from catalog.media import Thumbnails
+from catalog.skips import Skipped, Skips
+from index.store import LATEST_MS, Answer, Ask, MomentStore, Scored
 from proto.errors import Invalid, Poison, Unknown
-from proto.types import Camera, Vector
+from proto.types import Camera, Vector, check_moment_ids
 from query.cache import VectorCache
 from query.settings import QuerySettings
 from workers.client import Encoder
@@ -144,7 +144,7 @@ class Searcher:
                 f"the image has {len(question.image)} bytes", todo=f"give a picture of 1 to {MOST_IMAGE_BYTES} bytes"
             )
         if question.moment_id is not None:
-            check_ids([question.moment_id])
+            check_moment_ids([question.moment_id])
         return question if question.text is None else replace(question, text=self._checked_text(question.text))
 
     def _checked_text(self, text: str) -> str:

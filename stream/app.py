@@ -30,9 +30,10 @@ import faust
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from broker.settings import KafkaSettings
 from proto.errors import Transient
 from stream.fence import Lease
-from stream.settings import KafkaSettings, StreamSettings
+from stream.settings import StreamSettings
 
 log = logging.getLogger("watchword.stream")
 

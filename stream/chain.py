@@ -17,8 +17,8 @@ from typing import NamedTuple
 from google.protobuf.message import DecodeError
 from prometheus_client import Histogram
 
-from index.media import Thumbnails
-from index.skips import Skips
+from catalog.media import Thumbnails
+from catalog.skips import Skips
 from index.store import LATEST_MS, MomentStore
 from proto.errors import Invalid, Poison, WatchwordError
 from proto.metrics import HOP_SECONDS, MOMENTS_WRITTEN

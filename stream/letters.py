@@ -7,6 +7,7 @@ import time
 from collections import deque
 from typing import Protocol
 
+from broker.letterbox import SKIPPED
 from proto.errors import Invalid, Poison
 from proto.metrics import DEAD_LETTERS, FRAMES_SKIPPED
 from proto.types import now_ms
@@ -15,9 +16,6 @@ from stream.app import Record
 from stream.patience import Patience
 
 log = logging.getLogger("watchword.stream")
-
-SKIPPED = "skipped"
-"""The reason of letters that declare frames which were not looked at, in order to catch up."""
 
 
 class DeadLetters(Protocol):

@@ -1,4 +1,4 @@
-"""Settings of cameras, of the broker, and of the stream worker."""
+"""Settings of the stream worker."""
 
 from __future__ import annotations
 
@@ -7,51 +7,6 @@ from typing import Literal
 from pydantic import Field
 
 from proto.section import Section
-
-
-class KafkaSettings(Section):
-    """The broker."""
-
-    brokers: str = ""
-    """HOST:PORT[,HOST:PORT…] of a Kafka cluster. Empty: the stack starts its own broker, in memory."""
-    frames_topic: str = Field("frames", pattern=r"^[A-Za-z0-9._-]{1,200}$")
-    """Topic that carries frames from cameras to stream workers."""
-    dead_letters_topic: str = Field("dead-letters", pattern=r"^[A-Za-z0-9._-]{1,200}$")
-    """Topic that keeps frames that could never be processed, with the reason."""
-    group: str = Field("watchword", pattern=r"^[A-Za-z0-9._-]{1,200}$")
-    """Consumer group of the stream workers."""
-    partitions: int = Field(8, ge=1, le=10_000)
-    """Partitions of the frames topic when it is created: the most stream workers that can share it."""
-    replication: int = Field(1, ge=1, le=9)
-    """Copies of each topic when it is created. 3 on a cluster; 1 for the embedded broker."""
-    retention_minutes: int = Field(60, ge=1)
-    """How long frames stay in the broker: how long the stream worker may be away without loss."""
-    dead_letters_days: int = Field(7, ge=1)
-    """How long dead letters stay in the broker: how long a person has to look at them."""
-    idempotent: bool = False
-    """Idempotent producer. Turn on for Apache Kafka; the embedded broker does not know it."""
-    session_s: float = Field(45.0, ge=2, le=60)
-    """A stream worker that is not heard of for so long loses its partitions. The embedded broker lets a new worker
-    wait for half of it, so the stack uses less there."""
-
-
-class CameraSettings(Section):
-    """What is taken from cameras."""
-
-    fps: float = Field(2.0, gt=0, le=60)
-    """Pictures looked at per second and camera. More finds shorter events and costs encoder time."""
-    novelty: float = Field(0.02, ge=0, le=1)
-    """A picture that differs less than this from the last one kept is not sent. 0 sends all."""
-    heartbeat_s: float = Field(10.0, gt=0)
-    """A picture is sent at least this often, however little changes."""
-    jpeg_quality: int = Field(88, ge=30, le=100)
-    """Quality of the pictures sent."""
-    open_timeout_s: float = Field(10.0, gt=0)
-    """How long opening a source may take."""
-    silent_after_s: float = Field(20.0, gt=0)
-    """A source that delivers nothing for so long is closed and opened again."""
-    retry_most_s: float = Field(30.0, gt=0)
-    """Longest pause before a failed source is tried again; the first pause is half a second."""
 
 
 class StreamSettings(Section):

@@ -9,8 +9,9 @@ from collections import defaultdict
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from index.media import Thumbnails
-from index.skips import Skips
+from broker.settings import KafkaSettings
+from catalog.media import Thumbnails
+from catalog.skips import Skips
 from index.store import MomentStore
 from proto.errors import Mismatch, Transient
 from proto.metrics import FRAMES_CONSUMED, FRAMES_DONE, FRAMES_OPEN, LAG, PARTITIONS
@@ -20,7 +21,7 @@ from stream.fence import Fenced
 from stream.inbox import Inbox
 from stream.ledger import Ledger
 from stream.letters import DeadLetters
-from stream.settings import KafkaSettings, StreamSettings
+from stream.settings import StreamSettings
 from stream.watchdog import LagAlarm, Stalls
 from workers.client import Encoder
 

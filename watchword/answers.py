@@ -12,12 +12,12 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from index.files import write_whole
+from cameras.source import shown as without_secrets
+from catalog.files import write_whole
 from proto.errors import Invalid, Unknown
 from proto.types import Camera, now_ms
 from proto.v1 import query_pb2
 from query.client import QueryClient
-from stream.source import shown as without_secrets
 from watchword.doctor import Finding
 from watchword.settings import Settings
 from watchword.stack import query_address

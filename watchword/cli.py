@@ -18,7 +18,7 @@ from watchword.settings import Front, Settings, describe_settings
 from watchword.stream_cli import dead_letters, topics
 
 if TYPE_CHECKING:
-    from index.cameras import CameraRegistry
+    from catalog.cameras import CameraRegistry
 
 Result = TypeVar("Result")
 
@@ -87,7 +87,7 @@ def camera() -> None:
 
 
 def _registry(settings: Settings) -> CameraRegistry:
-    from index.cameras import CameraRegistry
+    from catalog.cameras import CameraRegistry
 
     return CameraRegistry(settings.data_dir / "cameras.json")
 
@@ -118,8 +118,8 @@ def _speed(_: click.Context, __: click.Parameter, words: str) -> float:
 @click.pass_obj
 def camera_add(front: Front, name: str, url: str, loop: bool, speed: float, start: str | None, unchecked: bool) -> None:
     """Watch the camera at URL under NAME: rtsp://…, http(s)://…, a file, or a device such as /dev/video0."""
+    from cameras.source import kind_of, probe
     from proto.types import Camera, camera_name, now_ms
-    from stream.source import kind_of, probe
     from watchword.times import instant
 
     settings = front.settings()

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from index.cameras import CameraRegistry
+from catalog.cameras import CameraRegistry
 from proto.errors import Broken, Late, Transient
 from proto.types import Camera
 from query.client import QueryClient

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from index.cameras import CameraRegistry
+from catalog.cameras import CameraRegistry
 from proto.errors import Broken, WatchwordError
 from proto.types import Camera
 from watchword.settings import Settings
@@ -138,15 +138,15 @@ async def _answers(asked: Awaitable[None], seen: str) -> str:
 
 
 async def _broker(brokers: str) -> str:
-    from stream.kafka import cluster_answers
+    from broker.kafka import cluster_answers
 
     count = await cluster_answers(brokers, ready.ASK_S)
     return f"metadata fetched, {count} broker{'s' if count != 1 else ''}"
 
 
 async def _topics(settings: Settings, broker: str) -> str:
-    from stream.kafka import find_topics
-    from stream.topics import plan, wanted_topics
+    from broker.kafka import find_topics
+    from broker.topics import plan, wanted_topics
 
     kafka = settings.kafka.model_copy(update={"brokers": broker})
     wanted = wanted_topics(kafka)
@@ -188,7 +188,7 @@ async def _cameras(settings: Settings) -> list[Finding]:
 
 
 async def _camera(camera: Camera, turn: asyncio.Semaphore) -> Finding:
-    from stream.source import probe, shown
+    from cameras.source import probe, shown
 
     async with turn:
         try:

@@ -209,8 +209,8 @@ def _frames(settings: Settings, clip: Path) -> Iterator[bytes]:
     import threading
     from itertools import islice
 
+    from cameras.source import watch
     from proto.types import Camera
-    from stream.source import watch
 
     camera = Camera(name=clip.stem[:64], url=str(clip.resolve()), speed=0.0)
     reading = settings.camera.model_copy(update={"fps": _FRAMES_A_SECOND})

@@ -93,9 +93,9 @@ async def _worker(settings: Settings, stage: Stage) -> None:
 
 
 async def _camera(settings: Settings, stage: Stage) -> None:
-    from index.cameras import CameraRegistry
-    from stream.cameras import CameraHost
-    from stream.kafka import FrameProducer, ensure_topics
+    from broker.kafka import FrameProducer, ensure_topics
+    from cameras.host import CameraHost
+    from catalog.cameras import CameraRegistry
 
     _, info = await _encoder(settings, stage)
     await ensure_topics(settings.kafka)
@@ -106,10 +106,10 @@ async def _camera(settings: Settings, stage: Stage) -> None:
 
 
 async def _stream(settings: Settings, stage: Stage) -> None:
-    from index.media import Thumbnails
+    from broker.kafka import FrameProducer, ensure_topics
+    from catalog.media import Thumbnails
+    from catalog.skips import Skips
     from index.milvus import MilvusStore
-    from index.skips import Skips
-    from stream.kafka import FrameProducer, ensure_topics
     from stream.worker import StreamWorker
 
     encoder, info = await _encoder(settings, stage)
@@ -133,10 +133,10 @@ async def _stream(settings: Settings, stage: Stage) -> None:
 
 
 async def _query(settings: Settings, stage: Stage) -> None:
-    from index.cameras import CameraRegistry
-    from index.media import Thumbnails
+    from catalog.cameras import CameraRegistry
+    from catalog.media import Thumbnails
+    from catalog.skips import Skips
     from index.milvus import MilvusStore
-    from index.skips import Skips
     from query.cache import VectorCache
     from query.search import Searcher
     from query.service import serve_query

@@ -25,11 +25,13 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from broker.settings import KafkaSettings
+from cameras.settings import CameraSettings
 from index.settings import MilvusSettings
 from proto.errors import Invalid
 from proto.section import Section
 from query.settings import QuerySettings, RedisSettings
-from stream.settings import CameraSettings, KafkaSettings, StreamSettings
+from stream.settings import StreamSettings
 from workers.settings import EncoderSettings
 
 PREFIX = "WATCHWORD_"

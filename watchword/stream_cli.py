@@ -13,9 +13,9 @@ from proto.errors import Transient
 from watchword.settings import Front, Settings
 
 if TYPE_CHECKING:
-    from stream.letterbox import Choice
-    from stream.settings import KafkaSettings
-    from stream.topics import Change, Found
+    from broker.letterbox import Choice
+    from broker.settings import KafkaSettings
+    from broker.topics import Change, Found
 
 
 def _kafka(settings: Settings) -> KafkaSettings:
@@ -45,7 +45,7 @@ _camera = click.option(
 
 
 def _choice(reasons: tuple[str, ...], cameras: tuple[str, ...]) -> Choice:
-    from stream.letterbox import Choice
+    from broker.letterbox import Choice
 
     return Choice(frozenset(reasons), frozenset(cameras))
 
@@ -57,7 +57,7 @@ def _choice(reasons: tuple[str, ...], cameras: tuple[str, ...]) -> Choice:
 @click.pass_obj
 def letters_list(front: Front, reasons: tuple[str, ...], cameras: tuple[str, ...], as_json: bool) -> None:
     """Show what was given up, oldest first, and why."""
-    from stream.letterbox import list_letters
+    from broker.letterbox import list_letters
     from watchword.times import local
 
     letters = asyncio.run(list_letters(_kafka(front.settings()), _choice(reasons, cameras)))
@@ -81,7 +81,7 @@ def letters_replay(front: Front, reasons: tuple[str, ...], cameras: tuple[str, .
 
     They come after newer frames of their camera, so the moment that is open there is cut in two.
     """
-    from stream.letterbox import replay_letters
+    from broker.letterbox import replay_letters
 
     done = asyncio.run(replay_letters(_kafka(front.settings()), _choice(reasons, cameras)))
     click.echo(f"sent {done.sent} records again")
@@ -96,7 +96,7 @@ def letters_replay(front: Front, reasons: tuple[str, ...], cameras: tuple[str, .
 @click.pass_obj
 def letters_drop(front: Front, reasons: tuple[str, ...], cameras: tuple[str, ...], yes: bool) -> None:
     """Take dead letters away for good."""
-    from stream.letterbox import drop_letters
+    from broker.letterbox import drop_letters
 
     if not yes:
         click.confirm("Drop these dead letters for good?", abort=True)
@@ -120,7 +120,7 @@ def topics_plan(front: Front) -> None:
 @click.pass_obj
 def topics_apply(front: Front, yes: bool) -> None:
     """Make the changes that `plan` shows."""
-    from stream.kafka import apply_changes
+    from broker.kafka import apply_changes
 
     kafka = _kafka(front.settings())
     changes = [change for change in _shown_plan(kafka) if change.kind != "cannot"]
@@ -133,8 +133,8 @@ def topics_apply(front: Front, yes: bool) -> None:
 
 
 def _shown_plan(kafka: KafkaSettings) -> list[Change]:
-    from stream.kafka import find_topics
-    from stream.topics import plan, wanted_topics
+    from broker.kafka import find_topics
+    from broker.topics import plan, wanted_topics
 
     wanted = wanted_topics(kafka)
     found = asyncio.run(find_topics(kafka))

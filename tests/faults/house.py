@@ -13,14 +13,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from broker.kafka import ensure_topics
+from broker.settings import KafkaSettings
 from index.milvus import MilvusStore
 from index.settings import MilvusSettings
 from loadtests.fleet import Fleet, Plan, dead_letters, until_drained
 from loadtests.ledger import Balance, audit, stored_moments
 from proto.errors import WatchwordError
 from proto.types import SpaceInfo, Span
-from stream.kafka import ensure_topics
-from stream.settings import KafkaSettings
 from tests.faults.stand_in import DIMENSION, StandIn, serving
 from tests.tools.apache_kafka import apache_kafka_part, cache_folder, jars
 from tests.tools.servers import Server

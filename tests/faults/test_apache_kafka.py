@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from stream.kafka import cluster_answers, ensure_topics
-from stream.settings import KafkaSettings
+from broker.kafka import cluster_answers, ensure_topics
+from broker.settings import KafkaSettings
 from tests.tools import apache_kafka as tool
 from tests.tools.apache_kafka import NoKafkaHere, apache_kafka_part, jars
 from tests.tools.servers import Server

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from index.cameras import CameraRegistry
-from index.media import Thumbnails
-from index.skips import Skips
+from catalog.cameras import CameraRegistry
+from catalog.media import Thumbnails
+from catalog.skips import Skips
 from index.store import MomentStore
 from proto.errors import Poison
 from proto.types import Camera, Vector

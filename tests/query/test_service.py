@@ -12,11 +12,11 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import REGISTRY
 
-from index.media import Thumbnails
+from catalog.media import Thumbnails
+from catalog.skips import Skips
 from index.memory import MemoryStore
 from index.milvus import MilvusStore
 from index.settings import MilvusSettings
-from index.skips import Skips
 from proto.errors import Broken, Invalid, Late, Overloaded, Transient, Unknown, WatchwordError
 from proto.v1 import query_pb2, query_pb2_grpc
 from query.client import QueryClient

@@ -10,16 +10,17 @@ from pathlib import Path
 
 import numpy as np
 
-from index.media import Thumbnails
+from broker.kafka import FrameProducer, ensure_topics
+from broker.settings import KafkaSettings
+from catalog.media import Thumbnails
+from catalog.skips import Skips
 from index.memory import MemoryStore
-from index.skips import Skips
 from proto.errors import Poison, WatchwordError
 from proto.types import Moment, SpaceInfo, Span, Vector, now_ms
 from proto.v1.events_pb2 import Frame
 from stream.chain import Batch, Chain
-from stream.kafka import FrameProducer, ensure_topics
 from stream.moments import MomentBuilder, Seen, Write
-from stream.settings import KafkaSettings, StreamSettings
+from stream.settings import StreamSettings
 from stream.worker import StreamWorker
 from workers.client import EncoderInfo
 

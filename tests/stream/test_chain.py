@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
-from index.media import Thumbnails
+from catalog.media import Thumbnails
+from catalog.skips import Skipped, Skips
 from index.memory import MemoryStore
-from index.skips import Skipped, Skips
 from proto.types import Moment, now_ms
 from proto.v1.events_pb2 import DeadLetter, Frame
 from stream.app import Record

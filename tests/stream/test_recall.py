@@ -11,9 +11,9 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from index.media import Thumbnails
+from catalog.media import Thumbnails
+from catalog.skips import Skips
 from index.memory import MemoryStore
-from index.skips import Skips
 from index.store import Answer, Ask
 from proto.types import Moment, Vector, moment_id
 from proto.v1.events_pb2 import DeadLetter, Frame

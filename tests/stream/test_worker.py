@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from broker.kafka import FrameProducer
 from index.memory import MemoryStore
 from proto.errors import Late, Mismatch, Overloaded, Poison, Transient
 from proto.types import Moment, SpaceInfo, Vector, moment_id
 from proto.v1.events_pb2 import DeadLetter, Frame
-from stream.kafka import FrameProducer
 from stream.worker import StreamWorker
 from tests.stream.rig import SPACE, START_MS, Desk, SceneEncoder, broker_settings, built, desk, script, until, working
 

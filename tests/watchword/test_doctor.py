@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from index.cameras import CameraRegistry
+from broker.kafka import ensure_topics
+from catalog.cameras import CameraRegistry
 from proto.types import Camera
-from stream.kafka import ensure_topics
 from tests.clips import CLIPS
 from watchword.doctor import Finding, examine
 from watchword.settings import Settings, read_settings

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
-from index.files import disk_trouble
+from catalog.files import disk_trouble
 from proto.errors import Broken
 
 Say = Callable[[str], None]

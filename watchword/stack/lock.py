@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from index.files import disk_trouble
+from catalog.files import disk_trouble
 from proto.errors import Invalid
 
 LOCK_NAME = "stack.lock"

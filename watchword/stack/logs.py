@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from index.files import disk_trouble
+from catalog.files import disk_trouble
 
 MOST_BYTES = 16 * 1024 * 1024
 """A file larger than this becomes NAME.log.1, and a new one is begun; so a child has twice this at most."""

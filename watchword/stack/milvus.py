@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from index.files import write_whole
+from catalog.files import write_whole
 from watchword.stack.ports import HOST, Port
 
 INNER = ("rootCoord", "queryCoord", "queryNode", "indexNode", "dataCoord", "dataNode")

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from index.files import disk_trouble
+from catalog.files import disk_trouble
 from proto.errors import Broken
 from watchword.stack import binaries, ready
 from watchword.stack.milvus import MilvusPorts, write_config

@@ -22,7 +22,7 @@ ASK_S = 5.0
 
 async def broker(brokers: str) -> None:
     """Fetches the cluster's metadata."""
-    from stream.kafka import cluster_answers
+    from broker.kafka import cluster_answers
 
     async with _in_time(brokers):
         await cluster_answers(brokers, 2 * ASK_S)

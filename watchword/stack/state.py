@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit, urlunsplit
 
-from index.files import write_whole
+from catalog.files import write_whole
 from proto.errors import Transient
 from watchword.settings import Settings
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from index.cameras import CameraRegistry
+from catalog.cameras import CameraRegistry
 from proto.errors import Broken, Invalid, Unknown
 from proto.types import Camera
 
@@ -129,7 +129,7 @@ def test_a_path_that_cannot_be_written_is_broken_in_a_clear_sentence(tmp_path: P
 def test_many_threads_and_processes_lose_no_camera(file: Path) -> None:
     program = (
         "import sys; from pathlib import Path\n"
-        "from index.cameras import CameraRegistry; from proto.types import Camera\n"
+        "from catalog.cameras import CameraRegistry; from proto.types import Camera\n"
         "for n in range(10): CameraRegistry(Path(sys.argv[1])).add(Camera(f'{sys.argv[2]}-{n}', 'x.mp4'))"
     )
     registry = CameraRegistry(file)

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from stream.settings import KafkaSettings
-from stream.topics import Found, Wanted, plan, wanted_topics
+from broker.settings import KafkaSettings
+from broker.topics import Found, Wanted, plan, wanted_topics
 
 SETTINGS = KafkaSettings(partitions=8, replication=3, retention_minutes=60)
 FRAMES, LETTERS = wanted_topics(SETTINGS)

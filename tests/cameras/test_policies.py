@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.gate import SIDE, Difference, NoveltyGate, difference
-from stream.sampling import Sampler
+from cameras.gate import SIDE, Difference, NoveltyGate, difference
+from cameras.sampling import Sampler
 
 
 def flat(level: int) -> np.ndarray:

@@ -21,13 +21,13 @@ from aiokafka.errors import (
     for_code,
 )
 
+from broker.settings import KafkaSettings
+from broker.topics import MAX_RECORD_BYTES, Change, Found, Wanted, wanted_topics
 from proto.errors import Broken, Invalid, Transient, WatchwordError
 from proto.types import now_ms
 from proto.v1.events_pb2 import DeadLetter, Frame
-from stream.settings import KafkaSettings
-from stream.topics import MAX_RECORD_BYTES, Change, Found, Wanted, wanted_topics
 
-log = logging.getLogger("watchword.stream")
+log = logging.getLogger("watchword.broker")
 
 _REQUEST_MS = 10_000
 _CLOSE_S = 5.0

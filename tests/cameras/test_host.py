@@ -9,13 +9,13 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from cameras.host import CameraHost
+from cameras.outbox import Outbox
+from cameras.settings import CameraSettings
+from cameras.watching import Watching
 from proto.errors import Invalid, Transient, WatchwordError
 from proto.types import Camera, now_ms
 from proto.v1.events_pb2 import Frame
-from stream.cameras import CameraHost
-from stream.outbox import Outbox
-from stream.settings import CameraSettings
-from stream.watching import Watching
 from tests.clips import CLIPS
 from tests.stream.rig import START_MS, until
 

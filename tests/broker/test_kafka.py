@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer
 
+from broker.kafka import MAX_RECORD_BYTES, FrameProducer, cluster_answers, ensure_topics
+from broker.settings import KafkaSettings
 from proto.errors import Invalid, Transient, WatchwordError
 from proto.v1.events_pb2 import Frame
-from stream.kafka import MAX_RECORD_BYTES, FrameProducer, cluster_answers, ensure_topics
-from stream.settings import KafkaSettings
 from tests.stream.rig import broker_settings, until
 from tests.tools.apache_kafka import apache_kafka_part
 from tests.tools.servers import Server

@@ -25,11 +25,11 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
+from cameras.gate import SIDE, Luma
+from cameras.sampling import Sampler
+from cameras.settings import CameraSettings
 from proto.errors import Denied, Invalid, Transient, WatchwordError
 from proto.types import Camera, now_ms
-from stream.gate import SIDE, Luma
-from stream.sampling import Sampler
-from stream.settings import CameraSettings
 
 Kind = Literal["file", "rtsp", "http", "device"]
 

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import simplejpeg
 
+from cameras.settings import CameraSettings
+from cameras.source import kind_of, probe, shown, watch
 from proto.errors import Denied, Invalid, Transient
 from proto.types import Camera, now_ms
-from stream.settings import CameraSettings
-from stream.source import kind_of, probe, shown, watch
 from tests.clips import CLIPS
 
 SETTINGS = CameraSettings(open_timeout_s=2, silent_after_s=1)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from index.files import disk_trouble, write_whole
-from index.store import check_ids
+from catalog.files import disk_trouble, write_whole
 from proto.errors import Unknown
+from proto.types import check_moment_ids
 
 
 class Thumbnails:
@@ -33,6 +33,6 @@ class Thumbnails:
             raise disk_trouble("read", path, error) from error
 
     def _path(self, moment_id: str) -> Path:
-        check_ids([moment_id])
+        check_moment_ids([moment_id])
         # 256 folders: a folder of a million files is slow to list and to delete.
         return self._folder / moment_id[:2] / f"{moment_id}.jpg"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from stream.settings import KafkaSettings
+from broker.settings import KafkaSettings
 
 MAX_RECORD_BYTES = 4 * 1024 * 1024
 """The largest record sent; the frames topic is created with this limit."""

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 
+from broker.kafka import FrameProducer, apply_changes, ensure_topics, find_topics
+from broker.letterbox import Choice, drop_letters, list_letters, replay_letters
+from broker.settings import KafkaSettings
+from broker.topics import Wanted, plan, wanted_topics
 from proto.errors import Broken, Transient
 from proto.v1.events_pb2 import DeadLetter, Frame
-from stream.kafka import FrameProducer, apply_changes, ensure_topics, find_topics
-from stream.letterbox import Choice, drop_letters, list_letters, replay_letters
-from stream.settings import KafkaSettings
-from stream.topics import Wanted, plan, wanted_topics
 from tests.stream.rig import broker_settings
 
 pytestmark = pytest.mark.stack

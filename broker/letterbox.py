@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from broker.kafka import FrameProducer, read_letters
+from broker.settings import KafkaSettings
 from proto.v1.events_pb2 import DeadLetter
-from stream.kafka import FrameProducer, read_letters
-from stream.letters import SKIPPED
-from stream.settings import KafkaSettings
+
+SKIPPED = "skipped"
+"""The reason of letters that declare frames which were not looked at, in order to catch up."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from index.skips import Skipped, Skips
+from catalog.skips import Skipped, Skips
 from proto.errors import Broken
 
 

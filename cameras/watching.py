@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from cameras.gate import NoveltyGate
+from cameras.outbox import Outbox
+from cameras.settings import CameraSettings
+from cameras.source import Picture, kind_of, watch
 from proto.errors import Broken, Invalid, Transient, WatchwordError
 from proto.metrics import FRAMES_LOST, FRAMES_PUBLISHED, FRAMES_SAME, FRAMES_SEEN, HOP_SECONDS, SOURCE_FAILURES
 from proto.types import Camera, now_ms
 from proto.v1.events_pb2 import Frame
-from stream.gate import NoveltyGate
-from stream.outbox import Outbox
-from stream.settings import CameraSettings
-from stream.source import Picture, kind_of, watch
 
-log = logging.getLogger("watchword.stream")
+log = logging.getLogger("watchword.cameras")
 
 _FIRST_PAUSE_S = 0.5
 _WAITING_FRAMES = 16

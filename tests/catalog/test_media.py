@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from index.media import Thumbnails
+from catalog.media import Thumbnails
 from proto.errors import Broken, Invalid, Unknown
 
 ID = "0123456789abcdef" * 2

@@ -6,12 +6,12 @@ import asyncio
 import logging
 from typing import Protocol
 
+from cameras.settings import CameraSettings
+from cameras.watching import CameraState, Sender, Watching
 from proto.metrics import CAMERAS_OPEN
 from proto.types import Camera
-from stream.settings import CameraSettings
-from stream.watching import CameraState, Sender, Watching
 
-log = logging.getLogger("watchword.stream")
+log = logging.getLogger("watchword.cameras")
 
 _LOOK_S = 0.5
 _STOP_S = 4.0

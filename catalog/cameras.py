@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from index.files import disk_trouble, write_whole
+from catalog.files import disk_trouble, write_whole
 from proto.errors import Broken, Invalid, Unknown
 from proto.types import Camera, camera_name
 

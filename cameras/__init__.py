@@ -1,0 +1,1 @@
+"""Sources become frames: what is looked at, what is kept, and how it reaches the broker."""

@@ -1,0 +1,1 @@
+"""What must be remembered besides vectors: cameras, pictures, and what was not looked at."""
