@@ -21,6 +21,8 @@ Vectors = NDArray[np.float32]
 
 CAMERA_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MOMENT_ID = re.compile(r"[0-9a-f]{32}")
+LOG_ID = re.compile(r"[0-9a-f]{32}")
+MOST_RESUME_CHARS = 512
 SPACE_ID = re.compile(r"[0-9a-f]{16}")
 
 
@@ -41,10 +43,18 @@ def check_moment_ids(ids: Sequence[str]) -> None:
             raise Invalid(f"{text[:80]!r} cannot be a moment's id", todo="give the 32 hex digits that a hit shows")
 
 
-def moment_id(space: str, camera: str, start_ms: int) -> str:
-    """The id of the moment of `camera` that starts at `start_ms`: the same at every replay."""
-    words = f"{space}\0{camera}\0{start_ms}".encode()
-    return hashlib.blake2b(words, digest_size=16).hexdigest()
+def moment_id(camera: str, start_ms: int, log: str, partition: int, first_offset: int) -> str:
+    """The id of a moment, from the place of its first frame: the same at every replay, in every space.
+
+    The start comes first, so that ids sort by time and tell which bucket holds the moment.
+    """
+    words = f"{camera}\0{log}\0{partition}\0{first_offset}".encode()
+    return f"{start_ms:014x}{hashlib.blake2b(words, digest_size=9).hexdigest()}"
+
+
+def start_of(name: str) -> int:
+    """When the moment of this id starts."""
+    return int(name[:14], 16)
 
 
 def now_ms() -> int:
@@ -84,6 +94,12 @@ class Span:
     frames: int
     closed: bool
     """False while it is still going on."""
+    log: str
+    """The incarnation of the topic that its frames lie in: 32 hex digits."""
+    partition: int
+    first_offset: int
+    """The place of its first frame there. Its camera's frames from here to `last_offset` are its own."""
+    last_offset: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,6 +107,8 @@ class Moment(Span):
     """A span with its vector: what is stored."""
 
     vector: Vector
+    resume: str = ""
+    """What a worker needs in order to go on with a moment that is open; empty once it is closed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,8 @@ class Frame(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     USUAL_FIELD_NUMBER: _builtins.int
     SAME_MS_FIELD_NUMBER: _builtins.int
+    RECORDED_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
     camera: _builtins.str
     """The camera's name: 1 to 64 of a-z A-Z 0-9 . _ - and the first is a letter or a digit."""
     captured_ms: _builtins.int
@@ -63,6 +65,14 @@ class Frame(_message.Message):
     """When the camera last looked before this picture and sent nothing, since nothing was new: so long the picture
     before this one still held. 0 when there was no such look.
     """
+    recorded: _builtins.bool
+    """True for a recording: captured_ms is the recording's own time and may lie far in the past. A live frame's time must
+    agree with the broker's.
+    """
+    run: _builtins.int
+    """When the source was opened, by the wall clock. `sequence` counts from there, so a frame of the same run with a number
+    that was seen before is the same frame sent twice. A recording that goes on after a restart keeps its run.
+    """
     def __init__(
         self,
         *,
@@ -76,10 +86,12 @@ class Frame(_message.Message):
         sequence: _builtins.int = ...,
         usual: _builtins.float = ...,
         same_ms: _builtins.int = ...,
+        recorded: _builtins.bool = ...,
+        run: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_gap", b"after_gap", "camera", b"camera", "captured_ms", b"captured_ms", "grabbed_ms", b"grabbed_ms", "jpeg", b"jpeg", "novelty", b"novelty", "published_ms", b"published_ms", "same_ms", b"same_ms", "sequence", b"sequence", "usual", b"usual"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_gap", b"after_gap", "camera", b"camera", "captured_ms", b"captured_ms", "grabbed_ms", b"grabbed_ms", "jpeg", b"jpeg", "novelty", b"novelty", "published_ms", b"published_ms", "recorded", b"recorded", "run", b"run", "same_ms", b"same_ms", "sequence", b"sequence", "usual", b"usual"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -87,8 +99,7 @@ Global___Frame: _TypeAlias = Frame  # noqa: Y015
 
 @_typing.final
 class DeadLetter(_message.Message):
-    """A record that can never be processed, kept with its reason; or a declaration that records were skipped. Topic
-    `dead-letters`, key `topic/partition@offset` of the origin: a later letter of the same key replaces the earlier,
+    """A record that can never be processed, kept with its reason. Topic `dead-letters`, key `topic/partition@offset` of the origin: a later letter of the same key replaces the earlier,
     and an empty record takes it away.
     """
 
@@ -102,7 +113,6 @@ class DeadLetter(_message.Message):
     FAILED_MS_FIELD_NUMBER: _builtins.int
     KEY_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
-    THROUGH_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
     """Where it came from."""
     partition: _builtins.int
@@ -115,8 +125,6 @@ class DeadLetter(_message.Message):
     key: _builtins.bytes
     """The original record, whole; without its value when there were too many letters at once."""
     value: _builtins.bytes
-    through: _builtins.int
-    """The last offset that the letter speaks of, when it speaks of more than one record: all that were skipped. 0: one."""
     def __init__(
         self,
         *,
@@ -128,11 +136,10 @@ class DeadLetter(_message.Message):
         failed_ms: _builtins.int = ...,
         key: _builtins.bytes = ...,
         value: _builtins.bytes = ...,
-        through: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "failed_ms", b"failed_ms", "key", b"key", "offset", b"offset", "partition", b"partition", "reason", b"reason", "through", b"through", "topic", b"topic", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "failed_ms", b"failed_ms", "key", b"key", "offset", b"offset", "partition", b"partition", "reason", b"reason", "topic", b"topic", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -169,23 +169,43 @@ class Coverage(_message.Message):
     SHARDS_MISSING_FIELD_NUMBER: _builtins.int
     SHARDS_SEARCHED_FIELD_NUMBER: _builtins.int
     BUCKETS_SEARCHED_FIELD_NUMBER: _builtins.int
-    SKIPPED_FIELD_NUMBER: _builtins.int
-    FRAMES_SKIPPED_FIELD_NUMBER: _builtins.int
+    GAPS_FIELD_NUMBER: _builtins.int
+    GAPS_IN_ALL_FIELD_NUMBER: _builtins.int
+    FRAMES_NOT_LOOKED_AT_FIELD_NUMBER: _builtins.int
+    WATERMARKS_FIELD_NUMBER: _builtins.int
+    UNSEARCHED_FIELD_NUMBER: _builtins.int
+    SPACES_UNSEARCHED_FIELD_NUMBER: _builtins.int
+    COVERAGE_UNKNOWN_FIELD_NUMBER: _builtins.int
     partial: _builtins.bool
     """True when something that the question asked for could not be searched; the rest says what."""
     shards_searched: _builtins.int
     """Shards and time buckets that were searched."""
     buckets_searched: _builtins.int
-    frames_skipped: _builtins.int
+    gaps_in_all: _builtins.int
+    frames_not_looked_at: _builtins.int
+    coverage_unknown: _builtins.bool
+    """True when gaps and watermarks could not be read in time; they are then empty, and the answer is partial."""
     @_builtins.property
     def shards_missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Index shards that did not answer in time."""
 
     @_builtins.property
-    def skipped(self) -> _containers.RepeatedCompositeFieldContainer[Global___Skipped]:
-        """Frames in the asked time that were never looked at, since the stream was behind and only the newest were wanted:
-        the earliest spans, at most 100, and how many frames there are in all spans together.
+    def gaps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Gap]:
+        """Spans in the asked time in which a camera was not looked at: the earliest, at most 100, then how many there are in
+        all, and how many frames are known to lie in them.
         """
+
+    @_builtins.property
+    def watermarks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Watermark]:
+        """Up to when everything that an asked camera captured was looked at: the cameras furthest behind first, at most 100."""
+
+    @_builtins.property
+    def unsearched(self) -> _containers.RepeatedCompositeFieldContainer[Global___Unsearched]:
+        """Parts of the index, by shard and time, that did not answer."""
+
+    @_builtins.property
+    def spaces_unsearched(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Spaces that hold moments of the asked time and were not searched: another bundle made their vectors."""
 
     def __init__(
         self,
@@ -194,20 +214,25 @@ class Coverage(_message.Message):
         shards_missing: _abc.Iterable[_builtins.str] | None = ...,
         shards_searched: _builtins.int = ...,
         buckets_searched: _builtins.int = ...,
-        skipped: _abc.Iterable[Global___Skipped] | None = ...,
-        frames_skipped: _builtins.int = ...,
+        gaps: _abc.Iterable[Global___Gap] | None = ...,
+        gaps_in_all: _builtins.int = ...,
+        frames_not_looked_at: _builtins.int = ...,
+        watermarks: _abc.Iterable[Global___Watermark] | None = ...,
+        unsearched: _abc.Iterable[Global___Unsearched] | None = ...,
+        spaces_unsearched: _abc.Iterable[_builtins.str] | None = ...,
+        coverage_unknown: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["buckets_searched", b"buckets_searched", "frames_skipped", b"frames_skipped", "partial", b"partial", "shards_missing", b"shards_missing", "shards_searched", b"shards_searched", "skipped", b"skipped"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buckets_searched", b"buckets_searched", "coverage_unknown", b"coverage_unknown", "frames_not_looked_at", b"frames_not_looked_at", "gaps", b"gaps", "gaps_in_all", b"gaps_in_all", "partial", b"partial", "shards_missing", b"shards_missing", "shards_searched", b"shards_searched", "spaces_unsearched", b"spaces_unsearched", "unsearched", b"unsearched", "watermarks", b"watermarks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Coverage: _TypeAlias = Coverage  # noqa: Y015
 
 @_typing.final
-class Skipped(_message.Message):
-    """A span in which frames of a camera were not looked at; it may reach beyond the asked time."""
+class Gap(_message.Message):
+    """A span in which a camera was not looked at; it may reach beyond the asked time."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -215,10 +240,18 @@ class Skipped(_message.Message):
     START_MS_FIELD_NUMBER: _builtins.int
     END_MS_FIELD_NUMBER: _builtins.int
     FRAMES_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     camera: _builtins.str
+    """Empty: any camera may be meant, as when the broker expired frames before they were read."""
     start_ms: _builtins.int
     end_ms: _builtins.int
     frames: _builtins.int
+    """How many frames are known to lie in it; 0 when that is not known."""
+    reason: _builtins.str
+    """"shed": more came than could be looked at. "expired": the broker dropped frames before they were read. "away": the
+    camera did not deliver. "lost": the camera process had to give frames up before the broker took them. "waiting":
+    captured, and not looked at yet.
+    """
     def __init__(
         self,
         *,
@@ -226,14 +259,62 @@ class Skipped(_message.Message):
         start_ms: _builtins.int = ...,
         end_ms: _builtins.int = ...,
         frames: _builtins.int = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera", b"camera", "end_ms", b"end_ms", "frames", b"frames", "start_ms", b"start_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera", b"camera", "end_ms", b"end_ms", "frames", b"frames", "reason", b"reason", "start_ms", b"start_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Skipped: _TypeAlias = Skipped  # noqa: Y015
+Global___Gap: _TypeAlias = Gap  # noqa: Y015
+
+@_typing.final
+class Watermark(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAMERA_FIELD_NUMBER: _builtins.int
+    LOOKED_MS_FIELD_NUMBER: _builtins.int
+    camera: _builtins.str
+    looked_ms: _builtins.int
+    def __init__(
+        self,
+        *,
+        camera: _builtins.str = ...,
+        looked_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera", b"camera", "looked_ms", b"looked_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Watermark: _TypeAlias = Watermark  # noqa: Y015
+
+@_typing.final
+class Unsearched(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHARD_FIELD_NUMBER: _builtins.int
+    START_MS_FIELD_NUMBER: _builtins.int
+    END_MS_FIELD_NUMBER: _builtins.int
+    shard: _builtins.str
+    start_ms: _builtins.int
+    end_ms: _builtins.int
+    def __init__(
+        self,
+        *,
+        shard: _builtins.str = ...,
+        start_ms: _builtins.int = ...,
+        end_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_ms", b"end_ms", "shard", b"shard", "start_ms", b"start_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Unsearched: _TypeAlias = Unsearched  # noqa: Y015
 
 @_typing.final
 class Timing(_message.Message):
