@@ -1,6 +1,6 @@
 """A frame on its way: each step gives it a type of its own, with all that is known by then.
 
-    Record --decode--> Arrived --recall--> Recalled --embed--> Embedded --build--> Write (stream/moments.py)
+Record --decode--> Arrived --recall--> Recalled --embed--> Embedded --build--> Write (stream/moments.py)
 """
 
 from __future__ import annotations
