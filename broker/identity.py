@@ -30,7 +30,7 @@ _TEXT = CompactString("utf-8")
 _NO_ID = UUID(int=0)
 
 
-class _Uuid(AbstractType[UUID]):
+class _Uuid(AbstractType[UUID]):  # type: ignore[misc]
     @classmethod
     def encode(cls, value: UUID) -> bytes:
         return value.bytes
@@ -40,7 +40,7 @@ class _Uuid(AbstractType[UUID]):
         return UUID(bytes=data.read(16))
 
 
-class _Metadata10(Response):
+class _Metadata10(Response):  # type: ignore[misc]
     API_KEY = _METADATA
     API_VERSION = _VERSION
     FLEXIBLE_VERSION = True
@@ -81,7 +81,7 @@ class _Metadata10(Response):
     )
 
 
-class _AskMetadata10(RequestStruct):
+class _AskMetadata10(RequestStruct):  # type: ignore[misc]
     API_KEY = _METADATA
     API_VERSION = _VERSION
     FLEXIBLE_VERSION = True
@@ -95,7 +95,7 @@ class _AskMetadata10(RequestStruct):
     )
 
 
-class _Ask(Request[_AskMetadata10]):
+class _Ask(Request[_AskMetadata10]):  # type: ignore[misc]
     API_KEY = _METADATA
 
     def __init__(self, topic: str) -> None:

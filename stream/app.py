@@ -204,7 +204,7 @@ class FrameConsumer:
     async def begins(self, partition: int) -> int:
         with _translating():
             found = await self._app.consumer.earliest_offsets(TP(self._topic, partition))
-        return max(found.values())
+        return int(max(found.values()))
 
     async def ends(self) -> dict[int, int]:
         consumer = self._app.consumer

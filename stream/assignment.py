@@ -159,12 +159,12 @@ class Assignment:
             else:
                 one.clock.not_at_end()
 
-    async def _gather(self) -> _Batch:
-        """The next frames; empty when nothing came for a moment."""
+    async def _gather(self, idle_s: float = _IDLE_S) -> _Batch:
+        """The next frames; empty when nothing came for `idle_s`."""
         most = self._settings.batch_frames
         room = max(0, _WAITING_BATCHES * most - len(self._waiting))
         # With frames in hand nothing is waited for.
-        idle_s = 0.0 if self._waiting else _IDLE_S
+        idle_s = 0.0 if self._waiting else idle_s
         company_s = 0.0 if self._waiting else self._settings.batch_wait_ms / 1000
         records = await self._inbox.take(room, most, idle_s, company_s) if room else []
         arrived = [one for record in records if (one := await self._taken(record))]

@@ -1,7 +1,7 @@
 """Time as the log tells it. Pure: every time is an argument.
 
-Cameras' clocks step, hosts' clocks differ, and a worker may be away. What orders frames is their offset; what tells that
-a camera fell silent is the log itself; and how late a worker is follows from the broker's own time.
+Cameras' clocks step, hosts' clocks differ, and a worker may be away. What orders frames is their offset; what tells
+that a camera fell silent is the log itself; and how late a worker is follows from the broker's own time.
 """
 
 from __future__ import annotations

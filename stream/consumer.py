@@ -1,4 +1,4 @@
-"""The port to the broker, as the stream worker uses it. `stream/app.py` fulfils it with Faust, `stream/memory.py` in memory."""
+"""The port to the broker, as the stream worker uses it: by Faust in `app.py`, in memory in `memory.py`."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Frames in, moments out: a deterministic state machine per camera. It knows neither broker nor index.
 
-The same frames give the same moments, however they were batched: every boundary depends on nothing but the frames of the
-moment before it and on the time of the log. A camera that fell silent has its moment closed when the log moved on past it
-by `silent_s`; a frame that comes after such a silence begins a new moment, whoever noticed the silence first.
+The same frames give the same moments, however they were batched: every boundary depends on nothing but the frames of
+the moment before it and on the time of the log. A camera that fell silent has its moment closed when the log moved on
+past it by `silent_s`; a frame that comes after such a silence begins a new moment, whoever noticed the silence first.
 
 Frames are known by their place. A worker that goes on with a moment which another one told is seeded from its row
 (`go_on`): frames up to the row's last offset are in it already, so what was told never shrinks, and none of them is

@@ -37,7 +37,7 @@ _CONSUMED, _EMBEDDED = (HOP_SECONDS.labels(hop=hop) for hop in ("consumed", "emb
 _OPENS_SHARE, _OPENS_MORE = 0.3, 0.2
 """A picture of which so much is new, and so much more than usual, is taken for another scene before it is looked at."""
 _TIMELY_MS = 60_000
-"""A picture that is older than this when it reaches the broker comes from a recording; nothing is won by shedding it."""
+"""A picture that is older than this when it reaches the broker comes from a recording: shedding it wins nothing."""
 
 
 class Declares(Protocol):

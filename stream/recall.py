@@ -2,12 +2,12 @@
 
 After a restart a partition is read from the oldest open moment of *any* of its cameras, so the frames of the others lie
 inside moments that were closed long ago, or inside moments that were told and not yet closed. What was told is never
-judged again: vectors of the same picture differ in their last digits, and a boundary that moved would be a second moment
-beside the first.
+judged again: vectors of the same picture differ in their last digits, and a boundary that moved would be a second
+moment beside the first.
 
 Frames from the end of the log on, as it was when the group gave out the partition, were read by nobody: they are new
-without asking. The index is asked by time, since a moment lies in the bucket of its start; what comes back is told apart
-by log, partition and offset.
+without asking. The index is asked by time, since a moment lies in the bucket of its start; what comes back is told
+apart by log, partition and offset.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class Recall:
         return NEW
 
     def _left_open(self, key: tuple[int, str], frames: Sequence[Arrived]) -> list[Moment]:
-        """Open moments of which no frame is left to read, closed: the broker no longer has them, or the topic is new."""
+        """Open moments, closed, of which no frame is left to read: the broker dropped them, or the topic is new."""
         first = min(one.record.offset for one in frames if (one.record.partition, one.camera) == key)
         known = self._cameras[key]
         left = [

@@ -28,6 +28,7 @@ class Resume:
 
 
 def to_text(resume: Resume) -> str:
+    """As it is stored."""
     head = _HEAD.pack(
         _VERSION, resume.weight, resume.farthest, resume.peak_cosine, resume.run, min(resume.sequence, 2**63 - 1)
     )

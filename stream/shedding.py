@@ -22,7 +22,7 @@ class Candidate:
 
     camera: str
     opens: bool
-    """It begins a scene, as far as its picture tells: the first of a camera, after a gap, or plainly another picture."""
+    """It begins a scene, as far as its picture tells: the first of a camera, after a gap, or plainly another one."""
     says: float
     """How much of the picture is new, more than is usual on this camera."""
     free: bool = False

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from catalog.media import Thumbnails
 from index.store import MomentStore
-from proto.errors import Late, Mismatch, Overloaded, Transient, WatchwordError
+from proto.errors import Invalid, Late, Overloaded, Transient, WatchwordError
 from proto.metrics import MOMENTS_WAITING, MOMENTS_WRITTEN, RETRIES
 from proto.retry import Backoff
 from proto.types import Moment
@@ -27,7 +27,6 @@ from stream.moments import Write
 log = logging.getLogger("watchword.stream")
 
 _PAUSES = Backoff(0.05, 2.0)
-_AGAIN = (Transient, Overloaded, Late)
 
 Refused = Callable[[Moment, Sequence[Mark], WatchwordError], Awaitable[None]]
 """What becomes of a moment that the index will never take, and of its frames."""
@@ -174,9 +173,7 @@ class _Lane:
         writes = list(self._sending.values())
         try:
             failed = await self._parts.fence.passes(lambda: self._store(writes))
-        except Mismatch:
-            raise
-        except _AGAIN as error:
+        except (Transient, Overloaded, Late) as error:
             failed = {write.moment.id: error for write in writes}
         again = None
         stored = []
@@ -184,13 +181,13 @@ class _Lane:
             reason = failed.get(write.moment.id)
             if reason is None:
                 stored.append(write)
-            elif isinstance(reason, _AGAIN):
+            elif isinstance(reason, Invalid):
+                await self._parts.refused(write.moment, write.finishes, reason)
+            else:
                 again = reason
                 newer = self._waiting.get(write.moment.id)
                 self._waiting[write.moment.id] = write if newer is None else _merged(write, newer)
                 self._filled.set()
-            else:
-                await self._parts.refused(write.moment, write.finishes, reason)
         self._sending = {}
         for write in stored:
             MOMENTS_WRITTEN.labels(state="closed" if write.moment.closed else "open").inc()
