@@ -41,6 +41,8 @@ class Held:
     partition: int
     start: int
     """The next offset to read: what was committed, or the beginning of the log."""
+    committed: bool
+    """Whether the group ever committed here."""
     end: int
     """Where the log ended. A frame from here on was seen by no worker before."""
 

@@ -41,7 +41,7 @@ class MemoryLog:
 
     def held(self, partition: int) -> Held:
         start = self.committed.get(partition, self._begins[partition])
-        return Held(partition, start, len(self._records[partition]))
+        return Held(partition, start, partition in self.committed, len(self._records[partition]))
 
     def read(self, partition: int, offset: int, most: int) -> list[Record]:
         found = self._records[partition][max(offset, self._begins[partition]) :][:most]

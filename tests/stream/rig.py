@@ -202,11 +202,21 @@ class Life:
         self.worker = StreamWorker(house, self.consumer, self.settings)
         self.held = [log.held(partition) for partition in log.ends()]
         self.at = {one.partition: one.start for one in self.held}
-        passed = [gap for one in self.held for gap in self.coverage.declared(log.name, one.partition, one.start)]
-        self.assignment: Assignment = self.worker._begin(log.name, self.held, passed)
+        self._assignment: Assignment | None = None
+
+    @property
+    def assignment(self) -> Assignment:
+        assert self._assignment is not None
+        return self._assignment
+
+    async def begin(self) -> None:
+        """Be given the partitions; whatever is done first does it."""
+        if self._assignment is None:
+            self._assignment = await self.worker._begin(self.log.name, self.held)
 
     async def read(self, most: int, partition: int = 0) -> int:
         """Read so many records and take them through every step; how many there were."""
+        await self.begin()
         records = self.log.read(partition, self.at[partition], most)
         if records:
             self.at[partition] = records[-1].offset + 1
@@ -216,6 +226,7 @@ class Life:
 
     async def quiet(self, seconds: float) -> None:
         """The log is read to its end, and nothing comes for so long."""
+        await self.begin()
         for second in range(int(seconds) + 1):
             self.assignment.saw_ends(self.log.ends(), 1e6 + second)
         await self._through()
@@ -227,6 +238,7 @@ class Life:
         offsets = self.assignment.committable()
         self.log.committed |= offsets
         self.assignment.committed(offsets)
+        self.coverage.looked(self.assignment.pipeline.looked(), self.assignment.ends())
 
     async def die(self) -> None:
         """End without a word: what was not stored is gone."""
