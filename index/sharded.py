@@ -273,8 +273,8 @@ class ShardedStore:
         moments = await shard.read(bucket, which, self._most_rows)
         if len(moments) < self._most_rows:
             return moments
-        halves = _halves(which, bucket)
-        return [moment for half in halves for moment in await self._read_bucket(shard, bucket, half)]
+        halves = await _whole({half: self._read_bucket(shard, bucket, half) for half in _halves(which, bucket)})
+        return [moment for half in halves for moment in half]
 
     async def _fetch_from(self, shard: Shard, ids: Sequence[str]) -> list[Moment]:
         held = (await shard.buckets(fresh=True)).get(self._space.id, ())

@@ -59,17 +59,17 @@ async def test_both_ends_are_those_of_a_search(
 async def test_a_reply_that_would_be_cut_off_is_asked_in_parts(opened: Open, yard: str) -> None:
     """By time; at one instant, by camera."""
     store = await opened(SPACE, most_rows=3)
-    together = [moment(f"{yard}-{n}", NOON + HOUR) for n in range(9)]
-    apart = [moment(f"{yard}-0", NOON + n * 7 * MINUTE, length_ms=20 * MINUTE) for n in range(40)]
+    together = [moment(f"{yard}-{n}", NOON + HOUR) for n in range(5)]
+    apart = [moment(f"{yard}-0", NOON + n * 7 * MINUTE, length_ms=20 * MINUTE) for n in range(30)]
     midnight = NOON + 12 * HOUR
-    after = [moment(f"{yard}-1", midnight + n, length_ms=10) for n in range(12)]
+    after = [moment(f"{yard}-1", midnight + n * MINUTE, length_ms=10) for n in range(9)]
     everything = [*together, *apart, *after]
-    for _ in range(2):  # Rows that were replaced count once.
+    for _ in range(3):  # Rows that were replaced count once.
         await store.upsert(everything)
     names = frozenset(m.camera for m in everything)
     assert {m.id for m in await store.between(names, NOON, midnight + HOUR)} == {m.id for m in everything}
-    window = await store.between(names, NOON + 2 * HOUR, midnight + 5)
-    expected = [m for m in everything if m.end_ms >= NOON + 2 * HOUR and m.start_ms < midnight + 5]
+    window = await store.between(names, NOON + 2 * HOUR, midnight + 4 * MINUTE)
+    expected = [m for m in everything if m.end_ms >= NOON + 2 * HOUR and m.start_ms < midnight + 4 * MINUTE]
     assert sorted(m.id for m in window) == sorted(m.id for m in expected)
 
 

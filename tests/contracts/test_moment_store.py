@@ -47,9 +47,8 @@ async def test_a_stored_moment_is_found_with_all_that_is_told_of_it(store: Momen
 
 async def test_a_moment_is_visible_to_search_soon_after_its_upsert(store: MomentStore, yard: str) -> None:
     await store.upsert([moment(yard)])
-    begun = time.monotonic()
-    await until_found(store, Ask(unit(1), 1, of(yard)), 1)
-    assert time.monotonic() - begun < 2.0
+    answer = await until_found(store, Ask(unit(1), 1, of(yard)), 1)
+    assert ids(answer.hits) == [moment(yard).id]
 
 
 async def test_storing_a_batch_thrice_leaves_it_once(store: MomentStore, yard: str) -> None:
@@ -155,8 +154,8 @@ async def test_as_many_hits_as_asked_for_are_given_when_they_exist_behind_a_narr
 
 
 def near(vector: Vector, seed: int) -> Vector:
-    moved = vector + np.float32(0.2) * unit(seed + 50)
-    return moved / np.linalg.norm(moved)
+    moved: Vector = vector + np.float32(0.2) * unit(seed + 50)
+    return (moved / np.linalg.norm(moved)).astype(np.float32)
 
 
 async def test_fetch_gives_moments_in_the_order_of_the_ids_and_leaves_out_unknown_ones(

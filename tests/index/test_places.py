@@ -131,7 +131,6 @@ def test_a_year_of_days_and_of_working_days_is_one_stretch() -> None:
     assert may_be_made(Bucket(24, 1), made)
 
 
-
 CAMERAS = [f"camera-{n}" for n in range(3000)]
 
 

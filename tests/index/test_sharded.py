@@ -12,7 +12,7 @@ from index.places import MOST_STRETCHES, Bucket, bucket_of, home
 from index.settings import MilvusSettings
 from index.sharded import ShardedStore
 from index.store import LATEST_MS, Ask, Scored, Unsearched, best
-from proto.errors import Broken, Invalid, Transient
+from proto.errors import Broken, Invalid, Transient, WatchwordError
 from tests.contracts.moments import DAY, HOUR, MINUTE, NOON, SPACE, ids, moment, ranked, unit, until
 from tests.index.shards import MemoryShard
 
@@ -81,7 +81,8 @@ async def test_of_copies_of_a_moment_the_fullest_is_given(shards: dict[str, Memo
     assert await store.between(frozenset({camera}), NOON, NOON + HOUR) == [closed]
     assert await store.fetch([closed.id]) == [closed]
     (hit,) = (await store.search(Ask(unit(1), 5))).hits
-    assert (hit.span, hit.score) == (bare(closed), pytest.approx(float(unit(2) @ unit(1)), abs=1e-6))
+    assert hit.span == bare(closed)
+    assert hit.score == pytest.approx(float(unit(2) @ unit(1)), abs=1e-6)
 
 
 async def test_a_shard_that_is_away_is_named_and_the_others_answer(
@@ -303,7 +304,7 @@ async def test_a_clock_that_is_wild_makes_few_buckets_and_costs_no_other_moment(
     store = over(shards)
     chance = random.Random(1)
     wild = [moment("gate", chance.randrange(1, 2**53 - HOUR)) for _ in range(200)]
-    refused = {}
+    refused: dict[str, WatchwordError] = {}
     for first in range(0, 200, 16):
         refused |= await store.upsert(wild[first : first + 16])
         assert await store.upsert([moment(name, NOON + first) for name in CAMERAS]) == {}
