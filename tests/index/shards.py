@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from index.calls import Silent
 from index.filters import Filter, overlapping
 from index.memory import bare
 from index.places import Bucket
@@ -26,6 +27,8 @@ class MemoryShard:
     everything: Held = field(default_factory=dict)
     away: bool = False
     hangs: bool = False
+    silent: bool = False
+    """It hangs, and the deadline of every call to it has passed."""
     buckets_away: set[Bucket] = field(default_factory=set)
     buckets_hang: set[Bucket] = field(default_factory=set)
     asked: list[tuple[str, Bucket]] = field(default_factory=list)
@@ -74,6 +77,8 @@ class MemoryShard:
     async def _act(self, call: str = "", bucket: Bucket | None = None) -> None:
         if bucket:
             self.asked.append((call, bucket))
+        if self.silent:
+            raise Silent("this shard did not answer in time", todo="wake it")
         if self.away or bucket in self.buckets_away:
             raise AWAY
         if self.hangs or bucket in self.buckets_hang:

@@ -146,6 +146,26 @@ async def test_a_milvus_that_hangs_is_away_when_the_time_of_the_call_is_over(
 
 
 @pytest.mark.stack
+async def test_a_milvus_that_hung_during_a_write_is_not_waited_for_until_it_answers_again(server: Server) -> None:
+    """It is stopped for a second only: this Milvus does not recover from ten."""
+    store = MilvusStore(SPACE, MilvusSettings(endpoints=(server.address,), timeout_s=10.0))
+    impatient = MilvusStore(SPACE, MilvusSettings(endpoints=(server.address,), timeout_s=1.0))
+    await answered(store.open, BACK_S)
+    await stored(store, [moment("gate")])
+    await answered(lambda: stored(impatient, [moment("gate")]), BACK_S)
+    server.send(signal.SIGSTOP)
+    with pytest.raises(Transient, match=r"did not (list collections|store moments) within 1 s"):
+        await stored(impatient, [moment("gate", NOON + MINUTE)])
+    with pytest.raises(Transient, match="has not answered lately"):
+        await stored(impatient, [moment("gate", NOON + MINUTE)])
+    server.send(signal.SIGCONT)
+    await answered(lambda: stored(impatient, [moment("gate", NOON + MINUTE)]), BACK_S)
+    assert await store.count() == 2
+    await store.close()
+    await impatient.close()
+
+
+@pytest.mark.stack
 async def test_one_dead_endpoint_of_two_leaves_the_others_answers(milvus: str) -> None:
     space = SpaceInfo("2ead" * 4, SPACE.dimension)
     both = MilvusStore(space, MilvusSettings(endpoints=(milvus, NOBODY)))

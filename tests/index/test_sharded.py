@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 
@@ -184,6 +185,33 @@ async def test_a_bucket_that_is_away_keeps_out_only_its_own_moments(
     assert await store.fetch([tomorrow.id]) == [tomorrow]
 
 
+async def test_nobody_waits_for_a_shard_that_hangs_until_it_answers_again(
+    store: ShardedStore, shards: dict[str, MemoryShard]
+) -> None:
+    """The second batch is refused without a call to its bucket; the shard is asked in the background."""
+    shard, camera = shards["http://b"], at_home("http://b")[0]
+    shard.silent = True
+    late = moment(camera, NOON + HOUR)
+    assert "in time" in str((await store.upsert([late]))[late.id])
+    shard.asked.clear()
+    for _ in range(2):
+        failed = await store.upsert([late, moment(at_home("http://a")[0], NOON + HOUR)])
+        assert failed.keys() == {late.id}
+        assert isinstance(failed[late.id], Transient)
+        assert "has not answered lately" in str(failed[late.id])
+        with pytest.raises(Transient, match="has not answered lately"):
+            await store.between(frozenset({camera}), NOON, NOON + HOUR)
+        await asyncio.sleep(0)
+    assert shard.asked == []
+    shard.silent = False
+    for _ in range(3):
+        failed = await store.upsert([late])
+        await asyncio.sleep(0)
+    assert failed == {}
+    assert await store.fetch([late.id]) == [late]
+    await store.close()
+
+
 async def test_truth_is_not_told_while_a_shard_is_away(store: ShardedStore, shards: dict[str, MemoryShard]) -> None:
     shards["http://b"].away = True
     with pytest.raises(Transient):
@@ -202,6 +230,17 @@ async def test_a_span_is_not_told_while_the_home_of_one_camera_is_away(
     asked = frozenset({at_home("http://a")[0], at_home("http://b")[0]})
     with pytest.raises(Transient, match="start it"):
         await store.between(asked, NOON, NOON + HOUR)
+
+
+async def test_a_home_that_hangs_is_not_waited_for_by_the_next_span(
+    store: ShardedStore, shards: dict[str, MemoryShard]
+) -> None:
+    shards["http://b"].silent = True
+    asked = frozenset({at_home("http://b")[0]})
+    for told in ("in time", "has not answered lately"):
+        with pytest.raises(Transient, match=told):
+            await store.between(asked, NOON, NOON + HOUR)
+    await store.close()
 
 
 @pytest.mark.parametrize("trouble", ["away", "hangs"])
