@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from index.milvus import MilvusStore
 from index.settings import MilvusSettings
 from index.store import MOST_HITS, Answer, Ask, MomentStore
 from proto.errors import Invalid, Mismatch
-from proto.types import SpaceInfo, Vector
+from proto.types import SpaceInfo, Span, Vector
 from tests.contracts.moments import MINUTE, NOON, SPACE, ids, moment, ranked, unit
 
 FRESH_S = 5.0
@@ -84,8 +85,8 @@ async def test_a_stored_moment_is_found_with_all_that_is_told_of_it(store: Momen
     answer = await until_found(store, Ask(stored.vector, 1, of(yard)), 1)
     assert ids(answer.hits) == [stored.id]
     span = answer.hits[0].span
-    for field in ("space", "camera", "start_ms", "peak_ms", "end_ms", "frames", "closed"):
-        assert getattr(span, field) == getattr(stored, field)
+    for field in fields(Span):
+        assert getattr(span, field.name) == getattr(stored, field.name)
     assert answer.hits[0].score == pytest.approx(1.0, abs=1e-4)
     assert (answer.shards_missing, answer.shards_searched, answer.buckets_searched) == ([], 1, 1)
 
