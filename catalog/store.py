@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, create_engine, event, select
 from sqlalchemy.dialects.sqlite import Insert, insert
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -42,7 +42,7 @@ class Catalog:
     """
 
     def __init__(self, url: str) -> None:
-        """`url` names the store, as in sqlite:////folder/catalog.db."""
+        """`url` names the store, as in sqlite:////folder/catalog.db; `sqlite_url` gives that of a file."""
         self.path = _path_of(url)
         """The SQLite file."""
         self._engine = create_engine(url, connect_args={"timeout": _BUSY_S}, pool_timeout=_BUSY_S)
@@ -124,6 +124,11 @@ class Catalog:
             except OSError as error:
                 return error
         return OSError(number, os.strerror(number))
+
+
+def sqlite_url(path: Path) -> str:
+    """The address of a catalog in this file, whatever characters its path has."""
+    return URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
 
 
 def upsert(table: Table) -> tuple[Insert, dict[str, Any]]:

@@ -143,6 +143,12 @@ def test_an_address_that_cannot_be_a_catalog_is_refused(url: str) -> None:
     assert "sqlite:////" in caught.value.todo
 
 
+@pytest.mark.parametrize("name", ["my data", "100% mine?", "#1 ä@b:c"])
+def test_a_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
+    opened(tmp_path / name).close()
+    assert (tmp_path / name / "catalog.db").is_file()
+
+
 def test_nothing_touches_the_disk_before_it_is_opened(tmp_path: Path) -> None:
     Catalog(url_of(tmp_path)).close()
     assert list(tmp_path.iterdir()) == []
