@@ -134,8 +134,9 @@ async def _stream(settings: Settings, stage: Stage) -> None:
 
 async def _query(settings: Settings, stage: Stage) -> None:
     from catalog.cameras import CameraRegistry
+    from catalog.coverage import Coverage
     from catalog.media import Thumbnails
-    from catalog.skips import Skips
+    from catalog.store import Catalog, sqlite_url
     from index.milvus import MilvusStore
     from query.cache import VectorCache
     from query.search import Searcher
@@ -147,13 +148,16 @@ async def _query(settings: Settings, stage: Stage) -> None:
     await store.open()
     cache = VectorCache(settings.redis)
     stage.closing.push_async_callback(cache.close)
+    catalog = Catalog(sqlite_url(settings.data_dir / "catalog.db"))
+    stage.closing.callback(catalog.close)
+    await asyncio.to_thread(catalog.open)
     searcher = Searcher(
         encoder=encoder,
         store=store,
         cache=cache,
         cameras=CameraRegistry(settings.data_dir / "cameras.json"),
         thumbnails=Thumbnails(settings.data_dir / "thumbnails"),
-        skips=Skips(settings.data_dir / "skipped"),
+        coverage=Coverage(catalog),
         settings=settings.query,
     )
     server = await serve_query(searcher, settings.query, settings.query.listen)
