@@ -80,9 +80,11 @@ def told(
     of_camera = defaultdict[str, list[Gap]](list)
     for gap in declared:
         of_camera[gap.camera].append(gap)
+    up_to_date_ms = min(asked.now_ms - behind_ms, asked.until_ms)
     waiting = (
         gap
         for camera in delivering
+        if looked.get(camera, -1) < up_to_date_ms
         for gap in _waiting(camera, looked.get(camera), of_camera.get(camera, []), asked, behind_ms)
     )
     gaps = [gap for gap in (*declared, *waiting) if asked.overlaps(gap)]
