@@ -30,6 +30,9 @@ class MemoryStore:
     async def open(self) -> None:
         return None
 
+    def shard_of(self, camera: str) -> str:  # noqa: ARG002 - there is one
+        return "memory"
+
     async def upsert(self, moments: Sequence[Moment]) -> Mapping[str, WatchwordError]:
         good, refused = check_batch(moments, self._space, self._longest_ms)
         self._moments.update({moment.id: moment for moment in good})

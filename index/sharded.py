@@ -132,7 +132,7 @@ class ShardedStore:
         good, failed = check_batch(moments, self._space, self._longest_ms)
         homes: dict[str, list[Moment]] = {}
         for moment in good:
-            homes.setdefault(self._home(moment.camera), []).append(moment)
+            homes.setdefault(self.shard_of(moment.camera), []).append(moment)
         return failed | await _stored(homes, self._upsert_at)
 
     async def between(self, cameras: frozenset[str], start_ms: int, end_ms: int) -> list[Moment]:
@@ -140,7 +140,7 @@ class ShardedStore:
         if not cameras:
             return []
         which = overlapping(cameras, start_ms, end_ms)
-        homes = {self._home(camera) for camera in cameras}
+        homes = {self.shard_of(camera) for camera in cameras}
         parts, missing = await _all(
             {name: self._read(name, which) if name in homes else self._read_soon(name, which) for name in self._shards}
         )
@@ -202,7 +202,7 @@ class ShardedStore:
         for shard in self._shards.values():
             await shard.close()
 
-    def _home(self, camera: str) -> str:
+    def shard_of(self, camera: str) -> str:
         return home(camera, list(self._shards))
 
     async def _upsert_at(self, name: str, moments: Sequence[Moment]) -> Mapping[str, WatchwordError]:

@@ -81,6 +81,9 @@ class MomentStore(Protocol):
     async def open(self) -> None:
         """Connect. Raises when the store cannot be used."""
 
+    def shard_of(self, camera: str) -> str:
+        """What takes this camera's moments now: what shares it fails together."""
+
     async def upsert(self, moments: Sequence[Moment]) -> Mapping[str, WatchwordError]:
         """Store them durably. An id that is here already is replaced; of equal ids the last one counts.
 

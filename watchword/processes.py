@@ -12,12 +12,16 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
 
 from proto.errors import Broken, Overloaded, Transient
 from watchword.bundles import bundle_folder
 from watchword.ops import Ready, ops_endpoint
 from watchword.settings import Settings
 from workers.client import EncoderClient, EncoderInfo
+
+if TYPE_CHECKING:
+    from catalog.store import Catalog
 
 log = logging.getLogger("watchword.process")
 
@@ -107,10 +111,11 @@ async def _camera(settings: Settings, stage: Stage) -> None:
 
 async def _stream(settings: Settings, stage: Stage) -> None:
     from broker.kafka import FrameProducer, ensure_topics
+    from catalog.coverage import Coverage
     from catalog.media import Thumbnails
-    from catalog.skips import Skips
     from index.milvus import MilvusStore
-    from stream.worker import StreamWorker
+    from stream.app import FrameConsumer
+    from stream.worker import House, StreamWorker
 
     encoder, info = await _encoder(settings, stage)
     await ensure_topics(settings.kafka)
@@ -118,15 +123,15 @@ async def _stream(settings: Settings, stage: Stage) -> None:
     store = MilvusStore(info.space, settings.milvus)
     stage.closing.push_async_callback(store.close)
     await store.open()
-    worker = StreamWorker(
+    house = House(
         encoder=encoder,
         store=store,
         thumbnails=Thumbnails(settings.data_dir / "thumbnails"),
-        skips=Skips(settings.data_dir / "skipped"),
+        coverage=Coverage(await _catalog(settings, stage)),
         letters=letters,
-        kafka=settings.kafka,
-        settings=settings.stream,
+        frames_topic=settings.kafka.frames_topic,
     )
+    worker = StreamWorker(house, FrameConsumer(settings.kafka, settings.stream), settings.stream)
     await stage.serve(
         worker.run(), worker.stop, lambda: None if worker.ready else "the group has not given out its partitions yet"
     )
@@ -166,6 +171,16 @@ async def _query(settings: Settings, stage: Stage) -> None:
 
 
 PROCESSES: dict[str, Process] = {"worker": _worker, "camera": _camera, "stream": _stream, "query": _query}
+
+
+async def _catalog(settings: Settings, stage: Stage) -> Catalog:
+    """The store with the small facts, opened."""
+    from catalog.store import Catalog
+
+    catalog = Catalog(f"sqlite:///{settings.data_dir / 'catalog.db'}")
+    await asyncio.to_thread(catalog.open)
+    stage.closing.callback(catalog.close)
+    return catalog
 
 
 async def _encoder(settings: Settings, stage: Stage) -> tuple[EncoderClient, EncoderInfo]:
