@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import signal
 import sqlite3
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +14,7 @@ from catalog.coverage import Coverage, Gap, Reason
 from catalog.store import Catalog
 from catalog.tables import META
 from proto.errors import Broken, Transient
-from tests.catalog.shared import opened, url_of
+from tests.catalog.shared import ROOT, opened, url_of
 
 GAP = Gap("gate", Reason.AWAY, 1000, 2000)
 
@@ -152,3 +156,25 @@ def test_a_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
 def test_nothing_touches_the_disk_before_it_is_opened(tmp_path: Path) -> None:
     Catalog(url_of(tmp_path)).close()
     assert list(tmp_path.iterdir()) == []
+
+
+_DIES_WHILE_WRITING = """
+import os, signal, sys
+from sqlalchemy import text
+from catalog.store import Catalog
+catalog = Catalog(sys.argv[1])
+with catalog.writing() as connection:
+    connection.execute(text("INSERT INTO meta VALUES ('half', 1)"))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_process_that_dies_while_it_writes_leaves_nothing_half_done_and_holds_up_nobody(tmp_path: Path) -> None:
+    catalog = opened(tmp_path)
+    Coverage(catalog).declare([GAP])
+    died = subprocess.run([sys.executable, "-c", _DIES_WHILE_WRITING, url_of(tmp_path)], cwd=ROOT, check=False)
+    assert died.returncode == -signal.SIGKILL
+    Coverage(catalog).declare([replace(GAP, end_ms=3000)])
+    assert Coverage(catalog).gaps(None, None, None) == [replace(GAP, end_ms=3000)]
+    with catalog.reading() as connection:
+        assert connection.execute(text("SELECT count(*) FROM meta")).scalar() == 1
