@@ -125,6 +125,18 @@ def test_a_writer_that_holds_on_makes_others_come_again(tmp_path: Path, monkeypa
     assert Coverage(catalog).gaps(None, None, None) == [GAP]
 
 
+def test_a_file_that_another_program_holds_makes_opening_come_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("catalog.store._BUSY_S", 0.05)
+    other = sqlite3.connect(tmp_path / "catalog.db", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(Transient, match="busy"):
+        opened(tmp_path)
+    other.close()
+    opened(tmp_path)
+
+
 def test_a_change_that_fails_half_way_is_undone(tmp_path: Path) -> None:
     catalog = opened(tmp_path)
 
