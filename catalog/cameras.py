@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import threading
+from bisect import bisect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -20,6 +21,9 @@ from proto.types import Camera, camera_name
 
 _VERSION = 1
 _CAMERAS = TypeAdapter(list[Camera])
+
+_COMPARED = 100
+"""How many known names an unknown one is compared with."""
 
 _Stamp = tuple[int, int, int]
 
@@ -128,7 +132,11 @@ class CameraRegistry:
 
 def unknown_camera(name: str, names: frozenset[str]) -> Unknown:
     """The error for a name that is not in the registry: it names some that are."""
-    near = get_close_matches(name, sorted(names), n=3, cutoff=0.5) or sorted(names)[:5]
+    ordered = sorted(names)
+    place = bisect(ordered, name)
+    # Comparing with 10,000 long names takes seconds; a slip of the finger is seldom far away in the alphabet.
+    candidates = ordered[max(0, place - _COMPARED // 2) : place + _COMPARED // 2]
+    near = get_close_matches(name[:64], candidates, n=3, cutoff=0.5) or ordered[:5]
     todo = f"known here: {', '.join(near)}{', …' if len(near) < len(names) else ''}" if names else "register one first"
     return Unknown(f"no camera is named {name[:80]!r}", todo=todo)
 

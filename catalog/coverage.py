@@ -155,6 +155,15 @@ class Coverage:
             found = [Looked(*row) for row in connection.execute(wanted)]
         return found if cameras is None else [mark for mark in found if mark.camera in cameras]
 
+    def looked_until(self, cameras: frozenset[str] | None = None) -> dict[str, int]:
+        """The captured time of each camera's mark: all that an answer needs of it, and a third of the work."""
+        wanted = select(MARKS.c.camera, MARKS.c.captured_ms)
+        if cameras is not None and len(cameras) <= _NAMED_AT_ONCE:
+            wanted = wanted.where(MARKS.c.camera.in_(sorted(cameras)))
+        with self._catalog.reading() as connection:
+            found = connection.execute(wanted).all()
+        return {camera: captured_ms for camera, captured_ms in found if cameras is None or camera in cameras}
+
     def partition_mark(self, log: str, partition: int) -> tuple[int, int] | None:
         """The next offset to commit and the broker's time of the last record read, as they were given last."""
         with self._catalog.reading() as connection:

@@ -14,13 +14,13 @@ from proto.errors import Broken, Late, WatchwordError
 from proto.metrics import SEARCH_SECONDS, SEARCHES
 from proto.rpc import SERVER_OPTIONS, answers
 from proto.v1 import query_pb2, query_pb2_grpc
-from query.search import Found, Question, Searcher
+from query.reply import reply_of
+from query.search import Question, Searcher
 from query.settings import QuerySettings
 
 log = logging.getLogger("watchword.query")
 
 _SERVICE = "watchword.v1.Query"
-_SKIPPED_TOLD = 100
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Result = TypeVar("Result")
@@ -74,7 +74,7 @@ class _QueryService(query_pb2_grpc.QueryServicer):
             with SEARCH_SECONDS.time():
                 found = await self._within(left, self._searcher.search(_question(request), timeout_s=left))
             outcome = "partial" if found.partial else "ok"
-            return _reply(found)
+            return reply_of(found)
         except WatchwordError as error:
             outcome = type(error).__name__.lower()
             raise
@@ -124,41 +124,4 @@ def _question(request: query_pb2.SearchRequest) -> Question:
         start_ms=request.start_ms,
         end_ms=request.end_ms,
         limit=request.limit if request.HasField("limit") else 10,
-    )
-
-
-def _reply(found: Found) -> query_pb2.SearchReply:
-    answer = found.answer
-    return query_pb2.SearchReply(
-        hits=[
-            query_pb2.Hit(
-                moment_id=hit.span.id,
-                camera=hit.span.camera,
-                start_ms=hit.span.start_ms,
-                peak_ms=hit.span.peak_ms,
-                end_ms=hit.span.end_ms,
-                score=hit.score,
-                closed=hit.span.closed,
-                frames=hit.span.frames,
-            )
-            for hit in answer.hits
-        ],
-        coverage=query_pb2.Coverage(
-            partial=found.partial,
-            shards_missing=answer.shards_missing,
-            shards_searched=answer.shards_searched,
-            buckets_searched=answer.buckets_searched,
-            skipped=[
-                query_pb2.Skipped(camera=one.camera, start_ms=one.start_ms, end_ms=one.end_ms, frames=one.frames)
-                for one in found.skipped[:_SKIPPED_TOLD]
-            ],
-            frames_skipped=sum(one.frames for one in found.skipped),
-        ),
-        timing=query_pb2.Timing(
-            total_ms=found.total_s * 1000,
-            embed_ms=found.embed_s * 1000,
-            index_ms=found.index_s * 1000,
-            vector_cached=found.vector_cached,
-        ),
-        space=found.space,
     )

@@ -139,8 +139,8 @@ async def _stream(settings: Settings, stage: Stage) -> None:
 
 async def _query(settings: Settings, stage: Stage) -> None:
     from catalog.cameras import CameraRegistry
+    from catalog.coverage import Coverage
     from catalog.media import Thumbnails
-    from catalog.skips import Skips
     from index.milvus import MilvusStore
     from query.cache import VectorCache
     from query.search import Searcher
@@ -158,7 +158,7 @@ async def _query(settings: Settings, stage: Stage) -> None:
         cache=cache,
         cameras=CameraRegistry(settings.data_dir / "cameras.json"),
         thumbnails=Thumbnails(settings.data_dir / "thumbnails"),
-        skips=Skips(settings.data_dir / "skipped"),
+        coverage=Coverage(await _catalog(settings, stage)),
         settings=settings.query,
     )
     server = await serve_query(searcher, settings.query, settings.query.listen)
@@ -171,11 +171,11 @@ PROCESSES: dict[str, Process] = {"worker": _worker, "camera": _camera, "stream":
 
 async def _catalog(settings: Settings, stage: Stage) -> Catalog:
     """The store with the small facts, opened."""
-    from catalog.store import Catalog
+    from catalog.store import Catalog, sqlite_url
 
-    catalog = Catalog(f"sqlite:///{settings.data_dir / 'catalog.db'}")
-    await asyncio.to_thread(catalog.open)
+    catalog = Catalog(sqlite_url(settings.data_dir / "catalog.db"))
     stage.closing.callback(catalog.close)
+    await asyncio.to_thread(catalog.open)
     return catalog
 
 

@@ -5,11 +5,12 @@ import stat
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from difflib import get_close_matches
 from pathlib import Path
 
 import pytest
 
-from catalog.cameras import CameraRegistry
+from catalog.cameras import CameraRegistry, unknown_camera
 from proto.errors import Broken, Invalid, Unknown
 from proto.types import Camera
 
@@ -71,6 +72,22 @@ def test_an_unknown_camera_is_an_error_that_names_the_near_ones(file: Path) -> N
         registry.get("gaet")
     with pytest.raises(Unknown, match="known here"):
         registry.remove("zzz")
+
+
+def test_an_unknown_camera_among_very_many_is_compared_with_few_and_the_near_one_is_still_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compared: list[int] = []
+
+    def count(name: str, candidates: list[str], n: int, cutoff: float) -> list[str]:
+        compared.append(len(candidates))
+        return get_close_matches(name, candidates, n, cutoff)
+
+    monkeypatch.setattr("catalog.cameras.get_close_matches", count)
+    names = frozenset(f"site-{number % 50:03d}.floor-{number % 30}.camera-{number:05d}" for number in range(10_000))
+    error = unknown_camera("site-003.floor-13.camera-0010x", names)
+    assert "site-003.floor-13.camera-00103" in error.todo
+    assert compared == [100]
 
 
 def test_a_name_that_no_camera_can_have_is_refused(file: Path) -> None:

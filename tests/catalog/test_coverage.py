@@ -245,6 +245,7 @@ coverage = Coverage(catalog)
 for n in range(50):
     coverage.declare([Gap(f"cam-{{number}}", Reason.SHED, n * 100_000, n * 100_000, 1, {LOG!r}, number, n, n)])
     coverage.looked([Looked(f"cam-{{number}}", n, {LOG!r}, number, n)], {{({LOG!r}, number): (n, n)}})
+    coverage.looked([], {{({LOG!r}, number): (n, n)}})  # Reads before it writes.
 """
 
 

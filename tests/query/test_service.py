@@ -12,8 +12,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import REGISTRY
 
+from catalog.coverage import Gap, Reason
 from catalog.media import Thumbnails
-from catalog.skips import Skips
 from index.memory import MemoryStore
 from index.milvus import MilvusStore
 from index.settings import MilvusSettings
@@ -23,7 +23,7 @@ from query.client import QueryClient
 from query.service import QueryServer, serve_query
 from query.settings import QuerySettings
 from tests.contracts.moments import NOON, SPACE, until
-from tests.query.fakes import MOMENTS, WordEncoder, searcher
+from tests.query.fakes import MOMENTS, WordEncoder, coverage_in, searcher
 
 ANY = "127.0.0.1:0"
 
@@ -243,11 +243,11 @@ async def test_searches_are_counted_by_their_outcome(client: QueryClient) -> Non
 
 async def test_an_answer_tells_which_frames_were_never_looked_at(client: QueryClient, tmp_path: Path) -> None:
     assert not (await client.search(text="dog")).coverage.partial
-    Skips(tmp_path / "skipped").note("gate", [(number, NOON + 1000 * number) for number in range(30)])
+    coverage_in(tmp_path).declare([Gap("gate", Reason.SHED, NOON, NOON + 29_000, 30)])
     coverage = (await client.search(text="dog")).coverage
-    assert (coverage.partial, coverage.frames_skipped) == (True, 30)
-    assert [(one.camera, one.start_ms, one.end_ms, one.frames) for one in coverage.skipped] == [
-        ("gate", NOON, NOON + 29_000, 30)
+    assert (coverage.partial, coverage.gaps_in_all, coverage.frames_not_looked_at) == (True, 1, 30)
+    assert [(one.camera, one.start_ms, one.end_ms, one.frames, one.reason) for one in coverage.gaps] == [
+        ("gate", NOON, NOON + 29_000, 30, "shed")
     ]
     elsewhere = await client.search(text="dog", cameras=["dock"])
     earlier = await client.search(text="dog", end_ms=NOON)
