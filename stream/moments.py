@@ -132,6 +132,11 @@ class MomentBuilder:
         self._pass(arrived)
         return writes
 
+    def over(self, arrived: Arrived) -> list[Write]:
+        """Take a frame of a moment that is closed: no moment reaches across it, and it may come again."""
+        self._run, self._sequence = arrived.frame.run, arrived.frame.sequence
+        return self.close()
+
     def across(self, arrived: Arrived) -> bool:
         """Let the open moment reach across a frame that is passed over. False when there is none."""
         if self._open is None or self._is_silence(self._open, arrived.log_ms):
