@@ -23,7 +23,7 @@ from proto.errors import Broken, Invalid, Late, Mismatch, Poison
 from proto.rpc import SERVER_OPTIONS, answers
 from proto.v1 import encoder_pb2, encoder_pb2_grpc
 from workers.batcher import Batcher
-from workers.entry import Embedded
+from workers.queued import Embedded
 from workers.settings import EncoderSettings
 
 log = logging.getLogger("watchword.workers")
@@ -34,7 +34,7 @@ _MOST_CALLS = 1024
 _SERVICE = "watchword.v1.Encoder"
 
 Context = grpc.aio.ServicerContext[Any, Any]
-OpenEngine = Callable[[Bundle], Engine]
+OpenBundle = Callable[[Bundle], Engine]
 Item = TypeVar("Item", bytes, str)
 
 
@@ -55,7 +55,7 @@ class EncoderServer:
 
 
 async def serve_encoder(
-    bundle: Bundle, settings: EncoderSettings, address: str, *, engine: OpenEngine | None = None
+    bundle: Bundle, settings: EncoderSettings, address: str, *, engine: OpenBundle | None = None
 ) -> EncoderServer:
     """Serve `bundle` at `address` (HOST:PORT; port 0 takes a free one).
 
@@ -99,7 +99,7 @@ async def serve_encoder(
     return EncoderServer(server, batcher, f"{host}:{port}")
 
 
-def _openers(settings: EncoderSettings) -> Iterator[OpenEngine]:
+def _openers(settings: EncoderSettings) -> Iterator[OpenBundle]:
     """One for each device. Several engines share the cores; a single one is told only what the settings say."""
     several = len(settings.devices)
     cores = settings.threads or len(os.sched_getaffinity(0))
@@ -122,7 +122,7 @@ def _open(settings: EncoderSettings, device: int, threads: int, bundle: Bundle) 
     )
 
 
-def _ready(opener: OpenEngine, bundle: Bundle, max_batch: int) -> Engine:
+def _ready(opener: OpenBundle, bundle: Bundle, max_batch: int) -> Engine:
     """An engine that ran every size of batch once, so that no caller pays for the first time."""
     engine = opener(bundle)
     picture = canary_pictures(bundle.preprocess, numbers_of(engine))[:1]

@@ -11,7 +11,7 @@ from models.engine import Engine
 from proto.errors import Poison
 from tests.workers.fakes import FakeEngine, FakeTokenizer, read_image
 from workers.batcher import Batcher, OpenEngine
-from workers.entry import Embedded
+from workers.queued import Embedded
 from workers.settings import EncoderSettings
 
 Result = TypeVar("Result")
