@@ -158,7 +158,7 @@ async def _query(settings: Settings, stage: Stage) -> None:
     )
     server = await serve_query(searcher, settings.query, settings.query.listen)
     stage.closing.push_async_callback(server.stop, GRACE_S)
-    await stage.serve(None, lambda: None)
+    await stage.serve(server.run(), server.end)
 
 
 PROCESSES: dict[str, Process] = {"worker": _worker, "camera": _camera, "stream": _stream, "query": _query}
