@@ -29,7 +29,7 @@ Work = Callable[[Context], Awaitable[None]]
 
 
 class Service(query_pb2_grpc.QueryServicer):
-    """Answers nothing, after it has done a piece of work."""
+    """Answers Cameras with nothing, after it has done a piece of work. Nobody asks it anything else."""
 
     def __init__(self, door: Door, work: Work) -> None:
         self.door = door
@@ -41,6 +41,14 @@ class Service(query_pb2_grpc.QueryServicer):
     ) -> query_pb2.CamerasReply:
         await self._work(context)
         return query_pb2.CamerasReply()
+
+    async def Search(self, request: query_pb2.SearchRequest, context: Context) -> query_pb2.SearchReply:  # noqa: N802
+        raise NotImplementedError
+
+    async def Thumbnail(  # noqa: N802
+        self, request: query_pb2.ThumbnailRequest, context: Context
+    ) -> query_pb2.ThumbnailReply:
+        raise NotImplementedError
 
 
 @asynccontextmanager
@@ -240,7 +248,7 @@ async def test_a_call_is_refused_before_its_message_is_read() -> None:
         full(server, calls=1, inside=inside),
         open_channel(server.address) as channel,
     ):
-        call = channel.unary_unary("/watchword.v1.Query/Cameras")
+        call: Any = channel.unary_unary("/watchword.v1.Query/Cameras")
         with pytest.raises(Overloaded):
             await answer_of(call(b"no message at all", timeout=10), "the service")
 
