@@ -69,11 +69,12 @@ def up(front: Front, kafka: str | None, milvus: str | None, redis: str | None, e
 @click.pass_obj
 def run(front: Front, process: str) -> None:
     """Run one process of a larger installation in the foreground."""
+    from watchword.ending import Ending
     from watchword.processes import run_process
 
     settings = front.settings()
     _logs(logging.INFO)
-    _run(run_process(process, settings))
+    _run(run_process(process, settings, Ending()))
 
 
 command.add_command(models)
