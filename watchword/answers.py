@@ -25,7 +25,7 @@ from watchword.times import instant, local, span
 
 
 @dataclass(frozen=True)
-class Question:
+class TypedSearch:
     """A search as it was typed. Exactly one of words, image and like is given."""
 
     words: str | None
@@ -45,7 +45,7 @@ class Shown:
     thumbnail: Path | None
 
 
-async def ask(client: QueryClient, question: Question, pictures: Path) -> tuple[query_pb2.SearchReply, list[Shown]]:
+async def ask(client: QueryClient, question: TypedSearch, pictures: Path) -> tuple[query_pb2.SearchReply, list[Shown]]:
     """Ask the query service and save the thumbnail of every hit under `pictures`."""
     now = now_ms()
     image = None
@@ -78,7 +78,7 @@ async def ask(client: QueryClient, question: Question, pictures: Path) -> tuple[
     return reply, list(await asyncio.gather(*(save(hit) for hit in reply.hits)))
 
 
-async def ask_and_show(settings: Settings, question: Question, as_json: bool) -> None:
+async def ask_and_show(settings: Settings, question: TypedSearch, as_json: bool) -> None:
     """Answer one question on the terminal."""
     pictures = settings.cache_dir / "thumbnails"
     async with QueryClient(query_address(settings), settings.query.timeout_s) as client:

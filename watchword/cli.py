@@ -181,11 +181,11 @@ def search(
     as_json: bool,
 ) -> None:
     """Find moments by WORDS, such as "a person riding a bicycle"."""
-    from watchword.answers import Question, ask_and_show
+    from watchword.answers import TypedSearch, ask_and_show
 
     if sum(given is not None for given in (words, like, image)) != 1:
         raise Invalid("nothing to look for", todo="give words, or --image FILE, or --like MOMENT, and one of them only")
-    question = Question(words, image, like, cameras, since, until, limit)
+    question = TypedSearch(words, image, like, cameras, since, until, limit)
     _run(ask_and_show(front.settings(), question, as_json))
 
 
