@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-EXITS = "Exit codes: 0 done; 2 wrong request; 3 a part is away; 4 busy; 5 too late; 6 unknown name; 9 wrong set-up."
+EXITS = (
+    "Exit codes: 0 done; 2 wrong request; 3 a part is away; 4 busy; 5 too late; 6 unknown name; 7 not allowed; "
+    "8 another bundle; 9 wrong set-up."
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXITS)

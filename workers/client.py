@@ -265,7 +265,7 @@ def _vectors(reply: encoder_pb2.EmbedReply, count: int, space: SpaceInfo) -> lis
 
 def _from_the_wire(item: encoder_pb2.Embedding, dimension: int) -> Vector | Poison:
     if item.WhichOneof("result") == "error":
-        return Poison(item.error.reason, item.error.detail)
+        return Poison(item.error.reason, item.error.detail, todo=item.error.todo)
     vector = np.frombuffer(item.vector, "<f4").astype(np.float32)
     if len(vector) != dimension:
         raise Broken(f"the encoder sent a vector of {len(vector)} numbers instead of {dimension}", todo="report this")

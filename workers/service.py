@@ -194,5 +194,6 @@ class _EncoderService(encoder_pb2_grpc.EncoderServicer):
 
 def _on_the_wire(item: Embedded | Poison) -> encoder_pb2.Embedding:
     if isinstance(item, Poison):
-        return encoder_pb2.Embedding(error=encoder_pb2.ItemError(reason=item.reason, detail=item.message))
+        error = encoder_pb2.ItemError(reason=item.reason, detail=item.message, todo=item.todo)
+        return encoder_pb2.Embedding(error=error)
     return encoder_pb2.Embedding(vector=item.vector.astype("<f4").tobytes(), truncated=item.truncated)
