@@ -162,6 +162,8 @@ class EncoderClient(Client):
             finally:
                 worker.items -= items
         assert met is not None
+        if isinstance(met, Mismatch) and not all(worker.strange for worker in left):
+            raise Transient("every encoder of our space rests after a failure", todo="try again") from met
         raise met
 
     async def _repeat(self, attempt: Callable[[], Awaitable[Reply]], deadline: float) -> Reply:
