@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from cameras.address import kind_of
 from cameras.gate import NoveltyGate
 from cameras.outbox import Outbox
 from cameras.settings import CameraSettings
-from cameras.source import Picture, kind_of, watch
+from cameras.source import Picture, watch
 from proto.errors import Broken, Invalid, Transient, WatchwordError
 from proto.metrics import FRAMES_LOST, FRAMES_PUBLISHED, FRAMES_SAME, FRAMES_SEEN, HOP_SECONDS, SOURCE_FAILURES
 from proto.types import Camera, now_ms

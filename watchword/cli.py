@@ -118,7 +118,8 @@ def _speed(_: click.Context, __: click.Parameter, words: str) -> float:
 @click.pass_obj
 def camera_add(front: Front, name: str, url: str, loop: bool, speed: float, start: str | None, unchecked: bool) -> None:
     """Watch the camera at URL under NAME: rtsp://…, http(s)://…, a file, or a device such as /dev/video0."""
-    from cameras.source import kind_of, probe
+    from cameras.address import kind_of
+    from cameras.source import probe
     from proto.types import Camera, camera_name, now_ms
     from watchword.times import instant
 
