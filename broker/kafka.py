@@ -22,7 +22,7 @@ from aiokafka.errors import (
 )
 
 from broker.settings import KafkaSettings
-from broker.topics import MAX_RECORD_BYTES, Change, Found, Wanted, wanted_topics
+from broker.topics import MAX_RECORD_BYTES, ExistingTopic, TopicChange, Wanted, wanted_topics
 from proto.errors import Broken, Invalid, Transient, WatchwordError
 from proto.types import now_ms
 from proto.v1.events_pb2 import DeadLetter, Frame
@@ -49,7 +49,7 @@ async def ensure_topics(settings: KafkaSettings, timeout_s: float = 15.0) -> Non
         await _create(admin, [topic for topic in wanted_topics(settings) if topic.name not in there])
 
 
-async def find_topics(settings: KafkaSettings, timeout_s: float = 15.0) -> dict[str, Found]:
+async def find_topics(settings: KafkaSettings, timeout_s: float = 15.0) -> dict[str, ExistingTopic]:
     """Watchword's topics as they are; those that are missing are left out."""
     async with _admin(settings.brokers, timeout_s) as admin:
         there = set(await admin.list_topics())
@@ -61,11 +61,11 @@ async def find_topics(settings: KafkaSettings, timeout_s: float = 15.0) -> dict[
         for name in names:
             config, own = await _config_of(admin, name)
             copies = min(len(partition["replicas"]) for partition in described[name])
-            found[name] = Found(name, len(described[name]), copies, config, own)
+            found[name] = ExistingTopic(name, len(described[name]), copies, config, own)
         return found
 
 
-async def apply_changes(settings: KafkaSettings, changes: Sequence[Change], timeout_s: float = 30.0) -> None:
+async def apply_changes(settings: KafkaSettings, changes: Sequence[TopicChange], timeout_s: float = 30.0) -> None:
     """Make the changes of a plan. Broken when the broker refuses one."""
     async with _admin(settings.brokers, timeout_s) as admin:
         for change in changes:

@@ -29,7 +29,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ExistingTopic:
     """A topic as it is."""
 
     name: str
@@ -42,7 +42,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class TopicChange:
     """One thing to do, or one that cannot be done here."""
 
     topic: Wanted
@@ -60,6 +60,9 @@ def wanted_topics(settings: KafkaSettings) -> tuple[Wanted, Wanted]:
         # Only segments that are no longer written to are dropped, so they must be closed much sooner than that.
         "segment.ms": str(max(60_000, retention_ms // 6)),
         "max.message.bytes": str(MAX_RECORD_BYTES),
+        # A record's time is when the broker took it, so that retention and the stream worker go by the broker's clock,
+        # not by that of a camera's machine. The embedded Tansu takes the setting and keeps the sender's time.
+        "message.timestamp.type": "LogAppendTime",
     }
     letters = {
         # Compacted: a letter that is written again replaces the first, and one that was dealt with goes away.
@@ -74,36 +77,36 @@ def wanted_topics(settings: KafkaSettings) -> tuple[Wanted, Wanted]:
     )
 
 
-def plan(wanted: Sequence[Wanted], found: Mapping[str, Found]) -> list[Change]:
+def plan(wanted: Sequence[Wanted], found: Mapping[str, ExistingTopic]) -> list[TopicChange]:
     """What is to be done, in order."""
-    changes: list[Change] = []
+    changes: list[TopicChange] = []
     for topic in wanted:
         there = found.get(topic.name)
         if there is None:
             what = f"create it with {topic.partitions} partitions, {topic.replication} copies each"
-            changes.append(Change(topic, "create", what))
+            changes.append(TopicChange(topic, "create", what))
             continue
         changes += _about_partitions(topic, there)
         if topic.replication != there.replication:
             what = f"{there.replication} copies stay, not {topic.replication}: use kafka-reassign-partitions"
-            changes.append(Change(topic, "cannot", what))
+            changes.append(TopicChange(topic, "cannot", what))
         differing = [
             f"{name} from {there.config.get(name, 'unknown')} to {value}"
             for name, value in topic.config.items()
             if not _same(there.config.get(name), value)
         ]
         if differing:
-            changes.append(Change(topic, "configure", "set " + "; ".join(differing)))
+            changes.append(TopicChange(topic, "configure", "set " + "; ".join(differing)))
     return changes
 
 
-def _about_partitions(topic: Wanted, there: Found) -> list[Change]:
+def _about_partitions(topic: Wanted, there: ExistingTopic) -> list[TopicChange]:
     if topic.partitions > there.partitions:
         what = f"grow from {there.partitions} to {topic.partitions} partitions. {_GROWN}"
-        return [Change(topic, "grow", what)]
+        return [TopicChange(topic, "grow", what)]
     if topic.partitions < there.partitions:
         what = f"{there.partitions} partitions stay, not {topic.partitions}: partitions only grow"
-        return [Change(topic, "cannot", what)]
+        return [TopicChange(topic, "cannot", what)]
     return []
 
 

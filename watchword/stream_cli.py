@@ -15,7 +15,7 @@ from watchword.settings import Front, Settings
 if TYPE_CHECKING:
     from broker.letterbox import Choice
     from broker.settings import KafkaSettings
-    from broker.topics import Change, Found
+    from broker.topics import ExistingTopic, TopicChange
 
 
 def _kafka(settings: Settings) -> KafkaSettings:
@@ -132,7 +132,7 @@ def topics_apply(front: Front, yes: bool) -> None:
     click.echo("done")
 
 
-def _shown_plan(kafka: KafkaSettings) -> list[Change]:
+def _shown_plan(kafka: KafkaSettings) -> list[TopicChange]:
     from broker.kafka import find_topics
     from broker.topics import plan, wanted_topics
 
@@ -148,7 +148,7 @@ def _shown_plan(kafka: KafkaSettings) -> list[Change]:
     return changes
 
 
-def _as_it_is(found: Found | None) -> str:
+def _as_it_is(found: ExistingTopic | None) -> str:
     if found is None:
         return "not there"
     hours = int(found.config.get("retention.ms", "0")) / 3_600_000

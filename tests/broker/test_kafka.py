@@ -7,11 +7,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from broker.kafka import MAX_RECORD_BYTES, FrameProducer, cluster_answers, ensure_topics
 from broker.settings import KafkaSettings
 from proto.errors import Invalid, Transient, WatchwordError
+from proto.types import now_ms
 from proto.v1.events_pb2 import Frame
 from tests.stream.rig import broker_settings, until
 from tests.tools.apache_kafka import apache_kafka_part
@@ -47,6 +48,19 @@ async def test_topics_are_made_once_however_many_ask(broker: str) -> None:
     await consumer.start()
     assert consumer.partitions_for_topic(settings.frames_topic) == {0, 1, 2}
     await consumer.stop()
+
+
+async def test_a_frames_time_is_the_brokers_whatever_the_sender_says(apache_kafka: str) -> None:
+    settings = broker_settings(apache_kafka)
+    await ensure_topics(settings)
+    async with AIOKafkaProducer(bootstrap_servers=apache_kafka) as producer:
+        sent_at = now_ms()
+        await producer.send_and_wait(settings.frames_topic, b"", timestamp_ms=sent_at - 3_600_000)
+    async with AIOKafkaConsumer(
+        settings.frames_topic, bootstrap_servers=apache_kafka, auto_offset_reset="earliest"
+    ) as consumer:
+        record = await consumer.getone()
+    assert record.timestamp >= sent_at
 
 
 async def test_one_cameras_frames_stay_in_order_in_one_partition(broker: str) -> None:

@@ -3,17 +3,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 from broker.settings import KafkaSettings
-from broker.topics import Found, Wanted, plan, wanted_topics
+from broker.topics import ExistingTopic, Wanted, plan, wanted_topics
 
 SETTINGS = KafkaSettings(partitions=8, replication=3, retention_minutes=60)
 FRAMES, LETTERS = wanted_topics(SETTINGS)
 
 
-def there(topic: Wanted) -> Found:
-    return Found(topic.name, topic.partitions, topic.replication, dict(topic.config))
+def there(topic: Wanted) -> ExistingTopic:
+    return ExistingTopic(topic.name, topic.partitions, topic.replication, dict(topic.config))
 
 
-def kinds(*found: Found) -> list[tuple[str, str]]:
+def kinds(*found: ExistingTopic) -> list[tuple[str, str]]:
     return [(change.topic.name, change.kind) for change in plan((FRAMES, LETTERS), {one.name: one for one in found})]
 
 
@@ -56,3 +56,11 @@ def test_segments_are_closed_long_before_frames_expire() -> None:
     assert int(FRAMES.config["segment.ms"]) <= int(FRAMES.config["retention.ms"]) / 6
     short, _ = wanted_topics(KafkaSettings(retention_minutes=1))
     assert short.config["segment.ms"] == "60000"
+
+
+def test_a_frames_time_is_when_the_broker_took_it_and_a_topic_without_that_is_told() -> None:
+    assert FRAMES.config["message.timestamp.type"] == "LogAppendTime"
+    found = there(FRAMES)
+    found = replace(found, config={**found.config, "message.timestamp.type": "CreateTime"})
+    (change,) = plan((FRAMES,), {"frames": found})
+    assert "message.timestamp.type from CreateTime to LogAppendTime" in change.what

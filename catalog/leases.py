@@ -1,0 +1,45 @@
+"""Leases: one process at a time does a thing, and another one takes over when it is gone."""
+
+from __future__ import annotations
+
+from sqlalchemy import ColumnElement, and_, delete, or_, select
+
+from catalog.store import Catalog, upsert
+from catalog.tables import LEASES
+
+
+class Leases:
+    """Named leases. Taking one is atomic across processes; all methods block."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    def take(self, name: str, holder: str, now_ms: int, for_ms: int) -> bool:
+        """Take the lease, or renew it. False while another holder's lease runs."""
+        statement, values = upsert(LEASES)
+        mine_or_over = or_(LEASES.c.holder == holder, ~_runs(now_ms))
+        row = {"name": name, "holder": holder, "taken_ms": now_ms, "for_ms": for_ms}
+        with self._catalog.writing() as connection:
+            done = connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=list(LEASES.primary_key.columns), set_=values, where=mine_or_over
+                ),
+                row,
+            )
+            return done.rowcount == 1
+
+    def give_back(self, name: str, holder: str) -> None:
+        """End the lease at once, so that another one need not wait; nothing happens when it is not this holder's."""
+        with self._catalog.writing() as connection:
+            connection.execute(delete(LEASES).where(LEASES.c.name == name, LEASES.c.holder == holder))
+
+    def holder(self, name: str, now_ms: int) -> str | None:
+        """Whose lease runs now."""
+        with self._catalog.reading() as connection:
+            return connection.scalar(select(LEASES.c.holder).where(LEASES.c.name == name, _runs(now_ms)))
+
+
+def _runs(now_ms: int) -> ColumnElement[bool]:
+    # A lease from further ahead than it is long was taken before the clock was set back: it would run for hours.
+    taken, length = LEASES.c.taken_ms, LEASES.c.for_ms
+    return and_(taken > now_ms - length, taken < now_ms + length)

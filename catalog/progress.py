@@ -1,0 +1,49 @@
+"""How far each recording was replayed, so that a restart goes on there."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from sqlalchemy import delete, select
+
+from catalog.store import Catalog, replacing
+from catalog.tables import PROGRESS
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far one recording was replayed."""
+
+    camera: str
+    source: str
+    """Its address and what else identifies the replay (start, loop): another source begins anew."""
+    run: int
+    """`Frame.run` of this replay."""
+    start_ms: int
+    """The captured time of the recording's first frame."""
+    at_s: float
+    """File time, over all rounds of a loop, up to which the broker has every frame."""
+    sequence: int
+    """The next `Frame.sequence`."""
+    ended: bool
+
+
+class Progresses:
+    """The progress of every recording. All methods block; what was put is durable."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    def get(self, camera: str) -> Progress | None:
+        with self._catalog.reading() as connection:
+            row = connection.execute(select(PROGRESS).where(PROGRESS.c.camera == camera)).first()
+        return None if row is None else Progress(**row._mapping)
+
+    def put(self, progress: Progress) -> None:
+        """Keep it in place of the camera's progress before."""
+        with self._catalog.writing() as connection:
+            connection.execute(replacing(PROGRESS), asdict(progress))
+
+    def forget(self, camera: str) -> None:
+        with self._catalog.writing() as connection:
+            connection.execute(delete(PROGRESS).where(PROGRESS.c.camera == camera))

@@ -1,0 +1,42 @@
+"""An open catalog, and several processes that use one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from catalog.store import Catalog
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def url_of(folder: Path) -> str:
+    return f"sqlite:///{folder}/catalog.db"
+
+
+def opened(folder: Path) -> Catalog:
+    catalog = Catalog(url_of(folder))
+    catalog.open()
+    return catalog
+
+
+def run_together(program: str, arguments: Sequence[Sequence[str]]) -> list[str]:
+    """Run the program in one process for each list of arguments, all let go at once; what each printed.
+
+    Each must call `input()` once it is ready.
+    """
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, *more], cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        for more in arguments
+    ]
+    for child in children:
+        assert child.stdin is not None
+        child.stdin.write("\n")
+        child.stdin.flush()
+    said = [child.communicate(timeout=60)[0] for child in children]
+    assert [child.returncode for child in children] == [0] * len(children)
+    return said
