@@ -37,11 +37,13 @@ _CREEP = 0.002
 """How much slower than this machine's clock PTS may run before it counts as late. Crystals differ by 0.0001."""
 _LONGEST_STEP_S = 1.0
 _STEP_MS = 1000
-"""The wall clock was stepped when it moved so much further than the monotonic clock between two pictures."""
+"""The wall clock was stepped when it moved so much further than the monotonic clock between two pictures. Where it was
+moved back by less, time stands still until it is reached again."""
 _HOLE_S = 60.0
 _HOLE_FRAMES = 10.0
 """PTS of a recording that goes forward by more than both has jumped; by less, the recording has a hole."""
 _FOLLOWS = 0.1
+_LONGEST_LEARNED_S = 10.0
 _READ_TOGETHER_S = 0.005
 
 
@@ -70,9 +72,9 @@ def _missing(step_s: float, usual_s: float) -> bool:
 
 def _learned(usual_s: float, step_s: float) -> float:
     """How far apart pictures usually are, now that two were `step_s` apart."""
-    if step_s <= 0 or _missing(step_s, usual_s):
+    if step_s <= 0:
         return usual_s
-    return usual_s + _FOLLOWS * (step_s - usual_s)
+    return usual_s + _FOLLOWS * (min(step_s, _LONGEST_LEARNED_S) - usual_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +118,14 @@ class LiveClock:
         if self._arrival_only:
             pts_s = None
         gap = self._follow(pts_s, now)
-        stream_s = now.mono_s if pts_s is None else pts_s + self._anchor_s
+        stream_s = now.mono_s if pts_s is None else min(pts_s + self._anchor_s, now.mono_s)
         last = self._last
         if last is not None:
             stream_s = max(stream_s, last.stream_s)
         captured_ms = now.wall_ms - round((now.mono_s - stream_s) * 1000)
         if last is not None:
             moved_ms = now.wall_ms - self._seen.wall_ms - (now.mono_s - self._seen.mono_s) * 1000
-            if abs(moved_ms) > _STEP_MS:
+            if abs(moved_ms) > _STEP_MS or last.captured_ms - captured_ms > _STEP_MS:
                 gap = True
             else:
                 captured_ms = max(captured_ms, last.captured_ms)

@@ -154,8 +154,19 @@ def camera_list(front: Front, as_json: bool) -> None:
 @click.argument("name")
 @click.pass_obj
 def camera_remove(front: Front, name: str) -> None:
-    """Stop watching NAME. What it saw stays searchable until the retention limit."""
-    _registry(front.settings()).remove(name)
+    """Stop watching NAME. What it saw stays searchable until the retention limit; a recording that is added again is
+    replayed from its start."""
+    from catalog.progress import Progresses
+    from catalog.store import Catalog
+
+    settings = front.settings()
+    _registry(settings).remove(name)
+    catalog = Catalog(f"sqlite:///{settings.data_dir.absolute()}/catalog.db")
+    try:
+        catalog.open()
+        Progresses(catalog).forget(name)
+    finally:
+        catalog.close()
     click.echo(f"no longer watching {name}; what it saw stays searchable")
 
 
