@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from cameras.source import shown as without_secrets
+from cameras.address import shown as without_secrets
 from catalog.files import write_whole
 from proto.errors import Invalid, Unknown
 from proto.types import Camera, now_ms

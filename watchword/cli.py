@@ -122,7 +122,8 @@ def _speed(_: click.Context, __: click.Parameter, words: str) -> float:
 @click.pass_obj
 def camera_add(front: Front, name: str, url: str, loop: bool, speed: float, start: str | None, unchecked: bool) -> None:
     """Watch the camera at URL under NAME: rtsp://…, http(s)://…, a file, or a device such as /dev/video0."""
-    from cameras.source import kind_of, probe
+    from cameras.address import kind_of
+    from cameras.source import probe
     from proto.types import Camera, camera_name, now_ms
     from watchword.times import instant
 
@@ -157,8 +158,19 @@ def camera_list(front: Front, as_json: bool) -> None:
 @click.argument("name")
 @click.pass_obj
 def camera_remove(front: Front, name: str) -> None:
-    """Stop watching NAME. What it saw stays searchable until the retention limit."""
-    _registry(front.settings()).remove(name)
+    """Stop watching NAME. What it saw stays searchable until the retention limit; a recording that is added again is
+    replayed from its start."""
+    from catalog.progress import Progresses
+    from catalog.store import Catalog
+
+    settings = front.settings()
+    _registry(settings).remove(name)
+    catalog = Catalog(f"sqlite:///{settings.data_dir.absolute()}/catalog.db")
+    try:
+        catalog.open()
+        Progresses(catalog).forget(name)
+    finally:
+        catalog.close()
     click.echo(f"no longer watching {name}; what it saw stays searchable")
 
 

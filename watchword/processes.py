@@ -9,7 +9,10 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
+import secrets
 import signal
+import socket
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
@@ -117,12 +120,27 @@ async def _camera(settings: Settings, stage: Stage) -> None:
     from broker.kafka import FrameProducer, ensure_topics
     from cameras.host import CameraHost
     from catalog.cameras import CameraRegistry
+    from catalog.coverage import Coverage
+    from catalog.leases import Leases
+    from catalog.progress import Progresses
+    from catalog.store import Catalog
 
+    catalog = Catalog(f"sqlite:///{settings.data_dir.absolute()}/catalog.db")
+    stage.closing.callback(catalog.close)
+    await asyncio.to_thread(catalog.open)
     _, info = await _encoder(settings, stage)
     await ensure_topics(settings.kafka)
     producer = await stage.closing.enter_async_context(FrameProducer(settings.kafka))
-    registry = CameraRegistry(settings.data_dir / "cameras.json")
-    host = CameraHost(registry, producer, settings.camera, info.image_side)
+    host = CameraHost(
+        CameraRegistry(settings.data_dir / "cameras.json"),
+        producer,
+        settings.camera,
+        info.image_side,
+        leases=Leases(catalog),
+        progress=Progresses(catalog),
+        coverage=Coverage(catalog),
+        holder=f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}",
+    )
     await stage.serve(host.run(), host.stop)
 
 
