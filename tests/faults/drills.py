@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loadtests.fleet import Plan, lag, rewind, until_drained
+from loadtests.fleet import Plan
+from loadtests.topics import lag, rewind, until_drained
 from proto.types import Span
 from tests.faults.house import House, Outcome, a_drill, apache_house
 from tests.faults.stand_in import MAX_ITEM_BYTES
