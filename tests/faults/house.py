@@ -9,7 +9,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -77,7 +77,13 @@ def embedded_house(folder: Path) -> House:
 
 
 def _milvus(folder: Path) -> Server:
+    folder.mkdir(parents=True, exist_ok=True)
     return Server(milvus_part(Port(), folder / "milvus", cache_folder().parent, print), folder / "milvus.log")
+
+
+def another_milvus(house: House) -> Server:
+    """One more Milvus, not yet started; whoever starts it ends it."""
+    return _milvus(house.folder / f"milvus-{secrets.token_hex(3)}")
 
 
 @dataclass
@@ -228,6 +234,19 @@ class Drill:
                 self.notes["worker ended by itself"] = int(str(self.notes.get("worker ended by itself", 0))) + 1
                 with contextlib.suppress(WatchwordError):
                     worker.launch()
+
+
+def times_given(worker: Server) -> int:
+    """How often the group gave this worker partitions."""
+    return worker.last_words().count("the group gave this worker its partitions")
+
+
+async def until(reached: Callable[[], bool], within_s: float = 60.0, what: str = "it") -> None:
+    """Poll until it is reached, or fail."""
+    deadline = time.monotonic() + within_s
+    while not reached():
+        assert time.monotonic() < deadline, f"not within {within_s:.0f} s: {what}"
+        await asyncio.sleep(0.02)
 
 
 def _misplaced(sent: list[Sent], moments: list[Span]) -> int:
