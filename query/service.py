@@ -13,6 +13,7 @@ from proto.errors import Late, Mismatch, WatchwordError
 from proto.metrics import SEARCH_SECONDS, SEARCHES
 from proto.serving import Door, GrpcServer, answers
 from proto.v1 import query_pb2, query_pb2_grpc
+from query.reply import reply_of
 from query.search import Question, Searcher
 from query.settings import QuerySettings
 
@@ -91,7 +92,7 @@ class _QueryService(query_pb2_grpc.QueryServicer):
             with SEARCH_SECONDS.time():
                 found = await self._within(left, self._searcher.search(_question(request), timeout_s=left))
             outcome = "partial" if found.partial else "ok"
-            return _reply(found)
+            return reply_of(found)
         except Mismatch as error:
             outcome = "mismatch"
             self._outlived(error)
