@@ -311,6 +311,29 @@ class Desk:
             assert self.stored() == wanted
 
 
+class Bench(Desk):
+    """The same without a broker: a log in memory, each camera in a partition of its own choice."""
+
+    def __init__(self, folder: Path, partitions: int = 2) -> None:
+        super().__init__(broker_settings("memory"), FrameProducer(broker_settings("memory")), folder)
+        self.log = MemoryLog(LOG)
+        self.letters = Box()
+        self._partitions = partitions
+        for partition in range(partitions):
+            self.log.make(partition)
+
+    def worker(self, encoder: SceneEncoder, consumer: Consumer | None = None) -> StreamWorker:
+        house = House(encoder, self.store, self.thumbnails, self.coverage, self.letters, "frames")
+        return StreamWorker(house, consumer or MemoryConsumer(self.log), self.settings)
+
+    async def publish(self, frames: Sequence[Frame]) -> None:
+        for made in frames:
+            self.append(made.camera.encode(), made.SerializeToString())
+
+    def append(self, key: bytes, value: bytes) -> None:
+        self.log.append(sum(key) % self._partitions, key, value, now_ms())
+
+
 @asynccontextmanager
 async def desk(broker: str, folder: Path, partitions: int = 2) -> AsyncIterator[Desk]:
     kafka = broker_settings(broker, partitions)
