@@ -35,6 +35,7 @@ _LATE_BATCH_S = 0.25
 """A worker that is behind sends the encoder no more at once than it answers within this time, so that what opens a
 scene does not wait behind a full batch."""
 _LEAST_BATCH = 4
+_ASK_AGAIN_S = 0.5
 
 
 class Partition:
@@ -86,6 +87,8 @@ class Assignment:
         self._moved = moved
         self._inbox = Inbox(_WAITING_BATCHES * settings.batch_frames)
         self._waiting: deque[Recalled] = deque()
+        self._held: list[Arrived] = []
+        self._ask_again_s = 0.0
         self._lateness = Lateness()
         self._pace = Pace()
         self._leaving = asyncio.Event()
@@ -162,14 +165,16 @@ class Assignment:
     async def _gather(self, idle_s: float = _IDLE_S) -> _Batch:
         """The next frames; empty when nothing came for `idle_s`."""
         most = self._settings.batch_frames
-        room = max(0, _WAITING_BATCHES * most - len(self._waiting))
+        room = max(0, _WAITING_BATCHES * most - len(self._waiting) - len(self._held))
         # With frames in hand nothing is waited for.
         idle_s = 0.0 if self._waiting else idle_s
         company_s = 0.0 if self._waiting else self._settings.batch_wait_ms / 1000
-        records = await self._inbox.take(room, most, idle_s, company_s) if room else []
-        arrived = [one for record in records if (one := await self._taken(record))]
-        if arrived:
-            self._waiting.extend(await self.pipeline.recall(arrived))
+        if room:
+            records = await self._inbox.take(room, most, idle_s, company_s)
+        else:
+            records = []
+            await asyncio.sleep(0.0 if self._waiting else _IDLE_S)
+        await self._recall([one for record in records if (one := await self._taken(record))])
         late_s = self._late_s()
         LATE_SECONDS.set(late_s)
         per_s = self._pace.per_s
@@ -178,6 +183,24 @@ class Assignment:
             most = min(most, max(_LEAST_BATCH, int(per_s * _LATE_BATCH_S)))
         FRAMES_OPEN.set(sum(one.ledger.open for one in self.partitions.values()))
         return _Batch(self._next(most))
+
+    async def _recall(self, arrived: Sequence[Arrived]) -> None:
+        """Have the frames wait for their turn, with what the index knows of them.
+
+        Frames of a camera whose shard of the index is away are held, with all that follow of that camera; when too many
+        are, all wait.
+        """
+        now_s = time.monotonic()
+        if self._held and now_s >= self._ask_again_s:
+            arrived, self._held = [*self._held, *arrived], []
+        cameras = {(one.record.partition, one.camera) for one in self._held}
+        asked = [one for one in arrived if (one.record.partition, one.camera) not in cameras]
+        self._held += [one for one in arrived if (one.record.partition, one.camera) in cameras]
+        if asked:
+            recalled, unknown = await self.pipeline.recall(asked)
+            self._waiting.extend(recalled)
+            if unknown:
+                self._held, self._ask_again_s = [*unknown, *self._held], now_s + _ASK_AGAIN_S
 
     def _next(self, most: int) -> list[Recalled]:
         """What comes first, with at most so many frames for the encoder."""

@@ -75,14 +75,18 @@ class Pipeline:
         self._builders: dict[tuple[int, str], MomentBuilder] = {}
         self._looked: dict[str, Looked] = {}
         self._declares = True
+        self._shards_away = False
 
-    async def recall(self, frames: Sequence[Arrived]) -> list[Recalled]:
-        """What the index knows of each."""
-        for one in frames:
-            _observe(_CONSUMED, one)
-        recalled, left_open = await self._tools.patience.call("index", lambda: self._tools.recall.of(frames))
-        await self._tools.writer.write([Write(moment, None, ()) for moment in left_open])
-        return recalled
+    async def recall(self, frames: Sequence[Arrived]) -> tuple[list[Recalled], list[Arrived]]:
+        """What the index knows of each; and those of which it cannot be asked now."""
+        memory = await self._tools.recall.of(frames)
+        await self._tools.writer.write([Write(moment, None, ()) for moment in memory.left_open])
+        if memory.why is not None and not self._shards_away:
+            log.warning("frames wait until the index can say what it holds of them: %s", memory.why)
+        self._shards_away = memory.why is not None
+        for item in memory.recalled:
+            _observe(_CONSUMED, item.arrived)
+        return memory.recalled, memory.unknown
 
     async def shed(self, waiting: Sequence[Recalled], late_s: float, per_s: float) -> list[Recalled]:
         """What waits, with those frames marked as passed over that are to be. They are declared when this returns."""

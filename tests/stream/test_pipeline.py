@@ -16,6 +16,7 @@ from proto.types import Moment
 from proto.v1.events_pb2 import Frame
 from stream.frames import NEW, PASSED, Recalled
 from stream.memory import MemoryLog
+from stream.pipeline import Pipeline
 from stream.settings import StreamSettings
 from tests.stream.rig import LOG, SPACE, START_MS, Box, Life, Notes, SceneEncoder, filled, frame, span, until
 
@@ -58,14 +59,20 @@ class Bench:
             coverage=coverage,
         )
         self.coverage = self.life.coverage
-        self.pipeline = self.life.assignment.pipeline
+
+    @property
+    def pipeline(self) -> Pipeline:
+        return self.life.assignment.pipeline
 
     async def waiting(self, most: int = 1000) -> list[Recalled]:
         """The frames that the log holds, and what is known of them."""
+        await self.life.begin()
         records = self.log.read(0, self.life.at[0], most)
         self.life.at[0] += len(records)
         arrived = [one for record in records if (one := await self.life.assignment._taken(record))]
-        return await self.pipeline.recall(arrived)
+        recalled, unknown = await self.pipeline.recall(arrived)
+        assert unknown == []
+        return recalled
 
     async def shed(self, waiting: Sequence[Recalled]) -> list[Recalled]:
         return await self.pipeline.shed(waiting, LATE_S, PER_S)
