@@ -20,8 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
+from cameras.notes import Notes
 from cameras.settings import CameraSettings
 from cameras.watching import Watching
+from catalog.coverage import Gap
+from catalog.progress import Progress
 from models.bundle import load_bundle
 from proto.errors import Poison
 from proto.types import Camera, Moment, Span, Vector
@@ -110,11 +113,27 @@ class _Collecting:
         self.frames.append(frame)
 
 
+class _Nothing:
+    """A catalog that keeps nothing."""
+
+    def declare(self, gaps: Sequence[Gap]) -> None:
+        pass
+
+    def get(self, camera: str) -> Progress | None:  # noqa: ARG002
+        return None
+
+    def put(self, progress: Progress) -> None:
+        pass
+
+    def forget(self, camera: str) -> None:
+        pass
+
+
 async def kept_frames(clip: Path, settings: CameraSettings, side: int) -> list[Frame]:
     """What a camera process publishes of the clip."""
     sender = _Collecting()
     camera = Camera("footage", str(clip), speed=0, start_ms=BEGIN_MS)
-    watching = Watching(camera, sender, settings, side)
+    watching = Watching(camera, sender, settings, side, Notes(_Nothing(), _Nothing()))
     watching.start()
     while watching.state.now in ("waiting", "open"):  # noqa: ASYNC110  # its thread tells nobody
         await asyncio.sleep(0.05)

@@ -69,6 +69,8 @@ class _Open:
     farthest: float = 0.0
     thumbnail_ms: int | None = None
     written_frames: int = 1
+    cut: bool = False
+    """The first frame after a gap was passed over: the next one begins another moment."""
     marks: list[Mark] = field(default_factory=list)
 
     def cosine(self, vector: NDArray[np.float64]) -> float:
@@ -130,16 +132,22 @@ class MomentBuilder:
         self._pass(arrived)
         return writes
 
+    def over(self, arrived: Arrived) -> list[Write]:
+        """Take a frame of a moment that is closed: no moment reaches across it, and it may come again."""
+        self._run, self._sequence = arrived.frame.run, arrived.frame.sequence
+        return self.close()
+
     def across(self, arrived: Arrived) -> bool:
         """Let the open moment reach across a frame that is passed over. False when there is none."""
         if self._open is None or self._is_silence(self._open, arrived.log_ms):
             return False
         self._open.touched_ms = arrived.log_ms
+        self._open.cut = self._open.cut or arrived.frame.after_gap
         return True
 
     def again(self, arrived: Arrived) -> bool:
         """Take a frame that `was_seen`: it is done with the open moment. False when there is none."""
-        if self._open is None:
+        if self._open is None or self._is_silence(self._open, arrived.log_ms):
             return False
         self._pass(arrived)
         return True
@@ -179,8 +187,8 @@ class MomentBuilder:
 
     def _ends_before(self, moment: _Open, arrived: Arrived, departure: Departure) -> bool:
         """Whether `moment` is over, so that the frame begins the next."""
-        settings, captured_ms = self._settings, arrived.frame.captured_ms
-        if arrived.frame.after_gap or captured_ms < moment.end_ms:
+        settings, frame, captured_ms = self._settings, arrived.frame, arrived.frame.captured_ms
+        if frame.after_gap or moment.cut or frame.run != moment.run or captured_ms < moment.end_ms:
             return True
         if captured_ms - moment.end_ms > settings.gap_s * 1000 or self._is_silence(moment, arrived.log_ms):
             return True

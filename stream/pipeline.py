@@ -186,9 +186,8 @@ class Pipeline:
                 builder.across(item.arrived)
                 finished.append(item.arrived.mark)
                 return []
-        # Nothing of it goes into a moment, so no moment reaches across it.
         finished.append(item.arrived.mark)
-        return builder.close()
+        return builder.over(item.arrived)
 
     def _builder(self, one: Arrived) -> MomentBuilder:
         key = (one.record.partition, one.camera)

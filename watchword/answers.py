@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from cameras.source import shown as without_secrets
+from cameras.address import shown as without_secrets
 from catalog.files import write_whole
 from proto.errors import Invalid, Unknown
 from proto.types import Camera, now_ms
@@ -26,7 +26,7 @@ from watchword.times import instant, local, span
 
 
 @dataclass(frozen=True)
-class TypedQuestion:
+class TypedSearch:
     """A search as it was typed. Exactly one of words, image and like is given."""
 
     words: str | None
@@ -46,9 +46,7 @@ class Shown:
     thumbnail: Path | None
 
 
-async def ask(
-    client: QueryClient, question: TypedQuestion, pictures: Path
-) -> tuple[query_pb2.SearchReply, list[Shown]]:
+async def ask(client: QueryClient, question: TypedSearch, pictures: Path) -> tuple[query_pb2.SearchReply, list[Shown]]:
     """Ask the query service and save the thumbnail of every hit under `pictures`."""
     now = now_ms()
     image = None
@@ -81,7 +79,7 @@ async def ask(
     return reply, list(await asyncio.gather(*(save(hit) for hit in reply.hits)))
 
 
-async def ask_and_show(settings: Settings, question: TypedQuestion, as_json: bool) -> None:
+async def ask_and_show(settings: Settings, question: TypedSearch, as_json: bool) -> None:
     """Answer one question on the terminal."""
     pictures = settings.cache_dir / "thumbnails"
     async with QueryClient(query_address(settings), settings.query.timeout_s) as client:

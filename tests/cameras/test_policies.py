@@ -48,9 +48,9 @@ def test_something_small_in_a_corner_is_new() -> None:
     gate.judge(flat(90), 0.0, after_gap=False)
     corner = flat(90)
     corner[-4:, -4:] = 160
-    verdict = gate.judge(corner, 0.5, after_gap=False)
-    assert verdict.keep
-    assert verdict.novelty == pytest.approx(1 / 64)
+    judgement = gate.judge(corner, 0.5, after_gap=False)
+    assert judgement.keep
+    assert judgement.novelty == pytest.approx(1 / 64)
 
 
 def test_sensor_noise_is_not_new() -> None:

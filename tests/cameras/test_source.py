@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import simplejpeg
 
+from cameras.address import kind_of, shown
 from cameras.settings import CameraSettings
-from cameras.source import kind_of, probe, shown, watch
+from cameras.source import probe, watch
 from proto.errors import Denied, Invalid, Transient
 from proto.types import Camera, now_ms
 from tests.clips import CLIPS

@@ -38,7 +38,8 @@ _numbers = itertools.count()
 
 def vector(scene: int) -> Vector:
     """The vector of a scene; two scenes in a row have nothing in common."""
-    return np.eye(SPACE.dimension, dtype=np.float32)[scene % SPACE.dimension]
+    axis: Vector = np.eye(SPACE.dimension, dtype=np.float32)[scene % SPACE.dimension]
+    return axis
 
 
 class SceneEncoder:

@@ -1,4 +1,4 @@
-"""Any history of frames, clocks, deaths and loads: every frame is accounted for once, and nothing told is taken back."""
+"""Any history of frames, clocks, deaths and loads: every frame counts once, and nothing told is taken back."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from query.service import serve_query
 from query.settings import QuerySettings
 from tests.contracts.moments import SPACE
 from tests.query.fakes import MOMENTS, coverage_in, searcher
-from watchword.answers import TypedQuestion, as_plain, ask_and_show
+from watchword.answers import TypedSearch, as_plain, ask_and_show
 from watchword.coverage_words import not_searched, plain_coverage
 from watchword.settings import Settings
 from watchword.times import local
@@ -141,9 +141,9 @@ async def test_the_command_prints_hits_for_pipes_and_what_it_missed_for_people(
     server = await serve_query(searcher(store, tmp_path), QuerySettings(), "127.0.0.1:0")
     settings = Settings(cache_dir=tmp_path / "cache", query=QuerySettings(address=server.address))
     try:
-        await ask_and_show(settings, TypedQuestion("dog"), as_json=False)
+        await ask_and_show(settings, TypedSearch("dog"), as_json=False)
         people = capsys.readouterr()
-        await ask_and_show(settings, TypedQuestion("dog"), as_json=True)
+        await ask_and_show(settings, TypedSearch("dog"), as_json=True)
         program = capsys.readouterr()
     finally:
         await server.stop(0)
