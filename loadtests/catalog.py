@@ -67,7 +67,7 @@ def measure(catalog: Catalog, cameras: int, days: int) -> None:
     show("gaps of all time", lambda: coverage.gaps(None, None, None))
     looked, asked = coverage.looked_until(), AskedTime(now_ms - HOUR_MS, None, now_ms)
     gaps = coverage.gaps(None, asked.start_ms, None)
-    show("tell one answer", lambda: told(asked, known, looked, gaps, 30_000))
+    show("tell one answer", lambda: told(asked, known, looked, {}, gaps, 30_000))
     show("take a lease", lambda: leases.take("cam-7", "a", now_ms, 10_000))
 
 

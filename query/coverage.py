@@ -65,16 +65,22 @@ def first_gap_needed(asked: AskedTime, behind_ms: int) -> int | None:
 
 
 def never_looked_at(cameras: Iterable[Camera], looked: Mapping[str, int]) -> frozenset[str]:
-    """The live cameras that have no mark: only all of their gaps tell since when they are watched."""
+    """The live cameras that have no mark: all of their gaps are needed to tell since when they are watched."""
     return frozenset(camera.name for camera in cameras if camera.name not in looked and _delivers(camera))
 
 
 def told(
-    asked: AskedTime, cameras: Iterable[Camera], looked: Mapping[str, int], declared: Sequence[Gap], behind_ms: int
+    asked: AskedTime,
+    cameras: Iterable[Camera],
+    looked: Mapping[str, int],
+    opened: Mapping[str, int],
+    declared: Sequence[Gap],
+    behind_ms: int,
 ) -> CoverageTold:
     """What an answer says, of the asked cameras, their marks, and their declared gaps in order of their starts.
 
-    `behind_ms` is how old the mark of a camera may be before its pictures count as waiting.
+    `opened` says of those without a mark when they were opened last. `behind_ms` is how old the mark of a camera may
+    be before its pictures count as waiting.
     """
     delivering = [camera.name for camera in cameras if _delivers(camera)]
     of_camera = defaultdict[str, list[Gap]](list)
@@ -85,7 +91,7 @@ def told(
         gap
         for camera in delivering
         if looked.get(camera, -1) < up_to_date_ms
-        for gap in _waiting(camera, looked.get(camera), of_camera.get(camera, []), asked, behind_ms)
+        for gap in _waiting(camera, looked.get(camera), opened.get(camera), of_camera.get(camera, []), asked, behind_ms)
     )
     gaps = [gap for gap in (*declared, *waiting) if asked.overlaps(gap)]
     gaps.sort(key=lambda gap: (gap.start_ms, gap.camera, gap.reason))
@@ -93,22 +99,26 @@ def told(
 
 
 def _waiting(
-    camera: str, looked_ms: int | None, declared: Sequence[Gap], asked: AskedTime, behind_ms: int
+    camera: str,
+    looked_ms: int | None,
+    opened_ms: int | None,
+    declared: Sequence[Gap],
+    asked: AskedTime,
+    behind_ms: int,
 ) -> Iterable[Gap]:
     """The spans in which this live camera's pictures wait."""
     until_ms = asked.until_ms
     if asked.start_ms is not None and until_ms <= asked.start_ms:
         return  # Of a time to come nothing can wait.
     recent_ms = asked.now_ms - behind_ms
-    if looked_ms is not None:
-        reached_ms = looked_ms
-    elif declared:
-        reached_ms = declared[0].start_ms
-    else:
-        # Nobody knows since when it is watched. Just now it was, and nothing of that was looked at.
+    # Of a camera that was never looked at, the first sign of it tells since when it is watched.
+    signs = [gap.start_ms for gap in declared[:1]] + ([] if opened_ms is None else [opened_ms])
+    if looked_ms is None and not signs:
+        # Just now it was watched, and nothing of that was looked at.
         if until_ms > recent_ms:
             yield Gap(camera, Reason.WAITING, recent_ms, until_ms)
         return
+    reached_ms = min(signs) if looked_ms is None else looked_ms
     for gap in declared:
         if gap.start_ms >= until_ms:
             break

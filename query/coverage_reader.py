@@ -49,11 +49,12 @@ class CoverageReader:
         looked = self._coverage.looked_until(names)
         declared = self._coverage.gaps(names, first_gap_needed(asked, self._behind_ms), end_ms)
         unseen = never_looked_at(cameras, looked)
+        opened = self._coverage.opened(unseen) if unseen else {}
         if unseen and start_ms is not None:
             declared = [gap for gap in declared if gap.camera not in unseen]
             declared += [gap for gap in self._coverage.gaps(unseen, None, end_ms) if gap.camera]
             declared.sort(key=lambda gap: gap.start_ms)
-        return told(asked, cameras, looked, declared, self._behind_ms)
+        return told(asked, cameras, looked, opened, declared, self._behind_ms)
 
     def _note_failure(self, why: str) -> None:
         """Once, not at every search: the answers say it too."""

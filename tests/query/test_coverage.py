@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cameras.source import kind_of
+from cameras.address import kind_of
 from catalog.coverage import Gap, Reason
 from proto.types import Camera
 from query.coverage import (
@@ -27,9 +27,13 @@ EVER = AskedTime(None, None, NOON)
 
 
 def tell(
-    asked: AskedTime, looked: dict[str, int], *declared: Gap, cameras: tuple[Camera, ...] = (GATE,)
+    asked: AskedTime,
+    looked: dict[str, int],
+    *declared: Gap,
+    cameras: tuple[Camera, ...] = (GATE,),
+    opened: dict[str, int] | None = None,
 ) -> CoverageTold:
-    return told(asked, cameras, looked, declared, BEHIND)
+    return told(asked, cameras, looked, opened or {}, declared, BEHIND)
 
 
 def waiting(asked: AskedTime, looked_ms: int | None, *declared: Gap) -> list[tuple[int, int]]:
@@ -141,6 +145,25 @@ def test_the_first_gap_of_a_camera_that_was_never_looked_at_tells_since_when_it_
     assert waiting(EVER, None, opening) == [(NOON - 59 * MINUTE, NOON)]
     asked = AskedTime(NOON - 30 * MINUTE, NOON - 20 * MINUTE, NOON)
     assert waiting(asked, None, opening) == [(NOON - 59 * MINUTE, NOON - 20 * MINUTE)]
+
+
+def test_when_a_camera_was_opened_tells_since_when_its_pictures_wait() -> None:
+    opened = {"gate": NOON - 60 * MINUTE}
+    asked = AskedTime(NOON - 30 * MINUTE, NOON - 20 * MINUTE, NOON)
+    waits = [Gap("gate", Reason.WAITING, NOON - 60 * MINUTE, NOON - 20 * MINUTE)]
+    assert tell(asked, {}, opened=opened).gaps == waits
+    before = AskedTime(None, NOON - 60 * MINUTE, NOON)
+    assert tell(before, {}, opened=opened).gaps == []
+    assert tell(EVER, {}, opened={"gate": NOON - BEHIND}).gaps == []  # It has just been opened.
+
+
+def test_a_camera_that_was_opened_again_waits_since_before_its_first_gap() -> None:
+    gap = away(NOON - 40 * MINUTE, NOON - 30 * MINUTE)
+    told_gaps = tell(EVER, {}, gap, opened={"gate": NOON - 30 * MINUTE}).gaps
+    assert [(one.reason, one.start_ms) for one in told_gaps] == [
+        ("away", NOON - 40 * MINUTE),
+        ("waiting", NOON - 30 * MINUTE),
+    ]
 
 
 def test_only_watched_live_cameras_without_a_mark_need_all_of_their_gaps() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from catalog.cameras import CameraRegistry
 from catalog.coverage import Coverage, Gap, Looked, Reason
+from catalog.progress import Progress, Progresses
 from index.memory import MemoryStore
 from index.store import Answer, Ask, Unsearched
 from proto.errors import Broken, Transient
@@ -164,6 +165,17 @@ async def test_a_new_camera_with_which_nobody_kept_up_is_told_also_of_a_time_tha
     asker = searcher(store, tmp_path, cameras=with_live_camera(tmp_path))
     found = await asker.search(replace(DOG, start_ms=now - 2 * HOUR, end_ms=now - HOUR), timeout_s=5)
     assert found.coverage.gaps == [Gap("gate", Reason.WAITING, now - DAY + MINUTE, now - HOUR)]
+
+
+async def test_a_camera_that_was_opened_and_never_looked_at_is_told_of_a_time_since_then(
+    store: MemoryStore, tmp_path: Path
+) -> None:
+    coverage, now = coverage_in(tmp_path), now_ms()
+    Progresses(coverage._catalog).put(Progress("gate", "live", now - DAY, 0, now / 1000, 0, ended=False))
+    asker = searcher(store, tmp_path, cameras=with_live_camera(tmp_path))
+    found = await asker.search(replace(DOG, start_ms=now - 2 * HOUR, end_ms=now - HOUR), timeout_s=5)
+    assert found.coverage.gaps == [Gap("gate", Reason.WAITING, now - DAY, now - HOUR)]
+    assert not (await asker.search(replace(DOG, end_ms=now - DAY), timeout_s=5)).partial
 
 
 async def test_a_catalog_that_hangs_takes_half_of_the_time_and_the_answer_says_so(
