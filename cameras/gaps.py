@@ -9,6 +9,9 @@ from catalog.coverage import Gap, Reason
 
 _AWAY_S = 5.0
 """A live camera that showed nothing for so long is told to be away while it still is, and again every so often."""
+_AWAY_PICTURES = 3.0
+"""Where pictures come seldom, so many of them must be missing."""
+_FORGETS = 0.9
 _WORTH_MS = 1000
 """A shorter gap is not told, unless it was told already while it lasted."""
 _ONE_LOSS_MS = 10_000
@@ -18,11 +21,17 @@ _ONE_LOSS_MS = 10_000
 class AwayGaps:
     """Tells the times in which a camera showed nothing, from the last picture to the first one after."""
 
-    def __init__(self, camera: str, began: Instant, last_ms: int | None, *, live: bool) -> None:
-        """`last_ms`: when the camera was last seen before it was watched by this process."""
+    def __init__(
+        self, camera: str, began: Instant, last_ms: int | None, *, live: bool, interval_s: float = 0.0
+    ) -> None:
+        """`last_ms`: when the camera was last seen before it was watched by this process.
+
+        `interval_s`: how often a picture is looked at; a source may be slower, which is learned.
+        """
         self._camera = camera
         self._live = live
         self._seen_s = began.mono_s
+        self._interval_s = self._usual_s = interval_s
         self._known = last_ms is not None
         self._last_ms = began.wall_ms if last_ms is None else last_ms
         self._told_s: float | None = None
@@ -35,6 +44,8 @@ class AwayGaps:
     def picture(self, captured_ms: int, mono_s: float, *, after_gap: bool) -> Gap | None:
         """A picture came. Gives the gap that it ends."""
         start_ms, told, known = self._last_ms, self._told_s is not None, self._known
+        if not after_gap:
+            self._usual_s = max(mono_s - self._seen_s, self._interval_s, _FORGETS * self._usual_s)
         self._last_ms, self._seen_s, self._told_s, self._known = captured_ms, mono_s, None, True
         if told:
             # What was told while nothing came may have come late, and then nothing is missing.
@@ -47,7 +58,7 @@ class AwayGaps:
     def lasting(self, now: Instant) -> Gap | None:
         """The gap that lasts now, every few seconds."""
         silent_s = now.mono_s - (self._seen_s if self._told_s is None else self._told_s)
-        if not self._live or silent_s < _AWAY_S:
+        if not self._live or silent_s < max(_AWAY_S, _AWAY_PICTURES * self._usual_s):
             return None
         self._told_s = now.mono_s
         return Gap(self._camera, Reason.AWAY, self._last_ms, max(self._last_ms, now.wall_ms))

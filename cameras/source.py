@@ -40,6 +40,8 @@ _MOST_SCALE = 2.0
 _MOST_BAD_PACKETS = 100
 _MOST_FPS = 1000
 _USUAL_FRAME_S = 0.04
+_SAME_S = 0.001
+"""File times of two replays that differ by less are of the same picture."""
 _MOST_GROUP_PACKETS = 3000
 """So many packets without a key frame are kept in memory; a recording with fewer key frames is decoded whole."""
 
@@ -190,7 +192,7 @@ def _replay(camera: Camera, settings: CameraSettings, stop: threading.Event, res
                     return
                 placed = clock.place(_pts_s(frame))
                 after_gap = after_gap or placed.after_gap
-                if sought_s is not None and placed.at_s < sought_s - source.frame_s() / 2:
+                if sought_s is not None and placed.at_s < sought_s - _SAME_S:
                     continue
                 if sampler.wants(placed.at_s):
                     if not pace.wait(placed.at_s, stop):

@@ -271,7 +271,9 @@ class Watching:
             except WatchwordError as error:
                 log.warning("camera %s: when it was last seen cannot be read: %s", self.camera.name, error)
             last_ms = round(known.at_s * 1000) if known is not None and known.source == _LIVE else None
-            self._away = AwayGaps(self.camera.name, this_instant(), last_ms, live=True)
+            self._away = AwayGaps(
+                self.camera.name, this_instant(), last_ms, live=True, interval_s=1 / self._settings.fps
+            )
         self._opened_ms = max(now_ms(), self._opened_ms + 1)
         return Progress(self.camera.name, _LIVE, self._opened_ms, 0, 0.0, 0, ended=False)
 

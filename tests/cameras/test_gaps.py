@@ -63,6 +63,20 @@ def test_a_wall_clock_that_was_set_back_makes_no_gap() -> None:
     assert shown(gaps, 50, after_gap=True) is None
 
 
+def test_a_camera_of_few_pictures_is_not_away_between_two_of_them() -> None:
+    gaps = AwayGaps("gate", now(0), None, live=True)
+    for picture in range(4):  # one in ten seconds; the first two show it
+        shown(gaps, 10 * picture, after_gap=picture == 0)
+    assert gaps.lasting(now(39.9)) is None
+    assert gaps.lasting(now(61)) == away(30, 61)
+
+
+def test_a_camera_that_is_looked_at_seldom_is_not_away_in_between() -> None:
+    gaps = AwayGaps("gate", now(0), None, live=True, interval_s=30)
+    shown(gaps, 1, after_gap=True)
+    assert gaps.lasting(now(31)) is None
+
+
 def test_a_recording_that_stands_still_is_not_away() -> None:
     gaps = AwayGaps("gate", now(0), None, live=False)
     shown(gaps, 1, after_gap=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cameras import source, watching
+from cameras import gaps, source, watching
 from cameras.clock import Instant
 from cameras.notes import Notes
 from cameras.settings import CameraSettings
@@ -198,6 +198,23 @@ async def test_a_camera_that_was_away_says_from_when_to_when(facts: Facts) -> No
     (gap,) = facts.gaps()
     assert (gap.camera, gap.reason) == ("gate", Reason.AWAY)
     assert (gap.start_ms, gap.end_ms) == (START_MS + 500, START_MS + 10_000)
+
+
+async def test_a_camera_that_stays_away_is_told_while_it_is(facts: Facts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gaps, "_AWAY_S", 0.2)
+
+    def refusing(
+        camera: Camera, settings: CameraSettings, stop: threading.Event, resume: Resume | None
+    ) -> Iterator[Picture]:
+        raise Transient("connection refused")
+        yield
+
+    async with hosting(Register(LIVE), Sink(), facts, settings=QUICK, pictures=refusing):
+        await until(lambda: len(facts.declared) >= 3, "it is told again")
+    assert len({gap.start_ms for gap in facts.declared}) == 1
+    ends = [gap.end_ms for gap in facts.declared]
+    assert ends == sorted(set(ends))
+    assert len(facts.gaps()) == 1
 
 
 async def test_the_time_between_two_lives_of_the_process_is_told_as_a_gap(facts: Facts) -> None:
