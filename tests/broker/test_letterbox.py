@@ -110,7 +110,7 @@ async def test_topics_that_were_just_made_are_as_wanted(apache_kafka: str) -> No
 async def planned(settings: KafkaSettings, kinds: list[str]) -> list[str]:
     """What there is to change; asked again while it is something else, since a broker shows a change only soon."""
     for _ in range(100):
-        found = [change.kind for change in plan(wanted_topics(settings), await find_topics(settings))]
+        found: list[str] = [change.kind for change in plan(wanted_topics(settings), await find_topics(settings))]
         if found == kinds:
             break
         await asyncio.sleep(0.05)
@@ -124,6 +124,10 @@ async def test_topics_are_changed_to_what_the_settings_want_and_foreign_settings
     frames = wanted_topics(settings)[0]
     foreign = Wanted(frames.name, 2, 1, {**frames.config, "flush.messages": "7"})
     await apply_changes(settings, plan([foreign], {frames.name: (await find_topics(settings))[frames.name]}))
+    for _ in range(100):
+        if "flush.messages" in (await find_topics(settings))[frames.name].own:
+            break
+        await asyncio.sleep(0.05)
     wider = settings.model_copy(update={"partitions": 5, "retention_minutes": 240})
     assert await planned(wider, ["grow", "configure"]) == ["grow", "configure"]
     await apply_changes(wider, plan(wanted_topics(wider), await find_topics(wider)))
