@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
 
-from broker.kafka import FrameProducer, read_letters
+from broker.kafka import FrameProducer, letter_key, read_letters
 from broker.settings import KafkaSettings
 from proto.v1.events_pb2 import DeadLetter, Frame
 
@@ -88,8 +89,15 @@ def _as_new(letter: DeadLetter) -> bytes:
         frame.ParseFromString(letter.value)
     except DecodeError:
         return letter.value
-    frame.run, frame.sequence, frame.after_gap = -1 - letter.offset, 0, True
+    frame.run, frame.sequence, frame.after_gap = _run_of(letter), 0, True
+    # Its time was true when it was taken, and is old by now. A frame that was given up for its time is judged again.
+    frame.recorded = frame.recorded or letter.reason != "clock"
     return frame.SerializeToString()
+
+
+def _run_of(letter: DeadLetter) -> int:
+    """Another one for each origin, and never one that a source could have: those are times."""
+    return -1 - int.from_bytes(hashlib.blake2b(letter_key(letter).encode(), digest_size=7).digest())
 
 
 def _kept(key: str, place: int, letter: DeadLetter) -> Kept:

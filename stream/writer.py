@@ -138,8 +138,10 @@ class _Lane:
         while self.waiting >= most and not self._task.done():
             self._moved.clear()
             moved = asyncio.create_task(self._moved.wait())
-            await asyncio.wait({moved, self._task}, return_when=asyncio.FIRST_COMPLETED)
-            moved.cancel()
+            try:
+                await asyncio.wait({moved, self._task}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                moved.cancel()
         if self._task.done():
             self._task.result()
 
@@ -153,9 +155,7 @@ class _Lane:
             await self._filled.wait()
             self._filled.clear()
             self._sending, self._waiting = self._waiting, {}
-            self._asked_s = time.monotonic()
             error = await self._send()
-            self._asked_s = None
             self._moved.set()
             if error is None:
                 if failures:
@@ -171,10 +171,14 @@ class _Lane:
     async def _send(self) -> WatchwordError | None:
         """Store what is being sent. What failed and may succeed waits again, behind nothing that is newer."""
         writes = list(self._sending.values())
+        self._asked_s = time.monotonic()
         try:
             failed = await self._parts.fence.passes(lambda: self._store(writes))
         except (Transient, Overloaded, Late) as error:
             failed = {write.moment.id: error for write in writes}
+        finally:
+            # A letter about a moment that was refused may wait for the broker: that is no call that hangs.
+            self._asked_s = None
         again = None
         stored = []
         for write in writes:

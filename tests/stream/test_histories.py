@@ -56,10 +56,10 @@ def test_a_worker_that_goes_on_from_a_row_makes_the_same_moments_as_one_that_nev
     index = told([*writes, *second.refresh(1e6)], index.values())
 
     assert bounds(index) == bounds(without_a_stop)
-    for name, one in index.items():
-        assert float(one.vector @ without_a_stop[name].vector) == pytest.approx(1.0, abs=1e-5)
-        if not one.closed:
-            kept, never_stopped = from_text(one.resume), from_text(without_a_stop[name].resume)
+    for name, moment in index.items():
+        assert float(moment.vector @ without_a_stop[name].vector) == pytest.approx(1.0, abs=1e-5)
+        if not moment.closed:
+            kept, never_stopped = from_text(moment.resume), from_text(without_a_stop[name].resume)
             assert kept.distances == pytest.approx(never_stopped.distances, abs=1e-5)
             assert kept.weight == pytest.approx(never_stopped.weight, abs=1e-5)
             assert (kept.run, kept.sequence) == (never_stopped.run, never_stopped.sequence)
@@ -80,11 +80,11 @@ def test_a_moment_that_was_told_never_shrinks_whatever_comes_after_a_restart(
     writes += second.close()
     rows_of_it = [write.moment for write in writes if write.moment.id == row.id]
     assert rows_of_it[-1].closed
-    for one in rows_of_it:
-        assert (one.start_ms, one.first_offset) == (row.start_ms, row.first_offset)
-        assert one.frames >= row.frames
-        assert one.end_ms >= row.end_ms
-        assert one.last_offset >= row.last_offset
+    for later in rows_of_it:
+        assert (later.start_ms, later.first_offset) == (row.start_ms, row.first_offset)
+        assert later.frames >= row.frames
+        assert later.end_ms >= row.end_ms
+        assert later.last_offset >= row.last_offset
 
 
 @given(steps("new", "twice", "shed"), st.data())

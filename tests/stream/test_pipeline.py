@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY
 
 from catalog.coverage import Gap, Looked, Reason
 from index.memory import MemoryStore
-from proto.errors import Broken, Transient
+from proto.errors import Broken, Invalid, Transient, WatchwordError
 from proto.types import Moment
 from proto.v1.events_pb2 import Frame
 from stream.frames import NEW, PASSED, Recalled
@@ -230,6 +230,29 @@ async def test_frames_of_one_batch_are_finished_only_when_their_moments_are_stor
     assert at.committable == 2
 
 
+async def test_frames_of_a_moment_that_the_index_never_takes_become_letters_and_are_done(tmp_path: Path) -> None:
+    class Strict(MemoryStore):
+        async def upsert(self, moments: Sequence[Moment]) -> Mapping[str, WatchwordError]:
+            odd = {one.id: Invalid("no moments of odd", todo="none") for one in moments if one.camera == "odd"}
+            return {**odd, **await super().upsert([one for one in moments if one.id not in odd])}
+
+    frames = [
+        frame(camera, START_MS + 500 * number, number // 3, number) for number in range(4) for camera in ("odd", "gate")
+    ]
+    log, box = filled(frames), Box()
+    settings = StreamSettings(catch_up="all", batch_wait_ms=0, refresh_s=1e-9)
+    life = Life(log, Strict(SPACE), tmp_path, letters=box, settings=settings)
+    while await life.read(2):
+        pass
+    await life.stored()
+    await life.commit()
+    await life.die()
+    assert [(letter.reason, letter.offset, letter.key) for letter in box.letters] == [
+        ("not_storable", offset, b"odd") for offset in (0, 2, 4)
+    ]
+    assert log.committed == {0: 6}
+
+
 async def test_an_index_that_does_not_answer_is_waited_for(tmp_path: Path) -> None:
     class Away(MemoryStore):
         errors = 1
@@ -294,9 +317,9 @@ async def test_how_far_a_camera_was_looked_at_is_told_once_it_is_stored(tmp_path
     class Held(MemoryStore):
         may_store = asyncio.Event()
 
-        async def upsert(self, moments: Sequence[Moment]) -> dict[str, object]:  # type: ignore[override]
+        async def upsert(self, moments: Sequence[Moment]) -> Mapping[str, WatchwordError]:
             await self.may_store.wait()
-            return dict(await super().upsert(moments))
+            return await super().upsert(moments)
 
     at = Bench(tmp_path, [made(0), made(1)], store=Held(SPACE))
     await at.pipeline.build(await at.pipeline.embed(await at.waiting()))
