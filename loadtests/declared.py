@@ -19,17 +19,18 @@ class Declared:
     def __init__(self, data_dir: Path) -> None:
         self._catalog = Catalog(f"sqlite:///{data_dir / 'catalog.db'}")
         self._catalog.open()
+        # Nothing of it comes from outside.
         new = ", ".join(f"new.{column}" for column in _COLUMNS.split(", "))
         with self._catalog.writing() as connection:
             connection.execute(text(f"CREATE TABLE IF NOT EXISTS every_gap ({_COLUMNS})"))
             for event in ("INSERT", "UPDATE"):
                 name = f"CREATE TRIGGER IF NOT EXISTS every_gap_{event} AFTER {event} ON declared_gaps"
-                connection.execute(text(f"{name} BEGIN INSERT INTO every_gap VALUES ({new}); END"))
+                connection.execute(text(f"{name} BEGIN INSERT INTO every_gap VALUES ({new}); END"))  # noqa: S608
 
     def gaps(self) -> list[Gap]:
         """All of them, in the order in which they were declared."""
         with self._catalog.reading() as connection:
-            rows = connection.execute(text(f"SELECT {_COLUMNS} FROM every_gap ORDER BY rowid"))  # noqa: S608  # a constant
+            rows = connection.execute(text(f"SELECT {_COLUMNS} FROM every_gap ORDER BY rowid"))  # noqa: S608
             return [Gap(row[0], Reason(row[1]), *row[2:]) for row in rows]
 
     def told(self) -> list[Gap]:

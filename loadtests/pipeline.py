@@ -6,7 +6,7 @@ A pipeline has a topic, a group and a fleet of its own; whoever tests it starts 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,6 +36,8 @@ class House:
     parts: Running
     info: EncoderInfo
     folder: Path
+    footage: Sequence[Sequence[bytes]]
+    """Pictures by scene."""
     kafka: Server | None = None
     """Apache Kafka; else the broker is the embedded one."""
 
@@ -60,16 +62,21 @@ class House:
 
 
 @asynccontextmanager
-async def a_house(folder: Path, *parts: str, apache: bool = True) -> AsyncIterator[House]:
-    """It serves while inside, with these parts of the stack beside Milvus and the encoder worker."""
+async def a_house(
+    folder: Path, *parts: str, apache: bool = True, values: Mapping[str, object] | None = None
+) -> AsyncIterator[House]:
+    """It serves while inside, with these parts of the stack beside Milvus and the encoder worker.
+
+    `values` are settings, by dotted key.
+    """
     async with AsyncExitStack() as stack:
         kafka = await stack.enter_async_context(apache_kafka(folder)) if apache else None
-        brokers = {"kafka.brokers": kafka.address} if kafka else {}
+        own = dict(values or {}) | ({"kafka.brokers": kafka.address} if kafka else {})
         names = ("milvus", "worker", *parts, *(() if kafka else ("broker",)))
-        up = await stack.enter_async_context(running(settings_in(folder / "data", brokers), folder, *names))
+        up = await stack.enter_async_context(running(settings_in(folder / "data", own), folder, *names))
         async with EncoderClient(up.addresses.encoder, timeout_s=30) as encoder:
             info = await encoder.describe()
-        yield House(up, info, folder, kafka)
+        yield House(up, info, folder, scenes(info.image_side), kafka)
 
 
 @dataclass(frozen=True)
@@ -117,7 +124,7 @@ async def a_pipeline(
             settings.kafka.brokers,
             settings.kafka.frames_topic,
             plan,
-            scenes=scenes(house.info.image_side),
+            scenes=house.footage,
             idempotent=settings.kafka.idempotent,
             taken=taken,
         )

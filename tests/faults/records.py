@@ -98,7 +98,7 @@ async def worker_clock_steps(
 async def overloaded(house: House, *, seconds: float, kills: int, cameras: int = 60) -> Outcome:
     """More comes than the encoder can do, and the worker, which passes frames over, dies meanwhile."""
     async with a_drill(house, "overloaded", Plan(cameras=cameras, live=True)) as drill:
-        drill.encoder.call_s = 0.5
+        drill.encoder.picture_s = 0.03
         worker = drill.worker(catch_up="fresh")
         async with drill.fleet.publishing():
             await worker.start()

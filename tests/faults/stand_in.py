@@ -31,8 +31,9 @@ class StandIn(encoder_pb2_grpc.EncoderServicer):
         self.pictures = 0
         self.raise_every = 0
         """Every so many calls one raises in its middle. 0: none."""
-        self.call_s = 0.0
-        """How long each call takes."""
+        self.picture_s = 0.0
+        """How long each picture takes; one is worked on at a time."""
+        self._engine = asyncio.Lock()
 
     async def EmbedImages(  # noqa: N802  # the name that gRPC gives
         self,
@@ -43,7 +44,9 @@ class StandIn(encoder_pb2_grpc.EncoderServicer):
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"this is space {self._space}")
         self.calls += 1
         self.pictures += len(request.images)
-        await asyncio.sleep(self.call_s)
+        if self.picture_s:
+            async with self._engine:
+                await asyncio.sleep(self.picture_s * len(request.images))
         fails = self.raise_every and self.calls % self.raise_every == 0
         reply = encoder_pb2.EmbedReply(space=self._space)
         for number, image in enumerate(request.images):
