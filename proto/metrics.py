@@ -41,7 +41,8 @@ PARTITIONS = Gauge("watchword_stream_partitions", "Partitions that this worker h
 RETRIES = Counter("watchword_stream_retries_total", "Calls repeated because a part was away or full.", ["part"])
 HOP_SECONDS = Histogram(
     "watchword_hop_seconds",
-    "Time since the picture was in hand, at each hop: published, consumed, embedded, written, visible.",
+    "Time since the picture was in hand, at each hop: published, consumed, embedded, written, visible. The stream "
+    "worker looks at one frame of a batch.",
     ["hop"],
     buckets=_SECONDS,
 )

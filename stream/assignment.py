@@ -36,6 +36,8 @@ _LATE_BATCH_S = 0.25
 scene does not wait behind a full batch."""
 _LEAST_BATCH = 4
 _ASK_AGAIN_S = 0.5
+_TICK_S = 0.2
+"""Cameras are looked through for silence this often."""
 
 
 class Partition:
@@ -89,6 +91,7 @@ class Assignment:
         self._waiting: deque[Recalled] = deque()
         self._held: list[Arrived] = []
         self._ask_again_s = 0.0
+        self._tick_s = 0.0
         self._lateness = Lateness()
         self._pace = Pace()
         self._leaving = asyncio.Event()
@@ -178,8 +181,8 @@ class Assignment:
         late_s = self._late_s()
         LATE_SECONDS.set(late_s)
         per_s = self._pace.per_s
-        self._waiting = deque(await self.pipeline.shed(self._waiting, late_s, per_s))
-        if late_s > self._settings.behind_s:
+        if self.pipeline.behind(late_s):
+            self._waiting = deque(await self.pipeline.shed(self._waiting, late_s, per_s))
             most = min(most, max(_LEAST_BATCH, int(per_s * _LATE_BATCH_S)))
         FRAMES_OPEN.set(sum(one.ledger.open for one in self.partitions.values()))
         return _Batch(self._next(most))
@@ -193,9 +196,9 @@ class Assignment:
         now_s = time.monotonic()
         if self._held and now_s >= self._ask_again_s:
             arrived, self._held = [*self._held, *arrived], []
-        cameras = {(one.record.partition, one.camera) for one in self._held}
-        asked = [one for one in arrived if (one.record.partition, one.camera) not in cameras]
-        self._held += [one for one in arrived if (one.record.partition, one.camera) in cameras]
+        cameras = {one.key for one in self._held}
+        asked = [one for one in arrived if one.key not in cameras]
+        self._held += [one for one in arrived if one.key in cameras]
         if asked:
             recalled, unknown = await self.pipeline.recall(asked)
             self._waiting.extend(recalled)
@@ -211,9 +214,8 @@ class Assignment:
         return items
 
     def _late_s(self) -> float:
-        now = now_ms()
-        costly = (item.arrived.record.at_ms for item in self._waiting if item.known is NEW)
-        return max((self._lateness.late_s(at_ms, now) for at_ms in costly), default=0.0)
+        oldest_ms = min((item.arrived.record.at_ms for item in self._waiting if item.known is NEW), default=None)
+        return 0.0 if oldest_ms is None else self._lateness.late_s(oldest_ms, now_ms())
 
     async def _taken(self, record: Record) -> Arrived | None:
         """The frame, or None when there is nothing to do with the record."""
@@ -272,5 +274,7 @@ class Assignment:
             partition = self.partitions[item.arrived.record.partition]
             partition.pending -= 1
             partition.built_ms = max(partition.built_ms, item.arrived.log_ms)
-        await self.pipeline.tick(lambda number: self.partitions[number].log_ms)
+        if time.monotonic() >= self._tick_s:
+            self._tick_s = time.monotonic() + _TICK_S
+            await self.pipeline.tick(lambda number: self.partitions[number].log_ms)
         self._moved()

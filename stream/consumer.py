@@ -16,8 +16,7 @@ class Mark(NamedTuple):
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A record of the frames topic, as it came."""
 
     partition: int

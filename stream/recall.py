@@ -75,6 +75,8 @@ class Recall:
     async def of(self, frames: Sequence[Arrived]) -> Memory:
         """What is known of these frames. What cannot be known now, since a shard is away, is told as `unknown`."""
         asked = self._to_ask(frames)
+        if not asked and all(self._is_new(one.mark) for one in frames):
+            return Memory([Recalled(one, NEW) for one in frames])
         met = [key for key in asked if key not in self._cameras]
         by_shard: dict[str, dict[tuple[int, str], tuple[int, int]]] = defaultdict(dict)
         for key, times in asked.items():
@@ -85,7 +87,7 @@ class Recall:
         memory = Memory(why=next((failed for failed in failures if failed), None))
         stuck: set[tuple[int, str]] = set()
         for one in frames:
-            key = (one.record.partition, one.camera)
+            key = one.key
             if key in stuck or (key in away and not self._is_new(one.mark)):
                 stuck.add(key)
                 memory.unknown.append(one)
@@ -98,9 +100,11 @@ class Recall:
         """The time to ask about, by partition and camera: of new cameras, and of frames that may have been told."""
         wanted: dict[tuple[int, str], tuple[int, int]] = {}
         for one in frames:
-            key, at_ms = (one.record.partition, one.camera), one.frame.captured_ms
-            known = self._cameras.get(key)
-            if known is not None and (self._is_new(one.mark) or known.asked(at_ms)):
+            known = self._cameras.get(key := one.key)
+            if known is not None and self._is_new(one.mark):
+                continue
+            at_ms = one.frame.captured_ms
+            if known is not None and known.asked(at_ms):
                 continue
             back_ms = 0 if known else _BACK_MS
             ahead_ms = 1 if self._is_new(one.mark) else _AHEAD_MS
@@ -136,9 +140,9 @@ class Recall:
         return mark.offset >= self._ends.get(mark.partition, 0)
 
     def _known(self, one: Arrived) -> Known:
-        key, offset = (one.record.partition, one.camera), one.record.offset
         if self._is_new(one.mark):
             return NEW
+        key, offset = one.key, one.mark.offset
         if any(gap.first_offset <= offset <= gap.last_offset for gap in self._passed.get(key, ())):
             return PASSED
         for moment in self._cameras[key].moments.values():
@@ -148,7 +152,7 @@ class Recall:
 
     def _left_open(self, key: tuple[int, str], frames: Sequence[Arrived]) -> list[Moment]:
         """Open moments, closed, of which no frame is left to read: the broker dropped them, or the topic is new."""
-        first = min(one.record.offset for one in frames if (one.record.partition, one.camera) == key)
+        first = min(one.record.offset for one in frames if one.key == key)
         known = self._cameras[key]
         left = [
             replace(one, closed=True, resume="")

@@ -114,9 +114,8 @@ def record(offset: int, made: Frame, *, partition: int = 0, at_ms: int | None = 
 
 
 def arrived(offset: int, made: Frame, *, partition: int = 0, log_ms: int | None = None) -> Arrived:
-    return Arrived(
-        record(offset, made, partition=partition), made, made.jpeg, made.captured_ms if log_ms is None else log_ms
-    )
+    one = record(offset, made, partition=partition)
+    return Arrived(one, one.mark, made.camera, made, made.jpeg, made.captured_ms if log_ms is None else log_ms)
 
 
 def seen(offset: int, made: Frame, towards: Vector | None = None) -> Embedded:
@@ -251,6 +250,7 @@ class Life:
         while True:
             batch = await assignment._gather(idle_s=0.0)
             embedded = asyncio.create_task(assignment._embed(batch))
+            assignment._tick_s = 0.0
             await assignment._settle(batch, embedded)
             if not assignment._waiting and not len(assignment._inbox):
                 return

@@ -327,6 +327,7 @@ async def test_no_moment_is_closed_for_silence_while_frames_of_its_partition_are
     await at.pipeline.tick(lambda number: assignment.partitions[number].log_ms)
     await at.pipeline.flushed()
     assert bounds(at.store) == [(0, 0, 1, False)]
+    assignment._tick_s = 0.0
     await assignment._settle(batch, asyncio.create_task(assignment._embed(batch)))
     await at.pipeline.flushed()
     assert bounds(at.store) == [(0, 0.5, 2, True)]
