@@ -59,10 +59,6 @@ _BATCH = 8
 _MOST_BYTES, _MOST_PIXELS = 32 * 1024 * 1024, 50_000_000
 _PRODUCTS = ["MatMul", "Gemm"]
 """Where a transformer spends its time. Its sums and norms lose most and gain least."""
-BITS: dict[Method, int] = {"dynamic": 7, "products": 7, "static": 8}
-"""Of a weight. A CPU without VNNI adds two products of an activation (at most 255) and a weight in 16 bits, which hold
-2 * 255 * 64 but not 2 * 255 * 127. Convolutions lose too much in 7 bits; `models/ort.py` has 8 bits computed otherwise
-on such a CPU, which is right too, but slower."""
 
 Say = Callable[[str], None]
 Tower = Literal["image", "text"]
@@ -150,7 +146,7 @@ def _trials(bundle: Bundle, sample: _Sample, was: OrtEngine, scratch: Path, thre
         after = scratch / f"{tower}-{method}.onnx"
         try:
             with _quiet():
-                quantize_tower(before, after, method, sample.calibration, bits=BITS[method])
+                quantize_tower(before, after, method, sample.calibration)
             towers = (after, bundle.textual) if tower == "image" else (bundle.visual, after)
             now = OrtEngine(*towers, threads=threads)
         except Exception as error:  # the quantizer says what it cannot do in as many ways as it has steps
@@ -225,8 +221,14 @@ class _Calibration(CalibrationDataReader):  # type: ignore[misc]
         return next(self._feeds, None)
 
 
-def quantize_tower(before: Path, after: Path, method: Method, calibration: Pictures, *, bits: int) -> None:
-    """Write the tower `before`, its weights in 7 or 8 `bits`, to `after`. `calibration` gives what scales are fixed."""
+def quantize_tower(
+    before: Path, after: Path, method: Method, calibration: Pictures, *, bits: Literal[7, 8] = 7
+) -> None:
+    """Write the tower `before` in int8 to `after`. `calibration` pictures give the scales that are not dynamic.
+
+    A CPU without VNNI adds two products of an activation (0 to 255) and a weight in 16 bits. That holds 2 * 255 * 64,
+    so weights of 7 bits mean the same on every CPU; 2 * 255 * 127 is cut off. 8 bits are for measuring that.
+    """
     if method == "dynamic":
         quantize_dynamic(
             before,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import onnx
@@ -13,12 +13,10 @@ from onnx import numpy_helper
 
 from models.ort import OrtEngine
 from models.preprocess import Pictures
-from models.quantize import BITS, Method, quantize_tower
+from models.quantize import Method, quantize_tower
 from tests.models.toy import SIDE, textual_tower, visual_tower
 
 METHODS: tuple[Method, ...] = get_args(Method)
-NARROW: tuple[Method, ...] = ("dynamic", "products")
-"""The static way's convolutions need 8 bits, and an engine that computes those in wider sums."""
 
 
 @pytest.fixture
@@ -33,9 +31,9 @@ def bright() -> Pictures:
     return np.random.default_rng(1).uniform(0.5, 1, (16, 3, SIDE, SIDE)).astype(np.float32)
 
 
-def _int8(tower: Path, method: Method, bits: int, calibration: Pictures) -> Path:
-    made = tower.with_name(f"{method}-{bits}.onnx")
-    quantize_tower(tower, made, method, calibration, bits=bits)
+def _int8(tower: Path, method: Method, calibration: Pictures, **options: Any) -> Path:
+    made = tower.with_name(f"{method}.onnx")
+    quantize_tower(tower, made, method, calibration, **options)
     return made
 
 
@@ -53,11 +51,11 @@ def _product(activations: NDArray[np.uint8], weights: NDArray[np.int8], *, in_16
     return whole
 
 
-@pytest.mark.parametrize("method", NARROW)
-def test_weights_of_7_bits_fit_into_sums_of_16_bits_with_the_brightest_picture(
+@pytest.mark.parametrize("method", METHODS)
+def test_the_weights_of_an_int8_tower_fit_into_sums_of_16_bits_with_the_brightest_picture(
     tower: Path, bright: Pictures, method: Method
 ) -> None:
-    (weights,) = _weights(_int8(tower, method, BITS[method], bright))
+    (weights,) = _weights(_int8(tower, method, bright))
     white = np.full(weights.shape[0], 255, np.uint8)
     assert np.abs(weights.astype(int)).max() == 64, "all of the 7 bits is used, and no more"
     assert (_product(white, weights, in_16_bits=True) == _product(white, weights, in_16_bits=False)).all()
@@ -65,28 +63,19 @@ def test_weights_of_7_bits_fit_into_sums_of_16_bits_with_the_brightest_picture(
 
 @pytest.mark.parametrize("method", METHODS)
 def test_weights_of_8_bits_do_not_fit(tower: Path, bright: Pictures, method: Method) -> None:
-    (weights,) = _weights(_int8(tower, method, 8, bright))
+    (weights,) = _weights(_int8(tower, method, bright, bits=8))
     white = np.full(weights.shape[0], 255, np.uint8)
     cut, whole = _product(white, weights, in_16_bits=True), _product(white, weights, in_16_bits=False)
     assert np.abs(cut - whole).max() > 2**15
 
 
-@pytest.mark.parametrize("bits", [7, 8])
 @pytest.mark.parametrize("method", METHODS)
 def test_an_int8_tower_gives_the_vectors_of_the_fp32_tower_on_this_cpu_whatever_it_is(
-    tower: Path, bright: Pictures, method: Method, bits: int
+    tower: Path, bright: Pictures, method: Method
 ) -> None:
     vectors = []
-    for each in (tower, _int8(tower, method, bits, bright)):
+    for each in (tower, _int8(tower, method, bright)):
         engine = OrtEngine(each, tower.with_name("textual.onnx"), threads=1)
         vectors.append(engine.embed_images(bright))
         engine.close()
     assert (vectors[0] * vectors[1]).sum(axis=1).min() > 0.999
-
-
-def test_the_engine_asks_for_exact_int8(tower: Path) -> None:
-    """On a CPU without VNNI weights of 8 bits need it; with VNNI no vector shows whether it was asked for."""
-    engine = OrtEngine(tower, tower.with_name("textual.onnx"), threads=1)
-    asked = engine._visual.get_session_options().get_session_config_entry("session.x64quantprecision")
-    engine.close()
-    assert asked == "1"

@@ -98,7 +98,7 @@ def test_what_finds_other_frames_is_refused(
 def test_a_tower_that_cannot_be_made_int8_says_why(
     bundle: Bundle, pictures: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(*_: Any, bits: int) -> None:
+    def fails(*_: Any) -> None:
         raise RuntimeError("no shape for tensor 7")
 
     monkeypatch.setattr(quantize, "quantize_tower", fails)
@@ -141,7 +141,7 @@ def test_the_measured_times_are_of_the_calls_themselves() -> None:
     assert {"slow", "quick"} == set(calls)
 
 
-def _noisy(before: Path, after: Path, method: str, calibration: Any, *, bits: int) -> None:
+def _noisy(before: Path, after: Path, method: str, calibration: Any) -> None:
     """A quantizer that ruins the weights."""
     model = onnx.load(before)
     numbers = np.random.default_rng(9)
