@@ -21,6 +21,7 @@ from aiokafka.errors import (
     for_code,
 )
 
+from broker.identity import ask_topic_id
 from broker.settings import KafkaSettings
 from broker.topics import MAX_RECORD_BYTES, ExistingTopic, TopicChange, Wanted, wanted_topics
 from proto.errors import Broken, Invalid, Transient, WatchwordError
@@ -40,6 +41,12 @@ async def cluster_answers(brokers: str, timeout_s: float) -> int:
     """Ask for the cluster's metadata; how many brokers there are. Transient when nobody answers in time."""
     async with _admin(brokers, timeout_s) as admin:
         return len((await admin.describe_cluster())["brokers"])
+
+
+async def topic_id(brokers: str, topic: str, timeout_s: float = 10.0) -> str:
+    """Which incarnation of the topic this is, as 32 hex digits: another one after it was deleted and made again."""
+    async with _admin(brokers, timeout_s) as admin:
+        return await ask_topic_id(admin._client, topic)
 
 
 async def ensure_topics(settings: KafkaSettings, timeout_s: float = 15.0) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from google.protobuf.message import DecodeError
+
 from broker.kafka import FrameProducer, read_letters
 from broker.settings import KafkaSettings
-from proto.v1.events_pb2 import DeadLetter
-
-SKIPPED = "skipped"
-"""The reason of letters that declare frames which were not looked at, in order to catch up."""
+from proto.v1.events_pb2 import DeadLetter, Frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +34,6 @@ class Kept:
     detail: str
     camera: str
     failed_ms: int
-    records: int
-    """How many records it speaks of: more than one when frames were skipped."""
     size: int
     """Bytes of the record it holds; 0 when it holds none."""
 
@@ -67,8 +64,9 @@ async def replay_letters(settings: KafkaSettings, choice: Choice) -> Sent:
     async with FrameProducer(settings) as producer:
         async for place, key, letter in read_letters(settings):
             if place in places and letter is not None and places[place].size:
+                letter.value = _as_new(letter)
                 await producer.send_again(letter)
-                # Only after the record was taken: whoever stops in between sends it twice, which changes nothing.
+                # Only after the record was taken: whoever stops in between sends it twice, and it counts once.
                 await producer.take_away(key)
                 sent += 1
     return Sent(sent, len(places) - sent)
@@ -83,6 +81,17 @@ async def drop_letters(settings: KafkaSettings, choice: Choice) -> int:
     return len(letters)
 
 
+def _as_new(letter: DeadLetter) -> bytes:
+    """The record as one that is seen for the first time: a frame becomes a run of its own."""
+    frame = Frame()
+    try:
+        frame.ParseFromString(letter.value)
+    except DecodeError:
+        return letter.value
+    frame.run, frame.sequence, frame.after_gap = -1 - letter.offset, 0, True
+    return frame.SerializeToString()
+
+
 def _kept(key: str, place: int, letter: DeadLetter) -> Kept:
     return Kept(
         key=key,
@@ -91,6 +100,5 @@ def _kept(key: str, place: int, letter: DeadLetter) -> Kept:
         detail=letter.detail,
         camera=letter.key.decode(errors="replace"),
         failed_ms=letter.failed_ms,
-        records=letter.through - letter.offset + 1 if letter.reason == SKIPPED else 1,
         size=len(letter.value),
     )

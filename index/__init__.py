@@ -1,1 +1,1 @@
-"""Where moments rest: time buckets, shards, Milvus, thumbnails, and which cameras there are."""
+"""Where moments rest: the store's port, shards, time buckets, Milvus."""

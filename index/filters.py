@@ -1,29 +1,63 @@
-"""Filter expressions for Milvus, in literal form: neither milvus-lite nor Milvus 2.3 knows templates.
+"""Which moments a question is about, and the same said to Milvus.
 
-Nothing reaches an expression that was not checked first, and every text in it is quoted here.
+Expressions are literal: neither milvus-lite nor Milvus 2.3 knows templates. Nothing reaches an expression that was not
+checked first, and every text in it is quoted here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 from index.store import check_filter
-from proto.types import check_moment_ids
+from proto.types import Span, check_moment_ids
 
 
-def moments_filter(cameras: frozenset[str] | None, start_ms: int | None, end_ms: int | None) -> str:
-    """Passes the moments of these cameras that overlap [start_ms, end_ms); empty text passes all.
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Passes the moments that meet all of these; None passes all."""
 
-    `cameras` must not be an empty set: nothing can match, so nothing should be asked.
-    """
-    check_filter(cameras, start_ms, end_ms)
+    cameras: frozenset[str] | None = None
+    """Never an empty set: nothing can match, so nothing should be asked."""
+    ends_from: int | None = None
+    """Moments that end then or later."""
+    starts_from: int | None = None
+    starts_before: int | None = None
+
+    def __post_init__(self) -> None:
+        check_filter(self.cameras, self.ends_from, self.starts_before)
+        check_filter(None, self.starts_from, None)
+        if self.cameras is not None and not self.cameras:
+            raise ValueError("a filter that nothing can pass")
+
+    def passes(self, span: Span) -> bool:
+        """Whether it lets this one through."""
+        return (
+            (self.cameras is None or span.camera in self.cameras)
+            and (self.ends_from is None or span.end_ms >= self.ends_from)
+            and (self.starts_from is None or span.start_ms >= self.starts_from)
+            and (self.starts_before is None or span.start_ms < self.starts_before)
+        )
+
+
+def overlapping(cameras: frozenset[str] | None, start_ms: int | None, end_ms: int | None) -> Filter:
+    """Passes the moments of these cameras that overlap [start_ms, end_ms)."""
+    return Filter(cameras, ends_from=start_ms, starts_before=end_ms)
+
+
+@lru_cache(maxsize=16)
+def expression(which: Filter) -> str:
+    """The filter in Milvus' words; empty text passes all. Kept, since a search asks every bucket the same."""
     parts = []
-    if cameras is not None:
-        parts.append(f"camera in {_listed(cameras)}")
-    if start_ms is not None:
-        parts.append(f"end_ms >= {int(start_ms)}")
-    if end_ms is not None:
-        parts.append(f"start_ms < {int(end_ms)}")
+    if which.cameras is not None:
+        parts.append(f"camera in {_listed(which.cameras)}")
+    if which.ends_from is not None:
+        parts.append(f"end_ms >= {int(which.ends_from)}")
+    if which.starts_from is not None:
+        parts.append(f"start_ms >= {int(which.starts_from)}")
+    if which.starts_before is not None:
+        parts.append(f"start_ms < {int(which.starts_before)}")
     return " and ".join(parts)
 
 

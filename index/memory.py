@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 
 import numpy as np
 
-from index.store import Answer, Ask, Scored, best, check_ask, check_filter, last_of_each, overlaps
+from index.filters import overlapping
+from index.store import Answer, Ask, Scored, best, check_ask, check_batch, check_filter
+from proto.errors import WatchwordError
 from proto.types import Moment, SpaceInfo, Span, check_moment_ids
+
+_SPAN_FIELDS = [field.name for field in fields(Span)]
 
 
 class MemoryStore:
     """A MomentStore that forgets everything when it is gone."""
 
-    def __init__(self, space: SpaceInfo) -> None:
+    def __init__(self, space: SpaceInfo, longest_moment_s: int = 3600) -> None:
         self._space = space
+        self._longest_ms = longest_moment_s * 1000
         self._moments: dict[str, Moment] = {}
 
     @property
@@ -24,8 +30,19 @@ class MemoryStore:
     async def open(self) -> None:
         return None
 
-    async def upsert(self, moments: Sequence[Moment]) -> None:
-        self._moments.update({moment.id: moment for moment in last_of_each(moments, self._space)})
+    def shard_of(self, camera: str) -> str:  # noqa: ARG002 - there is one
+        return "memory"
+
+    async def upsert(self, moments: Sequence[Moment]) -> Mapping[str, WatchwordError]:
+        good, refused = check_batch(moments, self._space, self._longest_ms)
+        self._moments.update({moment.id: moment for moment in good})
+        return refused
+
+    async def between(self, cameras: frozenset[str], start_ms: int, end_ms: int) -> list[Moment]:
+        check_filter(cameras, start_ms, end_ms)
+        return sorted(
+            self._matching(cameras, start_ms, end_ms), key=lambda moment: (moment.camera, moment.start_ms, moment.id)
+        )
 
     async def search(self, ask: Ask) -> Answer:
         check_ask(ask, self._space)
@@ -50,22 +67,12 @@ class MemoryStore:
         return None
 
     def _matching(self, cameras: frozenset[str] | None, start_ms: int | None, end_ms: int | None) -> list[Moment]:
-        return [
-            moment
-            for moment in self._moments.values()
-            if (cameras is None or moment.camera in cameras) and overlaps(moment, start_ms, end_ms)
-        ]
+        if cameras is not None and not cameras:
+            return []
+        which = overlapping(cameras, start_ms, end_ms)
+        return [moment for moment in self._moments.values() if which.passes(moment)]
 
 
 def bare(moment: Moment) -> Span:
     """The moment without its vector."""
-    return Span(
-        id=moment.id,
-        space=moment.space,
-        camera=moment.camera,
-        start_ms=moment.start_ms,
-        peak_ms=moment.peak_ms,
-        end_ms=moment.end_ms,
-        frames=moment.frames,
-        closed=moment.closed,
-    )
+    return Span(**{name: getattr(moment, name) for name in _SPAN_FIELDS})

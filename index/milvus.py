@@ -10,7 +10,9 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,21 +20,27 @@ from typing import Any, TypeVar
 import grpc
 import numpy as np
 from pymilvus import AsyncMilvusClient, DataType, MilvusException
+from pymilvus.exceptions import DataNotMatchException
 
-from index.filters import ids_filter
-from index.places import Bucket, bucket_named, collection_name
+from index.calls import Silent
+from index.filters import Filter, expression, ids_filter, overlapping
+from index.places import Bucket, collection_name, collection_named
 from index.settings import MilvusSettings
-from index.sharded import ShardedStore
+from index.sharded import MOST_ROWS, ShardedStore
 from index.store import Ask, Scored
-from proto.errors import Broken, Denied, Overloaded, Transient, WatchwordError
-from proto.types import Moment, SpaceInfo, Span
+from proto.errors import Broken, Denied, Invalid, Overloaded, Transient, WatchwordError
+from proto.types import MOST_RESUME_CHARS, Moment, SpaceInfo, Span
 
 # It logs every error with a traceback; here they are translated and told.
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL + 1)
 
-_SPAN_FIELDS = ["id", "camera", "start_ms", "peak_ms", "end_ms", "frames", "closed"]
+# The space is in the collection's name.
+_SPAN_FIELDS = [field.name for field in fields(Span) if field.name != "space"]
+_MOMENT_FIELDS = [*_SPAN_FIELDS, "resume", "vector"]
 _ROWS_AT_ONCE = 1000
 _CALLS_AT_ONCE = 32
+# Of these, so many may be searches of one bucket: searches that hang leave room for the other buckets.
+_SEARCHES_AT_ONCE = 8
 _REFRESH_S = 1.0
 # Inner product: of unit vectors that is the cosine, without dividing again.
 _METRIC = "IP"
@@ -43,21 +51,25 @@ _RATE_LIMIT = {8}
 _NO_RIGHT = {1400, 1401}
 _INVALID = {5, 1100, 1101}
 
+_STORE = "store moments"
+_WHICH_MILVUS = "is this Milvus 2.3, 2.6 or later, or milvus-lite 2.5?"
+
 Result = TypeVar("Result")
 
 
 class MilvusStore(ShardedStore):
     """A MomentStore over one or more Milvus endpoints.
 
-    A search reads with bounded staleness: a moment is found a fraction of a second after its upsert. `count`
-    and `fetch` read strongly.
+    A search reads with bounded staleness: a moment is found a fraction of a second after its upsert. The other
+    reads are strong.
     """
 
-    def __init__(self, space: SpaceInfo, settings: MilvusSettings) -> None:
+    def __init__(self, space: SpaceInfo, settings: MilvusSettings, most_rows: int = MOST_ROWS) -> None:
         if not settings.endpoints:
             raise Broken("no Milvus is configured", todo="set the endpoints of Milvus, or let the stack start its own")
         endpoints = [endpoint.rstrip("/") for endpoint in settings.endpoints]
-        super().__init__(space, settings, {name: _MilvusShard(name, space, settings) for name in endpoints})
+        shards = {name: _MilvusShard(name, space, settings) for name in endpoints}
+        super().__init__(space, settings, shards, most_rows)
 
 
 class _Missing(Transient):
@@ -68,6 +80,10 @@ class _NotLoaded(Transient):
     """The collection is there and cannot be searched yet."""
 
 
+class _Refused(Broken):
+    """Milvus calls the rows invalid."""
+
+
 class _MilvusShard:
     def __init__(self, endpoint: str, space: SpaceInfo, settings: MilvusSettings) -> None:
         self._endpoint = endpoint
@@ -76,35 +92,60 @@ class _MilvusShard:
         self._client: AsyncMilvusClient | None = None
         self._index: dict[str, Any] = {}
         self._connecting = asyncio.Lock()
-        self._making = asyncio.Lock()
+        # Each bucket has its own, so that one that cannot be loaded holds up no other.
+        self._making: defaultdict[Bucket, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._searching: defaultdict[Bucket, asyncio.Semaphore] = defaultdict(
+            partial(asyncio.Semaphore, _SEARCHES_AT_ONCE)
+        )
         self._calls = asyncio.Semaphore(_CALLS_AT_ONCE)
         self._known: set[Bucket] = set()
+        self._others: Mapping[str, Collection[Bucket]] = {}
         self._known_at = -_REFRESH_S
         self._ready: set[Bucket] = set()
 
-    async def buckets(self, *, fresh: bool = False) -> list[Bucket]:
+    async def buckets(self, *, fresh: bool = False) -> Mapping[str, Collection[Bucket]]:
         asked_at = time.monotonic()
         if fresh or asked_at - self._known_at >= _REFRESH_S:
             names = await self._call("list collections", lambda milvus: milvus.list_collections(retry_times=1))
-            self._known = {bucket for name in names if (bucket := bucket_named(name, self._space.id))}
+            by_space: defaultdict[str, set[Bucket]] = defaultdict(set)
+            for space, bucket in filter(None, map(collection_named, names)):
+                by_space[space].add(bucket)
+            self._known = by_space.pop(self._space.id, set())
+            self._others = by_space
             self._ready &= self._known
             self._known_at = asked_at
-        return sorted(self._known)
+        return {**self._others, self._space.id: frozenset(self._known)}
 
     async def make(self, bucket: Bucket) -> None:
         if bucket not in self._ready:
             await self._make(bucket, from_start=bucket not in self._known)
 
-    async def upsert(self, bucket: Bucket, moments: Sequence[Moment]) -> None:
-        name = collection_name(self._space.id, bucket)
+    async def upsert(self, bucket: Bucket, moments: Sequence[Moment]) -> Mapping[str, WatchwordError]:
+        failed: dict[str, WatchwordError] = {}
         for first in range(0, len(moments), _ROWS_AT_ONCE):
-            rows = [_row(moment) for moment in moments[first : first + _ROWS_AT_ONCE]]
-            await self._in_bucket(bucket, "store moments", partial(_upsert, name, rows), make=True)
+            failed |= await self._store(bucket, moments[first : first + _ROWS_AT_ONCE])
+        return failed
 
-    async def search(self, bucket: Bucket, ask: Ask, passing: str) -> list[Scored]:
+    async def _store(self, bucket: Bucket, moments: Sequence[Moment]) -> dict[str, WatchwordError]:
+        """Store them. When Milvus calls one of them invalid it takes none: the halves are tried apart."""
+        rows = [{field: getattr(moment, field) for field in _MOMENT_FIELDS} for moment in moments]
+        try:
+            await self._in_bucket(bucket, _STORE, partial(_upsert, self._name(bucket), rows), make=True)
+        except _Refused as error:
+            if len(moments) == 1:
+                return {moments[0].id: Invalid(error.message, todo="change what makes such a moment")}
+            middle = len(moments) // 2
+            return await self._store(bucket, moments[:middle]) | await self._store(bucket, moments[middle:])
+        except WatchwordError as error:
+            return {moment.id: error for moment in moments}
+        return {}
+
+    async def search(self, bucket: Bucket, ask: Ask) -> list[Scored]:
+        passing = expression(overlapping(ask.cameras, ask.start_ms, ask.end_ms))
+
         async def nearest(milvus: AsyncMilvusClient) -> Any:
             return await milvus.search(
-                collection_name(self._space.id, bucket),
+                self._name(bucket),
                 [ask.vector],
                 filter=passing,
                 limit=ask.limit,
@@ -116,20 +157,24 @@ class _MilvusShard:
             )
 
         try:
-            replies = await self._in_bucket(bucket, "search", nearest, make=False)
+            async with self._searching[bucket]:
+                replies = await self._in_bucket(bucket, "search", nearest, make=False)
         except _Missing:
             return []
         return [Scored(self._span(hit["entity"] | {"id": hit["id"]}), float(hit["distance"])) for hit in replies[0]]
 
+    async def read(self, bucket: Bucket, which: Filter, limit: int) -> list[Moment]:
+        return [self._moment(row) for row in await self._query(bucket, expression(which), _MOMENT_FIELDS, limit=limit)]
+
     async def fetch(self, bucket: Bucket, ids: Sequence[str]) -> list[Moment]:
         found: list[Moment] = []
         for first in range(0, len(ids), _ROWS_AT_ONCE):
-            rows = await self._query(bucket, ids_filter(ids[first : first + _ROWS_AT_ONCE]), [*_SPAN_FIELDS, "vector"])
-            found += [self._moment(row) for row in rows]
+            rows = await self._query(bucket, ids_filter(ids[first : first + _ROWS_AT_ONCE]), _MOMENT_FIELDS)
+            found += map(self._moment, rows)
         return found
 
-    async def count(self, bucket: Bucket, passing: str) -> int:
-        rows = await self._query(bucket, passing, ["count(*)"])
+    async def count(self, bucket: Bucket, which: Filter) -> int:
+        rows = await self._query(bucket, expression(which), ["count(*)"])
         return int(rows[0]["count(*)"]) if rows else 0
 
     async def close(self) -> None:
@@ -137,19 +182,19 @@ class _MilvusShard:
         if client is not None:
             await client.close()
 
-    async def _query(self, bucket: Bucket, passing: str, fields: list[str]) -> list[dict[str, Any]]:
-        name = collection_name(self._space.id, bucket)
-        try:
-            return list(
-                await self._in_bucket(
-                    bucket,
-                    "read moments",
-                    lambda milvus: milvus.query(
-                        name, filter=passing, output_fields=fields, consistency_level="Strong", retry_times=1
-                    ),
-                    make=False,
-                )
+    async def _query(self, bucket: Bucket, passing: str, wanted: list[str], **limits: int) -> list[dict[str, Any]]:
+        async def rows(milvus: AsyncMilvusClient) -> Any:
+            return await milvus.query(
+                self._name(bucket),
+                filter=passing,
+                output_fields=wanted,
+                consistency_level="Strong",
+                retry_times=1,
+                **limits,
             )
+
+        try:
+            return list(await self._in_bucket(bucket, "read moments", rows, make=False))
         except _Missing:
             return []
 
@@ -174,8 +219,8 @@ class _MilvusShard:
 
         Every step may be repeated, also by several processes at once.
         """
-        name = collection_name(self._space.id, bucket)
-        async with self._making:
+        name = self._name(bucket)
+        async with self._making[bucket]:
             if bucket in self._ready:
                 return
             if from_start or not await self._call("look at a collection", partial(_is_loaded, name)):
@@ -202,6 +247,11 @@ class _MilvusShard:
             schema.add_field(time_field, DataType.INT64)
         schema.add_field("frames", DataType.INT32)
         schema.add_field("closed", DataType.BOOL)
+        schema.add_field("log", DataType.VARCHAR, max_length=32)
+        schema.add_field("partition", DataType.INT32)
+        for offset_field in ("first_offset", "last_offset"):
+            schema.add_field(offset_field, DataType.INT64)
+        schema.add_field("resume", DataType.VARCHAR, max_length=MOST_RESUME_CHARS)
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=self._space.dimension)
         await milvus.create_collection(name, schema=schema, num_shards=1, consistency_level="Bounded", retry_times=1)
 
@@ -211,10 +261,12 @@ class _MilvusShard:
             async with asyncio.timeout(self._settings.timeout_s), self._calls:
                 return await call(await self._connected())
         except TimeoutError as error:
-            raise Transient(
+            raise Silent(
                 f"Milvus at {self._endpoint} did not {action} within {self._settings.timeout_s:g} s",
                 todo="look at its load and its log, or raise the timeout",
             ) from error
+        except DataNotMatchException as error:
+            raise _Refused(f"pymilvus could not {action} ({error.message[:300]})", todo=_WHICH_MILVUS) from error
         except MilvusException as error:
             raise self._translated(action, error.code, error.message) from error
         except grpc.RpcError as error:
@@ -230,8 +282,10 @@ class _MilvusShard:
             return Overloaded(what, todo="wait, then try again")
         if code in _NO_RIGHT or code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
             return Denied(what, todo="check the token of Milvus in the settings")
-        if code in _INVALID or code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED):
-            return Broken(what, todo="is this Milvus 2.3, 2.6 or later, or milvus-lite 2.5?")
+        if code in _INVALID or code is grpc.StatusCode.INVALID_ARGUMENT:
+            return (_Refused if action == _STORE else Broken)(what, todo=_WHICH_MILVUS)
+        if code is grpc.StatusCode.UNIMPLEMENTED:
+            return Broken(what, todo=_WHICH_MILVUS)
         return Transient(what, todo="is it running? `watchword doctor` checks")
 
     async def _connected(self) -> AsyncMilvusClient:
@@ -251,16 +305,15 @@ class _MilvusShard:
                 self._client = client
             return self._client
 
+    def _name(self, bucket: Bucket) -> str:
+        return collection_name(self._space.id, bucket)
+
     def _span(self, row: dict[str, Any]) -> Span:
         return Span(space=self._space.id, **{field: row[field] for field in _SPAN_FIELDS})
 
     def _moment(self, row: dict[str, Any]) -> Moment:
-        span = {field: row[field] for field in _SPAN_FIELDS}
-        return Moment(space=self._space.id, vector=np.asarray(row["vector"], dtype=np.float32), **span)
-
-
-def _row(moment: Moment) -> dict[str, Any]:
-    return {field: getattr(moment, field) for field in [*_SPAN_FIELDS, "vector"]}
+        told = {field: row[field] for field in _MOMENT_FIELDS}
+        return Moment(space=self._space.id, **(told | {"vector": np.asarray(row["vector"], dtype=np.float32)}))
 
 
 async def _upsert(name: str, rows: list[dict[str, Any]], milvus: AsyncMilvusClient) -> None:

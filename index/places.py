@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 _HOUR_MS = 3_600_000
-_COLLECTION = re.compile(r"watchword_([0-9a-f]{16})_(\d{1,4})h_(\d{1,12})")
+_SCHEME = "watchword2"
+"""Begins the name of every collection. It changes with the fields of a row, so that rows of another kind never meet."""
+_COLLECTION = re.compile(_SCHEME + r"_([0-9a-f]{16})_(\d{1,4})h_(\d{1,12})")
+_NEAR_MS = 7 * 24 * _HOUR_MS
+MOST_STRETCHES = 50
+"""A shard has no more stretches of time than this that lie more than a week apart."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -27,9 +32,13 @@ class Bucket:
     def end_ms(self) -> int:
         return self.start_ms + self.hours * _HOUR_MS
 
-    @property
-    def next(self) -> Bucket:
-        return Bucket(self.hours, self.number + 1)
+    def holds(self, start_ms: int) -> bool:
+        """Whether a moment that starts then belongs here."""
+        return self.start_ms <= start_ms < self.end_ms
+
+    def overlaps(self, other: Bucket) -> bool:
+        """Whether a time lies in both."""
+        return self.start_ms < other.end_ms and other.start_ms < self.end_ms
 
     def touches(self, start_ms: int | None, end_ms: int | None, longest_ms: int) -> bool:
         """Whether it can hold a moment, no longer than `longest_ms`, that overlaps [start_ms, end_ms)."""
@@ -41,25 +50,56 @@ class Bucket:
 
 
 def bucket_of(start_ms: int, hours: int) -> Bucket:
-    """The bucket of a moment that starts then."""
+    """The bucket of this width for a moment that starts then."""
     return Bucket(hours, start_ms // (hours * _HOUR_MS))
+
+
+def bucket_for(start_ms: int, hours: int, existing: Collection[Bucket]) -> Bucket:
+    """The bucket where a moment that starts then is stored: one that exists, of whatever width, else one of `hours`.
+
+    Otherwise a moment that is open while the width is changed would be stored twice. A new one that would overlap a
+    wider one is made narrower, down to an hour. So of several that hold a time the narrowest was there first.
+    """
+    holding = [bucket for bucket in existing if bucket.holds(start_ms)]
+    if holding:
+        return min(holding)
+    while hours > 1 and any(other.hours > hours and other.overlaps(bucket_of(start_ms, hours)) for other in existing):
+        hours //= 2
+    return bucket_of(start_ms, hours)
+
+
+def may_be_made(bucket: Bucket, existing: Collection[Bucket]) -> bool:
+    """Whether a shard with these buckets may get this one.
+
+    What lies within a week of others always may. Times that are far from all others are mostly those of wrong clocks,
+    and each would make a collection: a shard takes only so many such stretches.
+    """
+    stretches = 0
+    end_ms: int | None = None
+    for other in sorted(existing, key=lambda one: one.start_ms):
+        if bucket.start_ms - _NEAR_MS <= other.end_ms and other.start_ms <= bucket.end_ms + _NEAR_MS:
+            return True
+        if end_ms is None or other.start_ms > end_ms + _NEAR_MS:
+            stretches += 1
+        end_ms = max(end_ms or 0, other.end_ms)
+    return stretches < MOST_STRETCHES
 
 
 def collection_name(space: str, bucket: Bucket) -> str:
     """The collection that holds this bucket's moments of this space."""
-    return f"watchword_{space}_{bucket.hours}h_{bucket.number}"
+    return f"{_SCHEME}_{space}_{bucket.hours}h_{bucket.number}"
 
 
-def bucket_named(collection: str, space: str) -> Bucket | None:
-    """The bucket that a collection holds, of whatever width; None when it is not one of this space's."""
-    parts = _COLLECTION.fullmatch(collection)
-    return Bucket(int(parts[2]), int(parts[3])) if parts and parts[1] == space else None
+def collection_named(name: str) -> tuple[str, Bucket] | None:
+    """The space and the bucket that a collection holds; None when it is not one of ours."""
+    parts = _COLLECTION.fullmatch(name)
+    return (parts[1], Bucket(int(parts[2]), int(parts[3]))) if parts else None
 
 
 def home(camera: str, endpoints: Sequence[str]) -> str:
     """The endpoint that holds this camera's moments (rendezvous hashing).
 
     One endpoint more or less moves only its own share of the cameras. Moments that were stored before such a
-    change stay where they were.
+    change stay where they were, which is why a search asks every shard.
     """
     return max(endpoints, key=lambda endpoint: hashlib.blake2b(f"{endpoint}\0{camera}".encode()).digest())

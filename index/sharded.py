@@ -4,60 +4,96 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
-from index.filters import moments_filter
-from index.places import Bucket, bucket_of, home
+from index.calls import Deadline, Key, Silence, Silent, all_of, first, whole
+from index.filters import Filter, overlapping
+from index.places import MOST_STRETCHES, Bucket, bucket_for, home, may_be_made
 from index.settings import MilvusSettings
-from index.store import Answer, Ask, Scored, best, check_ask, check_filter, last_of_each
-from proto.errors import Invalid, Transient, WatchwordError
+from index.store import (
+    LATEST_MS,
+    Answer,
+    Ask,
+    Scored,
+    Unsearched,
+    best,
+    check_ask,
+    check_batch,
+    check_filter,
+    fullest,
+)
+from proto.errors import Broken, Invalid, WatchwordError
 from proto.metrics import SHARDS_MISSING
-from proto.types import Moment, SpaceInfo, check_moment_ids
+from proto.types import Moment, SpaceInfo, check_moment_ids, start_of
 
 log = logging.getLogger("watchword.index")
 
-Key = TypeVar("Key")
-Result = TypeVar("Result")
+MOST_ROWS = 4096
+"""So many moments are read at once: well below Milvus' own limit of 16,384, and a few MB."""
+_FORMER_S = 3.0
+"""So long `between` waits for shards where none of the cameras has its home."""
 
 
 class Shard(Protocol):
     """One endpoint with some of the cameras, in time buckets. Raises only errors of our tree."""
 
-    async def buckets(self, *, fresh: bool = False) -> list[Bucket]:
-        """The buckets that exist. Unless `fresh`, one that another process just made may be missing for a second."""
+    async def buckets(self, *, fresh: bool = False) -> Mapping[str, Collection[Bucket]]:
+        """The buckets that exist, by space.
+
+        Unless `fresh`, one that another process just made may be missing for a second.
+        """
 
     async def make(self, bucket: Bucket) -> None:
         """Make the bucket unless it exists, ready for all below."""
 
-    async def upsert(self, bucket: Bucket, moments: Sequence[Moment]) -> None:
-        """Store them in the bucket, which is made when needed."""
+    async def upsert(self, bucket: Bucket, moments: Sequence[Moment]) -> Mapping[str, WatchwordError]:
+        """Store them in the bucket, which is made when needed. Gives what was not stored, as MomentStore.upsert."""
 
-    async def search(self, bucket: Bucket, ask: Ask, passing: str) -> list[Scored]:
-        """The best of the bucket that pass the filter expression. Nothing when the bucket is gone, as below."""
+    async def search(self, bucket: Bucket, ask: Ask) -> list[Scored]:
+        """The best of the bucket that pass the filter. Nothing when the bucket is gone, as below."""
+
+    async def read(self, bucket: Bucket, which: Filter, limit: int) -> list[Moment]:
+        """Moments of the bucket that pass, in no order; all of them unless they are `limit`. Sees every upsert."""
 
     async def fetch(self, bucket: Bucket, ids: Sequence[str]) -> list[Moment]:
-        """Those of the ids that are in the bucket."""
+        """Those of the ids that are in the bucket. Sees every upsert."""
 
-    async def count(self, bucket: Bucket, passing: str) -> int:
-        """How many of the bucket pass."""
+    async def count(self, bucket: Bucket, which: Filter) -> int:
+        """How many of the bucket pass. Sees every upsert."""
 
     async def close(self) -> None:
         """Let go of the connection."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What one shard says to a search."""
+
+    hits: list[Scored]
+    searched: Collection[Bucket]
+    failed: Mapping[Bucket, WatchwordError]
+    spaces: Collection[str]
+
+
 class ShardedStore:
     """A MomentStore over shards by their endpoint: each camera has one home, and time is cut into buckets.
 
-    A shard that is away fails upserts with Transient and is named in `Answer.shards_missing`; it is asked
-    again at every call, so it is used as soon as it is back.
+    Moments are written to the home of their camera and asked of every shard, because a camera had another home before
+    the list of endpoints changed. A shard that is away is asked again at every call, so it is used as soon as it is
+    back. A bucket that exists is used whatever its width is.
     """
 
-    def __init__(self, space: SpaceInfo, settings: MilvusSettings, shards: Mapping[str, Shard]) -> None:
+    def __init__(
+        self, space: SpaceInfo, settings: MilvusSettings, shards: Mapping[str, Shard], most_rows: int = MOST_ROWS
+    ) -> None:
         self._space = space
         self._settings = settings
         self._longest_ms = settings.longest_moment_s * 1000
+        self._most_rows = most_rows
         self._shards = dict(shards)
+        self._silence = Silence(lambda name: self._shards[name].buckets(fresh=True))
         self._preparing: dict[tuple[str, Bucket], asyncio.Task[None]] = {}
 
     @property
@@ -65,145 +101,219 @@ class ShardedStore:
         return self._space
 
     async def open(self) -> None:
-        _, missing = await _all({name: shard.buckets(fresh=True) for name, shard in self._shards.items()})
+        _, missing = await all_of({name: shard.buckets(fresh=True) for name, shard in self._shards.items()})
         if len(missing) == len(self._shards):
-            raise _first(missing)
+            raise first(missing)
         for error in missing.values():
             log.warning("%s", error)
 
-    async def upsert(self, moments: Sequence[Moment]) -> None:
-        groups: dict[tuple[str, Bucket], list[Moment]] = {}
-        for moment in last_of_each(moments, self._space):
-            self._check_length(moment)
-            place = (home(moment.camera, list(self._shards)), bucket_of(moment.start_ms, self._settings.bucket_hours))
-            groups.setdefault(place, []).append(moment)
-        _, missing = await _all(
-            {(name, bucket): self._shards[name].upsert(bucket, rows) for (name, bucket), rows in groups.items()}
+    async def upsert(self, moments: Sequence[Moment]) -> Mapping[str, WatchwordError]:
+        good, failed = check_batch(moments, self._space, self._longest_ms)
+        homes: dict[str, list[Moment]] = {}
+        for moment in good:
+            homes.setdefault(self.shard_of(moment.camera), []).append(moment)
+        return failed | await _stored(homes, self._upsert_at)
+
+    async def between(self, cameras: frozenset[str], start_ms: int, end_ms: int) -> list[Moment]:
+        check_filter(cameras, start_ms, end_ms)
+        if not cameras:
+            return []
+        which = overlapping(cameras, start_ms, end_ms)
+        homes = {self.shard_of(camera) for camera in cameras}
+        parts, missing = await all_of(
+            {name: self._read(name, which) if name in homes else self._read_soon(name, which) for name in self._shards}
         )
-        if missing:
-            raise _first(missing)
-        for (name, bucket), rows in groups.items():
-            if bucket.nearly_over(max(moment.start_ms for moment in rows)):
-                self._prepare(name, bucket.next)
+        for name, error in missing.items():
+            if isinstance(error, Silent):
+                self._silence.begins(name)
+            if name in homes:
+                raise error
+            log.warning("moments from before the shards changed may be missing: %s", error)
+        found = fullest(moment for part in parts.values() for moment in part)
+        return sorted(found.values(), key=lambda moment: (moment.camera, moment.start_ms, moment.id))
 
     async def search(self, ask: Ask) -> Answer:
         check_ask(ask, self._space)
-        shards = self._touched(ask.cameras)
-        if not shards:
+        if ask.cameras is not None and not ask.cameras:
             return Answer([])
-        passing = moments_filter(ask.cameras, ask.start_ms, ask.end_ms)
-        answers, missing = await _all({name: self._search_shard(name, ask, passing) for name in shards})
+        deadline_s = min(ask.timeout_s or self._settings.timeout_s, self._settings.timeout_s)
+        parts, missing = await all_of({name: self._search_shard(name, ask, deadline_s) for name in self._shards})
         for error in missing.values():
             SHARDS_MISSING.inc()
             log.warning("%s", error)
-        if not answers:
-            raise _first(missing)
+        if not parts:
+            raise first(missing)
+        asked = (ask.start_ms or 0, LATEST_MS if ask.end_ms is None else ask.end_ms)
         return Answer(
-            best((hit for hits, _ in answers.values() for hit in hits), ask.limit),
+            best((hit for part in parts.values() for hit in part.hits), ask.limit),
             shards_missing=sorted(missing),
-            shards_searched=len(answers),
-            buckets_searched=len({bucket for _, buckets in answers.values() for bucket in buckets}),
+            shards_searched=len(parts),
+            buckets_searched=len({bucket for part in parts.values() for bucket in part.searched}),
+            unsearched=[
+                *(Unsearched(name, *asked) for name in sorted(missing)),
+                *(Unsearched(name, b.start_ms, b.end_ms) for name, part in parts.items() for b in sorted(part.failed)),
+            ],
+            spaces=sorted({space for part in parts.values() for space in part.spaces}),
         )
 
     async def fetch(self, ids: Sequence[str]) -> list[Moment]:
         check_moment_ids(ids)
         if not ids:
             return []
-        parts, missing = await _all({name: self._fetch_from(shard, ids) for name, shard in self._shards.items()})
-        found = {moment.id: moment for part in parts.values() for moment in part}
+        parts, missing = await all_of({name: self._fetch_from(shard, ids) for name, shard in self._shards.items()})
+        found = fullest(moment for part in parts.values() for moment in part)
         if missing and not found.keys() >= set(ids):
-            raise _first(missing)
+            raise first(missing)
         return [found[name] for name in ids if name in found]
 
     async def count(
         self, cameras: frozenset[str] | None = None, start_ms: int | None = None, end_ms: int | None = None
     ) -> int:
         check_filter(cameras, start_ms, end_ms)
-        shards = self._touched(cameras)
-        if not shards:
+        if cameras is not None and not cameras:
             return 0
-        passing = moments_filter(cameras, start_ms, end_ms)
-        counts, missing = await _all(
-            {name: self._count_in(shard, passing, start_ms, end_ms) for name, shard in shards.items()}
-        )
-        if missing:
-            raise _first(missing)
-        return sum(counts.values())
+        which = overlapping(cameras, start_ms, end_ms)
+        return sum(await whole({name: self._count_in(shard, which) for name, shard in self._shards.items()}))
 
     async def close(self) -> None:
-        for task in self._preparing.values():
+        preparing = list(self._preparing.values())
+        for task in preparing:
             task.cancel()
-        await asyncio.gather(*self._preparing.values(), return_exceptions=True)
-        self._preparing.clear()
+        await asyncio.gather(*preparing, self._silence.close(), return_exceptions=True)
         for shard in self._shards.values():
             await shard.close()
 
-    def _check_length(self, moment: Moment) -> None:
-        if moment.end_ms - moment.start_ms > self._longest_ms:
-            raise Invalid(
-                f"moment {moment.id} of {moment.camera} is longer than {self._settings.longest_moment_s} s: "
-                "a search could miss it",
-                todo="raise the index's longest_moment_s above the longest moment of the stream",
-            )
+    def shard_of(self, camera: str) -> str:
+        return home(camera, list(self._shards))
 
-    def _touched(self, cameras: frozenset[str] | None) -> dict[str, Shard]:
-        if cameras is None:
-            return self._shards
-        homes = {home(camera, list(self._shards)) for camera in cameras}
-        return {name: shard for name, shard in self._shards.items() if name in homes}
-
-    async def _search_shard(self, name: str, ask: Ask, passing: str) -> tuple[list[Scored], list[Bucket]]:
+    async def _upsert_at(self, name: str, moments: Sequence[Moment]) -> Mapping[str, WatchwordError]:
+        """Store moments of cameras that have their home here. Raises when the shard is away."""
+        self._silence.check(name)
         shard = self._shards[name]
-        deadline_s = min(ask.timeout_s or self._settings.timeout_s, self._settings.timeout_s)
         try:
-            async with asyncio.timeout(deadline_s):
-                buckets = self._in_time(await shard.buckets(), ask.start_ms, ask.end_ms)
-                parts = await asyncio.gather(*(shard.search(bucket, ask, passing) for bucket in buckets))
-        except TimeoutError as error:
-            raise Transient(
-                f"Milvus at {name} did not answer a search within {deadline_s:g} s",
-                todo="look at its load and its log, or raise the timeout",
-            ) from error
-        return best((hit for hits in parts for hit in hits), ask.limit), buckets
+            existing = (await shard.buckets()).get(self._space.id, ())
+        except Silent:
+            self._silence.begins(name)
+            raise
+        groups, refused = self._planned(moments, existing)
+        failed = await _stored(groups, shard.upsert)
+        if any(isinstance(error, Silent) for error in failed.values()):
+            self._silence.begins(name)
+        for bucket, rows in groups.items():
+            latest_ms = max((moment.start_ms for moment in rows if moment.id not in failed), default=0)
+            if bucket.nearly_over(latest_ms):
+                self._prepare(name, bucket_for(bucket.end_ms, self._settings.bucket_hours, existing), existing)
+        return refused | failed
 
-    async def _fetch_from(self, shard: Shard, ids: Sequence[str]) -> list[Moment]:
-        buckets = await shard.buckets(fresh=True)
-        parts = await asyncio.gather(*(shard.fetch(bucket, ids) for bucket in buckets))
+    def _planned(
+        self, moments: Sequence[Moment], existing: Collection[Bucket]
+    ) -> tuple[dict[Bucket, list[Moment]], dict[str, WatchwordError]]:
+        """The moments by their bucket, and those that would need one that may not be made."""
+        groups: dict[Bucket, list[Moment]] = {}
+        refused: dict[str, WatchwordError] = {}
+        usable = set(existing)
+        for moment in moments:
+            bucket = bucket_for(moment.start_ms, self._settings.bucket_hours, usable)
+            if may_be_made(bucket, usable):
+                usable.add(bucket)
+                groups.setdefault(bucket, []).append(moment)
+            else:
+                refused[moment.id] = Invalid(
+                    f"moment {moment.id} of {moment.camera} starts at {moment.start_ms}, more than a week from all "
+                    f"others, and there are {MOST_STRETCHES} such stretches of time already",
+                    todo="set the clock of the camera, and drop the collections of times that never were",
+                )
+        return groups, refused
+
+    async def _search_shard(self, name: str, ask: Ask, deadline_s: float) -> _Part:
+        """What the shard's buckets say by the deadline. Raises when none of them says anything."""
+        shard = self._shards[name]
+        deadline = Deadline(name, deadline_s)
+        by_space = await deadline.of(shard.buckets())
+        in_time = {space: self._in_time(buckets, ask.start_ms, ask.end_ms) for space, buckets in by_space.items()}
+        own = in_time.pop(self._space.id, [])
+        found, failed = await all_of({bucket: deadline.of(shard.search(bucket, ask)) for bucket in own})
+        if failed and not found:
+            raise first(failed)
+        if failed:
+            log.warning("%d of %d buckets at %s were not searched: %s", len(failed), len(own), name, first(failed))
+        return _Part(
+            hits=[hit for hits in found.values() for hit in hits],
+            searched=found.keys(),
+            failed=failed,
+            spaces=[space for space, buckets in in_time.items() if buckets],
+        )
+
+    async def _read_soon(self, name: str, which: Filter) -> list[Moment]:
+        """As `_read`, for a shard that the answer does not depend on."""
+        return await Deadline(name, min(_FORMER_S, self._settings.timeout_s)).of(self._read(name, which))
+
+    async def _read(self, name: str, which: Filter) -> list[Moment]:
+        """All that the shard holds of it."""
+        self._silence.check(name)
+        shard = self._shards[name]
+        held = (await shard.buckets(fresh=True)).get(self._space.id, ())
+        buckets = self._in_time(held, which.ends_from, which.starts_before)
+        parts = await whole({bucket: self._read_bucket(shard, bucket, which) for bucket in buckets})
         return [moment for part in parts for moment in part]
 
-    async def _count_in(self, shard: Shard, passing: str, start_ms: int | None, end_ms: int | None) -> int:
-        buckets = self._in_time(await shard.buckets(fresh=True), start_ms, end_ms)
-        return sum(await asyncio.gather(*(shard.count(bucket, passing) for bucket in buckets)))
+    async def _read_bucket(self, shard: Shard, bucket: Bucket, which: Filter) -> list[Moment]:
+        """All that the bucket holds of it: when the reply may have been cut off, the halves are asked."""
+        moments = await shard.read(bucket, which, self._most_rows)
+        if len(moments) < self._most_rows:
+            return moments
+        halves = await whole({half: self._read_bucket(shard, bucket, half) for half in _halves(which, bucket)})
+        return [moment for half in halves for moment in half]
 
-    def _in_time(self, buckets: Iterable[Bucket], start_ms: int | None, end_ms: int | None) -> list[Bucket]:
-        return [bucket for bucket in buckets if bucket.touches(start_ms, end_ms, self._longest_ms)]
+    async def _fetch_from(self, shard: Shard, ids: Sequence[str]) -> list[Moment]:
+        held = (await shard.buckets(fresh=True)).get(self._space.id, ())
+        wanted = {bucket: [name for name in ids if bucket.holds(start_of(name))] for bucket in held}
+        parts = await whole({bucket: shard.fetch(bucket, own) for bucket, own in wanted.items() if own})
+        return [moment for part in parts for moment in part]
 
-    def _prepare(self, name: str, bucket: Bucket) -> None:
+    async def _count_in(self, shard: Shard, which: Filter) -> int:
+        held = (await shard.buckets(fresh=True)).get(self._space.id, ())
+        buckets = self._in_time(held, which.ends_from, which.starts_before)
+        return sum(await whole({bucket: shard.count(bucket, which) for bucket in buckets}))
+
+    def _in_time(self, buckets: Collection[Bucket], start_ms: int | None, end_ms: int | None) -> list[Bucket]:
+        return sorted(bucket for bucket in buckets if bucket.touches(start_ms, end_ms, self._longest_ms))
+
+    def _prepare(self, name: str, bucket: Bucket, existing: Collection[Bucket]) -> None:
         """Make the next bucket in the background: it takes Milvus seconds, and no moment should wait for it."""
-        if (name, bucket) not in self._preparing:
-            self._preparing[name, bucket] = asyncio.create_task(self._shards[name].make(bucket))
-            self._preparing[name, bucket].add_done_callback(_tell_failure)
+        if bucket not in existing and (name, bucket) not in self._preparing:
+            task = asyncio.create_task(self._shards[name].make(bucket))
+            self._preparing[name, bucket] = task
+            task.add_done_callback(lambda done: self._prepared(name, bucket, done))
+
+    def _prepared(self, name: str, bucket: Bucket, task: asyncio.Task[None]) -> None:
+        del self._preparing[name, bucket]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.info("the next time bucket could not be made ahead, it is made when needed: %s", error)
 
 
-async def _all(calls: Mapping[Key, Awaitable[Result]]) -> tuple[dict[Key, Result], dict[Key, WatchwordError]]:
-    """Make all calls at once: what they gave, and what went wrong in our tree. Other errors are raised."""
-    outcomes = await asyncio.gather(*calls.values(), return_exceptions=True)
-    given: dict[Key, Result] = {}
-    wrong: dict[Key, WatchwordError] = {}
-    for key, outcome in zip(calls, outcomes, strict=True):
-        if isinstance(outcome, WatchwordError):
-            wrong[key] = outcome
-        elif isinstance(outcome, BaseException):
-            raise outcome
-        else:
-            given[key] = outcome
-    return given, wrong
+def _halves(which: Filter, bucket: Bucket) -> tuple[Filter, Filter]:
+    """Two filters that pass together, and never both, what this one passes in the bucket."""
+    first_ms = max(bucket.start_ms, which.starts_from or 0)
+    end_ms = min(bucket.end_ms, LATEST_MS if which.starts_before is None else which.starts_before)
+    if end_ms - first_ms > 1:
+        middle_ms = (first_ms + end_ms) // 2
+        return replace(which, starts_before=middle_ms), replace(which, starts_from=middle_ms)
+    cameras = sorted(which.cameras or ())
+    if len(cameras) > 1:
+        middle = len(cameras) // 2
+        return replace(which, cameras=frozenset(cameras[:middle])), replace(which, cameras=frozenset(cameras[middle:]))
+    raise Broken(
+        f"more moments of {', '.join(cameras)} start at {first_ms} than can be read",
+        todo="no camera makes these: look for what else writes to this Milvus",
+    )
 
 
-def _first(missing: Mapping[Key, WatchwordError]) -> WatchwordError:
-    return next(iter(missing.values()))
-
-
-def _tell_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.info("the next time bucket could not be made ahead, it is made when needed: %s", error)
+async def _stored(
+    groups: Mapping[Key, Sequence[Moment]],
+    store: Callable[[Key, Sequence[Moment]], Awaitable[Mapping[str, WatchwordError]]],
+) -> dict[str, WatchwordError]:
+    """Store all groups at once: what of them was not stored, by id. A group whose call fails was not."""
+    parts, wrong = await all_of({key: store(key, moments) for key, moments in groups.items()})
+    failed = {name: error for part in parts.values() for name, error in part.items()}
+    return failed | {moment.id: error for key, error in wrong.items() for moment in groups[key]}

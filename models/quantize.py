@@ -59,6 +59,10 @@ _BATCH = 8
 _MOST_BYTES, _MOST_PIXELS = 32 * 1024 * 1024, 50_000_000
 _PRODUCTS = ["MatMul", "Gemm"]
 """Where a transformer spends its time. Its sums and norms lose most and gain least."""
+BITS: dict[Method, int] = {"dynamic": 7, "products": 7, "static": 8}
+"""Of a weight. A CPU without VNNI adds two products of an activation (at most 255) and a weight in 16 bits, which hold
+2 * 255 * 64 but not 2 * 255 * 127. Convolutions lose too much in 7 bits; `models/ort.py` has 8 bits computed otherwise
+on such a CPU, which is right too, but slower."""
 
 Say = Callable[[str], None]
 Tower = Literal["image", "text"]
@@ -146,7 +150,7 @@ def _trials(bundle: Bundle, sample: _Sample, was: OrtEngine, scratch: Path, thre
         after = scratch / f"{tower}-{method}.onnx"
         try:
             with _quiet():
-                _quantize(before, after, method, sample.calibration)
+                quantize_tower(before, after, method, sample.calibration, bits=BITS[method])
             towers = (after, bundle.textual) if tower == "image" else (bundle.visual, after)
             now = OrtEngine(*towers, threads=threads)
         except Exception as error:  # the quantizer says what it cannot do in as many ways as it has steps
@@ -221,9 +225,17 @@ class _Calibration(CalibrationDataReader):  # type: ignore[misc]
         return next(self._feeds, None)
 
 
-def _quantize(before: Path, after: Path, method: Method, calibration: Pictures) -> None:
+def quantize_tower(before: Path, after: Path, method: Method, calibration: Pictures, *, bits: int) -> None:
+    """Write the tower `before`, its weights in 7 or 8 `bits`, to `after`. `calibration` gives what scales are fixed."""
     if method == "dynamic":
-        quantize_dynamic(before, after, op_types_to_quantize=_PRODUCTS, per_channel=True, weight_type=QuantType.QInt8)
+        quantize_dynamic(
+            before,
+            after,
+            op_types_to_quantize=_PRODUCTS,
+            per_channel=True,
+            reduce_range=bits == 7,
+            weight_type=QuantType.QInt8,
+        )
         return
     prepared = after.with_suffix(".prepared.onnx")
     quant_pre_process(before, prepared, skip_symbolic_shape=True)
@@ -237,6 +249,7 @@ def _quantize(before: Path, after: Path, method: Method, calibration: Pictures) 
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=_PRODUCTS if method == "products" else None,
         per_channel=True,
+        reduce_range=bits == 7,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
     )

@@ -23,15 +23,16 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import faust
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from broker.kafka import topic_id
 from broker.settings import KafkaSettings
-from proto.errors import Transient
+from proto.errors import Transient, WatchwordError
+from stream.consumer import Held, Record, Taker
 from stream.fence import Lease
 from stream.settings import StreamSettings
 
@@ -40,34 +41,17 @@ log = logging.getLogger("watchword.stream")
 _START_S = 60.0
 _STOP_S = 15.0
 _FETCH_WAIT_MS = 100
+_HEARTBEATS = 0.2
+"""The share of a session after which the group hears from its members."""
 _FETCH_RECORDS = 200
 _SIGNS_OF_LIFE = ("HeartbeatRequest", "SyncGroupRequest")
-"""Requests to the group that count as heard of; its driver sends them, and knows their answers alone."""
+"""Requests to the group whose success shows that this worker is a member."""
+_ASKED_AS_MEMBER = (*_SIGNS_OF_LIFE, "OffsetCommitRequest")
+_NOT_A_MEMBER = {22, 25, 82}
+"""ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID, FENCED_INSTANCE_ID: the group counts somebody else in this worker's place."""
 _POLL_S = 24 * 3600.0
-"""The group waits so long for a member that holds its partitions and takes nothing, since encoder or index are away."""
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A record of the frames topic, as it came."""
-
-    partition: int
-    offset: int
-    key: bytes
-    value: bytes
-
-
-class Taker(Protocol):
-    """Whoever takes the records. The methods are called in the event loop that started the consumer."""
-
-    async def take(self, records: Sequence[Record]) -> None:
-        """Take records of one partition, in order; waiting here slows the consumer down. It must not raise."""
-
-    def reset(self) -> None:
-        """Forget every record taken: the group rebalances. Records come again from the committed offsets."""
-
-    async def written(self) -> None:
-        """Wait until what the records led to is written, or given up."""
+"""max.poll.interval: a worker that is blocked since encoder or index are away is not evicted."""
+_ASK_AGAIN_S = 0.5
 
 
 class _App(faust.App):
@@ -105,20 +89,44 @@ class _Thread(driver.AIOKafkaConsumerThread):
 
     async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:
         fetched = await super()._fetch_records(*args, **kwargs)
-        return {partition: [_Bundle(records)] for partition, records in fetched.items() if records}
+        return {place: [_Bundle(records, self._end(place))] for place, records in fetched.items() if records}
+
+    def _end(self, place: Any) -> int | None:
+        consumer: Any = self._consumer
+        return consumer.highwater(place) if place in consumer.assignment() else None
+
+    async def committed(self, *partitions: Any) -> dict[Any, int | None]:
+        """The committed offset of each; None where there is none."""
+        consumer: Any = self._consumer
+        return {place: await self.call_thread(consumer.committed, place) for place in partitions}
 
 
 def _renewing(send: Callable[[Any], Awaitable[Any]], lease: Lease) -> Callable[[Any], Awaitable[Any]]:
-    """As `send`, and the lease is renewed by every sign of life that the group accepts."""
+    """As `send`; the lease is renewed by every sign of life that the group accepts, and ends when it is refused."""
 
     async def sent(request: Any) -> Any:
         asked_s = time.monotonic()
         reply = await send(request)
-        if type(request).__name__ in _SIGNS_OF_LIFE and not reply.error_code:
+        kind = _kind(request)
+        if kind in _ASKED_AS_MEMBER and _NOT_A_MEMBER & set(_codes(reply)):
+            lease.revoked()
+        elif kind in _SIGNS_OF_LIFE and not any(_codes(reply)):
             lease.renewed(asked_s)
         return reply
 
     return sent
+
+
+def _kind(request: Any) -> str:
+    return type(request).__name__.split("_v")[0]
+
+
+def _codes(reply: Any) -> Iterator[int]:
+    """The error codes in a reply; a commit has one for each partition."""
+    if hasattr(reply, "error_code"):
+        yield reply.error_code
+    else:
+        yield from (code for _, partitions in reply.topics for _, code in partitions)
 
 
 class _Bundle:
@@ -126,8 +134,11 @@ class _Bundle:
 
     __slots__ = ("last", "records")
 
-    def __init__(self, records: Sequence[Any]) -> None:
-        self.records = [Record(one.partition, one.offset, one.key or b"", one.value or b"") for one in records]
+    def __init__(self, records: Sequence[Any], end: int | None) -> None:
+        self.records = [
+            Record(one.partition, one.offset, one.key or b"", one.value or b"", one.timestamp, one.offset + 1 == end)
+            for one in records
+        ]
         self.last = records[-1]
 
 
@@ -146,89 +157,114 @@ class _Transport(driver.Transport):
 
 
 class FrameConsumer:
-    """One member of the group of stream workers."""
+    """One member of the group of stream workers: the Consumer of `stream/consumer.py`, by Faust."""
 
-    def __init__(self, kafka: KafkaSettings, stream: StreamSettings, taker: Taker) -> None:
+    def __init__(self, kafka: KafkaSettings, stream: StreamSettings) -> None:
+        self._kafka = kafka
         self._topic = kafka.frames_topic
-        self._taker = taker
         self.lease = Lease(kafka.session_s)
-        """Until when this member's partitions are certainly its own."""
         self._app = _new_app(kafka, stream)
         self._app.lease = self.lease
         # The group does not hear of a member that gives its partitions back until it has.
         self._give_back_s = kafka.session_s / 3
+        # A worker that takes a static member's place is given its partitions at once, and the one before learns of it
+        # with its next heartbeat.
+        self._hold_off_s = 1.2 * kafka.session_s * _HEARTBEATS if stream.instance else 0.0
         self._resumed = False
-        self._wire()
+        self._failed: WatchwordError | None = None
 
     @property
     def ready(self) -> bool:
-        """Whether the group gave this member its share and records may flow."""
         return self._resumed
 
-    async def start(self) -> None:
-        """Join the group, and come back once it gave this member its share."""
+    @property
+    def paused(self) -> int:
+        return len(self._app.consumer._buffered_partitions)
+
+    async def start(self, taker: Taker) -> None:
+        self._wire(taker)
         with _translating():
             await asyncio.wait_for(self._app.start(), _START_S)
 
     async def stop(self) -> None:
-        """Leave the group. Nothing is committed here."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._app.stop(), _STOP_S)
 
-    @property
-    def partitions(self) -> frozenset[int]:
-        """The partitions that this member holds."""
-        return frozenset(tp.partition for tp in self._app.consumer.assignment()) if self._resumed else frozenset()
-
-    @property
-    def paused(self) -> int:
-        """How many of them are not fetched from, since what was fetched still waits to be taken."""
-        return len(self._app.consumer._buffered_partitions)
-
     def check(self) -> None:
-        """Raise Transient when Faust crashed or stopped by itself."""
+        if self._failed is not None:
+            raise self._failed
         if self._app.crashed or self._app.should_stop:
             raise Transient(f"Faust stopped by itself ({self._app.crash_reason!r})", todo="the worker starts again")
 
     async def commit(self, offsets: Mapping[int, int]) -> bool:
-        """Commit the next offset to read of each partition. False when the group moved on meanwhile."""
         wanted = {TP(self._topic, partition): offset for partition, offset in offsets.items()}
         with _translating():
             return bool(await self._app.consumer._commit_offsets(wanted))
 
+    async def begins(self, partition: int) -> int:
+        with _translating():
+            found = await self._app.consumer.earliest_offsets(TP(self._topic, partition))
+        return int(max(found.values()))
+
     async def ends(self) -> dict[int, int]:
-        """Where each of this member's partitions ends now, as the broker says."""
         consumer = self._app.consumer
         with _translating():
             return {tp.partition: end for tp, end in (await consumer.highwaters(*consumer.assignment())).items()}
 
-    async def positions(self) -> dict[int, int]:
-        """The next offset that is read of each of this member's partitions."""
-        consumer = self._app.consumer
+    async def _held(self) -> list[Held]:
+        """The partitions as they are now. Nothing is fetched from them yet."""
+        consumer: Any = self._app.consumer
+        places = list(consumer.assignment())
+        if not places:
+            return []
         with _translating():
-            at = {tp.partition: await consumer.position(tp) for tp in consumer.assignment()}
-        return {partition: offset for partition, offset in at.items() if offset is not None}
+            ends = await consumer.highwaters(*places)
+            begins = await consumer.earliest_offsets(*places)
+            committed = await consumer._thread.committed(*places)
+        return [
+            Held(place.partition, committed[place] or begins[place], bool(committed[place]), ends[place])
+            for place in places
+        ]
 
-    def _wire(self) -> None:
+    async def _give(self, taker: Taker) -> None:
+        """Tell the taker what it has; asks the broker until it answers, or the group takes everything back."""
+        hold_off_s, self._hold_off_s = self._hold_off_s, 0.0
+        await asyncio.sleep(hold_off_s)
+        deadline_s = time.monotonic() + _START_S
+        while True:
+            try:
+                log_id = await topic_id(self._kafka.brokers, self._topic)
+                held = await self._held()
+                break
+            except Transient as error:
+                if time.monotonic() > deadline_s:
+                    self._failed = error
+                    return
+                await asyncio.sleep(_ASK_AGAIN_S)
+        await taker.given(log_id, held)
+        self._resumed = True
+        log.info("the group gave this worker its partitions of %s", self._topic)
+
+    def _wire(self, taker: Taker) -> None:
         topic = self._app.topic(
             self._topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw", acks=False
         )
 
         async def hand_over(stream: Any) -> None:
             async for event in stream.noack().events():
-                await self._taker.take(event.message.value)
+                await taker.take(event.message.value)
 
         async def revoked(*_: Any, **__: Any) -> None:
             self._resumed = False
-            self._taker.reset()
             # Whoever has the partitions next writes the same moments: what was begun here must not come after.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._taker.written(), self._give_back_s)
+                await asyncio.wait_for(taker.taken_away(), self._give_back_s)
 
         async def resumed(*_: Any, **__: Any) -> None:
-            self._taker.reset()
-            self._resumed = True
-            log.info("the group gave this worker its partitions of %s", self._topic)
+            try:
+                await self._give(taker)
+            except WatchwordError as error:
+                self._failed = error
 
         self._app.agent(topic, name="watchword.frames", concurrency=1)(hand_over)
         self._app.on_partitions_revoked.connect(revoked, weak=False)
@@ -261,7 +297,7 @@ def _new_app(kafka: KafkaSettings, stream: StreamSettings) -> Any:
         broker_max_poll_records=_FETCH_RECORDS,
         broker_max_poll_interval=_POLL_S,
         broker_session_timeout=kafka.session_s,
-        broker_heartbeat_interval=kafka.session_s / 5,
+        broker_heartbeat_interval=kafka.session_s * _HEARTBEATS,
         broker_request_timeout=60.0,
         broker_rebalance_timeout=60.0,
         table_standby_replicas=0,

@@ -63,7 +63,7 @@ class Embedding:
     async def _ask_again(self, pictures: Sequence[bytes]) -> list[Vector | Poison] | WatchwordError:
         """The answer once there is one, or the error when it is these pictures that make it."""
         for attempt in count(2):
-            await self._patience.pause("encoder", attempt - 2)
+            await self._patience.pause("encoder", attempt - 1)
             try:
                 return await self._encoder.embed_images(pictures)
             except Mismatch:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
-from index.store import Answer, Ask, MomentStore
 from proto.errors import Transient
-from proto.types import Moment, SpaceInfo
+
+Done = TypeVar("Done")
 
 
 class Lease:
@@ -26,63 +27,46 @@ class Lease:
         """The group answered a sign of life that was sent then."""
         self._until_s = max(self._until_s, asked_s + self._session_s)
 
+    def revoked(self) -> None:
+        """The group said that this worker is no member, or no longer this one: it ends at once."""
+        self._until_s = float("-inf")
+
     def holds(self, now_s: float) -> bool:
         """Whether nobody else can have the partitions."""
         return now_s < self._until_s
 
 
-class Fenced:
-    """A MomentStore that takes moments only while the lease holds, and Transient else.
+class Fence:
+    """Lets writes pass while the lease holds. Every write of a worker passes here: rows, pictures, coverage.
 
     A worker that was stopped in the middle and goes on later finds the fence closed; either the group answers it
-    again, or a rebalance makes it forget what it was about to write. A write that was begun ends at its deadline,
+    again, or a rebalance makes it drop what it was about to write. A write that was begun ends at its own deadline,
     also when whoever waited for it is cancelled: the index may take it at any time until then.
     """
 
-    def __init__(self, store: MomentStore, lease: Lease, clock: Callable[[], float] = time.monotonic) -> None:
-        self._store = store
+    def __init__(self, lease: Lease, clock: Callable[[], float] = time.monotonic) -> None:
         self._lease = lease
         self._clock = clock
-        self._writing: set[asyncio.Task[None]] = set()
+        self._under_way: set[asyncio.Task[Any]] = set()
 
-    @property
-    def space(self) -> SpaceInfo:
-        return self._store.space
-
-    async def open(self) -> None:
-        await self._store.open()
-
-    async def upsert(self, moments: Sequence[Moment]) -> None:
+    async def passes(self, write: Callable[[], Coroutine[Any, Any, Done]]) -> Done:
+        """Begin the write, and wait for it. Transient when the lease does not hold; then nothing was begun."""
         if not self._lease.holds(self._clock()):
             raise Transient(
                 "the group has not answered this worker for so long that another one may have its partitions",
                 todo="it answers again, or gives them out anew",
             )
-        writing = asyncio.create_task(self._store.upsert(moments))
-        self._writing.add(writing)
-        writing.add_done_callback(self._ended)
-        await asyncio.shield(writing)
+        task = asyncio.create_task(write())
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
 
     async def written(self) -> None:
         """Wait until no write is under way."""
-        if self._writing:
-            await asyncio.wait(self._writing)
+        if self._under_way:
+            await asyncio.wait(self._under_way)
 
-    async def search(self, ask: Ask) -> Answer:
-        return await self._store.search(ask)
-
-    async def fetch(self, ids: Sequence[str]) -> list[Moment]:
-        return await self._store.fetch(ids)
-
-    async def count(
-        self, cameras: frozenset[str] | None = None, start_ms: int | None = None, end_ms: int | None = None
-    ) -> int:
-        return await self._store.count(cameras, start_ms, end_ms)
-
-    async def close(self) -> None:
-        await self._store.close()
-
-    def _ended(self, writing: asyncio.Task[None]) -> None:
-        self._writing.discard(writing)
-        if not writing.cancelled():
-            writing.exception()  # told to whoever waited; where nobody did, the next worker writes it again
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # told to whoever waited; where nobody did, the next worker writes it again

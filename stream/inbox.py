@@ -1,4 +1,4 @@
-"""Where records wait between the broker and the chain: a bounded queue that is filled and emptied in batches."""
+"""Where records wait between the broker and the pipeline: a bounded queue that is filled and emptied in batches."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-from stream.app import Record
+from stream.consumer import Record
 
 
 class Inbox:
@@ -19,7 +19,10 @@ class Inbox:
         self._filled = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
-        self._cleared = 0
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._records)
 
     @property
     def full(self) -> bool:
@@ -27,31 +30,30 @@ class Inbox:
         return not self._room.is_set()
 
     async def put(self, records: Sequence[Record]) -> None:
-        """Add records once there is room; they are dropped if the inbox was cleared meanwhile."""
-        cleared = self._cleared
+        """Add records once there is room; they are dropped when the inbox was closed meanwhile."""
         await self._room.wait()
-        if cleared == self._cleared:
+        if not self._closed:
             self._records.extend(records)
             self._note()
 
-    async def take(self, most: int, idle_s: float, company_s: float) -> list[Record]:
-        """Up to `most` records: at once when so many wait, else those that came within `company_s` of the first.
+    def close(self) -> None:
+        """Drop everything, also what waits to be put."""
+        self._closed = True
+        self._records.clear()
+        self._room.set()
+
+    async def take(self, most: int, enough: int, idle_s: float, company_s: float) -> list[Record]:
+        """Up to `most` records: at once when `enough` wait, else those that came within `company_s` of the first.
 
         Empty when nothing came for `idle_s`.
         """
         if not self._records:
             await self._wait_for(1, idle_s)
-        if 0 < len(self._records) < most:
-            await self._wait_for(most, company_s)
+        if 0 < len(self._records) < enough:
+            await self._wait_for(enough, company_s)
         taken = [self._records.popleft() for _ in range(min(most, len(self._records)))]
         self._note()
         return taken
-
-    def clear(self) -> None:
-        """Drop everything, also what waits to be put."""
-        self._cleared += 1
-        self._records.clear()
-        self._note()
 
     async def _wait_for(self, records: int, at_most_s: float) -> None:
         deadline_s = time.monotonic() + at_most_s

@@ -1,18 +1,18 @@
-"""Records that end without a moment: buried with their reason, or declared skipped. None ends silently."""
+"""Records that end without a moment: buried with their reason. None ends silently."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Protocol
 
-from broker.letterbox import SKIPPED
-from proto.errors import Invalid, Poison
-from proto.metrics import DEAD_LETTERS, FRAMES_SKIPPED
-from proto.types import now_ms
+from proto.errors import Invalid, Poison, WatchwordError
+from proto.metrics import DEAD_LETTERS
+from proto.types import Moment, now_ms
 from proto.v1.events_pb2 import DeadLetter
-from stream.app import Record
+from stream.consumer import Mark, Record
 from stream.patience import Patience
 
 log = logging.getLogger("watchword.stream")
@@ -74,21 +74,22 @@ class Letters:
         if whole:
             log.warning("frame %d of partition %d is given up: %s", record.offset, record.partition, reason)
 
-    async def declare_skipped(self, partition: int, first: int, last: int, older_than_s: float) -> None:
-        """Declare that the frames at these offsets, both included, were not looked at."""
-        frames = last - first + 1
-        await self._send(
-            DeadLetter(
-                topic=self._topic,
-                partition=partition,
-                offset=first,
-                through=last,
-                reason=SKIPPED,
-                detail=f"{frames} frames older than {older_than_s:g} s, in order to catch up",
-                failed_ms=now_ms(),
+    async def refuse(self, moment: Moment, marks: Sequence[Mark], reason: WatchwordError) -> None:
+        """Give the frames of a moment up that the index will never take. Their records are no longer at hand."""
+        for mark in marks:
+            await self._send(
+                DeadLetter(
+                    topic=self._topic,
+                    partition=mark.partition,
+                    offset=mark.offset,
+                    reason="not_storable",
+                    detail=f"the index does not take moment {moment.id}: {reason.message}",
+                    failed_ms=now_ms(),
+                    key=moment.camera.encode(),
+                )
             )
-        )
-        FRAMES_SKIPPED.inc(frames)
+            DEAD_LETTERS.labels(reason="not_storable").inc()
+        log.error("moment %s of %s is given up with %d frames: %s", moment.id, moment.camera, len(marks), reason)
 
     async def _send(self, letter: DeadLetter) -> None:
         try:

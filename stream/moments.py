@@ -1,226 +1,278 @@
 """Frames in, moments out: a deterministic state machine per camera. It knows neither broker nor index.
 
-The same frames give the same moments, however they were batched, because every boundary depends on nothing but the
-frames of the moment before it: a restart that begins with any moment goes on as if nothing had happened. One thing
-depends on the clock: a camera that fell silent has its moment closed by `tick`. The caller ticks only when it has no
-frames waiting, and `silent_s` is longer than `gap_s`, so a frame that comes after such a close would have begun a new
-moment anyway.
+The same frames give the same moments, however they were batched: every boundary depends on nothing but the frames of
+the moment before it and on the time of the log. A camera that fell silent has its moment closed when the log moved on
+past it by `silent_s`; a frame that comes after such a silence begins a new moment, whoever noticed the silence first.
 
-What was told stays told. Two encoders never agree to the last digit, so frames that are read again carry what the
-index already holds of them (`Told`), and that counts for more than their vectors.
-
-A frame that is older than the end of its camera's open moment means that time jumped back; it begins a new moment,
-as after a gap. The same frame twice (a producer that retried) counts once.
+Frames are known by their place. A worker that goes on with a moment which another one told is seeded from its row
+(`go_on`): frames up to the row's last offset are in it already, so what was told never shrinks, and none of them is
+looked at twice. Time is only shown: a frame that is older than the end of its camera's open moment means that a clock
+stepped back; it begins a new moment, as after a gap.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
 from dataclasses import dataclass, field
-from enum import Enum, auto
-from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from proto.types import Moment, Vector, moment_id
-from stream.scene import Change, Scene
+from stream.consumer import Mark
+from stream.frames import Arrived, Embedded
+from stream.resume import Resume, from_text, to_text
+from stream.scene import Departure, Scene
 from stream.settings import StreamSettings
-
-Mark = TypeVar("Mark", bound=Hashable)
-"""Where a frame came from: it travels with the frame, and back with the write that finishes it."""
 
 STILL_SHARE = 1 / 3
 """A moment in which no frame was farther from the mean than this share of `scene_change` counts as still."""
 _LEAST_WEIGHT = 0.2
-"""What a frame weighs in the mean although nothing in it is new; the share that is new is added."""
-
-
-class Told(Enum):
-    """What the index already holds of a frame that is read again."""
-
-    NOTHING = auto()
-    BEGINS = auto()
-    """A moment that is still open begins with it."""
-    WITHIN = auto()
-    """It lies inside a moment that is still open, and does not begin it."""
-    DONE = auto()
-    """It lies inside a moment that is closed: there is nothing left to do."""
+"""What a frame weighs in the mean although nothing in it is new; the share that is new is added. Heartbeats of a still
+scene do not drown what passed through it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Seen(Generic[Mark]):
-    """One frame with its vector."""
-
-    mark: Mark
-    captured_ms: int
-    sequence: int
-    after_gap: bool
-    vector: Vector
-    jpeg: bytes
-    novelty: float = 0.0
-    """The share of the picture, 0 to 1, that differs from the one before."""
-    usual: float = 0.0
-    """The median of that share on this camera lately."""
-    same_ms: int = 0
-    """Until then the frame before it still held, as the camera saw; 0 when it did not look."""
-    told: Told = Told.NOTHING
-
-    @property
-    def weight(self) -> float:
-        """What it counts in its moment's mean: heartbeats of a still scene do not drown what passed through it."""
-        return _LEAST_WEIGHT + self.novelty
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Write(Generic[Mark]):
+class Write:
     """A moment to be stored. Once it is, the frames in `finishes` are done."""
 
     moment: Moment
     thumbnail: bytes | None
     """The picture of the peak, when it is another one than was written before."""
     finishes: tuple[Mark, ...]
-
-    @property
-    def begins(self) -> bool:
-        """Whether the moment is told for the first time."""
-        return self.moment.frames == 1 and not self.moment.closed
+    began: Arrived | None = None
+    """The frame that began the moment, when it is told for the first time."""
 
 
 @dataclass(slots=True)
-class _Open(Generic[Mark]):
+class _Open:
     """The moment that is going on. Holds one picture at most, whatever its length."""
 
+    name: str
     start_ms: int
     end_ms: int
+    first_offset: int
+    last_offset: int
+    run: int
     sequence: int
     total: NDArray[np.float64]
     scene: Scene
     peak_ms: int
-    peak_vector: NDArray[np.float64]
-    peak_jpeg: bytes
-    touched_s: float
+    peak_cosine: float
+    """How near the peak was to the mean when it was last compared; kept up while `peak_vector` is known."""
+    peak_vector: NDArray[np.float64] | None
+    peak_jpeg: bytes | None
+    touched_ms: int
+    """The time of the log at its last frame."""
     written_s: float
-    farthest: float = 0.0
     frames: int = 1
+    farthest: float = 0.0
     thumbnail_ms: int | None = None
     written_frames: int = 1
+    cut: bool = False
+    """The first frame after a gap was passed over: the next one begins another moment."""
     marks: list[Mark] = field(default_factory=list)
 
-    def distance(self, vector: NDArray[np.float64]) -> float:
-        """1 - cosine between `vector` and the weighted mean of the frames so far."""
-        return 1.0 - float(self.total @ vector) / (math.sqrt(float(self.total @ self.total)) or 1.0)
+    def cosine(self, vector: NDArray[np.float64]) -> float:
+        """Between `vector` and the weighted mean of the frames so far."""
+        return float(self.total @ vector) / (float(np.linalg.norm(self.total)) or 1.0)
 
     def mean(self) -> Vector:
         """The mean at unit length."""
-        length = math.sqrt(float(self.total @ self.total))
-        return (self.total / length if length > 1e-9 else self.peak_vector).astype(np.float32)
+        length = float(np.linalg.norm(self.total))
+        if length > 1e-9 or self.peak_vector is None:
+            return (self.total / (length or 1.0)).astype(np.float32)
+        return self.peak_vector.astype(np.float32)
 
 
-class MomentBuilder(Generic[Mark]):
-    """The moments of one camera."""
+class MomentBuilder:
+    """The moments of one camera in one partition of a log."""
 
-    def __init__(self, space: str, camera: str, settings: StreamSettings) -> None:
+    def __init__(self, space: str, log: str, partition: int, camera: str, settings: StreamSettings) -> None:
         self._space = space
+        self._log = log
+        self._partition = partition
         self._camera = camera
         self._settings = settings
-        self._open: _Open[Mark] | None = None
+        self._open: _Open | None = None
+        self._run = 0
+        self._sequence = -1
 
     @property
-    def is_open(self) -> bool:
-        """Whether a moment is going on."""
-        return self._open is not None
+    def open_id(self) -> str | None:
+        """The moment that is going on."""
+        return self._open.name if self._open else None
 
-    def add(self, seen: Seen[Mark], now_s: float) -> list[Write[Mark]]:
+    def was_seen(self, arrived: Arrived) -> bool:
+        """Whether the very same picture came before: a producer that tried again, a camera process that was killed."""
+        frame = arrived.frame
+        return frame.run != 0 and frame.run == self._run and frame.sequence <= self._sequence
+
+    def add(self, embedded: Embedded, now_s: float) -> list[Write]:
         """Take the next frame. A moment that begins is told at once, one that goes on now and then."""
-        moment, vector = self._open, seen.vector.astype(np.float64)
+        arrived, vector = embedded.arrived, embedded.vector.astype(np.float64)
+        frame, moment = arrived.frame, self._open
+        self._run, self._sequence = frame.run, frame.sequence
         if moment is None:
-            return [self._begin(seen, vector, now_s)]
-        moment.touched_s = now_s
-        if seen.captured_ms == moment.end_ms and seen.sequence == moment.sequence:
-            moment.marks.append(seen.mark)
-            return []
-        if seen.sequence == moment.sequence + 1 and not seen.after_gap:
-            moment.end_ms = max(moment.end_ms, min(seen.same_ms, seen.captured_ms - 1))
-        change = Change(moment.distance(vector), seen.novelty, seen.usual)
-        if self._ends_before(moment, seen, change):
-            return [*self.close(), self._begin(seen, vector, now_s)]
-        self._extend(moment, seen, vector, change)
+            return [self._begin(arrived, vector, now_s)]
+        departure = Departure(1.0 - moment.cosine(vector), frame.novelty, frame.usual)
+        self._still_held(moment, arrived)
+        if self._ends_before(moment, arrived, departure):
+            return [*self.close(), self._begin(arrived, vector, now_s)]
+        self._extend(moment, arrived, vector, departure)
         # What came into the picture is found at once, also where the vectors say that the moment goes on.
-        return self._refreshed(moment, now_s, 0.0 if change.is_plain else self._settings.refresh_s)
+        return self._refreshed(moment, now_s, 0.0 if departure.is_plain else self._settings.refresh_s)
 
-    def close(self) -> list[Write[Mark]]:
+    def go_on(self, arrived: Arrived, moment: Moment, now_s: float) -> list[Write]:
+        """Take a frame that `moment` was told with, before this worker had the partition."""
+        writes: list[Write] = []
+        if self.open_id != moment.id:
+            writes = self.close()
+            self._seed(moment, now_s)
+        self._pass(arrived)
+        return writes
+
+    def over(self, arrived: Arrived) -> list[Write]:
+        """Take a frame of a moment that is closed: no moment reaches across it, and it may come again."""
+        self._run, self._sequence = arrived.frame.run, arrived.frame.sequence
+        return self.close()
+
+    def across(self, arrived: Arrived) -> bool:
+        """Let the open moment reach across a frame that is passed over. False when there is none."""
+        if self._open is None or self._is_silence(self._open, arrived.log_ms):
+            return False
+        self._open.touched_ms = arrived.log_ms
+        self._open.cut = self._open.cut or arrived.frame.after_gap
+        return True
+
+    def again(self, arrived: Arrived) -> bool:
+        """Take a frame that `was_seen`: it is done with the open moment. False when there is none."""
+        if self._open is None or self._is_silence(self._open, arrived.log_ms):
+            return False
+        self._pass(arrived)
+        return True
+
+    def close(self) -> list[Write]:
         """End the open moment: what comes next is known not to belong to it."""
         moment, self._open = self._open, None
         return [] if moment is None else [self._write(moment, closed=True)]
 
-    def tick(self, now_s: float) -> list[Write[Mark]]:
-        """Let the clock run: a camera that was silent for too long has its moment closed, others are told again."""
+    def tick(self, log_ms: int, now_s: float) -> list[Write]:
+        """The log moved on to `log_ms`: a silent camera has its moment closed, others are told again."""
         moment = self._open
         if moment is None:
             return []
-        if now_s - moment.touched_s < self._settings.silent_s:
-            return self._refreshed(moment, now_s, self._settings.refresh_s)
-        return self.close()
+        if self._is_silence(moment, log_ms):
+            return self.close()
+        return self._refreshed(moment, now_s, self._settings.refresh_s)
 
-    def refresh(self, now_s: float) -> list[Write[Mark]]:
+    def refresh(self, now_s: float) -> list[Write]:
         """Tell the open moment as it stands, for instance before leaving."""
         return [] if self._open is None else self._refreshed(self._open, now_s, 0.0)
 
-    def _ends_before(self, moment: _Open[Mark], seen: Seen[Mark], change: Change) -> bool:
-        """Whether `moment` is over, so that `seen` begins the next."""
-        settings = self._settings
-        if seen.told is not Told.NOTHING:
-            return seen.told is Told.BEGINS
-        if seen.after_gap or seen.captured_ms < moment.end_ms:
+    def _pass(self, arrived: Arrived) -> None:
+        assert self._open is not None
+        self._open.marks.append(arrived.mark)
+        self._open.touched_ms = arrived.log_ms
+
+    def _is_silence(self, moment: _Open, log_ms: int) -> bool:
+        return log_ms - moment.touched_ms >= self._settings.silent_s * 1000
+
+    def _still_held(self, moment: _Open, arrived: Arrived) -> None:
+        """The camera looked until `same_ms` and saw nothing new: so long the frame before held."""
+        frame = arrived.frame
+        follows = frame.run == moment.run and frame.sequence == moment.sequence + 1 and not frame.after_gap
+        if follows and frame.captured_ms - moment.end_ms <= self._settings.gap_s * 1000:
+            moment.end_ms = max(moment.end_ms, min(frame.same_ms, frame.captured_ms - 1))
+
+    def _ends_before(self, moment: _Open, arrived: Arrived, departure: Departure) -> bool:
+        """Whether `moment` is over, so that the frame begins the next."""
+        settings, frame, captured_ms = self._settings, arrived.frame, arrived.frame.captured_ms
+        if frame.after_gap or moment.cut or frame.run != moment.run or captured_ms < moment.end_ms:
             return True
-        if seen.captured_ms - moment.end_ms > settings.gap_s * 1000:
+        if captured_ms - moment.end_ms > settings.gap_s * 1000 or self._is_silence(moment, arrived.log_ms):
             return True
-        lasted_ms = seen.captured_ms - moment.start_ms
-        if moment.scene.ends_with(change, young=lasted_ms < settings.shortest_s * 1000):
+        lasted_ms = captured_ms - moment.start_ms
+        if moment.scene.ends_with(departure, young=lasted_ms < settings.shortest_s * 1000):
             return True
-        still = max(change.distance, moment.farthest) <= settings.scene_change * STILL_SHARE
+        still = max(departure.distance, moment.farthest) <= settings.scene_change * STILL_SHARE
         most_s = max(settings.still_most_s, settings.busy_most_s) if still else settings.busy_most_s
         return lasted_ms > most_s * 1000
 
-    def _begin(self, seen: Seen[Mark], vector: NDArray[np.float64], now_s: float) -> Write[Mark]:
+    def _begin(self, arrived: Arrived, vector: NDArray[np.float64], now_s: float) -> Write:
+        frame, offset = arrived.frame, arrived.record.offset
         self._open = _Open(
-            start_ms=seen.captured_ms,
-            end_ms=seen.captured_ms,
-            sequence=seen.sequence,
-            total=seen.weight * vector,
+            name=moment_id(self._camera, frame.captured_ms, self._log, self._partition, offset),
+            start_ms=frame.captured_ms,
+            end_ms=frame.captured_ms,
+            first_offset=offset,
+            last_offset=offset,
+            run=frame.run,
+            sequence=frame.sequence,
+            total=_weight(arrived) * vector,
             scene=Scene(self._settings.scene_change),
-            peak_ms=seen.captured_ms,
+            peak_ms=frame.captured_ms,
+            peak_cosine=1.0,
             peak_vector=vector,
-            peak_jpeg=seen.jpeg,
-            touched_s=now_s,
+            peak_jpeg=arrived.jpeg,
+            touched_ms=arrived.log_ms,
             written_s=now_s,
-            marks=[seen.mark],
+            marks=[arrived.mark],
         )
-        return self._write(self._open, closed=False)
+        return self._write(self._open, closed=False, began=arrived)
 
-    def _extend(self, moment: _Open[Mark], seen: Seen[Mark], vector: NDArray[np.float64], change: Change) -> None:
-        moment.end_ms, moment.sequence = seen.captured_ms, seen.sequence
+    def _seed(self, moment: Moment, now_s: float) -> None:
+        kept = from_text(moment.resume)
+        self._run, self._sequence = kept.run, kept.sequence
+        self._open = _Open(
+            name=moment.id,
+            start_ms=moment.start_ms,
+            end_ms=moment.end_ms,
+            first_offset=moment.first_offset,
+            last_offset=moment.last_offset,
+            run=kept.run,
+            sequence=kept.sequence,
+            total=kept.weight * moment.vector.astype(np.float64),
+            scene=Scene(self._settings.scene_change, kept.distances),
+            peak_ms=moment.peak_ms,
+            peak_cosine=kept.peak_cosine,
+            peak_vector=None,
+            peak_jpeg=None,
+            touched_ms=0,
+            written_s=now_s,
+            frames=moment.frames,
+            farthest=kept.farthest,
+            thumbnail_ms=moment.peak_ms,
+            written_frames=moment.frames,
+        )
+
+    def _extend(self, moment: _Open, arrived: Arrived, vector: NDArray[np.float64], departure: Departure) -> None:
+        frame = arrived.frame
+        moment.end_ms, moment.last_offset = frame.captured_ms, arrived.record.offset
+        moment.run, moment.sequence = frame.run, frame.sequence
         moment.frames += 1
-        moment.farthest = max(moment.farthest, change.distance)
-        moment.scene.keeps(change)
-        moment.total += seen.weight * vector
-        moment.marks.append(seen.mark)
-        if float(moment.total @ vector) > float(moment.total @ moment.peak_vector):
-            moment.peak_ms, moment.peak_vector, moment.peak_jpeg = seen.captured_ms, vector, seen.jpeg
+        moment.farthest = max(moment.farthest, departure.distance)
+        moment.scene.keeps(departure)
+        moment.total += _weight(arrived) * vector
+        self._pass(arrived)
+        if moment.peak_vector is not None:
+            moment.peak_cosine = moment.cosine(moment.peak_vector)
+        cosine = moment.cosine(vector)
+        if cosine > moment.peak_cosine:
+            moment.peak_ms, moment.peak_cosine = frame.captured_ms, cosine
+            moment.peak_vector, moment.peak_jpeg = vector, arrived.jpeg
 
-    def _refreshed(self, moment: _Open[Mark], now_s: float, at_most_every_s: float) -> list[Write[Mark]]:
+    def _refreshed(self, moment: _Open, now_s: float, at_most_every_s: float) -> list[Write]:
         if moment.frames == moment.written_frames or now_s - moment.written_s < at_most_every_s:
             return []
         moment.written_s, moment.written_frames = now_s, moment.frames
         return [self._write(moment, closed=False)]
 
-    def _write(self, moment: _Open[Mark], *, closed: bool) -> Write[Mark]:
+    def _write(self, moment: _Open, *, closed: bool, began: Arrived | None = None) -> Write:
         thumbnail = None if moment.thumbnail_ms == moment.peak_ms else moment.peak_jpeg
         moment.thumbnail_ms = moment.peak_ms
         told = Moment(
-            id=moment_id(self._space, self._camera, moment.start_ms),
+            id=moment.name,
             space=self._space,
             camera=self._camera,
             start_ms=moment.start_ms,
@@ -228,6 +280,28 @@ class MomentBuilder(Generic[Mark]):
             end_ms=moment.end_ms,
             frames=moment.frames,
             closed=closed,
+            log=self._log,
+            partition=self._partition,
+            first_offset=moment.first_offset,
+            last_offset=moment.last_offset,
             vector=moment.mean(),
+            resume="" if closed else _resume(moment),
         )
-        return Write(told, thumbnail, finishes=tuple(moment.marks) if closed else ())
+        return Write(told, thumbnail, tuple(moment.marks) if closed else (), began)
+
+
+def _weight(arrived: Arrived) -> float:
+    return _LEAST_WEIGHT + arrived.frame.novelty
+
+
+def _resume(moment: _Open) -> str:
+    return to_text(
+        Resume(
+            weight=math.sqrt(float(moment.total @ moment.total)),
+            farthest=moment.farthest,
+            peak_cosine=moment.peak_cosine,
+            run=moment.run,
+            sequence=moment.sequence,
+            distances=moment.scene.distances,
+        )
+    )

@@ -1,134 +1,141 @@
-"""What the index already holds of frames that are read again.
+"""What the index already holds of frames that are read again. A frame is known by its offset alone.
 
-After a restart a partition is read from the oldest open moment of *any* of its cameras, so the frames of the others
-lie inside moments that were closed long ago, begin in their middle, or belong to moments that were told and not yet
-closed. Boundaries that were told are never judged again: vectors of the same picture differ in their last digits, and
-a boundary that moved would be a second moment beside the first.
+After a restart a partition is read from the oldest open moment of *any* of its cameras, so the frames of the others lie
+inside moments that were closed long ago, or inside moments that were told and not yet closed. What was told is never
+judged again: vectors of the same picture differ in their last digits, and a boundary that moved would be a second
+moment beside the first.
+
+Frames from the end of the log on, as it was when the group gave out the partition, were read by nobody: they are new
+without asking. The index is asked by time, since a moment lies in the bucket of its start; what comes back is told
+apart by log, partition and offset.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-import numpy as np
-
-from index.store import MOST_HITS, Ask, MomentStore
-from proto.errors import Transient
-from proto.types import Moment, Span
-from stream.moments import Told
-from stream.patience import Patience
+from catalog.coverage import Gap
+from index.store import LATEST_MS, MomentStore
+from proto.types import Moment
+from stream.consumer import Mark
+from stream.frames import NEW, OVER, PASSED, Arrived, Inside, Known, Recalled
 
 log = logging.getLogger("watchword.stream")
 
-_AT_ONCE = min(1000, MOST_HITS)
-_WINDOW_MS = 3_600_000
+_AHEAD_MS = 600_000
+"""So far beyond the frames at hand a question reaches, so that few are asked."""
+_BACK_MS = 2 * 3_600_000
+"""So far back the first question about a camera looks for moments that were left open."""
+_TOGETHER_MS = 3_600_000
+"""Cameras whose times are closer than this share a question."""
 
 
-@dataclass(frozen=True)
-class Known:
-    """The moments of one camera, as far as they were asked for. Pure."""
+@dataclass(slots=True)
+class _Camera:
+    """What is known of one camera in one partition."""
 
-    until_ms: int | None
-    """Asked up to here; None when the index holds nothing later."""
-    spans: Sequence[Span]
+    asked_from_ms: int = LATEST_MS
+    asked_until_ms: int = 0
+    moments: dict[str, Moment] = field(default_factory=dict)
 
-    def reaches(self, at_ms: int) -> bool:
-        """Whether it was asked about this time."""
-        return self.until_ms is None or at_ms < self.until_ms
-
-    def exhausted(self, at_ms: int) -> bool:
-        """Whether nothing can be known of this frame or of a later one."""
-        return self.until_ms is None and all(span.end_ms < at_ms for span in self.spans)
-
-    def told(self, at_ms: int) -> Told:
-        around = [span for span in self.spans if span.start_ms <= at_ms <= span.end_ms]
-        if any(span.closed for span in around):
-            return Told.DONE
-        if any(span.start_ms == at_ms for span in around):
-            return Told.BEGINS
-        return Told.WITHIN if around else Told.NOTHING
+    def asked(self, at_ms: int) -> bool:
+        return self.asked_from_ms <= at_ms < self.asked_until_ms
 
 
 class Recall:
-    """Asks the index once per camera after the partitions changed hands, and not again once a frame is new."""
+    """What was told of the frames of one assignment. Dropped with it."""
 
-    def __init__(self, store: MomentStore, patience: Patience) -> None:
+    def __init__(self, store: MomentStore, log_id: str, ends: Mapping[int, int], passed: Iterable[Gap]) -> None:
         self._store = store
-        self._patience = patience
-        self._known: dict[str, Known] = {}
-        self._new: set[str] = set()
-        """Cameras of which nothing later is known."""
+        self._log = log_id
+        self._ends = ends
+        self._cameras: dict[tuple[int, str], _Camera] = {}
+        self._passed: dict[tuple[int, str], list[Gap]] = defaultdict(list)
+        for gap in passed:
+            self._passed[gap.partition, gap.camera].append(gap)
 
-    def forget(self) -> None:
-        """The partitions change hands: ask again."""
-        self._known.clear()
-        self._new.clear()
+    async def of(self, frames: Sequence[Arrived]) -> tuple[list[Recalled], list[Moment]]:
+        """What is known of each frame, in order; and moments of their cameras that nobody will go on with.
 
-    async def told(self, frames: Sequence[tuple[str, int]]) -> list[Told]:
-        """What is known of each frame, given as its camera and its time, in order."""
-        answers = [Told.NOTHING] * len(frames)
-        by_camera: dict[str, list[int]] = {}
-        for number, (camera, _) in enumerate(frames):
-            if camera not in self._new:
-                by_camera.setdefault(camera, []).append(number)
-        # Side by side: a question that sees every upsert takes the index a while, and each camera has one.
-        found = await asyncio.gather(
-            *(self._of_one(camera, [frames[number][1] for number in own]) for camera, own in by_camera.items())
-        )
-        for own, told in zip(by_camera.values(), found, strict=True):
-            for number, answer in zip(own, told, strict=True):
-                answers[number] = answer
-        return answers
+        Raises Transient when the index does not answer; nothing is lost by asking again.
+        """
+        asked = self._to_ask(frames)
+        met = [key for key in asked if key not in self._cameras]
+        for start_ms, end_ms, group in _questions(asked):
+            await self._ask(start_ms, end_ms, group)
+        left = [moment for key in met for moment in self._left_open(key, frames)]
+        return [Recalled(one, self._known(one)) for one in frames], left
 
-    async def _of_one(self, camera: str, times: Iterable[int]) -> list[Told]:
-        answers = []
-        for at_ms in times:
-            known = self._known.get(camera)
-            if camera not in self._new and (known is None or not known.reaches(at_ms)):
-                known = self._known[camera] = await self._ask(camera, at_ms, first=known is None)
-            if known is None or known.exhausted(at_ms):
-                self._known.pop(camera, None)
-                self._new.add(camera)
-                answers.append(Told.NOTHING)
+    def _to_ask(self, frames: Sequence[Arrived]) -> dict[tuple[int, str], tuple[int, int]]:
+        """The time to ask about, by partition and camera: of new cameras, and of frames that may have been told."""
+        wanted: dict[tuple[int, str], tuple[int, int]] = {}
+        for one in frames:
+            key, at_ms = (one.record.partition, one.camera), one.frame.captured_ms
+            known = self._cameras.get(key)
+            if known is not None and (self._is_new(one.mark) or known.asked(at_ms)):
+                continue
+            back_ms = 0 if known else _BACK_MS
+            ahead_ms = 1 if self._is_new(one.mark) else _AHEAD_MS
+            first, last = wanted.get(key, (LATEST_MS, 0))
+            wanted[key] = min(first, max(0, at_ms - back_ms)), max(last, min(LATEST_MS, at_ms + ahead_ms))
+        return wanted
+
+    async def _ask(self, start_ms: int, end_ms: int, group: Sequence[tuple[int, str]]) -> None:
+        moments = await self._store.between(frozenset(camera for _, camera in group), start_ms, end_ms)
+        for partition, camera in group:
+            known = self._cameras.setdefault((partition, camera), _Camera())
+            if known.asked(start_ms) or known.asked(end_ms):
+                known.asked_from_ms = min(known.asked_from_ms, start_ms)
+                known.asked_until_ms = max(known.asked_until_ms, end_ms)
             else:
-                answers.append(known.told(at_ms))
-        return answers
+                known.asked_from_ms, known.asked_until_ms = start_ms, end_ms
+            known.moments |= {one.id: one for one in moments if one.camera == camera and self._is_ours(one, partition)}
 
-    async def _ask(self, camera: str, at_ms: int, *, first: bool) -> Known:
-        """Every moment of the camera from `at_ms` on, or as many hours of them as can be had at once."""
-        cameras, until_ms = frozenset({camera}), None
-        count = await self._count(cameras, at_ms, until_ms)
-        window_ms = _WINDOW_MS
-        while count > _AT_ONCE and window_ms >= 1:
-            until_ms = at_ms + window_ms
-            count = await self._count(cameras, at_ms, until_ms)
-            window_ms //= 2
-        if not count:
-            return Known(until_ms, ())
-        moments = await self._patience.call("index", lambda: self._all(cameras, at_ms, until_ms, count))
-        return Known(until_ms, await self._without_orphans(moments, at_ms) if first else moments)
+    def _is_ours(self, moment: Moment, partition: int) -> bool:
+        """One of another log was left by a topic that is no more. One of another partition is somebody else's."""
+        return moment.log != self._log or moment.partition == partition
 
-    async def _count(self, cameras: frozenset[str], start_ms: int, end_ms: int | None) -> int:
-        return await self._patience.call("index", lambda: self._store.count(cameras, start_ms, end_ms))
+    def _is_new(self, mark: Mark) -> bool:
+        return mark.offset >= self._ends.get(mark.partition, 0)
 
-    async def _all(self, cameras: frozenset[str], start_ms: int, end_ms: int | None, count: int) -> list[Moment]:
-        """These moments, as they are now. A search may lag behind, so it only names them."""
-        any_vector = np.eye(1, self._store.space.dimension, dtype=np.float32)[0]
-        answer = await self._store.search(Ask(any_vector, min(count, MOST_HITS), cameras, start_ms, end_ms))
-        if answer.shards_missing:
-            raise Transient(f"shards of the index did not answer: {', '.join(answer.shards_missing)}")
-        if len(answer.hits) < min(count, MOST_HITS):
-            raise Transient("the newest moments cannot be searched yet", todo="they can in a moment")
-        return await self._store.fetch([hit.span.id for hit in answer.hits])
+    def _known(self, one: Arrived) -> Known:
+        key, offset = (one.record.partition, one.camera), one.record.offset
+        if self._is_new(one.mark):
+            return NEW
+        if any(gap.first_offset <= offset <= gap.last_offset for gap in self._passed.get(key, ())):
+            return PASSED
+        for moment in self._cameras[key].moments.values():
+            if moment.log == self._log and moment.first_offset <= offset <= moment.last_offset:
+                return OVER if moment.closed else Inside(moment)
+        return NEW
 
-    async def _without_orphans(self, moments: Sequence[Moment], at_ms: int) -> Sequence[Moment]:
-        """Close moments that no frame will ever close: the broker no longer has the frame that they begin with."""
-        orphans = [replace(one, closed=True) for one in moments if one.start_ms < at_ms and not one.closed]
-        if not orphans:
-            return moments
-        log.warning("closed %d moments whose first frames the broker no longer keeps", len(orphans))
-        await self._patience.call("index", lambda: self._store.upsert(orphans))
-        return [*orphans, *(one for one in moments if one.start_ms >= at_ms or one.closed)]
+    def _left_open(self, key: tuple[int, str], frames: Sequence[Arrived]) -> list[Moment]:
+        """Open moments, closed, of which no frame is left to read: the broker dropped them, or the topic is new."""
+        first = min(one.record.offset for one in frames if (one.record.partition, one.camera) == key)
+        known = self._cameras[key]
+        left = [
+            replace(one, closed=True, resume="")
+            for one in known.moments.values()
+            if not one.closed and (one.log != self._log or one.last_offset < first)
+        ]
+        if left:
+            log.warning("closed %d moments of %s whose frames the broker no longer keeps", len(left), key[1])
+            known.moments |= {one.id: one for one in left}
+        return left
+
+
+def _questions(
+    wanted: Mapping[tuple[int, str], tuple[int, int]],
+) -> list[tuple[int, int, list[tuple[int, str]]]]:
+    """As few as can be, without asking one camera about years since another one's recording is old."""
+    questions: list[tuple[int, int, list[tuple[int, str]]]] = []
+    for key, (first, last) in sorted(wanted.items(), key=lambda entry: entry[1]):
+        if questions and first - questions[-1][0] <= _TOGETHER_MS:
+            start_ms, end_ms, group = questions[-1]
+            questions[-1] = (start_ms, max(end_ms, last), [*group, key])
+        else:
+            questions.append((first, last, [key]))
+    return questions

@@ -9,6 +9,7 @@ camera process and travels in the frame, so what must be remembered beyond a mom
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -31,8 +32,8 @@ _MORE, _MUCH_MORE = 0.05, 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """How a frame differs from what was before."""
+class Departure:
+    """How far a frame departs from what was before."""
 
     distance: float
     """1 - cosine between its vector and the moment's mean."""
@@ -50,30 +51,31 @@ class Change:
 class Scene:
     """The noise of one moment, and what stands out of it."""
 
-    def __init__(self, scene_change: float) -> None:
+    def __init__(self, scene_change: float, distances: Sequence[float] = ()) -> None:
         self._scene_change = scene_change
-        self._distances = deque([_FIRST_GUESS * scene_change] * 2, maxlen=_REMEMBERED)
+        self.distances = deque(distances or [_FIRST_GUESS * scene_change] * 2, maxlen=_REMEMBERED)
+        """Of the moment's latest frames from their mean."""
 
     @property
     def noise(self) -> float:
-        """The median distance of the moment's frames from their mean: one odd frame does not move it."""
-        return median(self._distances)
+        """The median distance: one odd frame does not move it."""
+        return median(self.distances)
 
-    def keeps(self, change: Change) -> None:
+    def keeps(self, departure: Departure) -> None:
         """Note that the frame belongs to the scene."""
-        self._distances.append(change.distance)
+        self.distances.append(departure.distance)
 
-    def ends_with(self, change: Change, *, young: bool) -> bool:
+    def ends_with(self, departure: Departure, *, young: bool) -> bool:
         """Whether the frame shows another scene. A young moment ends only if its scene was a flash."""
-        distance, least = change.distance, self._scene_change
+        distance, least = departure.distance, self._scene_change
         if distance < _LEAST * least:
             return False
         noise = self.noise
         if distance >= max(least, _ALONE * noise):
             return True
-        more = change.novelty - change.usual
+        more = departure.novelty - departure.usual
         if young:
-            return change.novelty >= _CUT and more >= _MUCH_MORE and distance >= _FLASH * least
-        if change.novelty < _SEEN or more < _MORE:
+            return departure.novelty >= _CUT and more >= _MUCH_MORE and distance >= _FLASH * least
+        if departure.novelty < _SEEN or more < _MORE:
             return False
         return distance >= max(least, _OUTSTANDING * noise) or more >= _MUCH_MORE

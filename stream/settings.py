@@ -13,7 +13,7 @@ class StreamSettings(Section):
     """The stream worker: frames in, stored moments out."""
 
     batch_frames: int = Field(16, ge=1, le=1024)
-    """Most frames sent to the encoder at once."""
+    """Most frames sent to the encoder at once. A worker that is behind sends fewer where the encoder is slow."""
     batch_wait_ms: float = Field(40.0, ge=0, le=5000)
     """How long the first frame of a batch waits for company."""
     scene_change: float = Field(0.15, gt=0, le=2)
@@ -28,18 +28,23 @@ class StreamSettings(Section):
     gap_s: float = Field(25.0, gt=0)
     """A pause longer than this between two frames of a camera ends its moment."""
     silent_s: float = Field(30.0, gt=0)
-    """A camera that sent nothing for so long, by the clock, has its moment closed."""
+    """A camera whose partition moved on for so long without it has its moment closed. Longer than `gap_s`."""
     refresh_s: float = Field(3.0, gt=0)
     """An open moment is written again at most this often, so that its end stays true; at once when much is new."""
-    catch_up: Literal["all", "newest"] = "all"
-    """What a worker that is behind does: look at all frames, or skip those older than `behind_s`. Skipped frames are
-    counted, and declared in the dead-letters topic."""
-    behind_s: float = Field(60.0, gt=0)
-    """With catch_up = "newest": a frame that was published longer ago than this is skipped."""
+    catch_up: Literal["fresh", "all"] = "fresh"
+    """What a worker does that is behind. "fresh": it passes over the frames that say least, fairly over cameras, and
+    declares them, so that what happens now is found now. "all": it looks at every frame, however late."""
+    behind_s: float = Field(0.7, gt=0)
+    """With catch_up = "fresh": frames may wait for so long before some are passed over."""
+    clock_s: float = Field(86_400.0, gt=0)
+    """How far a live camera's clock may be from the broker's; also how far in the future a recording may lie. Frames
+    beyond it go to the dead letters."""
     refusals: int = Field(5, ge=1)
     """A picture that the encoder refused so many times, while it takes others, goes to the dead letters."""
     letters_per_minute: int = Field(120, ge=0)
     """Dead letters that keep their record whole. More than so many a minute keep only origin and reason."""
+    waiting_moments: int = Field(2048, ge=1)
+    """Moments that may wait for one shard of the index that is away, before the worker waits for it too."""
     stalled_s: float = Field(60.0, gt=0)
     """A worker in which frames, commits or the group stand still for so long ends, so that it is started again."""
     instance: str = ""

@@ -5,82 +5,104 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import defaultdict
-from collections.abc import Coroutine, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
-from broker.settings import KafkaSettings
+from catalog.coverage import Gap, Looked
 from catalog.media import Thumbnails
-from catalog.skips import Skips
 from index.store import MomentStore
-from proto.errors import Mismatch, Transient
-from proto.metrics import FRAMES_CONSUMED, FRAMES_DONE, FRAMES_OPEN, LAG, PARTITIONS
-from stream.app import FrameConsumer, Record
-from stream.chain import Batch, Chain, Item, Mark
-from stream.fence import Fenced
-from stream.inbox import Inbox
-from stream.ledger import Ledger
-from stream.letters import DeadLetters
+from proto.errors import Mismatch, Transient, WatchwordError
+from proto.metrics import FRAMES_CONSUMED, HOP_SECONDS, LAG, PARTITIONS
+from proto.types import Moment, now_ms
+from stream.assignment import Assignment
+from stream.consumer import Consumer, Held, Mark, Record
+from stream.embedding import Embedding
+from stream.fence import Fence
+from stream.letters import DeadLetters, Letters
+from stream.moments import Write
+from stream.patience import Patience
+from stream.pipeline import Pipeline, Tools
+from stream.recall import Recall
 from stream.settings import StreamSettings
+from stream.visibility import Visibility
 from stream.watchdog import LagAlarm, Stalls
+from stream.writer import Parts, Pictures, Writer
 from workers.client import Encoder
 
 log = logging.getLogger("watchword.stream")
 
 _COMMIT_S = 1.0
 _LEAVE_S = 10.0
-_IDLE_S = 0.25
-_LOOK_S = 5.0
+_LOOK_S = 0.25
+_ENDS_S = 1.0
+_WRITTEN = HOP_SECONDS.labels(hop="written")
+
+
+class Coverage(Protocol):
+    """What of the cameras was looked at. Methods block, and raise Broken when it cannot be read or written."""
+
+    def declare(self, gaps: Sequence[Gap]) -> None:
+        """Durable when it returns."""
+
+    def declared(self, log: str, partition: int, from_offset: int) -> list[Gap]:
+        """The frames of this partition that were passed over, from this offset on."""
+
+    def looked(self, marks: Sequence[Looked], ends: Mapping[tuple[str, int], tuple[int, int]]) -> None:
+        """How far each camera was looked at, and each partition committed."""
+
+    def partition_mark(self, log: str, partition: int) -> tuple[int, int] | None:
+        """What `looked` was last told of the partition."""
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """The parts that a worker works with."""
+
+    encoder: Encoder
+    store: MomentStore
+    thumbnails: Thumbnails
+    coverage: Coverage
+    letters: DeadLetters
+    frames_topic: str
 
 
 class StreamWorker:
-    """One member of the group: takes its partitions' frames, in batches across cameras, through the chain.
+    """One member of the group: takes its partitions' frames, in batches across cameras, through the pipeline.
 
-    Frames are committed strictly in order per partition, each only when its moment is closed and stored or its dead
-    letter is written. So a worker that dies at any instant loses nothing: the next one is given the frames again and
-    builds the same moments.
+    Frames are committed strictly in order per partition, each only when its moment is closed and stored, its dead
+    letter is written, or its shedding is declared. So a worker that dies at any instant loses nothing: the next one is
+    given the frames again and goes on with the same moments.
     """
 
-    def __init__(
-        self,
-        *,
-        encoder: Encoder,
-        store: MomentStore,
-        thumbnails: Thumbnails,
-        skips: Skips,
-        letters: DeadLetters,
-        kafka: KafkaSettings,
-        settings: StreamSettings,
-    ) -> None:
-        self._encoder = encoder
-        self._store = store
+    def __init__(self, house: House, consumer: Consumer, settings: StreamSettings) -> None:
+        self._house = house
+        self._consumer = consumer
         self._settings = settings
-        self._consumer = FrameConsumer(kafka, settings, self)
-        self._fenced = Fenced(store, self._consumer.lease)
-        self._chain = Chain(
-            encoder=encoder,
-            store=self._fenced,
-            thumbnails=thumbnails,
-            skips=skips,
-            letters=letters,
-            settings=settings,
-            frames_topic=kafka.frames_topic,
-            finish=self._done,
-        )
-        self._ledgers: dict[int, Ledger] = defaultdict(Ledger)
-        # Bounded: while a part is away, frames wait in the broker.
-        self._inbox = Inbox(4 * settings.batch_frames)
-        self._epoch = 0
-        self.frames_done = 0
-        """Frames finished since the start: inside a stored moment, dead-lettered or skipped."""
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._fence = Fence(consumer.lease)
+        self._patience = Patience()
+        self._letters = Letters(house.letters, house.frames_topic, settings.letters_per_minute, self._patience)
+        self._embedding = Embedding(house.encoder, house.store, self._patience, settings.refusals)
+        self._visibility = Visibility(house.store)
+        self._pictures = Pictures(house.thumbnails)
+        self._assignment: Assignment | None = None
+        self._work: asyncio.Task[None] | None = None
+        self._given = asyncio.Event()
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._frames_done = 0
         self._leaving = asyncio.Event()
         self._committed_s = time.monotonic()
+        self._coverage_told = True
 
     @property
     def ready(self) -> bool:
         """Whether the group gave this worker its partitions."""
-        return self._consumer.ready
+        return self._consumer.ready and self._assignment is not None
+
+    @property
+    def frames_done(self) -> int:
+        """Frames finished since the start."""
+        return self._frames_done + (self._assignment.frames_done if self._assignment else 0)
 
     def stop(self) -> None:
         """Ask `run` to take nothing more, finish what is under way, commit and leave."""
@@ -92,179 +114,233 @@ class StreamWorker:
         Raises Mismatch when the encoder's space is not the store's, and Transient when the broker let us down or
         nothing moves any more: the process then ends, and is started again.
         """
-        space = (await self._encoder.describe()).space
-        if space != self._store.space:
+        space = (await self._house.encoder.describe()).space
+        if space != self._house.store.space:
             raise Mismatch(
-                f"the encoder runs space {space.id}, the index holds {self._store.space.id}",
+                f"the encoder runs space {space.id}, the index holds {self._house.store.space.id}",
                 todo="start the stream worker again, so that it opens the store of the encoder's space",
             )
         try:
-            await self._consumer.start()
+            await self._consumer.start(self)
             await self._until_leaving()
         finally:
             await self._consumer.stop()
-            await self._chain.close()
+            await self.taken_away()
+            await self._visibility.close()
+
+    async def given(self, log: str, partitions: Sequence[Held]) -> None:
+        """Begin with these partitions."""
+        await self.taken_away()
+        try:
+            self._assignment = await self._begin(log, partitions)
+        except WatchwordError as error:
+            self._fail(error)
+            return
+        self._work = asyncio.create_task(self._assignment.run(), name="assignment")
+        self._work.add_done_callback(self._ended)
+        self._given.set()
 
     async def take(self, records: Sequence[Record]) -> None:
         """Take records from the consumer; waits while too many wait already."""
-        FRAMES_CONSUMED.inc(len(records))
-        await self._inbox.put(records)
+        await self._given.wait()
+        if self._assignment is not None:
+            FRAMES_CONSUMED.inc(len(records))
+            await self._assignment.take(records)
 
-    def reset(self) -> None:
-        """Forget everything that was taken: the partitions change hands, and open frames come again."""
-        self._epoch += 1
-        self._inbox.clear()
-        self._ledgers.clear()
-        self._chain.reset()
-        for task in self._under_way:
-            task.cancel()
+    async def taken_away(self) -> None:
+        """Drop what is held. Whoever has the partitions next goes on with the same moments."""
+        assignment, self._assignment = self._assignment, None
+        work, self._work = self._work, None
+        self._given.clear()
+        if assignment is not None and work is not None:
+            self._frames_done += assignment.frames_done
+            assignment.close()
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+            await assignment.pipeline.close()
+        await self._fence.written()
 
-    async def written(self) -> None:
-        """Wait until no write to the index is under way, whoever asked for it."""
-        await self._fenced.written()
+    async def _begin(self, log: str, partitions: Sequence[Held]) -> Assignment:
+        """Everything that lives as long as these partitions are held."""
+        house, settings = self._house, self._settings
+        told = [await asyncio.to_thread(_told, house.coverage, log, one) for one in partitions]
+        held = [one for one, _ in told]
+        passed = [gap for _, gaps in told for gap in gaps]
+
+        async def expired(gap: Gap) -> None:
+            # A partition of which nothing was read since says by its mark when it was read last.
+            start_ms = gap.start_ms or await asyncio.to_thread(_read_until, house.coverage, log, gap)
+            known = replace(gap, log=log, start_ms=start_ms)
+            await self._fence.passes(lambda: asyncio.to_thread(house.coverage.declare, [known]))
+
+        def pipeline(assignment: Assignment) -> Pipeline:
+            def stored(writes: Sequence[Write]) -> None:
+                assignment.done(mark for write in writes for mark in write.finishes)
+                self._stored(writes)
+
+            async def refused(moment: Moment, marks: Sequence[Mark], reason: WatchwordError) -> None:
+                await self._letters.refuse(moment, marks, reason)
+                assignment.done(marks)
+
+            parts = Parts(house.store, self._pictures, self._fence, refused, stored)
+            return Pipeline(
+                Tools(
+                    space=house.store.space.id,
+                    log=log,
+                    recall=Recall(house.store, log, {one.partition: one.end for one in held}, passed),
+                    embedding=self._embedding,
+                    writer=Writer(parts, settings.waiting_moments),
+                    letters=self._letters,
+                    patience=self._patience,
+                    coverage=house.coverage,
+                    fence=self._fence,
+                    settings=settings,
+                    done=assignment.done,
+                    clock=time.monotonic,
+                )
+            )
+
+        return Assignment(
+            log,
+            held,
+            settings,
+            letters=self._letters,
+            begins=lambda partition: self._patience.call("broker", lambda: self._consumer.begins(partition)),
+            expired=expired,
+            pipeline=pipeline,
+            moved=self._patience.moved,
+        )
+
+    def _stored(self, writes: Sequence[Write]) -> None:
+        for write in writes:
+            if write.began is not None:
+                grabbed_ms = write.began.frame.grabbed_ms
+                _WRITTEN.observe(max(0, now_ms() - grabbed_ms) / 1000)
+                self._visibility.watch(write.moment, grabbed_ms)
+
+    def _ended(self, work: asyncio.Task[None]) -> None:
+        if not work.cancelled() and (error := work.exception()) is not None:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self._failed.done():
+            self._failed.set_exception(error)
 
     async def _until_leaving(self) -> None:
-        work = asyncio.create_task(self._work())
-        tasks = {
-            work,
-            *(
-                asyncio.create_task(part())
-                for part in (self._commit_for_ever, self._watch, self._watch_lag, self._too_late)
-            ),
-        }
+        parts = (self._commit_for_ever, self._watch, self._watch_lag, self._leave)
+        tasks = [asyncio.create_task(part()) for part in parts]
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-            if work in done:
-                await self._say_goodbye()
+            await asyncio.wait([*tasks, self._failed], return_when=asyncio.FIRST_COMPLETED)
+            for task in [*tasks, self._failed]:
+                if task.done():
+                    task.result()
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _say_goodbye(self) -> None:
-        """Leave the index as true as possible, and the committed offsets as far as possible."""
+    async def _leave(self) -> None:
+        """Wait to be told to stop, then leave the index as true as possible, and the offsets as far as possible.
+
+        Not for long: a part may be away for hours, and nothing is lost by going.
+        """
+        await self._leaving.wait()
         try:
             async with asyncio.timeout(_LEAVE_S):
-                await self._chain.refresh()
-                await self._commit()
+                if self._assignment is not None and self._work is not None:
+                    self._assignment.leave()
+                    await asyncio.wait({self._work})
+                    await self._assignment.pipeline.refresh()
+                    await self._assignment.pipeline.flushed()
+                    await self._commit()
+                    await self._tell_coverage()
         except TimeoutError:
-            log.warning("left without a last commit; the next worker does some frames again, which changes nothing")
-
-    async def _too_late(self) -> None:
-        """End when leaving takes too long: a part may be away for hours, and nothing is lost by going."""
-        await self._leaving.wait()
-        await asyncio.sleep(_LEAVE_S)
-        log.warning("left without finishing what was under way; the next worker does it again")
-
-    async def _work(self) -> None:
-        """Two batches are under way at most: the next is embedded while the one before is embedded and stored."""
-        last = asyncio.create_task(asyncio.sleep(0))
-        try:
-            while not self._leaving.is_set():
-                batch, drained_s = await self._gather()
-                epoch = self._epoch
-                await _over(self._begin(self._chain.prepare(batch)))
-                if epoch != self._epoch:
-                    continue
-                embedded = self._begin(self._chain.embed(batch))
-                await _over(last)
-                if epoch == self._epoch:
-                    last = self._begin(self._settle(batch, embedded, drained_s))
-            await _over(last)
-        finally:
-            for task in self._under_way:
-                task.cancel()
-            await asyncio.gather(*self._under_way, return_exceptions=True)
-
-    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """A task of its own: a rebalance cancels what is under way, and only that."""
-        task = asyncio.create_task(work)
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
-        return task
-
-    async def _settle(self, batch: Batch, embedded: asyncio.Task[None], drained_s: float | None) -> None:
-        await embedded
-        await self._chain.settle(batch)
-        if drained_s is not None:
-            await self._chain.tick(drained_s)
-
-    async def _gather(self) -> tuple[Batch, float | None]:
-        """The next frames, and when there were no more; None when more wait. Empty when nothing came for a moment."""
-        most = self._settings.batch_frames
-        records = await self._inbox.take(most, _IDLE_S, self._settings.batch_wait_ms / 1000)
-        # Silence counts until here: while this batch is under way, however long that takes, frames may come.
-        drained_s = self._chain.patience.clock() if len(records) < most else None
-        items = [Item(record) for record in records if self._ledgers[record.partition].taken(record.offset)]
-        FRAMES_OPEN.set(sum(ledger.open for ledger in self._ledgers.values()))
-        return Batch(items), drained_s
-
-    def _done(self, marks: Sequence[Mark]) -> None:
-        for partition, offset in marks:
-            self._ledgers[partition].done(offset)
-        self.frames_done += len(marks)
-        FRAMES_DONE.inc(len(marks))
+            log.warning("left without finishing what was under way; the next worker does it again")
 
     async def _commit_for_ever(self) -> None:
         while True:
             await asyncio.sleep(_COMMIT_S)
             await self._commit()
+            await self._tell_coverage()
 
     async def _commit(self) -> None:
-        epoch, ledgers = self._epoch, dict(self._ledgers)
-        offsets = {number: offset for number, ledger in ledgers.items() if (offset := ledger.committable()) is not None}
-        if not offsets:
+        assignment = self._assignment
+        offsets = assignment.committable() if assignment is not None else {}
+        if assignment is None or not offsets:
             self._committed_s = time.monotonic()
-        elif await self._consumer.commit(offsets) and epoch == self._epoch:
-            for number, offset in offsets.items():
-                ledgers[number].committed(offset)
+        elif await self._consumer.commit(offsets) and assignment is self._assignment:
+            assignment.committed(offsets)
             self._committed_s = time.monotonic()
+
+    async def _tell_coverage(self) -> None:
+        """Behind the path: what it cannot take now is told the next time."""
+        assignment = self._assignment
+        if assignment is None:
+            return
+        marks, ends = assignment.pipeline.looked(), assignment.ends()
+        try:
+            await self._fence.passes(lambda: asyncio.to_thread(self._house.coverage.looked, marks, ends))
+        except WatchwordError as error:
+            assignment.pipeline.looked_again(marks)
+            if self._coverage_told:
+                log.warning("coverage cannot be kept up: %s", error)
+            self._coverage_told = False
+        else:
+            self._coverage_told = True
 
     async def _watch(self) -> None:
         """Raise Transient as soon as something that should move does not."""
         stalls = Stalls(self._settings.stalled_s)
-        stalls.moved("the group did not give out its partitions", time.monotonic())
         self._committed_s = time.monotonic()
-        self._chain.patience.moved()
+        self._patience.moved()
+        given_s = time.monotonic()
         while True:
-            await asyncio.sleep(_IDLE_S)
+            await asyncio.sleep(_LOOK_S)
             self._consumer.check()
-            if self._consumer.ready:
-                stalls.moved("the group did not give out its partitions", time.monotonic())
+            now_s = time.monotonic()
+            if self.ready:
+                given_s = now_s
+            stalls.moved("the group did not give out its partitions", given_s)
             stalls.moved("the broker did not take a commit", self._committed_s)
-            stalls.moved("the frames under way did not move", self._chain.patience.moved_s)
-            stalls.check(time.monotonic())
-            PARTITIONS.labels(state="held").set(len(self._consumer.partitions))
+            stalls.moved("the frames under way did not move", self._patience.moved_s)
+            if self._assignment is not None:
+                stalls.moved("a write to the index did not end", now_s - self._assignment.pipeline.writing_s)
+            stalls.check(now_s)
+            PARTITIONS.labels(state="held").set(len(self._assignment.partitions) if self._assignment else 0)
             PARTITIONS.labels(state="paused").set(self._consumer.paused)
 
     async def _watch_lag(self) -> None:
         """Tell how much lies in the broker; raise Transient when it does not come although there is room for it."""
         alarm = LagAlarm(self._settings.stalled_s)
         while True:
-            await asyncio.sleep(_LOOK_S)
-            if not self._consumer.ready:
+            await asyncio.sleep(_ENDS_S)
+            assignment = self._assignment
+            if assignment is None:
                 alarm.room(there_is=False)
                 continue
-            epoch = self._epoch
+            asked_s = time.monotonic()
             try:
-                ends, expected = await self._consumer.ends(), await self._consumer.positions()
+                ends = await self._consumer.ends()
             except Transient:
-                continue  # the broker is away, which the commits tell
-            if epoch != self._epoch:
+                ends = {}  # the broker is away, which the commits tell
+            if assignment is not self._assignment:
                 continue
-            # What Faust fetched and did not hand over yet still lies in the broker, as far as this worker knows.
-            for partition, ledger in self._ledgers.items():
-                if ledger.next_offset is not None:
-                    expected[partition] = ledger.next_offset
+            # The log may have grown since it was asked, so silence counts from then.
+            assignment.saw_ends(ends, asked_s)
+            expected = {number: one.ledger.next_offset for number, one in assignment.partitions.items()}
             LAG.set(sum(max(0, end - expected.get(partition, end)) for partition, end in ends.items()))
-            alarm.room(there_is=not self._inbox.full)
-            alarm.check(expected, ends, time.monotonic())
+            if ends:
+                alarm.room(there_is=not assignment.full)
+                alarm.check(expected, ends, time.monotonic())
 
 
-async def _over(task: asyncio.Task[None]) -> None:
-    """Wait until the task has ended, or was cancelled by a rebalance. Its error is raised."""
-    await asyncio.wait({task})
-    if not task.cancelled():
-        task.result()
+def _told(coverage: Coverage, log: str, held: Held) -> tuple[Held, list[Gap]]:
+    """The partition, and its frames that were passed over. Without a commit its mark says what was read of it."""
+    mark = None if held.committed else coverage.partition_mark(log, held.partition)
+    start = held.start if mark is None else min(held.start, mark[0])
+    return replace(held, start=start), coverage.declared(log, held.partition, start)
+
+
+def _read_until(coverage: Coverage, log: str, gap: Gap) -> int:
+    mark = coverage.partition_mark(log, gap.partition)
+    return min(mark[1], gap.end_ms) if mark else gap.end_ms

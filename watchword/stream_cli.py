@@ -65,11 +65,10 @@ def letters_list(front: Front, reasons: tuple[str, ...], cameras: tuple[str, ...
         click.echo(json.dumps([asdict(letter) for letter in letters]))
         return
     for one in letters:
-        what = f"{one.records} frames" if one.records > 1 else f"{one.size:,} bytes" if one.size else "not kept"
+        what = f"{one.size:,} bytes" if one.size else "not kept"
         who = f" {one.camera}" if one.camera else ""
         click.echo(f"{local(one.failed_ms)}  {one.reason:<12}  {one.key}{who}  {what}  {one.detail}")
-    frames = sum(one.records for one in letters)
-    click.echo(f"{len(letters)} letters, {frames} frames" if letters else "no dead letters")
+    click.echo(f"{len(letters)} letters" if letters else "no dead letters")
 
 
 @dead_letters.command("replay")

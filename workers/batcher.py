@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from models.engine import Engine
 from proto import metrics
 from proto.errors import Poison, Transient, WatchwordError
-from workers.entry import Embedded, Kind
 from workers.lane import Lane
+from workers.queued import Embedded, Kind
 from workers.reading import Reader, ReadImage, Tokenizer
 from workers.settings import EncoderSettings
 from workers.thread import EngineThreads
@@ -111,25 +111,25 @@ class Batcher:
         """One answer per text, in order."""
         return await self._embed("text", texts)
 
-    async def _embed(self, kind: Kind, items: Sequence[bytes] | Sequence[str]) -> list[Embedded | Poison]:
-        if refusal := self._refusal(kind, items):
+    async def _embed(self, kind: Kind, contents: Sequence[bytes] | Sequence[str]) -> list[Embedded | Poison]:
+        if refusal := self._refusal(kind, contents):
             metrics.ENCODER_REFUSED.labels(kind).inc()
             raise refusal
-        entries = self._waiting.admit(kind, items)
+        items = self._waiting.admit(kind, contents)
         try:
             await self._waiting.notify()
-            answers = await asyncio.gather(*(entry.answer for entry in entries), return_exceptions=True)
+            answers = await asyncio.gather(*(item.answer for item in items), return_exceptions=True)
         finally:
-            for entry in entries:
-                entry.answer.cancel()
+            for item in items:
+                item.answer.cancel()
         return [_given(answer) for answer in answers]
 
-    def _refusal(self, kind: Kind, items: Sequence[bytes] | Sequence[str]) -> WatchwordError | None:
+    def _refusal(self, kind: Kind, contents: Sequence[bytes] | Sequence[str]) -> WatchwordError | None:
         if self._closing:
             return _closing()
         if not self._lanes:
             return _starting()
-        return self._waiting.refusal(kind, items)
+        return self._waiting.refusal(kind, contents)
 
     def _lane(self, number: int, engine: Engine, threads: EngineThreads) -> Lane:
         return Lane(number, engine, threads, self._waiting, self._reader, self._settings, self._lanes)

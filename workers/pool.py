@@ -10,10 +10,8 @@ import socket
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any
 
-import grpc.aio
-
+from proto.calling import open_channel
 from proto.errors import Broken, Late, Mismatch, Overloaded, Transient, WatchwordError
-from proto.rpc import CHANNEL_OPTIONS
 from proto.v1 import encoder_pb2_grpc
 
 log = logging.getLogger("watchword.workers")
@@ -22,8 +20,8 @@ _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
 _LONGEST_REST_S = 5.0
 _RESOLVE_WITHIN_S = 2.0
-# A machine that is gone says nothing; the next worker should not have to wait for that.
-_OPTIONS = [*CHANNEL_OPTIONS, ("grpc.min_reconnect_backoff_ms", 1000)]
+_CONNECT_WITHIN_S = 1.0
+"""A machine that is gone says nothing; the next worker should not have to wait for that."""
 
 Resolve = Callable[[str, int], Awaitable[Collection[str]]]
 """The addresses (HOST:PORT) behind a host's name and a port. OSError when there are none now."""
@@ -69,7 +67,7 @@ class Worker:
         self.strange = False
         """It gave vectors of another space."""
         self._failures = 0
-        self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        self._channel = open_channel(address, connect_within_s=_CONNECT_WITHIN_S)
         self.stub: Any = encoder_pb2_grpc.EncoderStub(self._channel)
 
     def rests(self, now: float) -> bool:

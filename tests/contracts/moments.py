@@ -15,6 +15,9 @@ SPACE = SpaceInfo("5ace" * 4, 16)
 NOON = 1_767_268_800_000
 """2026-01-01 12:00 UTC: the middle of a bucket of 24 hours."""
 MINUTE = 60_000
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+LOG = "106a" * 8
 
 
 def unit(seed: int, dimension: int = SPACE.dimension) -> Vector:
@@ -31,9 +34,16 @@ def moment(
     frames: int = 3,
     closed: bool = True,
     space: SpaceInfo = SPACE,
+    log: str = LOG,
+    partition: int = 0,
+    first_offset: int | None = None,
+    last_offset: int | None = None,
+    resume: str = "",
 ) -> Moment:
+    """A moment whose offsets follow from its start, so that each start has its own."""
+    first = start_ms if first_offset is None else first_offset
     return Moment(
-        id=moment_id(space.id, camera, start_ms),
+        id=moment_id(camera, start_ms, log, partition, first),
         space=space.id,
         camera=camera,
         start_ms=start_ms,
@@ -41,7 +51,12 @@ def moment(
         end_ms=start_ms + length_ms,
         frames=frames,
         closed=closed,
+        log=log,
+        partition=partition,
+        first_offset=first,
+        last_offset=first + frames if last_offset is None else last_offset,
         vector=unit(start_ms % 10_007, space.dimension) if vector is None else vector,
+        resume=resume,
     )
 
 

@@ -28,6 +28,7 @@ class StandIn(encoder_pb2_grpc.EncoderServicer):
         self._space = space
         self._random = np.random.default_rng()
         self.calls = 0
+        self.pictures = 0
         self.raise_every = 0
         """Every so many calls one raises in its middle. 0: none."""
         self.call_s = 0.0
@@ -41,6 +42,7 @@ class StandIn(encoder_pb2_grpc.EncoderServicer):
         if request.space and request.space != self._space:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"this is space {self._space}")
         self.calls += 1
+        self.pictures += len(request.images)
         await asyncio.sleep(self.call_s)
         fails = self.raise_every and self.calls % self.raise_every == 0
         reply = encoder_pb2.EmbedReply(space=self._space)

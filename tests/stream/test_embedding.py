@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from index.memory import MemoryStore
-from proto.errors import Broken, Invalid, Late, Mismatch, Overloaded, Poison, Transient
+from proto.errors import Broken, Invalid, Late, Mismatch, Overloaded, Poison, Transient, WatchwordError
+from proto.retry import Backoff
 from proto.types import Vector
 from stream.embedding import Embedding
 from stream.patience import Patience
@@ -30,8 +31,7 @@ class Fragile(SceneEncoder):
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stream.patience._FIRST_PAUSE_S", 1e-4)
-    monkeypatch.setattr("stream.patience._LONGEST_PAUSE_S", 1e-3)
+    monkeypatch.setattr("stream.patience._PAUSES", Backoff(1e-4, 1e-3))
 
 
 def embedding(encoder: SceneEncoder, tries: int = 3) -> Embedding:
@@ -43,7 +43,9 @@ def kinds(found: Sequence[Vector | Poison]) -> list[str]:
 
 
 @pytest.mark.parametrize("error", [Transient("x"), Late("x"), Broken("x")])
-async def test_a_picture_that_breaks_the_encoder_again_and_again_is_poison_and_the_others_are_not(error) -> None:
+async def test_a_picture_that_breaks_the_encoder_again_and_again_is_poison_and_the_others_are_not(
+    error: WatchwordError,
+) -> None:
     encoder = Fragile(lambda images: error if b"66" in images else None)
     at = embedding(encoder)
     assert kinds(await at.vectors([b"1"])) == ["vector"]

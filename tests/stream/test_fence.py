@@ -1,17 +1,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 import pytest
 
-from index.memory import MemoryStore
-from proto.errors import Transient
-from proto.types import Moment
-from stream import patience
-from stream.fence import Fenced, Lease
-from stream.patience import Patience
-from tests.contracts.moments import NOON, SPACE, moment
+from proto.errors import Broken, Transient
+from stream.fence import Fence, Lease
 
 SESSION_S = 45.0
 
@@ -31,48 +25,76 @@ def test_an_answer_that_comes_late_does_not_shorten_the_lease() -> None:
     assert lease.holds(153.9)
 
 
-async def test_a_worker_that_was_not_heard_of_for_a_session_changes_nothing_and_reads_on() -> None:
-    lease, store, now_s = Lease(SESSION_S), MemoryStore(SPACE), 0.0
-    fenced = Fenced(store, lease, lambda: now_s)
+def test_a_revoked_lease_ends_at_once_and_begins_again_with_the_next_answer() -> None:
+    lease = Lease(SESSION_S)
+    lease.renewed(100.0)
+    lease.revoked()
+    assert not lease.holds(100.0)
+    lease.renewed(101.0)
+    assert lease.holds(145.9)
+
+
+class Disk:
+    """What a worker writes."""
+
+    def __init__(self) -> None:
+        self.written: list[str] = []
+        self.may_end = asyncio.Event()
+        self.may_end.set()
+
+    async def write(self, what: str) -> str:
+        await self.may_end.wait()
+        self.written.append(what)
+        return what
+
+
+async def test_a_worker_that_was_not_heard_of_for_a_session_begins_no_write_until_it_is_heard_of_again() -> None:
+    lease, disk, now_s = Lease(SESSION_S), Disk(), 0.0
+    fence = Fence(lease, lambda: now_s)
     lease.renewed(0.0)
-    closed = moment("gate", NOON)
-    await fenced.upsert([closed])
+    assert await fence.passes(lambda: disk.write("first")) == "first"
     now_s = SESSION_S
-    with pytest.raises(Transient, match="another one may have its partitions"):
-        await fenced.upsert([moment("gate", NOON, closed=False)])
-    assert [one.closed for one in await fenced.fetch([closed.id])] == [True]
+    with pytest.raises(Transient, match="another one may have its partitions") as told:
+        await fence.passes(lambda: disk.write("second"))
+    assert told.value.todo
     lease.renewed(now_s)
-    await fenced.upsert([moment("gate", NOON + 60_000)])
-    assert await fenced.count() == 2
+    await fence.passes(lambda: disk.write("third"))
+    assert disk.written == ["first", "third"]
+
+
+async def test_a_worker_that_the_group_fenced_begins_no_write() -> None:
+    lease, disk = Lease(SESSION_S), Disk()
+    lease.renewed(0.0)
+    lease.revoked()
+    with pytest.raises(Transient):
+        await Fence(lease, lambda: 0.0).passes(lambda: disk.write("late"))
+    assert disk.written == []
 
 
 async def test_a_write_that_was_begun_is_waited_for_although_its_caller_is_gone() -> None:
-    class Slow(MemoryStore):
-        async def upsert(self, moments: Sequence[Moment]) -> None:
-            await held.wait()
-            await super().upsert(moments)
-
-    lease, held = Lease(SESSION_S), asyncio.Event()
-    fenced = Fenced(Slow(SPACE), lease, lambda: 0.0)
+    lease, disk = Lease(SESSION_S), Disk()
+    fence = Fence(lease, lambda: 0.0)
     lease.renewed(0.0)
-    await asyncio.wait_for(fenced.written(), 1)
-    caller = asyncio.create_task(fenced.upsert([moment("gate", NOON)]))
+    await asyncio.wait_for(fence.written(), 1)
+    disk.may_end.clear()
+    caller = asyncio.create_task(fence.passes(lambda: disk.write("begun")))
     await asyncio.sleep(0)
     caller.cancel()
     await asyncio.wait({caller})
-    written = asyncio.create_task(fenced.written())
+    written = asyncio.create_task(fence.written())
     assert not (await asyncio.wait({written}, timeout=0.05))[0]
-    held.set()
+    disk.may_end.set()
     await asyncio.wait_for(written, 1)
-    assert await fenced.count() == 1
+    assert disk.written == ["begun"]
 
 
-def test_a_process_that_stood_still_took_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    now_s = 100.0
-    monkeypatch.setattr(patience.time, "monotonic", lambda: now_s)
-    lived = Patience()
-    before_s = lived.clock()
-    now_s += 0.25
-    assert lived.clock() - before_s == 0.25
-    now_s += 3600
-    assert lived.clock() - before_s <= 1.5
+async def test_a_write_that_fails_tells_its_caller_and_leaves_nothing_under_way() -> None:
+    async def refused() -> None:
+        raise Broken("the disk is full")
+
+    lease = Lease(SESSION_S)
+    fence = Fence(lease, lambda: 0.0)
+    lease.renewed(0.0)
+    with pytest.raises(Broken, match="full"):
+        await fence.passes(refused)
+    await asyncio.wait_for(fence.written(), 1)

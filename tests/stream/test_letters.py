@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import pytest
+from prometheus_client import REGISTRY
 
-from proto.errors import Invalid, Poison, Transient
+from proto.errors import Denied, Invalid, Poison, Transient
 from proto.v1.events_pb2 import DeadLetter
-from stream.app import Record
+from stream.consumer import Mark, Record
 from stream.letters import Letters, MinuteLimit
 from stream.patience import Patience
+from tests.contracts.moments import moment
 
-RECORD = Record(3, 14, b"gate", b"rubbish")
+RECORD = Record(3, 14, b"gate", b"rubbish", 1)
 
 
 class Box:
@@ -73,9 +75,26 @@ async def test_a_letter_that_is_too_large_goes_without_its_record() -> None:
     assert [(letter.reason, letter.value) for letter in box.letters] == [("too_large", b"")]
 
 
-@pytest.mark.parametrize(("first", "last"), [(5, 5), (5, 9)])
-async def test_frames_that_were_skipped_are_declared(first: int, last: int) -> None:
-    box = Box()
-    await letters(box).declare_skipped(2, first, last, 60.0)
-    (letter,) = box.letters
-    assert (letter.reason, letter.partition, letter.offset, letter.through) == ("skipped", 2, first, last)
+async def test_of_a_moment_that_the_index_never_takes_every_frame_has_a_letter() -> None:
+    box = Box(Transient("away"))
+    await letters(box, whole_per_minute=0).refuse(
+        moment("gate"), [Mark(2, 5), Mark(2, 7)], Invalid("too long", todo="shorten it")
+    )
+    assert [(one.topic, one.partition, one.offset, one.key) for one in box.letters] == [
+        ("frames", 2, 5, b"gate"),
+        ("frames", 2, 7, b"gate"),
+    ]
+    assert {one.reason for one in box.letters} == {"not_storable"}
+    assert all("too long" in one.detail and moment("gate").id in one.detail for one in box.letters)
+
+
+async def test_a_letter_counts_by_its_reason_once_the_broker_has_it() -> None:
+    def counted() -> float:
+        return REGISTRY.get_sample_value("watchword_stream_dead_letters_total", {"reason": "odd"}) or 0.0
+
+    before = counted()
+    with pytest.raises(Denied):
+        await letters(Box(Denied("no"))).bury(RECORD, Poison("odd", "odd"))
+    assert counted() == before
+    await letters(Box()).bury(RECORD, Poison("odd", "odd"))
+    assert counted() == before + 1

@@ -40,14 +40,22 @@ async def test_a_redis_that_refuses_a_user_is_told_apart_from_one_that_is_away(r
         await ready.redis(redis_url.replace("redis://", "redis://stranger:wrong@"))
 
 
-@pytest.mark.parametrize("ask", [ready.broker, ready.milvus, ready.redis, ready.health, ready.page])
-async def test_a_part_that_is_away_is_told_in_our_words(ask: object) -> None:
+@pytest.mark.parametrize(
+    ("ask", "url"),
+    [
+        (ready.broker, "{}"),
+        (ready.milvus, "http://{}"),
+        (ready.redis, "redis://{}/0"),
+        (ready.health, "{}"),
+        (ready.page, "{}"),
+    ],
+    ids=["broker", "milvus", "redis", "health", "page"],
+)
+async def test_a_part_that_is_away_is_told_in_our_words(ask: ready.Ask, url: str) -> None:
     port = Port()
     port.settle()
-    assert callable(ask)
-    url = {ready.milvus: f"http://{port.address}", ready.redis: f"redis://{port.address}/0"}.get(ask, port.address)
     with pytest.raises(Transient, match=port.address):
-        await ask(url)
+        await ask(url.format(port.address))
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from proto.errors import Broken, Invalid, Late, Transient, WatchwordError
 from watchword.stack.logs import ChildLog
 from watchword.stack.parts import Part
+from watchword.stack.ready import NotServing
 from watchword.stack.state import PartState, Phase, without_password
 
 STOP_S = 9.0
@@ -210,16 +211,17 @@ class _Keeper:
         await asyncio.sleep(pause)
 
     async def _silent(self) -> None:
-        """Asks now and then; over when the part, alive or not, answered nothing for too long."""
+        """Asks now and then; over when the part answered nothing for too long. An answer that says no is one too."""
         heard = time.monotonic()
         while time.monotonic() - heard < self.part.silent_s:
             await asyncio.sleep(min(LOOK_S, self.part.silent_s / 4))
             try:
                 await self._ask()
-            except Late:
-                continue
+            except (Late, Transient) as problem:
+                if not isinstance(problem, NotServing):
+                    continue
             except WatchwordError:
-                pass  # an answer too: it lives, and knows what it waits for
+                pass
             heard = time.monotonic()
 
     async def _what_ended(self, child: asyncio.subprocess.Process) -> WatchwordError:

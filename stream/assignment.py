@@ -1,0 +1,253 @@
+"""What belongs to the partitions that a worker holds: one object, made when the group gives them, dropped whole.
+
+Its loop gathers batches across cameras and takes them through the pipeline. Two are under way at most: the next is
+embedded while the one before is built. Whatever a rebalance interrupts is read again by whoever has the partition next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from catalog.coverage import Gap, Reason
+from proto.errors import Poison
+from proto.metrics import FRAMES_DONE, FRAMES_EXPIRED, FRAMES_OPEN, LATE_SECONDS
+from proto.types import now_ms
+from stream.clocks import Lateness, LogClock, Pace
+from stream.consumer import Held, Mark, Record
+from stream.frames import NEW, Arrived, Embedded, Recalled, decoded
+from stream.inbox import Inbox
+from stream.ledger import Ledger
+from stream.letters import Letters
+from stream.pipeline import Pipeline
+from stream.settings import StreamSettings
+
+log = logging.getLogger("watchword.stream")
+
+_IDLE_S = 0.25
+_WAITING_BATCHES = 16
+"""Frames to choose among when some have to be passed over, in batches."""
+_LATE_BATCH_S = 0.25
+"""A worker that is behind sends the encoder no more at once than it answers within this time, so that what opens a
+scene does not wait behind a full batch."""
+_LEAST_BATCH = 4
+
+
+class Partition:
+    """One partition as this worker reads it."""
+
+    def __init__(self, held: Held) -> None:
+        self.end = held.end
+        self.ledger = Ledger(held.start)
+        self.clock = LogClock()
+        self.pending = 0
+        """Frames taken that did not come through the pipeline yet."""
+        self.built_ms = 0
+        """The time of the log at the latest frame that came through."""
+
+    @property
+    def log_ms(self) -> int:
+        """The time up to which everything is known of its cameras."""
+        return self.built_ms if self.pending else max(self.built_ms, self.clock.now_ms)
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    items: list[Recalled]
+    began_s: float = field(default_factory=time.monotonic)
+
+
+class Assignment:
+    """Takes records of its partitions, and knows how far each may be committed."""
+
+    def __init__(
+        self,
+        log_id: str,
+        held: Sequence[Held],
+        settings: StreamSettings,
+        *,
+        letters: Letters,
+        begins: Callable[[int], Awaitable[int]],
+        expired: Callable[[Gap], Awaitable[None]],
+        pipeline: Callable[[Assignment], Pipeline],
+        moved: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.log = log_id
+        self.partitions = {one.partition: Partition(one) for one in held}
+        self.frames_done = 0
+        self._settings = settings
+        self._letters = letters
+        self._begins = begins
+        self._expired = expired
+        self._moved = moved
+        self._inbox = Inbox(_WAITING_BATCHES * settings.batch_frames)
+        self._waiting: deque[Recalled] = deque()
+        self._lateness = Lateness()
+        self._pace = Pace()
+        self._leaving = asyncio.Event()
+        self.pipeline = pipeline(self)
+
+    @property
+    def full(self) -> bool:
+        """Whether no more is taken for now."""
+        return self._inbox.full
+
+    async def take(self, records: Sequence[Record]) -> None:
+        """Take records of one partition; waits while too many wait already."""
+        await self._inbox.put(records)
+
+    def done(self, marks: Iterable[Mark]) -> None:
+        """These frames are finished."""
+        for partition, offset in marks:
+            self.partitions[partition].ledger.done(offset)
+            self.frames_done += 1
+            FRAMES_DONE.inc()
+
+    def leave(self) -> None:
+        """Ask `run` to take nothing more, finish what is under way, and end."""
+        self._leaving.set()
+
+    def close(self) -> None:
+        """Take nothing more, and let go of whoever waits to hand something over."""
+        self._inbox.close()
+
+    async def run(self) -> None:
+        """Work until `leave`, or until cancelled."""
+        last = asyncio.create_task(asyncio.sleep(0))
+        under_way: set[asyncio.Task[object]] = {last}
+        try:
+            while not self._leaving.is_set():
+                batch = await self._gather()
+                self._moved()
+                embedded = asyncio.create_task(self._embed(batch))
+                under_way = {embedded, last}
+                await last
+                last = asyncio.create_task(self._settle(batch, embedded))
+                under_way = {embedded, last}
+            await last
+        finally:
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
+
+    def committable(self) -> dict[int, int]:
+        """The offset to commit of each partition that moved on."""
+        offsets = {number: one.ledger.committable() for number, one in self.partitions.items()}
+        return {number: offset for number, offset in offsets.items() if offset is not None}
+
+    def committed(self, offsets: Mapping[int, int]) -> None:
+        for number, offset in offsets.items():
+            self.partitions[number].ledger.committed(offset)
+
+    def ends(self) -> dict[tuple[str, int], tuple[int, int]]:
+        """The offset to read from next, and the time of the log, of each partition of which something was read."""
+        return {
+            (self.log, number): (one.ledger.prefix, one.clock.now_ms)
+            for number, one in self.partitions.items()
+            if one.clock.now_ms
+        }
+
+    def saw_ends(self, ends: Mapping[int, int], now_s: float) -> None:
+        """Where the partitions end, as the broker said just now."""
+        for number, one in self.partitions.items():
+            if ends.get(number, one.ledger.next_offset + 1) <= one.ledger.next_offset:
+                one.clock.at_end(now_s)
+            else:
+                one.clock.not_at_end()
+
+    async def _gather(self, idle_s: float = _IDLE_S) -> _Batch:
+        """The next frames; empty when nothing came for `idle_s`."""
+        most = self._settings.batch_frames
+        room = max(0, _WAITING_BATCHES * most - len(self._waiting))
+        # With frames in hand nothing is waited for.
+        idle_s = 0.0 if self._waiting else idle_s
+        company_s = 0.0 if self._waiting else self._settings.batch_wait_ms / 1000
+        records = await self._inbox.take(room, most, idle_s, company_s) if room else []
+        arrived = [one for record in records if (one := await self._taken(record))]
+        if arrived:
+            self._waiting.extend(await self.pipeline.recall(arrived))
+        late_s = self._late_s()
+        LATE_SECONDS.set(late_s)
+        per_s = self._pace.per_s
+        self._waiting = deque(await self.pipeline.shed(self._waiting, late_s, per_s))
+        if late_s > self._settings.behind_s:
+            most = min(most, max(_LEAST_BATCH, int(per_s * _LATE_BATCH_S)))
+        FRAMES_OPEN.set(sum(one.ledger.open for one in self.partitions.values()))
+        return _Batch(self._next(most))
+
+    def _next(self, most: int) -> list[Recalled]:
+        """What comes first, with at most so many frames for the encoder."""
+        items: list[Recalled] = []
+        while self._waiting and most:
+            items.append(self._waiting.popleft())
+            most -= items[-1].known is NEW
+        return items
+
+    def _late_s(self) -> float:
+        now = now_ms()
+        costly = (item.arrived.record.at_ms for item in self._waiting if item.known is NEW)
+        return max((self._lateness.late_s(at_ms, now) for at_ms in costly), default=0.0)
+
+    async def _taken(self, record: Record) -> Arrived | None:
+        """The frame, or None when there is nothing to do with the record."""
+        partition = self.partitions.get(record.partition)
+        if partition is None or not await self._in_order(partition, record):
+            return None
+        log_ms = partition.clock.read(record.at_ms)
+        self._lateness.came(record.at_ms, now_ms(), last=record.last)
+        try:
+            arrived = decoded(record, log_ms, self._settings.clock_s)
+        except Poison as reason:
+            await self._letters.bury(record, reason)
+            self.done([record.mark])
+            return None
+        partition.pending += 1
+        return arrived
+
+    async def _in_order(self, partition: Partition, record: Record) -> bool:
+        """Whether the record is the next one. Frames that the broker dropped unread are declared."""
+        ledger = partition.ledger
+        if record.offset > ledger.next_offset:
+            begins = await self._begins(record.partition)
+            lost = min(begins, record.offset) - ledger.next_offset
+            if lost > 0:
+                await self._declare_expired(partition, record, lost)
+        # Another offset than the expected one comes from before a rebalance.
+        return ledger.taken(record.offset)
+
+    async def _declare_expired(self, partition: Partition, record: Record, lost: int) -> None:
+        first = partition.ledger.next_offset
+        log.warning("the broker dropped %d frames of partition %d before they were read", lost, record.partition)
+        gap = Gap(
+            camera="",
+            reason=Reason.EXPIRED,
+            start_ms=partition.clock.now_ms,
+            end_ms=record.at_ms,
+            frames=lost,
+            partition=record.partition,
+            first_offset=first,
+            last_offset=first + lost - 1,
+        )
+        await self._expired(gap)
+        partition.ledger.expired(first + lost)
+        FRAMES_EXPIRED.inc(lost)
+
+    async def _embed(self, batch: _Batch) -> list[Recalled | Embedded]:
+        batch.began_s = time.monotonic()
+        found = await self.pipeline.embed(batch.items)
+        asked = sum(item.known is NEW for item in batch.items)
+        self._pace.did(asked, batch.began_s, time.monotonic())
+        return found
+
+    async def _settle(self, batch: _Batch, embedded: asyncio.Task[list[Recalled | Embedded]]) -> None:
+        await self.pipeline.build(await embedded)
+        for item in batch.items:
+            partition = self.partitions[item.arrived.record.partition]
+            partition.pending -= 1
+            partition.built_ms = max(partition.built_ms, item.arrived.log_ms)
+        await self.pipeline.tick(lambda number: self.partitions[number].log_ms)
+        self._moved()

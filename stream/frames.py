@@ -1,0 +1,109 @@
+"""A frame on its way: each step gives it a type of its own, with all that is known by then.
+
+Record --decode--> Arrived --recall--> Recalled --embed--> Embedded --build--> Write (stream/moments.py)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from google.protobuf.message import DecodeError
+
+from index.store import LATEST_MS
+from proto.errors import Invalid, Poison
+from proto.types import Moment, Vector, camera_name
+from proto.v1.events_pb2 import Frame
+from stream.consumer import Mark, Record
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Arrived:
+    """A record that is a frame."""
+
+    record: Record
+    frame: Frame
+    jpeg: bytes
+    """The frame's picture: reading it from there copies it each time."""
+    log_ms: int
+    """The time of its partition when it was taken."""
+
+    @property
+    def mark(self) -> Mark:
+        return self.record.mark
+
+    @property
+    def camera(self) -> str:
+        return self.frame.camera
+
+
+class New:
+    """What the index knows of a frame: nothing. It is to be looked at."""
+
+
+class Over:
+    """It lies in a moment that is closed: there is nothing left to do."""
+
+
+class Passed:
+    """It was passed over, and declared: no moment counts it, and the open one may reach across it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """It is among the frames that `moment` was told with, and the moment is still open."""
+
+    moment: Moment
+
+
+Known = New | Over | Passed | Inside
+NEW, OVER, PASSED = New(), Over(), Passed()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Recalled:
+    """A frame, and what the index knows of it."""
+
+    arrived: Arrived
+    known: Known
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedded:
+    """A frame with its vector."""
+
+    arrived: Arrived
+    vector: Vector
+
+
+def decoded(record: Record, log_ms: int, clock_s: float) -> Arrived:
+    """The frame in the record. Raises Poison when it is none, or when its time cannot be true."""
+    frame = Frame()
+    try:
+        frame.ParseFromString(record.value)
+        camera_name(frame.camera)
+    except DecodeError as error:
+        raise Poison("undecodable", "the record is not a frame") from error
+    except Invalid as error:
+        raise Poison("bad_frame", error.message) from error
+    if not 0 < frame.captured_ms <= LATEST_MS:
+        raise Poison("bad_frame", f"{frame.captured_ms} is not a time")
+    if not (0 <= frame.novelty <= 1 and 0 <= frame.usual <= 1):
+        raise Poison("bad_frame", f"a novelty of {frame.novelty} and usually {frame.usual} are no shares")
+    _check_clock(frame, record.at_ms, clock_s)
+    return Arrived(record, frame, frame.jpeg, log_ms)
+
+
+def _check_clock(frame: Frame, at_ms: int, clock_s: float) -> None:
+    ahead_s = (frame.captured_ms - at_ms) / 1000
+    if ahead_s > clock_s:
+        raise Poison(
+            "clock",
+            f"{frame.camera} says that a picture was taken {ahead_s:.0f} s after the broker had it",
+            todo="set the clock of the camera's host, or the start of the recording",
+        )
+    if not frame.recorded and -ahead_s > clock_s:
+        raise Poison(
+            "clock",
+            f"{frame.camera} says that a live picture was taken {-ahead_s:.0f} s before the broker had it",
+            todo="set the clock of the camera's host",
+        )

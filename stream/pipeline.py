@@ -1,0 +1,260 @@
+"""What happens to the frames of one assignment, step by step: recall, shed, embed, build. Writing is beside it.
+
+A step takes frames of one type and gives them as the next one (stream/frames.py). What is to be known of every frame
+before its moment (objects in it, words that wait for it) becomes a step between embedding and building.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from prometheus_client import Histogram
+
+from catalog.coverage import Gap, Looked, Reason
+from proto.errors import Poison, WatchwordError
+from proto.metrics import FRAMES_SHED, HOP_SECONDS
+from proto.types import Vector, now_ms
+from stream.consumer import Mark
+from stream.embedding import Embedding
+from stream.fence import Fence
+from stream.frames import NEW, PASSED, Arrived, Embedded, Inside, Passed, Recalled
+from stream.letters import Letters
+from stream.moments import MomentBuilder, Write
+from stream.patience import Patience
+from stream.recall import Recall
+from stream.settings import StreamSettings
+from stream.shedding import Candidate, shed
+from stream.writer import Writer
+
+log = logging.getLogger("watchword.stream")
+
+_CONSUMED, _EMBEDDED = (HOP_SECONDS.labels(hop=hop) for hop in ("consumed", "embedded"))
+_OPENS_SHARE, _OPENS_MORE = 0.3, 0.2
+"""A picture of which so much is new, and so much more than usual, is taken for another scene before it is looked at."""
+_TIMELY_MS = 60_000
+"""A picture that is older than this when it reaches the broker comes from a recording: shedding it wins nothing."""
+
+
+class Declares(Protocol):
+    """Where frames that were passed over are declared. Blocks; Broken when it cannot be written."""
+
+    def declare(self, gaps: Sequence[Gap]) -> None:
+        """Durable when it returns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What the steps use."""
+
+    space: str
+    log: str
+    recall: Recall
+    embedding: Embedding
+    writer: Writer
+    letters: Letters
+    patience: Patience
+    coverage: Declares
+    fence: Fence
+    settings: StreamSettings
+    done: Callable[[Iterable[Mark]], None]
+    clock: Callable[[], float]
+    """Monotonic seconds."""
+
+
+class Pipeline:
+    """The steps, and the moments that are going on. Made for one assignment and dropped with it."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._settings = tools.settings
+        self._builders: dict[tuple[int, str], MomentBuilder] = {}
+        self._looked: dict[str, Looked] = {}
+        self._declares = True
+
+    async def recall(self, frames: Sequence[Arrived]) -> list[Recalled]:
+        """What the index knows of each."""
+        for one in frames:
+            _observe(_CONSUMED, one)
+        recalled, left_open = await self._tools.patience.call("index", lambda: self._tools.recall.of(frames))
+        await self._tools.writer.write([Write(moment, None, ()) for moment in left_open])
+        return recalled
+
+    async def shed(self, waiting: Sequence[Recalled], late_s: float, per_s: float) -> list[Recalled]:
+        """What waits, with those frames marked as passed over that are to be. They are declared when this returns."""
+        if self._settings.catch_up == "all" or not waiting:
+            return list(waiting)
+        going = shed(self._candidates(waiting), late_s, per_s, self._settings.behind_s)
+        if not going or not await self._declared(waiting, going):
+            return list(waiting)
+        FRAMES_SHED.inc(len(going))
+        return [replace(one, known=PASSED) if place in going else one for place, one in enumerate(waiting)]
+
+    async def embed(self, items: Sequence[Recalled]) -> list[Recalled | Embedded]:
+        """Every new frame with its vector; one that can never have one is buried and left out."""
+        asked = [one.arrived for one in items if one.known is NEW]
+        found: dict[Mark, Vector] = {}
+        if asked:
+            answers = await self._tools.embedding.vectors([one.jpeg for one in asked])
+            for one, answer in zip(asked, answers, strict=True):
+                if isinstance(answer, Poison):
+                    await self.bury(one, answer)
+                else:
+                    found[one.mark] = answer
+                    _observe(_EMBEDDED, one)
+        done: list[Recalled | Embedded] = []
+        for item in items:
+            if item.known is not NEW:
+                done.append(item)
+            elif item.arrived.mark in found:
+                done.append(Embedded(item.arrived, found[item.arrived.mark]))
+        return done
+
+    async def build(self, items: Sequence[Recalled | Embedded]) -> None:
+        """Make moments of them, and hand those over that are to be stored."""
+        now_s = self._tools.clock()
+        writes: list[Write] = []
+        finished: list[Mark] = []
+        for item in items:
+            writes += self._built(item, now_s, finished)
+            one = item.arrived
+            self._looked[one.camera] = Looked(
+                one.camera, one.frame.captured_ms, self._tools.log, one.record.partition, one.record.offset
+            )
+        self._tools.done(finished)
+        await self._tools.writer.write(writes)
+
+    async def tick(self, log_ms: Callable[[int], int]) -> None:
+        """Close the moments of cameras that fell silent; `log_ms` gives the time of a partition's log."""
+        now_s = self._tools.clock()
+        writes = []
+        for (partition, _), builder in self._builders.items():
+            writes += builder.tick(log_ms(partition), now_s)
+        await self._tools.writer.write(writes)
+
+    async def refresh(self) -> None:
+        """Tell the open moments as they stand, before leaving."""
+        now_s = self._tools.clock()
+        await self._tools.writer.write([one for builder in self._builders.values() for one in builder.refresh(now_s)])
+
+    async def bury(self, one: Arrived, reason: Poison) -> None:
+        """Give a frame up."""
+        await self._tools.letters.bury(one.record, reason)
+        self._tools.done([one.mark])
+
+    def looked(self) -> list[Looked]:
+        """How far each camera was looked at since the last call, of those whose moments are stored."""
+        waiting = self._tools.writer.cameras_waiting()
+        marks = {camera: one for camera, one in self._looked.items() if camera not in waiting}
+        for camera in marks:
+            del self._looked[camera]
+        return list(marks.values())
+
+    def looked_again(self, marks: Sequence[Looked]) -> None:
+        """Give marks back that could not be kept; newer ones stay."""
+        self._looked = {**{one.camera: one for one in marks}, **self._looked}
+
+    @property
+    def writing_s(self) -> float:
+        """For how long a call that writes has been under way without any answer."""
+        return self._tools.writer.waiting_s
+
+    async def flushed(self) -> None:
+        """Wait until everything that was handed over is stored."""
+        await self._tools.writer.flushed()
+
+    async def close(self) -> None:
+        """Drop what waits to be stored."""
+        await self._tools.writer.close()
+
+    def _built(self, item: Recalled | Embedded, now_s: float, finished: list[Mark]) -> list[Write]:
+        builder = self._builder(item.arrived)
+        match item:
+            case Embedded() if builder.was_seen(item.arrived):
+                if not builder.again(item.arrived):
+                    finished.append(item.arrived.mark)
+                return []
+            case Embedded():
+                return builder.add(item, now_s)
+            case Recalled(known=Inside(moment)):
+                return builder.go_on(item.arrived, moment, now_s)
+            case Recalled(known=Passed()):
+                builder.across(item.arrived)
+                finished.append(item.arrived.mark)
+                return []
+        finished.append(item.arrived.mark)
+        return builder.over(item.arrived)
+
+    def _builder(self, one: Arrived) -> MomentBuilder:
+        key = (one.record.partition, one.camera)
+        if key not in self._builders:
+            self._builders[key] = MomentBuilder(self._tools.space, self._tools.log, *key, self._settings)
+        return self._builders[key]
+
+    def _candidates(self, waiting: Sequence[Recalled]) -> list[Candidate]:
+        candidates = []
+        met: set[tuple[int, str]] = {key for key, builder in self._builders.items() if builder.open_id}
+        for item in waiting:
+            frame, key = item.arrived.frame, (item.arrived.record.partition, item.arrived.camera)
+            more = frame.novelty - frame.usual
+            opens = key not in met or frame.after_gap or (frame.novelty >= _OPENS_SHARE and more >= _OPENS_MORE)
+            met.add(key)
+            timely = item.arrived.record.at_ms - frame.captured_ms <= _TIMELY_MS
+            candidates.append(Candidate(frame.camera, opens, more, free=item.known is not NEW or not timely))
+        return candidates
+
+    async def _declared(self, waiting: Sequence[Recalled], going: frozenset[int]) -> bool:
+        """Declare them. False when that is not possible now: then nothing is passed over."""
+        gaps = _gaps(waiting, going, self._tools.log)
+        try:
+            await self._tools.fence.passes(lambda: _in_thread(self._tools.coverage.declare, gaps))
+        except WatchwordError as error:
+            if self._declares:
+                log.warning("no frame is passed over, since that cannot be declared: %s", error)
+            self._declares = False
+            return False
+        self._declares = True
+        return True
+
+
+def _gaps(waiting: Sequence[Recalled], going: frozenset[int], log_id: str) -> list[Gap]:
+    """Runs of frames of one camera that all go."""
+    runs: dict[tuple[int, str], list[list[Arrived]]] = defaultdict(list)
+    unbroken: set[tuple[int, str]] = set()
+    for place, item in enumerate(waiting):
+        one = item.arrived
+        key = (one.record.partition, one.camera)
+        if place not in going:
+            unbroken.discard(key)
+        elif key in unbroken:
+            runs[key][-1].append(one)
+        else:
+            runs[key].append([one])
+            unbroken.add(key)
+    return [
+        Gap(
+            camera=camera,
+            reason=Reason.SHED,
+            start_ms=min(one.frame.captured_ms for one in run),
+            end_ms=max(one.frame.captured_ms for one in run),
+            frames=len(run),
+            log=log_id,
+            partition=partition,
+            first_offset=run[0].record.offset,
+            last_offset=run[-1].record.offset,
+        )
+        for (partition, camera), found in runs.items()
+        for run in found
+    ]
+
+
+def _in_thread(call: Callable[..., None], *arguments: Any) -> Coroutine[Any, Any, None]:
+    return asyncio.to_thread(call, *arguments)
+
+
+def _observe(hop: Histogram, one: Arrived) -> None:
+    hop.observe(max(0, now_ms() - one.frame.grabbed_ms) / 1000)

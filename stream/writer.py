@@ -1,0 +1,212 @@
+"""Moments on their way into the index: what fails together waits together, and holds up nobody else.
+
+Each shard of the index has a lane. A lane stores what waits in one call after another; of a moment that was told again
+meanwhile only the newest row is sent. While its shard is away a lane waits and tries again, and the other lanes go on.
+Only when too much waits does the whole worker wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+
+from catalog.media import Thumbnails
+from index.store import MomentStore
+from proto.errors import Invalid, Late, Overloaded, Transient, WatchwordError
+from proto.metrics import MOMENTS_WAITING, MOMENTS_WRITTEN, RETRIES
+from proto.retry import Backoff
+from proto.types import Moment
+from stream.consumer import Mark
+from stream.fence import Fence
+from stream.moments import Write
+
+log = logging.getLogger("watchword.stream")
+
+_PAUSES = Backoff(0.05, 2.0)
+
+Refused = Callable[[Moment, Sequence[Mark], WatchwordError], Awaitable[None]]
+"""What becomes of a moment that the index will never take, and of its frames."""
+
+
+class Pictures:
+    """Thumbnails, written beside the rows. A disk that refuses holds nothing up, and is told once."""
+
+    def __init__(self, thumbnails: Thumbnails) -> None:
+        self._thumbnails = thumbnails
+        self._fails = False
+
+    def put(self, writes: Sequence[Write]) -> None:
+        """Keep the pictures of these moments. Blocks on the disk: call it from a thread."""
+        for write in writes:
+            if write.thumbnail is None:
+                continue
+            try:
+                self._thumbnails.put(write.moment.id, write.thumbnail)
+            except WatchwordError as error:
+                if not self._fails:
+                    log.warning("thumbnails are not kept from now on: %s", error)
+                self._fails = True
+            else:
+                self._fails = False
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a writer uses."""
+
+    store: MomentStore
+    pictures: Pictures
+    fence: Fence
+    refused: Refused
+    stored: Callable[[Sequence[Write]], None]
+    """Told of what is stored now."""
+
+
+class Writer:
+    """The lanes of one assignment. `close` drops what waits: its frames come again."""
+
+    def __init__(self, parts: Parts, most_waiting: int) -> None:
+        self._parts = parts
+        self._most = most_waiting
+        self._lanes: dict[str, _Lane] = {}
+
+    @property
+    def waiting_s(self) -> float:
+        """For how long the oldest call has been under way without any answer: a thread or a server that hangs."""
+        return max((lane.waiting_s for lane in self._lanes.values()), default=0.0)
+
+    def cameras_waiting(self) -> set[str]:
+        """Cameras of which something is not stored yet."""
+        return {camera for lane in self._lanes.values() for camera in lane.cameras()}
+
+    async def write(self, writes: Sequence[Write]) -> None:
+        """Hand moments over. Returns at once, unless one lane holds too much. Raises what ends the worker."""
+        for write in writes:
+            name = self._parts.store.shard_of(write.moment.camera)
+            if name not in self._lanes:
+                self._lanes[name] = _Lane(name, self._parts)
+            self._lanes[name].add(write)
+        for lane in self._lanes.values():
+            await lane.below(self._most)
+        MOMENTS_WAITING.set(sum(lane.waiting for lane in self._lanes.values()))
+
+    async def flushed(self) -> None:
+        """Wait until everything that was handed over is stored."""
+        for lane in self._lanes.values():
+            await lane.below(1)
+
+    async def close(self) -> None:
+        """Drop what waits. What is under way ends by itself: see Fence.written."""
+        for lane in self._lanes.values():
+            await lane.close()
+
+
+class _Lane:
+    """What waits for one shard, and the task that stores it."""
+
+    def __init__(self, name: str, parts: Parts) -> None:
+        self._name = name
+        self._parts = parts
+        self._waiting: dict[str, Write] = {}
+        self._sending: dict[str, Write] = {}
+        self._filled = asyncio.Event()
+        self._moved = asyncio.Event()
+        self._asked_s: float | None = None
+        self._task = asyncio.create_task(self._run(), name=f"write-{name}")
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting) + len(self._sending)
+
+    @property
+    def waiting_s(self) -> float:
+        return 0.0 if self._asked_s is None else time.monotonic() - self._asked_s
+
+    def cameras(self) -> set[str]:
+        return {write.moment.camera for write in (*self._waiting.values(), *self._sending.values())}
+
+    def add(self, write: Write) -> None:
+        before = self._waiting.get(write.moment.id)
+        self._waiting[write.moment.id] = write if before is None else _merged(before, write)
+        self._filled.set()
+
+    async def below(self, most: int) -> None:
+        while self.waiting >= most and not self._task.done():
+            self._moved.clear()
+            moved = asyncio.create_task(self._moved.wait())
+            await asyncio.wait({moved, self._task}, return_when=asyncio.FIRST_COMPLETED)
+            moved.cancel()
+        if self._task.done():
+            self._task.result()
+
+    async def close(self) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        failures = 0
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            self._sending, self._waiting = self._waiting, {}
+            self._asked_s = time.monotonic()
+            error = await self._send()
+            self._asked_s = None
+            self._moved.set()
+            if error is None:
+                if failures:
+                    log.info("the index (%s) takes moments again", self._name)
+                failures = 0
+                continue
+            failures += 1
+            if failures == 1:
+                log.warning("moments wait for the index (%s): %s", self._name, error)
+            RETRIES.labels(part="index").inc()
+            await asyncio.sleep(_PAUSES.pause_s(failures, random.random()))  # noqa: S311 - spreads load, hides nothing
+
+    async def _send(self) -> WatchwordError | None:
+        """Store what is being sent. What failed and may succeed waits again, behind nothing that is newer."""
+        writes = list(self._sending.values())
+        try:
+            failed = await self._parts.fence.passes(lambda: self._store(writes))
+        except (Transient, Overloaded, Late) as error:
+            failed = {write.moment.id: error for write in writes}
+        again = None
+        stored = []
+        for write in writes:
+            reason = failed.get(write.moment.id)
+            if reason is None:
+                stored.append(write)
+            elif isinstance(reason, Invalid):
+                await self._parts.refused(write.moment, write.finishes, reason)
+            else:
+                again = reason
+                newer = self._waiting.get(write.moment.id)
+                self._waiting[write.moment.id] = write if newer is None else _merged(write, newer)
+                self._filled.set()
+        self._sending = {}
+        for write in stored:
+            MOMENTS_WRITTEN.labels(state="closed" if write.moment.closed else "open").inc()
+        self._parts.stored(stored)
+        return again
+
+    async def _store(self, writes: Sequence[Write]) -> dict[str, WatchwordError]:
+        failed, _ = await asyncio.gather(
+            self._parts.store.upsert([write.moment for write in writes]),
+            asyncio.to_thread(self._parts.pictures.put, writes),
+        )
+        return dict(failed)
+
+
+def _merged(before: Write, after: Write) -> Write:
+    """The newer row, with what the older one still had to say."""
+    return replace(
+        after,
+        thumbnail=after.thumbnail or before.thumbnail,
+        finishes=(*before.finishes, *after.finishes),
+        began=before.began or after.began,
+    )
