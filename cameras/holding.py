@@ -44,7 +44,7 @@ class Holding:
         self._until_s: dict[str, float] = {}
         self._due_s: dict[str, float] = {}
         self._elsewhere: set[str] = set()
-        self._asking = asyncio.Lock()
+        self.asking = asyncio.Lock()
         self._outage = Outage("the catalog", "no camera's lease can be renewed, and each is let go when its lease ends")
 
     def holds(self, camera: str) -> bool:
@@ -54,17 +54,17 @@ class Holding:
     async def keep(self, wanted: Callable[[], Collection[str]]) -> None:
         """Take the leases of the cameras that are wanted, and renew them, until cancelled."""
         while True:
-            async with self._asking:
+            async with self.asking:
                 now_s = time.monotonic()
                 due = [camera for camera in wanted() if self._due_s.get(camera, 0.0) <= now_s]
                 if due:
                     # Whoever cancels this waits for the call, so that no lease is taken behind its back.
-                    await _finished(asyncio.to_thread(self._ask, due))
+                    await _finished(asyncio.to_thread(self.ask, due))
             await asyncio.sleep(min(0.25, self._lease_s / 12))
 
     async def give_back(self, camera: str) -> None:
         """Let another process take the camera at once."""
-        async with self._asking:
+        async with self.asking:
             self._due_s.pop(camera, None)
             self._elsewhere.discard(camera)
             if self._until_s.pop(camera, None) is None:
@@ -74,7 +74,8 @@ class Holding:
             except WatchwordError as error:
                 self._outage.failed(error)  # it ends by itself
 
-    def _ask(self, cameras: list[str]) -> None:
+    def ask(self, cameras: list[str]) -> None:
+        """Take or renew the leases of these cameras. Blocks."""
         for camera in cameras:
             asked_s = time.monotonic()
             try:
