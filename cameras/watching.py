@@ -114,6 +114,7 @@ class Watching:
             loop=asyncio.get_running_loop(),
             lost=self._lose,
         )
+        self._began = this_instant()
         self._away: AwayGaps | None = None
         self._losses = LostGaps(camera.name)
         self._telling = threading.Lock()  # gaps are told from the thread and from the loop
@@ -272,9 +273,11 @@ class Watching:
             except WatchwordError as error:
                 log.warning("camera %s: when it was last seen cannot be read: %s", self.camera.name, error)
             last_ms = round(known.at_s * 1000) if known is not None and known.source == _LIVE else None
-            self._away = AwayGaps(
-                self.camera.name, this_instant(), last_ms, live=True, interval_s=1 / self._settings.fps
-            )
+            interval_s = 1 / self._settings.fps
+            with self._telling:  # a thread that was left behind here may come back
+                self._away = self._away or AwayGaps(
+                    self.camera.name, self._began, last_ms, live=True, interval_s=interval_s
+                )
         self._opened_ms = max(now_ms(), self._opened_ms + 1)
         return Progress(self.camera.name, _LIVE, self._opened_ms, 0, 0.0, 0, ended=False)
 
