@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pytest
 
 from stream.frames import Embedded
-from stream.moments import Write
+from stream.moments import MomentBuilder, Write
 from tests.stream.histories import RUN, builder, feed, looked_at, offsets, take, tilted
 from tests.stream.rig import LOG, START_MS, finished, span
 
@@ -141,6 +141,28 @@ def test_frames_that_were_told_are_finished_with_their_moment_and_not_told_again
     (write,) = second.close()
     assert offsets(write.finishes) == [0, 1, 2, 3]
     assert span(write.moment)[:5] == span(row)[:5]
+
+
+def gone_on_with(frames: list[Embedded]) -> MomentBuilder:
+    """A second worker's builder, after a first one told the moment of these frames."""
+    first = builder()
+    row = [*feed(first, frames), *first.refresh(1e6)][-1].moment
+    second = builder()
+    for one in frames:
+        second.go_on(one.arrived, row, 0.0)
+    return second
+
+
+def test_a_moment_in_which_something_changed_stays_a_busy_one_after_a_restart() -> None:
+    frames = [looked_at(0, 0), looked_at(1, 1, towards=tilted(25)), looked_at(2, 2), looked_at(3, 3)]
+    writes = feed(gone_on_with(frames), [looked_at(number, number) for number in range(4, 12)])
+    assert rows(writes) == [(0, 10, 11, True), (11, 11, 1, False)]
+
+
+def test_a_moment_lasts_as_long_as_the_camera_saw_nothing_new_also_across_a_restart() -> None:
+    machine = gone_on_with([looked_at(0, 0), looked_at(1, 1)])
+    writes = feed(machine, [still(2, 8, same_s=7.5)])
+    assert rows(writes) == [(0, 7.5, 2, True), (8, 8, 1, False)]
 
 
 def test_a_told_moment_ends_the_one_that_is_open() -> None:
