@@ -275,6 +275,12 @@ def test_a_camera_that_claims_to_have_looked_for_hours_makes_no_moment_of_hours(
     assert rows(writes) == [(0, 0, 1, False), (0, 0, 1, True), (7200, 7200, 1, False)]
 
 
+def test_no_moment_lasts_longer_than_the_longest_however_long_nothing_was_new() -> None:
+    machine = builder(still_most_s=30, busy_most_s=10)
+    writes = feed(machine, [looked_at(0, 0), looked_at(1, 20), still(2, 40, same_s=39.9)])
+    assert rows(writes) == [(0, 0, 1, False), (0, 30, 2, True), (40, 40, 1, False)]
+
+
 def test_heartbeats_of_a_still_scene_do_not_drown_what_passed_through_it() -> None:
     def mean_of(novelty: float) -> float:
         machine = builder(scene_change=1.0)
