@@ -281,6 +281,14 @@ def test_no_moment_lasts_longer_than_the_longest_however_long_nothing_was_new() 
     assert rows(writes) == [(0, 0, 1, False), (0, 30, 2, True), (40, 40, 1, False)]
 
 
+def test_a_silence_by_the_log_ends_a_moment_with_its_last_frame_whoever_notices_it_first() -> None:
+    unnoticed = feed(builder(), [looked_at(0, 0, log_s=0), still(1, 8, same_s=7.5, log_s=30)])
+    machine = builder()
+    noticed = [*feed(machine, [looked_at(0, 0, log_s=0)]), *machine.tick(START_MS + 30_000, 0.0)]
+    noticed += feed(machine, [still(1, 8, same_s=7.5, log_s=30)])
+    assert rows(unnoticed) == rows(noticed) == [(0, 0, 1, False), (0, 0, 1, True), (8, 8, 1, False)]
+
+
 def test_heartbeats_of_a_still_scene_do_not_drown_what_passed_through_it() -> None:
     def mean_of(novelty: float) -> float:
         machine = builder(scene_change=1.0)
