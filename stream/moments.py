@@ -188,8 +188,12 @@ class MomentBuilder:
         """The camera looked until `same_ms` and saw nothing new: so long the frame before held."""
         frame = arrived.frame
         follows = frame.run == moment.run and frame.sequence == moment.sequence + 1 and not frame.after_gap
-        if follows and frame.captured_ms - moment.end_ms <= self._settings.gap_s * 1000:
-            moment.end_ms = max(moment.end_ms, min(frame.same_ms, frame.captured_ms - 1))
+        in_time = not self._is_silence(moment, arrived.log_ms)
+        if follows and in_time and frame.captured_ms - moment.end_ms <= self._settings.gap_s * 1000:
+            # A search reaches back by the longest moment and no further.
+            longest_ms = round(max(self._settings.still_most_s, self._settings.busy_most_s) * 1000)
+            held_ms = min(frame.same_ms, frame.captured_ms - 1, moment.start_ms + longest_ms)
+            moment.end_ms = max(moment.end_ms, held_ms)
 
     def _ends_before(self, moment: _Open, arrived: Arrived, departure: Departure) -> bool:
         """Whether `moment` is over, so that the frame begins the next."""

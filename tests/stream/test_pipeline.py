@@ -143,12 +143,29 @@ async def test_the_first_of_a_camera_one_after_a_gap_and_one_with_much_that_is_n
     assert [item.arrived.record.offset for item in items if item.known is NEW] == [0, 3, 6]
 
 
-async def test_a_frame_of_a_camera_whose_moment_is_open_is_no_opening(tmp_path: Path) -> None:
-    at = Bench(tmp_path, [made(number) for number in range(6)])
+async def test_a_frame_of_a_camera_whose_moment_is_open_is_no_opening_and_after_its_end_it_is(tmp_path: Path) -> None:
+    at = Bench(tmp_path, [made(number, novelty=0.2 if number == 3 else 0.1) for number in range(5)])
+    await at.build(await at.waiting(most=1))
+    waiting = await at.waiting()
+    assert passed(await at.pipeline.shed(waiting, LATE_S, per_s=1e-9)) == [1, 2, 4]
+    await at.pipeline.tick(lambda _: START_MS + 3_600_000)
+    assert passed(await at.pipeline.shed(waiting, LATE_S, per_s=1e-9)) == [2, 3, 4]
+
+
+async def test_a_moment_reaches_across_frames_that_were_passed_over(tmp_path: Path) -> None:
+    log = MemoryLog(LOG)
+    for number, novelty in enumerate([0.1, 0.0, 0.2]):
+        one = made(number, novelty=novelty)
+        log.append(0, b"gate", one.SerializeToString(), START_MS + 20_000 * number)
+    at = Bench(tmp_path, log)
     await at.build(await at.waiting(most=1))
     waiting = await at.waiting()
     items = await at.pipeline.shed(waiting, LATE_S, per_s=1e-9)
-    assert passed(items) == [2, 3, 4, 5]
+    assert passed(items) == [1]
+    await at.build(items)
+    await at.pipeline.refresh()
+    await at.pipeline.flushed()
+    assert bounds(at.store) == [(0, 1, 2, False)]
 
 
 async def test_a_recording_is_looked_at_whole(tmp_path: Path) -> None:
