@@ -40,7 +40,7 @@ def difference(before: Luma, after: Luma) -> Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Judgement:
     """What the gate says of one picture."""
 
     keep: bool
@@ -60,16 +60,16 @@ class NoveltyGate:
         self._kept_s = 0.0
         self._shares: deque[float] = deque(maxlen=_PICTURES)
 
-    def judge(self, luma: Luma, time_s: float, *, after_gap: bool) -> Verdict:
+    def judge(self, luma: Luma, time_s: float, *, after_gap: bool) -> Judgement:
         """The first picture, and the first after a gap, is always kept."""
         usual = median(self._shares) if self._shares else 0.0
         if self._kept is None or after_gap:
-            verdict = Verdict(keep=True, novelty=1.0, usual=usual)
+            judgement = Judgement(keep=True, novelty=1.0, usual=usual)
         else:
             found = difference(self._kept, luma)
             late = not 0 <= time_s - self._kept_s < self._heartbeat_s
-            verdict = Verdict(late or found.largest >= self._threshold, found.share, usual)
+            judgement = Judgement(late or found.largest >= self._threshold, found.share, usual)
             self._shares.append(found.share)
-        if verdict.keep:
+        if judgement.keep:
             self._kept, self._kept_s = luma, time_s
-        return verdict
+        return judgement

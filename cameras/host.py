@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import Collection
 from typing import Protocol
 
+from cameras.holding import Holding, LeaseStore
+from cameras.notes import GapStore, Notes, ProgressStore
+from cameras.outage import Outage
 from cameras.settings import CameraSettings
-from cameras.watching import CameraState, Sender, Watching
+from cameras.source import watch
+from cameras.watching import CameraState, Pictures, Sender, Watching
+from proto.errors import Transient, WatchwordError
 from proto.metrics import CAMERAS_OPEN
 from proto.types import Camera
+from proto.v1.events_pb2 import Frame
 
 log = logging.getLogger("watchword.cameras")
 
 _LOOK_S = 0.5
 _STOP_S = 4.0
+_LEASE_S = 15.0
+_MOST_HANGING = 8
+"""Threads that hang cannot be ended, and each holds a decoder: with more, the process is started anew."""
 
 
 class Registry(Protocol):
@@ -24,61 +35,175 @@ class Registry(Protocol):
         """Every camera that is known, watched or not."""
 
 
+class _Leased:
+    """Sends while the camera's lease is held: a process that stood still may wake up after it ended."""
+
+    def __init__(self, sender: Sender, holding: Holding, camera: str) -> None:
+        self._sender = sender
+        self._holding = holding
+        self._camera = camera
+
+    async def send(self, frame: Frame) -> None:
+        if not self._holding.holds(self._camera):
+            raise Transient(f"the lease of {self._camera} is not held any more", todo="another process watches it")
+        await self._sender.send(frame)
+
+
 class CameraHost:
     """Follows the registry: a camera that is added is watched within a second, one that is removed is let go.
 
-    Each camera has a thread of its own, since PyAV blocks, and a task that hands its frames to the broker.
+    Each camera has a thread of its own, since PyAV blocks, and a task that hands its frames to the broker. It is
+    watched while this process holds its lease, so that two processes never watch one camera.
     """
 
-    def __init__(self, registry: Registry, producer: Sender, settings: CameraSettings, image_side: int) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        producer: Sender,
+        settings: CameraSettings,
+        image_side: int,
+        *,
+        leases: LeaseStore,
+        progress: ProgressStore,
+        coverage: GapStore,
+        holder: str,
+        lease_s: float = _LEASE_S,
+        pictures: Pictures = watch,
+    ) -> None:
+        """`holder` names this process, and no other one, wherever it runs."""
         self._registry = registry
         self._producer = producer
         self._settings = settings
         self._image_side = image_side
+        self._pictures = pictures
+        self._holding = Holding(leases, holder, lease_s)
+        self._notes = Notes(coverage, progress)
+        self._wanted: dict[str, Camera] = {}
         self._watched: dict[str, Watching] = {}
-        self._leaving = asyncio.Event()
+        self._leaving: dict[str, asyncio.Task[None]] = {}
+        self._hanging: list[Watching] = []
+        self._told = asyncio.Event()
+        self._look_s = min(_LOOK_S, lease_s / 10)
 
     def states(self) -> dict[str, CameraState]:
-        """How every watched camera is doing, for a status table."""
+        """How every camera that is watched here is doing, for a status table."""
         return {name: watching.state for name, watching in self._watched.items()}
 
     def stop(self) -> None:
         """Ask `run` to let every camera go and end."""
-        self._leaving.set()
+        self._told.set()
 
     async def run(self) -> None:
-        """Watch until `stop`. One camera's trouble is its own; Broken when the registry cannot be read."""
-        try:
-            while not self._leaving.is_set():
-                await self._follow(await asyncio.to_thread(self._registry.all))
-                for watching in self._watched.values():
-                    watching.check()
-                CAMERAS_OPEN.set(sum(watching.state.now == "open" for watching in self._watched.values()))
-                await _wait(self._leaving, _LOOK_S)
-        finally:
-            await self._let_go(list(self._watched))
+        """Watch until `stop`. One camera's trouble is its own.
 
-    async def _follow(self, cameras: list[Camera]) -> None:
-        wanted = {camera.name: camera for camera in cameras if camera.watching}
-        changed = [name for name, watching in self._watched.items() if wanted.get(name) != watching.camera]
-        await self._let_go(changed)
-        for name in wanted.keys() - self._watched.keys():
-            log.info("watching camera %s", name)
-            self._watched[name] = Watching(wanted[name], self._producer, self._settings, self._image_side)
-            self._watched[name].start()
-
-    async def _let_go(self, names: list[str]) -> None:
-        going = [self._watched.pop(name) for name in names]
-        for watching in going:
-            watching.leave()
+        Raises what the registry says when it cannot be read at the start; later, what is known is watched on. Transient
+        when too many threads hang, since only another process is rid of them.
+        """
+        self._know(await asyncio.to_thread(self._registry.all))
+        beside = [
+            asyncio.create_task(self._follow_registry()),
+            asyncio.create_task(self._holding.keep(self._concerned)),
+            asyncio.create_task(self._notes.keep_writing()),
+        ]
         try:
-            async with asyncio.timeout(_STOP_S):
-                await asyncio.gather(*(watching.left() for watching in going))
-        except TimeoutError:
-            log.warning("some sources hang; their threads are left behind")
+            while not self._told.is_set():
+                self._look()
+                for task in beside:
+                    if task.done():
+                        task.result()
+                await _wait(self._told, self._look_s)
         finally:
-            for watching in going:
+            await self._end(beside)
+
+    def _concerned(self) -> Collection[str]:
+        return self._wanted.keys() | self._watched.keys() | self._leaving.keys()
+
+    async def _follow_registry(self) -> None:
+        outage = Outage("the registry of cameras", "what is known is watched on")
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            try:
+                self._know(await asyncio.to_thread(self._registry.all))
+            except WatchwordError as error:
+                outage.failed(error)
+            else:
+                outage.worked()
+
+    def _know(self, cameras: list[Camera]) -> None:
+        self._wanted = {camera.name: camera for camera in cameras if camera.watching}
+
+    def _look(self) -> None:
+        """Let go, begin and check cameras, as registry, leases and watchdogs say. Waits for nothing."""
+        for name, watching in list(self._watched.items()):
+            if not self._holding.holds(name):
+                log.warning("camera %s is let go: its lease is not held any more", name)
+                self._let_go(name, held=False)
+            elif self._wanted.get(name) != watching.camera:
+                self._let_go(name, held=True)
+        for name in self._wanted.keys() - self._watched.keys() - self._leaving.keys():
+            if self._holding.holds(name):
+                log.info("watching camera %s", name)
+                sender = _Leased(self._producer, self._holding, name)
+                self._watched[name] = Watching(
+                    self._wanted[name], sender, self._settings, self._image_side, self._notes, self._pictures
+                )
+                self._watched[name].start()
+        for watching in self._watched.values():
+            watching.check()
+        CAMERAS_OPEN.set(sum(watching.state.now == "open" for watching in self._watched.values()))
+        self._count_hanging()
+
+    def _count_hanging(self) -> None:
+        self._hanging = [watching for watching in self._hanging if watching.hanging()]
+        threads = {
+            watching.camera.name: len(watching.hanging()) for watching in [*self._watched.values(), *self._hanging]
+        }
+        if sum(threads.values()) > _MOST_HANGING:
+            names = ", ".join(sorted(name for name, count in threads.items() if count))
+            raise Transient(
+                f"{sum(threads.values())} threads hang in their sources ({names})",
+                todo="this process ends and is to be started anew; look at these cameras",
+            )
+
+    def _let_go(self, name: str, *, held: bool) -> None:
+        watching = self._watched.pop(name)
+        watching.leave()
+        if not held:  # another process may watch it from now on
+            watching.abandon()
+            self._notes.discard(name)
+        removed = held and name not in self._wanted
+        self._leaving[name] = asyncio.create_task(self._see_off(name, watching, held=held, removed=removed))
+
+    async def _see_off(self, name: str, watching: Watching, *, held: bool, removed: bool) -> None:
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_STOP_S):
+                    await watching.left()
+        finally:
+            if held:
                 watching.abandon()
+            if watching.hanging():
+                log.warning("camera %s hangs; its thread is left behind", name)
+                self._hanging.append(watching)
+            if removed:  # when it is added again, its recording is replayed from the start
+                self._notes.forget(name)
+            del self._leaving[name]
+        if removed and name not in self._wanted:
+            await self._notes.write()
+            await self._holding.give_back(name)
+
+    async def _end(self, beside: list[asyncio.Task[None]]) -> None:
+        """Let every camera go, write what there is to write, and give the leases back."""
+        for task in beside:
+            task.cancel()
+        await asyncio.wait(beside)
+        names = self._concerned()
+        for name in list(self._watched):
+            self._let_go(name, held=True)
+        await asyncio.gather(*self._leaving.values(), return_exceptions=True)
+        await self._notes.write()
+        for name in names:
+            await self._holding.give_back(name)
 
 
 async def _wait(event: asyncio.Event, at_most_s: float) -> None:

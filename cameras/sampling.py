@@ -22,3 +22,25 @@ class Sampler:
             return False
         self._due = max(self._due + self._interval, time_s)
         return True
+
+
+class RecordingSampler:
+    """Takes the first picture of every interval of file time.
+
+    Which pictures these are depends on their times alone, so that a replay that is resumed looks at the same ones.
+    """
+
+    _EARLY = 0.03
+    """So much of an interval a picture may be early: a recording at exactly `fps` jitters around the grid."""
+
+    def __init__(self, fps: float) -> None:
+        self._interval = 1.0 / fps
+        self._taken: int | None = None
+
+    def wants(self, at_s: float) -> bool:
+        """Whether the picture at file time `at_s` is looked at. Times never go back."""
+        interval = int(at_s / self._interval + self._EARLY)
+        if interval == self._taken:
+            return False
+        self._taken = interval
+        return True

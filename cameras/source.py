@@ -7,36 +7,63 @@ call hosts inside its network. Playlists are not taken from anywhere.
 
 from __future__ import annotations
 
+import copy
+import itertools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
-from urllib.parse import unquote, urlsplit
 
 import av
 import av.container
 import av.error
 import numpy as np
 import simplejpeg
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from cameras.address import Kind, kind_of, path_of, shown
+from cameras.clock import LiveClock, RecordingClock, this_instant
 from cameras.gate import SIDE, Luma
-from cameras.sampling import Sampler
+from cameras.sampling import RecordingSampler, Sampler
 from cameras.settings import CameraSettings
 from proto.errors import Denied, Invalid, Transient, WatchwordError
 from proto.types import Camera, now_ms
-
-Kind = Literal["file", "rtsp", "http", "device"]
 
 _CONTAINERS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,h264,hevc,m4v,mjpeg,mpjpeg,ivf,gif"
 _MOST_SCALE = 2.0
 """A small picture is enlarged at most so far: more adds bytes and no detail."""
 _MOST_BAD_PACKETS = 100
+_MOST_FPS = 1000
+_USUAL_FRAME_S = 0.04
+_SAME_S = 0.001
+"""File times of two replays that differ by less are of the same picture."""
+_MOST_GROUP_PACKETS = 3000
+"""So many packets without a key frame are kept in memory; a recording with fewer key frames is decoded whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Where a replay goes on."""
+
+    start_ms: int
+    """The captured time of the recording's first picture."""
+    at_s: float | None
+    """File time of the last picture that was kept; None to begin with the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """Where a picture lies in its recording."""
+
+    at_s: float
+    """File time, over all rounds of a loop."""
+    resumed: bool = False
+    """The picture where the replay stopped before: it was kept then, and is here to compare the next ones with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +95,22 @@ class _Scaler:
 class Picture:
     """One decoded picture. Scaling happens when it is asked for, in the thread that reads the source."""
 
-    def __init__(self, source: _Source, frame: VideoFrame, captured_ms: int, *, after_gap: bool) -> None:
+    def __init__(
+        self,
+        source: _Source,
+        frame: VideoFrame,
+        captured_ms: int,
+        *,
+        after_gap: bool,
+        recorded: Recorded | None = None,
+    ) -> None:
         self._source = source
         self._frame = frame
         self.captured_ms = captured_ms
         self.grabbed_ms = now_ms()
         self.after_gap = after_gap
+        self.recorded = recorded
+        """None for a live picture."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -93,34 +130,6 @@ class Picture:
         return packed
 
 
-def shown(url: str) -> str:
-    """The address without what could be secret: user, password and query."""
-    if "://" not in url:
-        return url
-    scheme, rest = url.split("://", 1)
-    authority, slash, path = rest.split("?", 1)[0].partition("/")
-    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
-
-
-def kind_of(url: str) -> Kind:
-    """What kind of source the address names, or Invalid."""
-    scheme = url.split("://", 1)[0].lower() if "://" in url else ""
-    match scheme:
-        case "":
-            return "device" if url.startswith("/dev/video") else "file"
-        case "file":
-            return "file"
-        case "rtsp" | "rtsps":
-            return "rtsp"
-        case "http" | "https":
-            return "http"
-        case _:
-            raise Invalid(
-                f"{scheme}:// is not a kind of camera that Watchword can watch",
-                todo="use rtsp://, rtsps://, http://, https://, the path of a video file, or /dev/video0",
-            )
-
-
 def probe(camera: Camera, timeout_s: float) -> tuple[SourceInfo, Picture]:
     """Open the camera, look once, and close it.
 
@@ -134,53 +143,99 @@ def probe(camera: Camera, timeout_s: float) -> tuple[SourceInfo, Picture]:
         return source.info(), Picture(source, frame, now_ms(), after_gap=True)
 
 
-def watch(camera: Camera, settings: CameraSettings, stop: threading.Event) -> Iterator[Picture]:
+def watch(
+    camera: Camera, settings: CameraSettings, stop: threading.Event, resume: Resume | None = None
+) -> Iterator[Picture]:
     """The camera's pictures at `settings.fps`, until a file ends or `stop` is set.
 
     Raises like `probe`, and Transient when a live source ends or stays silent. A file is given at its own pace times
-    `camera.speed`, as fast as possible when that is 0, and stamped with file time; a live source with the wall clock.
+    `camera.speed`, as fast as possible when that is 0, and stamped with file time. It goes on where `resume` says; the
+    first picture is then the one that was kept last, and says so. A live source is stamped with the stream's own clock,
+    anchored to the wall clock (cameras/clock.py).
     """
     if kind_of(camera.url) == "file":
-        return _replay(camera, settings, stop)
+        if resume is None:
+            resume = Resume(now_ms() if camera.start_ms is None else camera.start_ms, None)
+        return _replay(camera, settings, stop, resume)
     return _live(camera, settings, stop)
 
 
 def _live(camera: Camera, settings: CameraSettings, stop: threading.Event) -> Iterator[Picture]:
-    sampler = Sampler(settings.fps)
+    sampler, clock = Sampler(settings.fps), LiveClock()
     after_gap = True
     with _opened(camera, settings.open_timeout_s, settings.silent_after_s) as source:
         for frame in source.frames(silent_after_s=settings.silent_after_s):
             if stop.is_set():
                 return
-            if sampler.wants(time.monotonic()):
-                yield Picture(source, frame, now_ms(), after_gap=after_gap)
+            stamp = clock.stamp(_pts_s(frame), this_instant())
+            after_gap = after_gap or stamp.after_gap
+            if sampler.wants(stamp.stream_s):
+                yield Picture(source, frame, stamp.captured_ms, after_gap=after_gap)
                 after_gap = False
     raise Transient(f"{shown(camera.url)} ended", todo="it is opened again")
 
 
-def _replay(camera: Camera, settings: CameraSettings, stop: threading.Event) -> Iterator[Picture]:
-    start_ms = now_ms() if camera.start_ms is None else camera.start_ms
-    started_s = time.monotonic()
-    sampler = Sampler(settings.fps)
+def _replay(camera: Camera, settings: CameraSettings, stop: threading.Event, resume: Resume) -> Iterator[Picture]:
+    sampler = RecordingSampler(settings.fps)
+    pace = _Pace(camera.speed, resume.at_s or 0.0)
+    sought_s = resume.at_s  # until the picture at this file time was found
     passed_s = 0.0  # file time of the rounds before this one
     while not stop.is_set():
-        at_s, after_gap = passed_s, True
+        first_s = None if sought_s is None else _first_pts_s(camera, settings)
+        after_gap = True
         with _opened(camera, settings.open_timeout_s, settings.silent_after_s) as source:
-            for frame in source.frames():
-                at_s = max(at_s, passed_s + source.seconds(frame))
+            clock, packets = RecordingClock(source.frame_s(), passed_s), source.packets()
+            if sought_s is not None and first_s is not None:
+                clock, packets = source.skipped(packets, clock, first_s, sought_s)
+            for frame in source.frames(packets=packets):
                 if stop.is_set():
                     return
-                if not sampler.wants(at_s):
+                placed = clock.place(_pts_s(frame))
+                after_gap = after_gap or placed.after_gap
+                if sought_s is not None and placed.at_s < sought_s - _SAME_S:
                     continue
-                if camera.speed > 0 and stop.wait(max(0.0, started_s + at_s / camera.speed - time.monotonic())):
-                    return
-                yield Picture(source, frame, start_ms + round(at_s * 1000), after_gap=after_gap)
-                after_gap = False
-            if after_gap:
+                if sampler.wants(placed.at_s):
+                    if not pace.wait(placed.at_s, stop):
+                        return
+                    if sought_s is not None:
+                        after_gap = False
+                    captured_ms = resume.start_ms + round(placed.at_s * 1000)
+                    recorded = Recorded(placed.at_s, resumed=sought_s is not None)
+                    yield Picture(source, frame, captured_ms, after_gap=after_gap, recorded=recorded)
+                    after_gap, sought_s = False, None
+            if clock.next_s <= passed_s:
                 raise Invalid(f"{shown(camera.url)} holds no picture", todo="give a video that can be played")
-            passed_s = at_s + source.frame_s()
         if not camera.loop:
             return
+        round_s = clock.next_s - passed_s
+        # Rounds are equally long, so those before the picture that is sought are passed over at once.
+        passed_s += round_s * (1 if sought_s is None else max(1, int((sought_s - passed_s) / round_s)))
+
+
+class _Pace:
+    """The pace of a replay: file time passes `speed` times as fast as time does; 0 waits for nothing."""
+
+    def __init__(self, speed: float, at_s: float) -> None:
+        self._speed = speed
+        self._started_s = time.monotonic() - (at_s / speed if speed > 0 else 0.0)
+
+    def wait(self, at_s: float, stop: threading.Event) -> bool:
+        """Wait until it is time for this file time. False when told to stop."""
+        due_s = self._started_s + at_s / self._speed if self._speed > 0 else 0.0
+        return not stop.wait(max(0.0, due_s - time.monotonic()))
+
+
+def _first_pts_s(camera: Camera, settings: CameraSettings) -> float | None:
+    """PTS of the first picture that can be decoded: where the recording's file time begins."""
+    with _opened(camera, settings.open_timeout_s, settings.silent_after_s) as source:
+        frame = next(source.frames(), None)
+        return None if frame is None else _pts_s(frame)
+
+
+def _pts_s(timed: VideoFrame | Packet[VideoStream]) -> float | None:
+    if timed.pts is None or timed.time_base is None:
+        return None
+    return float(timed.pts * timed.time_base)
 
 
 class _Source:
@@ -196,8 +251,6 @@ class _Source:
         # Cameras are many and cores are few; threads of one decoder would only add delay.
         self._stream.thread_count = 1
         self.gray, self.rgb = _Scaler("gray"), _Scaler("rgb24")
-        self._first_pts: int | None = None
-        self._count = 0
 
     def info(self) -> SourceInfo:
         rate = self._stream.average_rate
@@ -214,22 +267,49 @@ class _Source:
     def frame_s(self) -> float:
         """How long one frame of the source lasts."""
         rate = self._stream.average_rate
-        return 1.0 / float(rate) if rate else 0.04
+        # Some containers tell the pace of their time base instead.
+        return 1.0 / float(rate) if rate and rate <= _MOST_FPS else _USUAL_FRAME_S
 
-    def seconds(self, frame: VideoFrame) -> float:
-        """The frame's time since the first."""
-        self._count += 1
-        if frame.pts is None or frame.time_base is None:
-            return (self._count - 1) * self.frame_s()
-        if self._first_pts is None:
-            self._first_pts = frame.pts
-        return float((frame.pts - self._first_pts) * frame.time_base)
+    def packets(self) -> Iterator[Packet[VideoStream]]:
+        """What is to be decoded, in order."""
+        return self._container.demux(self._stream)
 
-    def frames(self, silent_after_s: float | None = None) -> Iterator[VideoFrame]:
+    def skipped(
+        self, packets: Iterator[Packet[VideoStream]], clock: RecordingClock, first_s: float, until_s: float
+    ) -> tuple[RecordingClock, Iterator[Packet[VideoStream]]]:
+        """Pass over all that need not be decoded to see the picture at file time `until_s`.
+
+        Gives the clock as it is after what was passed over, and the packets from there. A picture can be decoded from
+        the key frame before it on, so groups of packets from one key frame to the next are left out, and only their
+        times looked at. `first_s` is the PTS of the first picture.
+        """
+        clock.place(first_s)
+        group: list[Packet[VideoStream]] = []
+        for packet in itertools.chain(packets, [None]):
+            if group and (packet is None or packet.is_keyframe):
+                after = copy.copy(clock)
+                times = sorted(at_s for at_s in map(_pts_s, group) if at_s is not None)
+                for at_s in times:
+                    if at_s > first_s:
+                        after.place(at_s)
+                reached_s = after.next_s if packet is None else after.place(_pts_s(packet)).at_s
+                timed = packet is None or packet.pts is not None
+                if not timed or (reached_s >= until_s if packet is None else reached_s > until_s):
+                    return clock, itertools.chain(group, [] if packet is None else [packet], packets)
+                clock, group = after, []
+            if packet is not None:
+                group.append(packet)
+                if len(group) > _MOST_GROUP_PACKETS or (packet.pts is None and packet.size > 0):
+                    return clock, itertools.chain(group, packets)
+        return clock, iter(())
+
+    def frames(
+        self, silent_after_s: float | None = None, packets: Iterable[Packet[VideoStream]] | None = None
+    ) -> Iterator[VideoFrame]:
         """Decoded frames. Transient when bytes come but no frame does for `silent_after_s`."""
         bad = 0
         last_s = time.monotonic()
-        for packet in self._container.demux(self._stream):
+        for packet in self.packets() if packets is None else packets:
             try:
                 decoded = packet.decode()
             except av.error.InvalidDataError as error:
@@ -253,7 +333,7 @@ def _opened(camera: Camera, open_s: float, read_s: float) -> Iterator[_Source]:
     address, container_format, options = camera.url, None, {"format_whitelist": _CONTAINERS}
     match kind:
         case "file":
-            address = str(_path(camera.url))
+            address = str(path_of(camera.url))
             options["protocol_whitelist"] = "file"
         case "rtsp":
             container_format = "rtsp"
@@ -268,15 +348,6 @@ def _opened(camera: Camera, open_s: float, read_s: float) -> Iterator[_Source]:
             yield _Source(container, camera, kind)
     except av.error.FFmpegError as error:
         raise _translated(error, kind, shown(camera.url)) from None  # PyAV's own text shows the credentials
-
-
-def _path(url: str) -> Path:
-    path = Path(unquote(urlsplit(url).path) if url.lower().startswith("file://") else url)
-    if not path.exists():
-        raise Invalid(
-            f"there is no file {path}", todo="give the path of a video file, or an rtsp:// or http:// address"
-        )
-    return path
 
 
 def _translated(error: av.error.FFmpegError, kind: Kind, where: str) -> WatchwordError:

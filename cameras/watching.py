@@ -8,24 +8,39 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
+from cameras.address import identity, kind_of
+from cameras.clock import this_instant
+from cameras.gaps import AwayGaps, LostGaps
 from cameras.gate import NoveltyGate
-from cameras.outbox import Outbox
+from cameras.outbox import Outbox, Outgoing
 from cameras.settings import CameraSettings
-from cameras.source import Picture, kind_of, watch
+from cameras.source import Picture, Resume, watch
+from catalog.coverage import Gap
+from catalog.progress import Progress
 from proto.errors import Broken, Invalid, Transient, WatchwordError
 from proto.metrics import FRAMES_LOST, FRAMES_PUBLISHED, FRAMES_SAME, FRAMES_SEEN, HOP_SECONDS, SOURCE_FAILURES
+from proto.retry import Backoff
 from proto.types import Camera, now_ms
 from proto.v1.events_pb2 import Frame
 
 log = logging.getLogger("watchword.cameras")
 
+Pictures = Callable[[Camera, CameraSettings, threading.Event, Resume | None], Iterator[Picture]]
+
 _FIRST_PAUSE_S = 0.5
-_WAITING_FRAMES = 16
+_LIVE_FRAMES = 64
+"""A network that held pictures back delivers them all at once: half a minute of them at two a second."""
+_FILE_FRAMES = 16
 _SEND_PAUSE_S = 0.5
 _DRAIN_S = 2.0
+_HANGS_S = 5.0
+_LONGEST_HANG_S = 600.0
+_NOTE_S = 5.0
+_LIVE = "live"
+"""`Progress.source` of a live camera: its `at_s` is when it was last seen, in seconds since the Unix epoch."""
 
 
 class Sender(Protocol):
@@ -33,6 +48,22 @@ class Sender(Protocol):
 
     async def send(self, frame: Frame) -> None:
         """Send one frame; back once the broker has it. Transient, or Invalid when it never can."""
+
+
+class Notebook(Protocol):
+    """What is told of a camera beside its frames. Nothing blocks, except where it says so."""
+
+    def gap(self, gap: Gap) -> None:
+        """Declare the gap, in place of an earlier one with the same start."""
+
+    def progress(self, progress: Progress) -> None:
+        """Store the progress."""
+
+    def begin(self, progress: Progress) -> None:
+        """Store the progress of a new replay at once. Blocks; raises when that is not possible."""
+
+    def progress_of(self, camera: str) -> Progress | None:
+        """The latest progress. Blocks; raises when that is not possible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +83,8 @@ class _Run:
     def __init__(self) -> None:
         self.stop = threading.Event()
         self.opened_s = self.moved_s = time.monotonic()
+        self.resting = False
+        """Between two attempts to open the source."""
         self.thread: threading.Thread | None = None
 
 
@@ -64,17 +97,34 @@ class Watching:
         sender: Sender,
         settings: CameraSettings,
         image_side: int,
-        pictures: Callable[[Camera, CameraSettings, threading.Event], Iterator[Picture]] = watch,
+        notes: Notebook,
+        pictures: Pictures = watch,
     ) -> None:
         self.camera = camera
         self.state = CameraState("waiting")
         self._sender = sender
         self._settings = settings
         self._image_side = image_side
+        self._notes = notes
         self._pictures = pictures
-        self._outbox = Outbox(_WAITING_FRAMES, patient=_is_file(camera), loop=asyncio.get_running_loop())
+        self._file = _is_file(camera)
+        self._outbox = Outbox(
+            _FILE_FRAMES if self._file else _LIVE_FRAMES,
+            patient=self._file,
+            loop=asyncio.get_running_loop(),
+            lost=self._lose,
+        )
+        self._began = this_instant()
+        self._away: AwayGaps | None = None
+        self._losses = LostGaps(camera.name)
+        self._telling = threading.Lock()  # gaps are told from the thread and from the loop
+        self._handed: Progress | None = None  # how far the replay was handed over
+        self._opened_ms = 0
+        self._noted_s = time.monotonic()
         self._sending: asyncio.Task[None] | None = None
+        self._under_way: Frame | None = None
         self._run = _Run()
+        self._abandoned: list[threading.Thread] = []
         self._broker_away = False
 
     def start(self) -> None:
@@ -83,16 +133,31 @@ class Watching:
         self._start_thread()
 
     def check(self) -> None:
-        """The watchdog: a thread that hangs inside the decoder is left behind, and the source opened again."""
-        run, settings = self._run, self._settings
-        if self.state.now not in ("open", "waiting") or _is_file(self.camera):
-            return  # a file may well stand still: it waits for the broker
+        """The watchdog, to be called now and then.
+
+        A thread that hangs inside the decoder is left behind, and the source opened again. The more of its threads
+        hang, the longer the next one is waited for.
+        """
+        if self._file:
+            return  # it may well stand still: it waits for the broker, and for its pace
+        self._note()
+        run = self._run
+        if run.resting or run.thread is None or not run.thread.is_alive():
+            return
         # The source has timeouts of its own, which come first unless something hangs where they do not reach.
-        allowed_s = settings.silent_after_s + settings.open_timeout_s + 5.0
+        settings = self._settings
+        allowed_s = settings.silent_after_s + settings.open_timeout_s + 1 / settings.fps + _HANGS_S
+        allowed_s = min(allowed_s * 2 ** max(0, len(self.hanging()) - 1), max(allowed_s, _LONGEST_HANG_S))
         if time.monotonic() - run.moved_s > allowed_s:
             self._failed(run, Transient(f"nothing moved for {allowed_s:.0f} s", todo="it is opened again"), "hangs")
             run.stop.set()
+            self._abandoned.append(run.thread)
             self._start_thread()
+
+    def hanging(self) -> list[threading.Thread]:
+        """The threads that were left behind and have not ended since."""
+        self._abandoned = [thread for thread in self._abandoned if thread.is_alive()]
+        return self._abandoned
 
     def leave(self) -> None:
         """Ask thread and task to end."""
@@ -107,9 +172,20 @@ class Watching:
             await asyncio.wait({self._sending}, timeout=_DRAIN_S)
 
     def abandon(self) -> None:
-        """Do not wait any longer."""
-        if self._sending is not None:
+        """Do not wait any longer. Frames of a live camera that were not sent are told to be lost."""
+        unsent = self._outbox.empty()
+        if self._sending is not None and not self._sending.done():
             self._sending.cancel()
+            if self._under_way is not None:
+                unsent.insert(0, self._under_way)
+        if not self._file:
+            for frame in unsent:
+                FRAMES_LOST.labels(reason="left").inc()
+                self._lose(frame)
+            self._note(now=True)
+        thread = self._run.thread
+        if thread is not None and thread.is_alive() and thread not in self._abandoned:
+            self._abandoned.append(thread)
 
     def _start_thread(self) -> None:
         run = self._run = _Run()
@@ -119,7 +195,7 @@ class Watching:
 
     def _read(self, run: _Run) -> None:
         """The thread: open, read, and open again, until told to stop or a file ends."""
-        pause_s = _FIRST_PAUSE_S
+        pauses, failures = Backoff(_FIRST_PAUSE_S, self._settings.retry_most_s), 0
         while not run.stop.is_set():
             try:
                 if self._read_once(run):
@@ -130,23 +206,34 @@ class Watching:
                 log.exception("camera %s failed in an unforeseen way", self.camera.name)
                 self._failed(run, Broken(f"{error!r}", todo="please report this"), "unforeseen")
             if self.state.picture_ms is not None and run.moved_s - run.opened_s > self._settings.retry_most_s:
-                pause_s = _FIRST_PAUSE_S  # it worked for a while, so this is a new failure
-            run.stop.wait(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  # so that cameras do not retry in step
-            pause_s = min(2 * pause_s, self._settings.retry_most_s)
+                failures = 0  # it worked for a while, so this is a new failure
+            failures += 1
+            run.resting = True
+            run.stop.wait(pauses.pause_s(failures, random.random()))  # noqa: S311 - so that cameras do not retry in step
+            run.moved_s = time.monotonic()
+            run.resting = False
 
     def _read_once(self, run: _Run) -> bool:
         """Read the source to its end. True when this camera is finished for good."""
-        gate = NoveltyGate(self._settings.novelty, self._settings.heartbeat_s)
-        sequence = same_ms = 0
         run.opened_s = run.moved_s = time.monotonic()
-        for picture in self._pictures(self.camera, self._settings, run.stop):
+        begun = self._begin_file() if self._file else self._begin_live()
+        if begun.ended:
+            self._tell(run, CameraState("done", self.state.picture_ms))
+            return True
+        resume = Resume(begun.start_ms, begun.at_s if begun.sequence else None) if self._file else None
+        gate = NoveltyGate(self._settings.novelty, self._settings.heartbeat_s)
+        sequence, same_ms = begun.sequence, 0
+        for picture in self._pictures(self.camera, self._settings, run.stop, resume):
             if run.stop.is_set():
                 return True
             run.moved_s = time.monotonic()
             self._tell(run, CameraState("open", picture.grabbed_ms))
+            self._see(run, picture)
+            judgement = gate.judge(picture.luma(), picture.captured_ms / 1000, after_gap=picture.after_gap)
+            if picture.recorded is not None and picture.recorded.resumed:
+                continue
             FRAMES_SEEN.inc()
-            verdict = gate.judge(picture.luma(), picture.captured_ms / 1000, after_gap=picture.after_gap)
-            if not verdict.keep:
+            if not judgement.keep:
                 FRAMES_SAME.inc()
                 same_ms = picture.captured_ms
                 continue
@@ -155,20 +242,91 @@ class Watching:
                 captured_ms=picture.captured_ms,
                 grabbed_ms=picture.grabbed_ms,
                 jpeg=picture.jpeg(self._image_side, self._settings.jpeg_quality),
-                novelty=verdict.novelty,
-                usual=verdict.usual,
+                novelty=judgement.novelty,
+                usual=judgement.usual,
                 same_ms=same_ms,
                 after_gap=picture.after_gap,
                 sequence=sequence,
+                recorded=self._file,
+                run=begun.run,
             )
             sequence, same_ms = sequence + 1, 0
-            if not self._outbox.put(frame):
+            progress = None
+            if picture.recorded is not None:
+                progress = replace(begun, at_s=picture.recorded.at_s, sequence=sequence)
+            if not self._hand_over(Outgoing(frame, progress)):
                 return True
             run.moved_s = time.monotonic()
         if not run.stop.is_set():
             log.info("camera %s: the file came to its end", self.camera.name)
+            if self._file:
+                self._hand_over(Outgoing(None, replace(self._handed or begun, ended=True)))
             self._tell(run, CameraState("done", self.state.picture_ms))
         return True
+
+    def _begin_live(self) -> Progress:
+        """A new run of a live camera. When it was seen before, the time since then is a gap."""
+        if self._away is None:
+            known: Progress | None = None
+            try:
+                known = self._notes.progress_of(self.camera.name)
+            except WatchwordError as error:
+                log.warning("camera %s: when it was last seen cannot be read: %s", self.camera.name, error)
+            last_ms = round(known.at_s * 1000) if known is not None and known.source == _LIVE else None
+            interval_s = 1 / self._settings.fps
+            with self._telling:  # a thread that was left behind here may come back
+                self._away = self._away or AwayGaps(
+                    self.camera.name, self._began, last_ms, live=True, interval_s=interval_s
+                )
+        self._opened_ms = max(now_ms(), self._opened_ms + 1)
+        return Progress(self.camera.name, _LIVE, self._opened_ms, 0, 0.0, 0, ended=False)
+
+    def _begin_file(self) -> Progress:
+        """How far the replay is; a new one is begun when this recording was not replayed before."""
+        source = identity(self.camera)
+        known = self._handed or self._notes.progress_of(self.camera.name)
+        if known is None or known.source != source:
+            now = now_ms()
+            run = now if known is None else max(now, known.run + 1)
+            start_ms = now if self.camera.start_ms is None else self.camera.start_ms
+            known = Progress(self.camera.name, source, run, start_ms, 0.0, 0, ended=False)
+            # Known before the first frame goes out: whoever goes on after a crash numbers the frames alike.
+            self._notes.begin(known)
+        self._handed = known
+        self._away = AwayGaps(self.camera.name, this_instant(), None, live=False)
+        return known
+
+    def _hand_over(self, item: Outgoing) -> bool:
+        handed = self._outbox.put(item)
+        if handed and item.progress is not None:
+            self._handed = item.progress
+        return handed
+
+    def _see(self, run: _Run, picture: Picture) -> None:
+        if run is self._run and self._away is not None:
+            with self._telling:
+                gap = self._away.picture(picture.captured_ms, run.moved_s, after_gap=picture.after_gap)
+                if gap is not None:
+                    self._notes.gap(gap)
+
+    def _lose(self, frame: Frame) -> None:
+        with self._telling:
+            self._notes.gap(self._losses.frame(frame.captured_ms))
+
+    def _note(self, *, now: bool = False) -> None:
+        """Tell a gap that lasts, and when the camera was last seen."""
+        away = self._away
+        if away is None:
+            return
+        with self._telling:
+            gap = away.lasting(this_instant())
+            if gap is not None:
+                self._notes.gap(gap)
+        if away.last_ms is not None and (now or time.monotonic() - self._noted_s > _NOTE_S):
+            self._noted_s = time.monotonic()
+            self._notes.progress(
+                Progress(self.camera.name, _LIVE, self._opened_ms, 0, away.last_ms / 1000, 0, ended=False)
+            )
 
     def _failed(self, run: _Run, error: WatchwordError, reason: str) -> None:
         if run is not self._run or run.stop.is_set():
@@ -185,26 +343,36 @@ class Watching:
     async def _send(self) -> None:
         """The task: one frame after the other, so that they stay in order."""
         gap = False
-        while (frame := await self._outbox.get()) is not None:
-            frame.after_gap = frame.after_gap or gap
-            while True:
-                try:
-                    await self._sender.send(frame)
-                except Invalid as error:
-                    FRAMES_LOST.labels(reason="refused").inc()
-                    gap = frame.after_gap
-                    log.warning("camera %s: %s", self.camera.name, error)
-                except WatchwordError as error:
-                    if not self._broker_away:
-                        log.warning("camera %s waits: %s", self.camera.name, error)
-                    self._broker_away = True
-                    await asyncio.sleep(_SEND_PAUSE_S)
-                    continue
-                else:
-                    gap = self._broker_away = False
-                    FRAMES_PUBLISHED.inc()
-                    HOP_SECONDS.labels(hop="published").observe(max(0, now_ms() - frame.grabbed_ms) / 1000)
-                break
+        while (item := await self._outbox.get()) is not None:
+            if item.frame is not None:
+                item.frame.after_gap = item.frame.after_gap or gap
+                self._under_way = item.frame
+                sent = await self._deliver(item.frame)
+                self._under_way = None
+                gap = not sent and item.frame.after_gap
+            if item.progress is not None:
+                self._notes.progress(item.progress)
+
+    async def _deliver(self, frame: Frame) -> bool:
+        """Send the frame, however long the broker is away. False when it can never be sent."""
+        while True:
+            try:
+                await self._sender.send(frame)
+            except Invalid as error:
+                FRAMES_LOST.labels(reason="refused").inc()
+                self._lose(frame)
+                log.warning("camera %s: %s", self.camera.name, error)
+                return False
+            except WatchwordError as error:
+                if not self._broker_away:
+                    log.warning("camera %s waits: %s", self.camera.name, error)
+                self._broker_away = True
+                await asyncio.sleep(_SEND_PAUSE_S)
+            else:
+                self._broker_away = False
+                FRAMES_PUBLISHED.inc()
+                HOP_SECONDS.labels(hop="published").observe(max(0, now_ms() - frame.grabbed_ms) / 1000)
+                return True
 
 
 def _is_file(camera: Camera) -> bool:

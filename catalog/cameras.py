@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import threading
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -19,6 +20,8 @@ from proto.errors import Broken, Invalid, Unknown
 from proto.types import Camera, camera_name
 
 _VERSION = 1
+_BESIDE = 20
+"""Names on each side of an unknown one that are compared with it."""
 _CAMERAS = TypeAdapter(list[Camera])
 
 _Stamp = tuple[int, int, int]
@@ -128,9 +131,28 @@ class CameraRegistry:
 
 def unknown_camera(name: str, names: frozenset[str]) -> Unknown:
     """The error for a name that is not in the registry: it names some that are."""
-    near = get_close_matches(name, sorted(names), n=3, cutoff=0.5) or sorted(names)[:5]
+    name = name[:80]  # a camera's name has 64 characters at most, what was asked for may have any number
+    known = sorted(names)
+    near = get_close_matches(name, _candidates(name, known), n=3, cutoff=0.5) or known[:5]
     todo = f"known here: {', '.join(near)}{', …' if len(near) < len(names) else ''}" if names else "register one first"
-    return Unknown(f"no camera is named {name[:80]!r}", todo=todo)
+    return Unknown(f"no camera is named {name!r}", todo=todo)
+
+
+def _candidates(name: str, known: list[str]) -> list[str]:
+    """Names that may be near: those that share its longest beginnings and its longest ends.
+
+    Comparing one name takes a tenth of a millisecond: with ten thousand the event loop would stand for a second.
+    """
+    if len(known) <= 4 * _BESIDE:
+        return known
+    backwards = sorted(other[::-1] for other in known)
+    ends = [other[::-1] for other in _beside(name[::-1], backwards)]
+    return sorted({*_beside(name, known), *ends})
+
+
+def _beside(name: str, known: list[str]) -> list[str]:
+    place = bisect_left(known, name)
+    return known[max(0, place - _BESIDE) : place + _BESIDE]
 
 
 def _first_line(error: Exception) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, delete, func, or_, select, true
 
 from catalog.store import Catalog, replacing, upsert
-from catalog.tables import DECLARED, MARKS, MERGED, PARTITION_MARKS
+from catalog.tables import DECLARED, MARKS, MERGED, PARTITION_MARKS, PROGRESS
 from proto.errors import Broken
 
 TOGETHER_MS = 60_000
@@ -84,8 +84,11 @@ class Coverage:
 
         The same gap (same camera, reason and first place; without a place: same camera, reason and start)
         declared again takes the place of the first, so it can grow and its frames count once. One with a place never
-        shrinks.
+        shrinks. An AWAY gap that ends where it starts takes back what was declared of it: nothing was missed.
         """
+        latest = {_key(gap): gap for gap in gaps if not gap.log}
+        taken_back = [gap for gap in latest.values() if gap.reason is Reason.AWAY and gap.end_ms <= gap.start_ms]
+        kept = [_row(gap) for gap in (*latest.values(), *(gap for gap in gaps if gap.log)) if gap not in taken_back]
         if not gaps:
             return
         statement, values = upsert(DECLARED)
@@ -95,7 +98,9 @@ class Coverage:
             where=statement.excluded.last_offset >= DECLARED.c.last_offset,
         )
         with self._catalog.writing() as connection:
-            connection.execute(statement, [_row(gap) for gap in gaps])
+            if kept:
+                connection.execute(statement, kept)
+            _remove(connection, DECLARED, taken_back)
 
     def gaps(self, cameras: frozenset[str] | None, start_ms: int | None, end_ms: int | None) -> list[Gap]:
         """What an answer tells: the gaps that overlap [start_ms, end_ms), earliest first.
@@ -154,6 +159,24 @@ class Coverage:
         with self._catalog.reading() as connection:
             found = [Looked(*row) for row in connection.execute(wanted)]
         return found if cameras is None else [mark for mark in found if mark.camera in cameras]
+
+    def looked_until(self, cameras: frozenset[str] | None = None) -> dict[str, int]:
+        """The captured time of each camera's mark: all that an answer needs of it, and a third of the work."""
+        wanted = select(MARKS.c.camera, MARKS.c.captured_ms)
+        if cameras is not None and len(cameras) <= _NAMED_AT_ONCE:
+            wanted = wanted.where(MARKS.c.camera.in_(sorted(cameras)))
+        with self._catalog.reading() as connection:
+            found = connection.execute(wanted).all()
+        return {camera: captured_ms for camera, captured_ms in found if cameras is None or camera in cameras}
+
+    def opened(self, cameras: frozenset[str]) -> dict[str, int]:
+        """When these cameras were opened last, as their processes noted it; they may have been watched before."""
+        wanted = select(PROGRESS.c.camera, PROGRESS.c.run)
+        if len(cameras) <= _NAMED_AT_ONCE:
+            wanted = wanted.where(PROGRESS.c.camera.in_(sorted(cameras)))
+        with self._catalog.reading() as connection:
+            found = connection.execute(wanted).all()
+        return {camera: opened_ms for camera, opened_ms in found if camera in cameras}
 
     def partition_mark(self, log: str, partition: int) -> tuple[int, int] | None:
         """The next offset to commit and the broker's time of the last record read, as they were given last."""
@@ -285,6 +308,11 @@ def _partition_mark(connection: Connection, log: str, partition: int) -> tuple[i
     wanted = select(at.next_offset, at.broker_ms).where(at.log == log, at.partition == partition)
     row = connection.execute(wanted).first()
     return None if row is None else (row.next_offset, row.broker_ms)
+
+
+def _key(gap: Gap) -> tuple[str, Reason, int]:
+    """What tells gaps without a place apart."""
+    return gap.camera, gap.reason, gap.start_ms
 
 
 def _anchor(gap: Gap) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, create_engine, event, select
 from sqlalchemy.dialects.sqlite import Insert, insert
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -42,7 +42,7 @@ class Catalog:
     """
 
     def __init__(self, url: str) -> None:
-        """`url` names the store, as in sqlite:////folder/catalog.db."""
+        """`url` names the store, as in sqlite:////folder/catalog.db; `sqlite_url` gives that of a file."""
         self.path = _path_of(url)
         """The SQLite file."""
         self._engine = create_engine(url, connect_args={"timeout": _BUSY_S}, pool_timeout=_BUSY_S)
@@ -94,8 +94,8 @@ class Catalog:
     def _told(self, action: str) -> Iterator[None]:
         try:
             yield
-        except DBAPIError as error:
-            raise self._translated(action, error) from error
+        except (DBAPIError, sqlite3.Error) as error:
+            raise self._translated(action, error.orig if isinstance(error, DBAPIError) else error) from error
         except PoolTimeoutError as error:
             raise Transient(
                 f"every connection to {self.path} is in use", todo="try again; if it stays so, check the disk"
@@ -103,8 +103,8 @@ class Catalog:
         except SQLAlchemyError as error:
             raise Broken(f"cannot {action} {self.path} ({error})", todo="check the disk and the folder") from error
 
-    def _translated(self, action: str, error: DBAPIError) -> WatchwordError:
-        code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+    def _translated(self, action: str, error: BaseException | None) -> WatchwordError:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
             return Transient(f"{self.path} was kept busy by another process for {_BUSY_S:.0f} s", todo="try again")
         if code in _DISK_ERRORS:
@@ -112,7 +112,7 @@ class Catalog:
         damaged = code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
         what = "is damaged" if damaged else f"cannot be used: cannot {action} it"
         return Broken(
-            f"{self.path} {what} ({error.orig})",
+            f"{self.path} {what} ({error})",
             todo="stop Watchword and move the file away; it is made anew, without what it told of unseen frames",
         )
 
@@ -124,6 +124,11 @@ class Catalog:
             except OSError as error:
                 return error
         return OSError(number, os.strerror(number))
+
+
+def sqlite_url(path: Path) -> str:
+    """The address of a catalog in this file, whatever characters its path has."""
+    return URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
 
 
 def upsert(table: Table) -> tuple[Insert, dict[str, Any]]:
@@ -154,7 +159,7 @@ def _path_of(url: str) -> Path:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Hold off other processes that open the file: SQLite does not wait while the mode is set."""
+    """Hold off other processes that open the file: where two set the mode at once, SQLite does not always wait."""
     lock = path.with_name(f"{path.name}.lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

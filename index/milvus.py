@@ -22,6 +22,7 @@ import numpy as np
 from pymilvus import AsyncMilvusClient, DataType, MilvusException
 from pymilvus.exceptions import DataNotMatchException
 
+from index.calls import Silent
 from index.filters import Filter, expression, ids_filter, overlapping
 from index.places import Bucket, collection_name, collection_named
 from index.settings import MilvusSettings
@@ -260,7 +261,7 @@ class _MilvusShard:
             async with asyncio.timeout(self._settings.timeout_s), self._calls:
                 return await call(await self._connected())
         except TimeoutError as error:
-            raise Transient(
+            raise Silent(
                 f"Milvus at {self._endpoint} did not {action} within {self._settings.timeout_s:g} s",
                 todo="look at its load and its log, or raise the timeout",
             ) from error

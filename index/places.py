@@ -12,7 +12,7 @@ _SCHEME = "watchword2"
 """Begins the name of every collection. It changes with the fields of a row, so that rows of another kind never meet."""
 _COLLECTION = re.compile(_SCHEME + r"_([0-9a-f]{16})_(\d{1,4})h_(\d{1,12})")
 _NEAR_MS = 7 * 24 * _HOUR_MS
-MOST_STRETCHES = 64
+MOST_STRETCHES = 50
 """A shard has no more stretches of time than this that lie more than a week apart."""
 
 
@@ -36,6 +36,10 @@ class Bucket:
         """Whether a moment that starts then belongs here."""
         return self.start_ms <= start_ms < self.end_ms
 
+    def overlaps(self, other: Bucket) -> bool:
+        """Whether a time lies in both."""
+        return self.start_ms < other.end_ms and other.start_ms < self.end_ms
+
     def touches(self, start_ms: int | None, end_ms: int | None, longest_ms: int) -> bool:
         """Whether it can hold a moment, no longer than `longest_ms`, that overlaps [start_ms, end_ms)."""
         return (end_ms is None or self.start_ms < end_ms) and (start_ms is None or self.end_ms > start_ms - longest_ms)
@@ -53,10 +57,15 @@ def bucket_of(start_ms: int, hours: int) -> Bucket:
 def bucket_for(start_ms: int, hours: int, existing: Collection[Bucket]) -> Bucket:
     """The bucket where a moment that starts then is stored: one that exists, of whatever width, else one of `hours`.
 
-    Otherwise a moment that is open while the width is changed would be stored twice. Of several the narrowest is
-    taken: a wider one can only have been made after it.
+    Otherwise a moment that is open while the width is changed would be stored twice. A new one that would overlap a
+    wider one is made narrower, down to an hour. So of several that hold a time the narrowest was there first.
     """
-    return min((bucket for bucket in existing if bucket.holds(start_ms)), default=bucket_of(start_ms, hours))
+    holding = [bucket for bucket in existing if bucket.holds(start_ms)]
+    if holding:
+        return min(holding)
+    while hours > 1 and any(other.hours > hours and other.overlaps(bucket_of(start_ms, hours)) for other in existing):
+        hours //= 2
+    return bucket_of(start_ms, hours)
 
 
 def may_be_made(bucket: Bucket, existing: Collection[Bucket]) -> bool:

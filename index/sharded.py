@@ -6,8 +6,9 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
+from typing import Protocol
 
+from index.calls import Deadline, Key, Silence, Silent, all_of, first, whole
 from index.filters import Filter, overlapping
 from index.places import MOST_STRETCHES, Bucket, bucket_for, home, may_be_made
 from index.settings import MilvusSettings
@@ -23,7 +24,7 @@ from index.store import (
     check_filter,
     fullest,
 )
-from proto.errors import Broken, Invalid, Transient, WatchwordError
+from proto.errors import Broken, Invalid, WatchwordError
 from proto.metrics import SHARDS_MISSING
 from proto.types import Moment, SpaceInfo, check_moment_ids, start_of
 
@@ -33,9 +34,6 @@ MOST_ROWS = 4096
 """So many moments are read at once: well below Milvus' own limit of 16,384, and a few MB."""
 _FORMER_S = 3.0
 """So long `between` waits for shards where none of the cameras has its home."""
-
-Key = TypeVar("Key")
-Result = TypeVar("Result")
 
 
 class Shard(Protocol):
@@ -79,26 +77,6 @@ class _Part:
     spaces: Collection[str]
 
 
-class _Deadline:
-    """A time by which several calls to one shard must be answered."""
-
-    def __init__(self, shard: str, seconds: float) -> None:
-        self._shard = shard
-        self._seconds = seconds
-        self._until = asyncio.get_running_loop().time() + seconds
-
-    async def of(self, call: Awaitable[Result]) -> Result:
-        """What the call gives; Transient when it is late."""
-        try:
-            async with asyncio.timeout_at(self._until):
-                return await call
-        except TimeoutError as error:
-            raise Transient(
-                f"Milvus at {self._shard} did not answer within {self._seconds:g} s",
-                todo="look at its load and its log, or raise the timeout",
-            ) from error
-
-
 class ShardedStore:
     """A MomentStore over shards by their endpoint: each camera has one home, and time is cut into buckets.
 
@@ -115,6 +93,7 @@ class ShardedStore:
         self._longest_ms = settings.longest_moment_s * 1000
         self._most_rows = most_rows
         self._shards = dict(shards)
+        self._silence = Silence(lambda name: self._shards[name].buckets(fresh=True))
         self._preparing: dict[tuple[str, Bucket], asyncio.Task[None]] = {}
 
     @property
@@ -122,9 +101,9 @@ class ShardedStore:
         return self._space
 
     async def open(self) -> None:
-        _, missing = await _all({name: shard.buckets(fresh=True) for name, shard in self._shards.items()})
+        _, missing = await all_of({name: shard.buckets(fresh=True) for name, shard in self._shards.items()})
         if len(missing) == len(self._shards):
-            raise _first(missing)
+            raise first(missing)
         for error in missing.values():
             log.warning("%s", error)
 
@@ -141,10 +120,12 @@ class ShardedStore:
             return []
         which = overlapping(cameras, start_ms, end_ms)
         homes = {self.shard_of(camera) for camera in cameras}
-        parts, missing = await _all(
+        parts, missing = await all_of(
             {name: self._read(name, which) if name in homes else self._read_soon(name, which) for name in self._shards}
         )
         for name, error in missing.items():
+            if isinstance(error, Silent):
+                self._silence.begins(name)
             if name in homes:
                 raise error
             log.warning("moments from before the shards changed may be missing: %s", error)
@@ -156,12 +137,12 @@ class ShardedStore:
         if ask.cameras is not None and not ask.cameras:
             return Answer([])
         deadline_s = min(ask.timeout_s or self._settings.timeout_s, self._settings.timeout_s)
-        parts, missing = await _all({name: self._search_shard(name, ask, deadline_s) for name in self._shards})
+        parts, missing = await all_of({name: self._search_shard(name, ask, deadline_s) for name in self._shards})
         for error in missing.values():
             SHARDS_MISSING.inc()
             log.warning("%s", error)
         if not parts:
-            raise _first(missing)
+            raise first(missing)
         asked = (ask.start_ms or 0, LATEST_MS if ask.end_ms is None else ask.end_ms)
         return Answer(
             best((hit for part in parts.values() for hit in part.hits), ask.limit),
@@ -179,10 +160,10 @@ class ShardedStore:
         check_moment_ids(ids)
         if not ids:
             return []
-        parts, missing = await _all({name: self._fetch_from(shard, ids) for name, shard in self._shards.items()})
+        parts, missing = await all_of({name: self._fetch_from(shard, ids) for name, shard in self._shards.items()})
         found = fullest(moment for part in parts.values() for moment in part)
         if missing and not found.keys() >= set(ids):
-            raise _first(missing)
+            raise first(missing)
         return [found[name] for name in ids if name in found]
 
     async def count(
@@ -192,13 +173,13 @@ class ShardedStore:
         if cameras is not None and not cameras:
             return 0
         which = overlapping(cameras, start_ms, end_ms)
-        return sum(await _whole({name: self._count_in(shard, which) for name, shard in self._shards.items()}))
+        return sum(await whole({name: self._count_in(shard, which) for name, shard in self._shards.items()}))
 
     async def close(self) -> None:
         preparing = list(self._preparing.values())
         for task in preparing:
             task.cancel()
-        await asyncio.gather(*preparing, return_exceptions=True)
+        await asyncio.gather(*preparing, self._silence.close(), return_exceptions=True)
         for shard in self._shards.values():
             await shard.close()
 
@@ -207,10 +188,17 @@ class ShardedStore:
 
     async def _upsert_at(self, name: str, moments: Sequence[Moment]) -> Mapping[str, WatchwordError]:
         """Store moments of cameras that have their home here. Raises when the shard is away."""
+        self._silence.check(name)
         shard = self._shards[name]
-        existing = set((await shard.buckets()).get(self._space.id, ()))
+        try:
+            existing = (await shard.buckets()).get(self._space.id, ())
+        except Silent:
+            self._silence.begins(name)
+            raise
         groups, refused = self._planned(moments, existing)
         failed = await _stored(groups, shard.upsert)
+        if any(isinstance(error, Silent) for error in failed.values()):
+            self._silence.begins(name)
         for bucket, rows in groups.items():
             latest_ms = max((moment.start_ms for moment in rows if moment.id not in failed), default=0)
             if bucket.nearly_over(latest_ms):
@@ -240,15 +228,15 @@ class ShardedStore:
     async def _search_shard(self, name: str, ask: Ask, deadline_s: float) -> _Part:
         """What the shard's buckets say by the deadline. Raises when none of them says anything."""
         shard = self._shards[name]
-        deadline = _Deadline(name, deadline_s)
+        deadline = Deadline(name, deadline_s)
         by_space = await deadline.of(shard.buckets())
         in_time = {space: self._in_time(buckets, ask.start_ms, ask.end_ms) for space, buckets in by_space.items()}
         own = in_time.pop(self._space.id, [])
-        found, failed = await _all({bucket: deadline.of(shard.search(bucket, ask)) for bucket in own})
+        found, failed = await all_of({bucket: deadline.of(shard.search(bucket, ask)) for bucket in own})
         if failed and not found:
-            raise _first(failed)
+            raise first(failed)
         if failed:
-            log.warning("%d of %d buckets at %s were not searched: %s", len(failed), len(own), name, _first(failed))
+            log.warning("%d of %d buckets at %s were not searched: %s", len(failed), len(own), name, first(failed))
         return _Part(
             hits=[hit for hits in found.values() for hit in hits],
             searched=found.keys(),
@@ -258,14 +246,15 @@ class ShardedStore:
 
     async def _read_soon(self, name: str, which: Filter) -> list[Moment]:
         """As `_read`, for a shard that the answer does not depend on."""
-        return await _Deadline(name, min(_FORMER_S, self._settings.timeout_s)).of(self._read(name, which))
+        return await Deadline(name, min(_FORMER_S, self._settings.timeout_s)).of(self._read(name, which))
 
     async def _read(self, name: str, which: Filter) -> list[Moment]:
         """All that the shard holds of it."""
+        self._silence.check(name)
         shard = self._shards[name]
         held = (await shard.buckets(fresh=True)).get(self._space.id, ())
         buckets = self._in_time(held, which.ends_from, which.starts_before)
-        parts = await _whole({bucket: self._read_bucket(shard, bucket, which) for bucket in buckets})
+        parts = await whole({bucket: self._read_bucket(shard, bucket, which) for bucket in buckets})
         return [moment for part in parts for moment in part]
 
     async def _read_bucket(self, shard: Shard, bucket: Bucket, which: Filter) -> list[Moment]:
@@ -273,19 +262,19 @@ class ShardedStore:
         moments = await shard.read(bucket, which, self._most_rows)
         if len(moments) < self._most_rows:
             return moments
-        halves = _halves(which, bucket)
-        return [moment for half in halves for moment in await self._read_bucket(shard, bucket, half)]
+        halves = await whole({half: self._read_bucket(shard, bucket, half) for half in _halves(which, bucket)})
+        return [moment for half in halves for moment in half]
 
     async def _fetch_from(self, shard: Shard, ids: Sequence[str]) -> list[Moment]:
         held = (await shard.buckets(fresh=True)).get(self._space.id, ())
         wanted = {bucket: [name for name in ids if bucket.holds(start_of(name))] for bucket in held}
-        parts = await _whole({bucket: shard.fetch(bucket, own) for bucket, own in wanted.items() if own})
+        parts = await whole({bucket: shard.fetch(bucket, own) for bucket, own in wanted.items() if own})
         return [moment for part in parts for moment in part]
 
     async def _count_in(self, shard: Shard, which: Filter) -> int:
         held = (await shard.buckets(fresh=True)).get(self._space.id, ())
         buckets = self._in_time(held, which.ends_from, which.starts_before)
-        return sum(await _whole({bucket: shard.count(bucket, which) for bucket in buckets}))
+        return sum(await whole({bucket: shard.count(bucket, which) for bucket in buckets}))
 
     def _in_time(self, buckets: Collection[Bucket], start_ms: int | None, end_ms: int | None) -> list[Bucket]:
         return sorted(bucket for bucket in buckets if bucket.touches(start_ms, end_ms, self._longest_ms))
@@ -325,33 +314,6 @@ async def _stored(
     store: Callable[[Key, Sequence[Moment]], Awaitable[Mapping[str, WatchwordError]]],
 ) -> dict[str, WatchwordError]:
     """Store all groups at once: what of them was not stored, by id. A group whose call fails was not."""
-    parts, wrong = await _all({key: store(key, moments) for key, moments in groups.items()})
+    parts, wrong = await all_of({key: store(key, moments) for key, moments in groups.items()})
     failed = {name: error for part in parts.values() for name, error in part.items()}
     return failed | {moment.id: error for key, error in wrong.items() for moment in groups[key]}
-
-
-async def _whole(calls: Mapping[Key, Awaitable[Result]]) -> list[Result]:
-    """What all calls gave; raises what went wrong with any of them."""
-    given, wrong = await _all(calls)
-    if wrong:
-        raise _first(wrong)
-    return list(given.values())
-
-
-async def _all(calls: Mapping[Key, Awaitable[Result]]) -> tuple[dict[Key, Result], dict[Key, WatchwordError]]:
-    """Make all calls at once: what they gave, and what went wrong in our tree. Other errors are raised."""
-    outcomes = await asyncio.gather(*calls.values(), return_exceptions=True)
-    given: dict[Key, Result] = {}
-    wrong: dict[Key, WatchwordError] = {}
-    for key, outcome in zip(calls, outcomes, strict=True):
-        if isinstance(outcome, WatchwordError):
-            wrong[key] = outcome
-        elif isinstance(outcome, BaseException):
-            raise outcome
-        else:
-            given[key] = outcome
-    return given, wrong
-
-
-def _first(missing: Mapping[Key, WatchwordError]) -> WatchwordError:
-    return next(iter(missing.values()))

@@ -14,6 +14,7 @@ from zlib import crc32
 import numpy as np
 
 from index.store import MomentStore
+from loadtests.ledger import Place
 from proto.errors import Poison
 from proto.types import Moment, Vector, moment_id, now_ms
 from proto.v1.events_pb2 import Frame
@@ -30,7 +31,7 @@ class Chunk:
 
     camera: str
     ends_ms: int
-    frames: list[Frame] = field(default_factory=list)
+    frames: list[tuple[Frame, Place]] = field(default_factory=list)
 
 
 def chunk_end(camera: str, at_ms: int) -> int:
@@ -42,16 +43,18 @@ def chunk_end(camera: str, at_ms: int) -> int:
 class Chunks:
     """Takes frames, and stores a row for each chunk."""
 
-    def __init__(self, encoder: Encoder, store: MomentStore) -> None:
+    def __init__(self, encoder: Encoder, store: MomentStore, log: str) -> None:
+        """`log` is the incarnation of the topic that the frames lie in."""
         self._encoder = encoder
+        self._log = log
         self._store = store
         self._open: dict[tuple[str, int], Chunk] = {}
         self._at_once = asyncio.Semaphore(_AT_ONCE)
 
-    def take(self, frame: Frame) -> None:
+    def take(self, frame: Frame, place: Place) -> None:
         """Collect one frame."""
         ends_ms = chunk_end(frame.camera, frame.captured_ms)
-        self._open.setdefault((frame.camera, ends_ms), Chunk(frame.camera, ends_ms)).frames.append(frame)
+        self._open.setdefault((frame.camera, ends_ms), Chunk(frame.camera, ends_ms)).frames.append((frame, place))
 
     async def run(self) -> None:
         """Embed and store chunks as soon as they end, for ever."""
@@ -65,21 +68,24 @@ class Chunks:
 
     async def _store_chunk(self, chunk: Chunk) -> None:
         async with self._at_once:
-            vectors = await self._encoder.embed_images([frame.jpeg for frame in chunk.frames])
+            vectors = await self._encoder.embed_images([frame.jpeg for frame, _ in chunk.frames])
             await self._store.upsert([self._moment(chunk, [one for one in vectors if not isinstance(one, Poison)])])
 
     def _moment(self, chunk: Chunk, vectors: Sequence[Vector]) -> Moment:
-        first, last = chunk.frames[0].captured_ms, chunk.frames[-1].captured_ms
+        (first, (partition, first_offset)), (last, (_, last_offset)) = chunk.frames[0], chunk.frames[-1]
         total = np.sum(vectors, axis=0)
-        space = self._store.space.id
         return Moment(
-            id=moment_id(space, chunk.camera, first),
-            space=space,
+            id=moment_id(chunk.camera, first.captured_ms, self._log, partition, first_offset),
+            space=self._store.space.id,
             camera=chunk.camera,
-            start_ms=first,
-            peak_ms=first,
-            end_ms=last,
+            start_ms=first.captured_ms,
+            peak_ms=first.captured_ms,
+            end_ms=last.captured_ms,
             frames=len(chunk.frames),
             closed=True,
+            log=self._log,
+            partition=partition,
+            first_offset=first_offset,
+            last_offset=last_offset,
             vector=(total / np.linalg.norm(total)).astype(np.float32),
         )

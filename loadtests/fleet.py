@@ -10,27 +10,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import math
+import random
 import time
-from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import simplejpeg
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from broker.settings import KafkaSettings
 from loadtests.ledger import Sent
 from proto.types import now_ms
-from proto.v1.events_pb2 import DeadLetter, Frame
+from proto.v1.events_pb2 import Frame
 
 SCENES = 8
 SIZE = (36, 64)
 AGAIN_S = 0.2
 _MOVING_NOVELTY = 0.2
+_LEAST_STEP_MS, _MOST_STEP_MS = 1_000, 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,12 @@ class Plan:
     rate: float = 20.0
     """Looks a second and camera by the clock; 0 is as fast as the broker takes them."""
     live: bool = False
-    """Looks are taken as the clock goes, each camera at its own phase; `rate` does not count. Else they are of an
-    hour ago."""
+    """Looks are taken as the clock goes, each camera at its own phase; `rate` does not count. Else they are of a
+    recording of an hour ago."""
+    scene_looks: int = 0
+    """So many looks each scene lasts, and cameras do not change it at the same time. 0: 6 to 12, by camera."""
+    clock_steps_every: int = 0
+    """Once in so many looks a camera's clock steps, to something up to an hour before or after the true time."""
     moving: int = 0
     """So many looks of each scene differ from the one before; the others are not sent, as the novelty gate would have
     it. 0: all are sent."""
@@ -58,16 +63,16 @@ class Plan:
     @property
     def kept_a_second(self) -> float:
         """Frames a second that a live fleet publishes."""
-        shares = [min(1.0, self.moving / _lasts(camera)) if self.moving else 1.0 for camera in range(self.cameras)]
+        shares = [min(1.0, self.moving / self._lasts(camera)) if self.moving else 1.0 for camera in range(self.cameras)]
         return sum(shares) * 1000 / self.step_ms
 
     def scene(self, camera: int, number: int) -> int:
-        """What camera number `camera` shows at its look `number`: a scene lasts 6 to 12 looks."""
-        return (number // _lasts(camera) + camera) % SCENES
+        """What camera number `camera` shows at its look `number`."""
+        return ((number + self._phase(camera)) // self._lasts(camera) + camera) % SCENES
 
     def age(self, camera: int, number: int) -> int:
         """How many looks there were of this scene before."""
-        return number % _lasts(camera)
+        return (number + self._phase(camera)) % self._lasts(camera)
 
     def begins_scene(self, camera: int, number: int) -> bool:
         return self.age(camera, number) == 0
@@ -76,9 +81,11 @@ class Plan:
         """Whether this look is sent."""
         return not self.moving or self.age(camera, number) < self.moving
 
+    def _lasts(self, camera: int) -> int:
+        return self.scene_looks or 6 + camera % 7
 
-def _lasts(camera: int) -> int:
-    return 6 + camera % 7
+    def _phase(self, camera: int) -> int:
+        return camera % self.scene_looks if self.scene_looks else 0
 
 
 def picture(scene: int) -> bytes:
@@ -109,31 +116,36 @@ class Fleet:
         *,
         scenes: Sequence[Sequence[bytes]] = (),
         idempotent: bool = True,
+        taken: Callable[[Frame, Sent], None] = lambda _frame, _sent: None,
     ) -> None:
+        """`taken` is told of every record that the broker acknowledged."""
         self._plan = plan
         self._topic = topic
         self._brokers, self._idempotent = brokers, idempotent
         self._producer: Any = None
         self._changing = asyncio.Lock()
         self._scenes = scenes or [[picture(scene)] for scene in range(SCENES)]
-        self._begin_ms = now_ms() - 3_600_000
+        self._taken = taken
+        self._run = now_ms()
+        self._begin_ms = self._run - 3_600_000
+        self._clock_ms = [0] * plan.cameras
         self._next = [0] * plan.cameras
         self._published = [0] * plan.cameras
         self.active = plan.cameras
         """So many cameras are switched on."""
         self.sent: list[Sent] = []
-        self.unsure: set[tuple[str, int]] = set()
-        self.scene_starts: dict[str, set[int]] = defaultdict(set)
+        self.unsure = 0
+        """So many times a record was sent and no answer came: it may lie in the topic or not."""
+        self.clock_steps = 0
 
     @property
-    def starts(self) -> dict[str, set[int]]:
-        """Every time at which a moment could begin, by camera."""
-        times: dict[str, set[int]] = {self._name(camera): set() for camera in range(self._plan.cameras)}
-        for frame in self.sent:
-            times[frame.camera].add(frame.captured_ms)
-        for camera, time_ms in self.unsure:
-            times[camera].add(time_ms)
-        return times
+    def cameras(self) -> frozenset[str]:
+        """Their names."""
+        return frozenset(self._name(camera) for camera in range(self._plan.cameras))
+
+    @property
+    def plan(self) -> Plan:
+        return self._plan
 
     @asynccontextmanager
     async def publishing(self) -> AsyncIterator[None]:
@@ -195,7 +207,7 @@ class Fleet:
         for count in itertools.count() if frames is None else range(frames):
             number = self._next[camera]
             if self._plan.live:
-                pause = (self._captured_ms(camera, number) - now_ms()) / 1000
+                pause = (self._true_ms(camera, number) - now_ms()) / 1000
             else:
                 pause = begun + count / rate - time.monotonic() if rate else 0.0
             with contextlib.suppress(TimeoutError):
@@ -203,13 +215,25 @@ class Fleet:
                     await leaving.wait()
             if leaving.is_set() and count:
                 return
+            self._step_clock(camera)
             if camera < self.active and self._plan.keeps(camera, number):
                 for frame, poison in self._records(camera, number):
                     await self._send(frame, poison=poison)
                 self._published[camera] += 1
             self._next[camera] += 1
 
+    def _step_clock(self, camera: int) -> None:
+        every = self._plan.clock_steps_every
+        if every and random.random() < 1 / every:
+            size_ms = math.exp(random.uniform(math.log(_LEAST_STEP_MS), math.log(_MOST_STEP_MS)))
+            self._clock_ms[camera] = round(random.choice((-1, 1)) * size_ms)
+            self.clock_steps += 1
+
     def _captured_ms(self, camera: int, number: int) -> int:
+        """The time of this look by the camera's clock."""
+        return self._true_ms(camera, number) + self._clock_ms[camera]
+
+    def _true_ms(self, camera: int, number: int) -> int:
         phase_ms = camera * self._plan.step_ms // self._plan.cameras if self._plan.live else 0
         return self._begin_ms + number * self._plan.step_ms + phase_ms
 
@@ -225,11 +249,11 @@ class Fleet:
             novelty=1.0 if begins else _MOVING_NOVELTY if plan.moving else 0.0,
             after_gap=self._published[camera] == 0,
             sequence=self._published[camera],
+            recorded=not plan.live,
+            run=self._run,
         )
         if number and not plan.keeps(camera, number - 1):
             frame.same_ms = self._captured_ms(camera, number - 1)
-        if begins:
-            self.scene_starts[frame.camera].add(frame.captured_ms)
         yield frame, None
         between = Frame()
         between.CopyFrom(frame)
@@ -242,23 +266,27 @@ class Fleet:
 
     @staticmethod
     def _poison(frame: Frame, kind: int) -> bytes:
-        """Four ways to be no frame: not protobuf, no JPEG, a picture that stops in its header, a nameless camera."""
+        """Five ways to be no frame: not protobuf, no JPEG, a picture that stops in its header, a nameless camera, a
+        time that lies in the future."""
         broken = Frame()
         broken.CopyFrom(frame)
-        match kind % 4:
+        match kind % 5:
             case 0:
                 return b"\xff\xff\xff\xffnot a frame"
             case 1:
                 broken.jpeg = b"not a picture"
             case 2:
                 broken.jpeg = frame.jpeg[:20]
-            case _:
+            case 3:
                 broken.camera = ""
+            case _:
+                broken.captured_ms = now_ms() + 2 * 86_400_000
         return broken.SerializeToString()
 
     async def _send(self, frame: Frame, *, poison: bytes | None) -> None:
         # A live picture that is sent late is late, whoever was slow.
-        frame.grabbed_ms = frame.captured_ms if self._plan.live else now_ms()
+        late = self._plan.live and not self._plan.clock_steps_every
+        frame.grabbed_ms = frame.captured_ms if late else now_ms()
         while True:
             frame.published_ms = now_ms()
             value = frame.SerializeToString() if poison is None else poison
@@ -266,87 +294,16 @@ class Fleet:
             try:
                 done = await producer.send_and_wait(self._topic, value, key=frame.camera.encode())
             except (KafkaError, OSError):
-                if poison is None:
-                    self.unsure.add((frame.camera, frame.captured_ms))
+                self.unsure += 1
                 await asyncio.sleep(AGAIN_S)
                 with contextlib.suppress(KafkaError, OSError):
                     await self._reconnect(producer)
                 continue
-            origin = (self._topic, done.partition, done.offset)
-            self.sent.append(Sent(origin, frame.camera, frame.captured_ms, frame.sequence, poison is not None))
+            place, opens = (done.partition, done.offset), frame.novelty == 1 and poison is None
+            sent = Sent(place, frame.camera, frame.captured_ms, frame.sequence, opens, poison is not None)
+            self.sent.append(sent)
+            self._taken(frame, sent)
             return
 
     def _name(self, camera: int) -> str:
         return f"{self._plan.name}-{camera:02d}"
-
-
-async def lag(kafka: KafkaSettings, sent: Iterable[Sent]) -> int:
-    """How many offsets up to the last frame that was sent the group has not yet committed."""
-    # Not the broker's end offsets: the embedded one tells the beginning of its last batch.
-    ends: dict[int, int] = defaultdict(int)
-    for frame in sent:
-        _, partition, offset = frame.origin
-        ends[partition] = max(ends[partition], offset + 1)
-    async with _looking(kafka.brokers, group=kafka.group) as consumer:
-        committed = {
-            number: await consumer.committed(TopicPartition(kafka.frames_topic, number)) or 0 for number in ends
-        }
-    return sum(max(0, end - max(0, committed[number])) for number, end in ends.items())
-
-
-async def until_drained(kafka: KafkaSettings, sent: Iterable[Sent], within_s: float) -> int:
-    """Wait until everything that was sent is committed; the lag that is left at the deadline."""
-    deadline = time.monotonic() + within_s
-    while True:
-        try:
-            left = await lag(kafka, sent)
-        except (KafkaError, OSError):
-            left = -1
-        if left == 0 or time.monotonic() > deadline:
-            return left
-        await asyncio.sleep(0.5)
-
-
-async def rewind(kafka: KafkaSettings) -> None:
-    """Make the group begin at the first record again. The group must have no members."""
-    async with _looking(kafka.brokers, group=kafka.group) as consumer:
-        places = await _partitions(consumer, kafka.frames_topic)
-        consumer.assign(places)
-        await consumer.commit(await consumer.beginning_offsets(places))
-
-
-async def dead_letters(kafka: KafkaSettings) -> list[DeadLetter]:
-    """Every dead letter, in order."""
-    async with _looking(kafka.brokers) as consumer:
-        places = await _partitions(consumer, kafka.dead_letters_topic)
-        consumer.assign(places)
-        await consumer.seek_to_beginning(*places)
-        ends = await consumer.end_offsets(places)
-        letters = []
-        while any([await consumer.position(place) < ends[place] for place in places]):
-            for records in (await consumer.getmany(timeout_ms=500)).values():
-                letters += [DeadLetter.FromString(record.value) for record in records]
-        return letters
-
-
-@asynccontextmanager
-async def _looking(brokers: str, *, group: str | None = None) -> AsyncIterator[Any]:
-    """A consumer that joins no group; with `group`, it can ask for and set that group's offsets."""
-    consumer: Any = AIOKafkaConsumer(
-        bootstrap_servers=brokers,
-        group_id=group,
-        enable_auto_commit=False,
-        max_partition_fetch_bytes=16 * 1024 * 1024,
-    )
-    await consumer.start()
-    try:
-        yield consumer
-    finally:
-        await consumer.stop()
-
-
-async def _partitions(consumer: Any, topic: str) -> list[TopicPartition]:
-    # The consumer knows only topics that it was told of; asking for one fetches its metadata.
-    consumer._client.add_topic(topic)
-    await consumer._client.force_metadata_update()
-    return [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]

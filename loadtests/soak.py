@@ -73,6 +73,7 @@ async def soak(asked: argparse.Namespace, folder: Path) -> int:
         pipeline.worker() as parts,
     ):
         servers = {**house.parts.servers, **parts.servers}
+        assert house.kafka is not None
         watch = Watch({name: Probe(server.pid) for name, server in servers.items()} | {"kafka": Probe(house.kafka.pid)})
 
         async def look() -> None:

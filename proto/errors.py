@@ -11,8 +11,9 @@
     ├── Mismatch        vectors of another space                         FAILED_PRECONDITION
     └── Broken          the installation or its surroundings are wrong   INTERNAL
 
-A vendor's errors are translated into these in the one file that imports the vendor. The mapping to gRPC
-is made once, in `proto/rpc.py`. The command line ends with the error's `exit_code`.
+A vendor's errors are translated into these in the one file that imports the vendor. The mapping to gRPC, which carries
+the class, `todo` and `reason` to the caller, is made once, in `proto/rpc.py`. The command line ends with the error's
+`exit_code`.
 """
 
 from __future__ import annotations

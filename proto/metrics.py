@@ -22,13 +22,17 @@ CAMERAS_OPEN = Gauge("watchword_camera_sources_open", "Sources that deliver pict
 
 # Stream worker
 FRAMES_CONSUMED = Counter("watchword_stream_frames_consumed_total", "Frames taken from the topic.")
-FRAMES_DONE = Counter("watchword_stream_frames_done_total", "Frames finished: inside a stored moment, dead-lettered or declared.")
+FRAMES_DONE = Counter(
+    "watchword_stream_frames_done_total", "Frames finished: in a stored moment, dead-lettered or declared."
+)
 DEAD_LETTERS = Counter("watchword_stream_dead_letters_total", "Frames given up for good.", ["reason"])
 MOMENTS_WRITTEN = Counter("watchword_stream_moments_written_total", "Moments upserted.", ["state"])
 FRAMES_SHED = Counter(
     "watchword_stream_frames_shed_total", "Frames passed over and declared, since more came than could be looked at."
 )
-FRAMES_EXPIRED = Counter("watchword_stream_frames_expired_total", "Frames that the broker dropped before they were read.")
+FRAMES_EXPIRED = Counter(
+    "watchword_stream_frames_expired_total", "Frames that the broker dropped before they were read."
+)
 MOMENTS_WAITING = Gauge("watchword_stream_moments_waiting", "Moments that wait to be stored.")
 LATE_SECONDS = Gauge("watchword_stream_late_seconds", "How long the frames taken last had been waiting.")
 FRAMES_OPEN = Gauge("watchword_stream_frames_open", "Frames taken and not yet finished.")
@@ -37,7 +41,8 @@ PARTITIONS = Gauge("watchword_stream_partitions", "Partitions that this worker h
 RETRIES = Counter("watchword_stream_retries_total", "Calls repeated because a part was away or full.", ["part"])
 HOP_SECONDS = Histogram(
     "watchword_hop_seconds",
-    "Time since the picture was in hand, at each hop: published, consumed, embedded, written, visible.",
+    "Time since the picture was in hand, at each hop: published, consumed, embedded, written, visible. The stream "
+    "worker looks at one frame of a batch.",
     ["hop"],
     buckets=_SECONDS,
 )

@@ -1,14 +1,20 @@
-"""The one place where the error tree meets gRPC, and where both ends agree on channel options."""
+"""The one place where the error tree meets gRPC, and where both ends agree on channel options.
+
+An error travels as a status code, a sentence for people (message and todo, in the status message), and three trailing
+metadata keys for programs: `watchword-error`, `watchword-todo` and `watchword-reason`. Plain metadata rather than
+google.rpc status details, because a client of any language reads it without another library. `proto/v1/query.proto`
+documents them for clients.
+"""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
-from functools import wraps
-from typing import Any, Self, TypeVar
+import string
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import quote, unquote
 
 import grpc
-from grpc.aio import AioRpcError, ServicerContext
+from grpc.aio import AioRpcError
 
 from proto.errors import (
     Broken,
@@ -17,6 +23,7 @@ from proto.errors import (
     Late,
     Mismatch,
     Overloaded,
+    Poison,
     Transient,
     Unknown,
     WatchwordError,
@@ -44,61 +51,91 @@ SERVER_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.so_reuseport", 0),
 ]
 
+ERROR_KEY = "watchword-error"
+"""The class in the error tree, such as `Overloaded`."""
+TODO_KEY = "watchword-todo"
+"""What to do next, percent-encoded UTF-8. Left out when the error has none."""
+REASON_KEY = "watchword-reason"
+"""The stable reason of a Poison, percent-encoded UTF-8."""
 
-class Client(ABC):
-    """A service's client: for an `async with` block, at whose end it is closed."""
+_MESSAGE_BYTES, _TODO_BYTES = 1200, 400
+"""gRPC takes 8 KiB of trailers by default, and percent-encoding may triple a text that is sent in full and as todo."""
+_READABLE = "".join(sorted(set(string.printable) - set(string.whitespace) - {"%"})) + " "
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        await self.close()
-
-    @abstractmethod
-    async def close(self) -> None:
-        """Let go of the connection."""
-
-
-_CODES: list[tuple[type[WatchwordError], grpc.StatusCode]] = [
-    (Transient, grpc.StatusCode.UNAVAILABLE),
-    (Overloaded, grpc.StatusCode.RESOURCE_EXHAUSTED),
-    (Late, grpc.StatusCode.DEADLINE_EXCEEDED),
-    (Invalid, grpc.StatusCode.INVALID_ARGUMENT),
-    (Unknown, grpc.StatusCode.NOT_FOUND),
-    (Denied, grpc.StatusCode.PERMISSION_DENIED),
-    (Mismatch, grpc.StatusCode.FAILED_PRECONDITION),
-    (Broken, grpc.StatusCode.INTERNAL),
-]
+_CODES: dict[type[WatchwordError], grpc.StatusCode] = {
+    Transient: grpc.StatusCode.UNAVAILABLE,
+    Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Late: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Invalid: grpc.StatusCode.INVALID_ARGUMENT,
+    Poison: grpc.StatusCode.INVALID_ARGUMENT,
+    Unknown: grpc.StatusCode.NOT_FOUND,
+    Denied: grpc.StatusCode.PERMISSION_DENIED,
+    Mismatch: grpc.StatusCode.FAILED_PRECONDITION,
+    Broken: grpc.StatusCode.INTERNAL,
+    WatchwordError: grpc.StatusCode.UNKNOWN,
+}
+_NAMES = {kind.__name__: kind for kind in _CODES}
 
 
 def status_of(error: WatchwordError) -> grpc.StatusCode:
     """The status that a client of any language sees for `error`."""
-    return next((code for kind, code in _CODES if isinstance(error, kind)), grpc.StatusCode.UNKNOWN)
+    return _CODES[_kind_of(error)]
+
+
+def on_the_wire(error: WatchwordError) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str], ...]]:
+    """Status code, status message and trailing metadata of `error`. Texts that are too long for a trailer are cut."""
+    kind = _kind_of(error)
+    message, todo = _cut(error.message, _MESSAGE_BYTES), _cut(error.todo, _TODO_BYTES)
+    metadata = [(ERROR_KEY, kind.__name__)]
+    if todo:
+        metadata.append((TODO_KEY, quote(todo, safe=_READABLE)))
+    if isinstance(error, Poison):
+        metadata.append((REASON_KEY, quote(_cut(error.reason, _TODO_BYTES), safe=_READABLE)))
+    return _CODES[kind], str(WatchwordError(message, todo=todo)), tuple(metadata)
 
 
 def error_of(error: AioRpcError, part: str) -> WatchwordError:
-    """What `error`, as a client of `part` met it, means in our tree."""
-    code, details = error.code(), error.details() or "no details"
-    if code is grpc.StatusCode.UNAVAILABLE:
-        return Transient(f"{part} does not answer ({details})", todo="is it running? `watchword doctor` checks")
-    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return Late(f"{part} did not answer in time", todo="try again, or raise the deadline")
-    kind = next((kind for kind, known in _CODES if known is code), Broken)
-    return kind(details)
+    """The error that `part` sent; or, when gRPC itself or a proxy made it, what it means to a client of `part`."""
+    told = _told(error.trailing_metadata() or ())
+    kind = _NAMES.get(told.get(ERROR_KEY, ""))
+    if kind is None or _CODES[kind] is not error.code():
+        return _foreign(error, part, told.get(TODO_KEY, ""))
+    todo = told.get(TODO_KEY, "")
+    message = (error.details() or "").removesuffix(f": {todo}" if todo else "")
+    return Poison(told.get(REASON_KEY, ""), message, todo=todo) if kind is Poison else kind(message, todo=todo)
 
 
-Reply = TypeVar("Reply")
-Call = Callable[[Any, Any, "ServicerContext[Any, Any]"], Awaitable[Reply]]
+def _foreign(error: AioRpcError, part: str, todo: str) -> WatchwordError:
+    """The meaning of a status that no service of ours made, or one of a later version made."""
+    details = error.details() or "no details"
+    match error.code():
+        case grpc.StatusCode.UNAVAILABLE:
+            todo = todo or "is it running? `watchword doctor` checks"
+            return Transient(f"{part} does not answer ({details})", todo=todo)
+        case grpc.StatusCode.CANCELLED:
+            return Transient(f"{part} gave the call up", todo=todo or "try again")
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            return Late(f"{part} did not answer in time", todo=todo or "try again, or raise the deadline")
+        case grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return Overloaded(f"{part} refuses the call ({details})", todo=todo or "wait a moment and try again")
+        case code:
+            kinds = (kind for kind, known in _CODES.items() if known is code and kind is not WatchwordError)
+            todo = todo or "does it run the same version as its caller?"
+            return next(kinds, Broken)(f"{part} refuses the call ({details})", todo=todo)
 
 
-def answers(call: Call[Reply]) -> Call[Reply]:
-    """Decorate a servicer's method: an error of our tree becomes its gRPC status, with its sentence."""
+def _kind_of(error: WatchwordError) -> type[WatchwordError]:
+    """The error's class, or the one of the tree that it is nearest to."""
+    return next(kind for kind in type(error).__mro__ if kind in _CODES)
 
-    @wraps(call)
-    async def guarded(servicer: Any, request: Any, context: ServicerContext[Any, Any]) -> Reply:
-        try:
-            return await call(servicer, request, context)
-        except WatchwordError as error:
-            await context.abort(status_of(error), str(error))
 
-    return guarded
+def _told(metadata: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:
+    return {key: unquote(value) for key, value in metadata if isinstance(value, str) and key.startswith("watchword-")}
+
+
+def _cut(text: str, most_bytes: int) -> str:
+    """What can be sent of the text: valid UTF-8, of so many bytes at most."""
+    encoded = text.encode("utf-8", "replace")
+    if len(encoded) <= most_bytes:
+        return encoded.decode()
+    return encoded[: most_bytes - len("…".encode())].decode("utf-8", "ignore") + "…"

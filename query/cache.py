@@ -35,8 +35,8 @@ Result = TypeVar("Result")
 class VectorCache:
     """Vectors of texts by space and text.
 
-    Nothing here raises for Redis' sake: a vector that cannot be had within `timeout_s` is not in the cache.
-    Without a url it is always empty.
+    Nothing here raises for Redis' sake: a vector that cannot be had within `timeout_s` is not in the cache, whether
+    Redis is slow or too many others ask at the same time. Without a url it is always empty.
     """
 
     def __init__(self, settings: RedisSettings, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -45,6 +45,8 @@ class VectorCache:
         self._away_until = -math.inf
         self._away = False
         self._redis = _client(settings)
+        # Not redis-py's blocking pool: it raises the same error when it is full and when nobody listens.
+        self._turns = asyncio.Semaphore(_MOST_CONNECTIONS)
 
     async def get(self, space: SpaceInfo, text: str) -> Vector | None:
         value = await self._ask(lambda redis: redis.get(_key(space, text)))
@@ -64,20 +66,28 @@ class VectorCache:
         """The answer, or None when there is none in time."""
         if self._redis is None or self._clock() < self._away_until:
             return None
+        queued = self._turns.locked()
         try:
             # A cancelled command drops its connection (redis-py does), so nobody gets the late answer.
-            async with asyncio.timeout(self._settings.timeout_s):
+            async with asyncio.timeout(self._settings.timeout_s), self._turns:
                 answer = await call(self._redis)
-        except (RedisError, OSError, TimeoutError) as error:
-            self._away_until = self._clock() + _PASS_BY_S
-            if not self._away:
-                self._away = True
-                log.warning("the cache does not answer and is passed by: %s", str(error) or "too slow")
+        except TimeoutError:
+            if not queued:  # else Redis had less than its time, and those who came first know whether it answers
+                self._pass_by("too slow")
+            return None
+        except (RedisError, OSError) as error:
+            self._pass_by(str(error))
             return None
         if self._away:
             self._away = False
             log.info("the cache answers again")
         return answer
+
+    def _pass_by(self, why: str) -> None:
+        self._away_until = self._clock() + _PASS_BY_S
+        if not self._away:
+            self._away = True
+            log.warning("the cache does not answer and is passed by: %s", why)
 
 
 async def cache_answers(url: str) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Sequence
 from typing import Any, TypeVar
 
-import grpc.aio
-
+from proto.calling import Client, answer_of, open_channel
 from proto.errors import Invalid
-from proto.rpc import CHANNEL_OPTIONS, Client, error_of
 from proto.v1 import query_pb2, query_pb2_grpc
 
 Reply = TypeVar("Reply")
@@ -20,7 +18,7 @@ class QueryClient(Client):
     def __init__(self, address: str, timeout_s: float) -> None:
         self._address = address
         self._timeout_s = timeout_s
-        self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._channel = open_channel(address)
         self._stub: Any = query_pb2_grpc.QueryStub(self._channel)
 
     async def close(self) -> None:
@@ -70,7 +68,4 @@ class QueryClient(Client):
         return list(reply.cameras)
 
     async def _answer(self, call: Awaitable[Reply]) -> Reply:
-        try:
-            return await call
-        except grpc.aio.AioRpcError as error:
-            raise error_of(error, f"the query service at {self._address}") from error
+        return await answer_of(call, f"the query service at {self._address}")

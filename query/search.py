@@ -9,18 +9,23 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from catalog.cameras import CameraRegistry, unknown_camera
+from catalog.coverage import Coverage
 from catalog.media import Thumbnails
-from catalog.skips import Skipped, Skips
 from index.store import LATEST_MS, Answer, Ask, MomentStore, Scored
 from proto.errors import Invalid, Poison, Unknown
 from proto.types import Camera, Vector, check_moment_ids
 from query.cache import VectorCache
+from query.coverage import CoverageTold
+from query.coverage_reader import CoverageReader
 from query.settings import QuerySettings
 from workers.client import Encoder
 
 MOST_IMAGE_BYTES = 8 * 1024 * 1024
 _INDEX_SHARE = 0.8
 """Of the time that is left, so much is for the index: a shard that hangs still leaves time to tell of the others."""
+_COVERAGE_SHARE = 0.5
+_COVERAGE_S = 1.0
+"""Reading the coverage takes milliseconds. Where it takes longer, the answer goes without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +46,8 @@ class Found:
     """The answer of a search, and where its time went."""
 
     answer: Answer
-    skipped: Sequence[Skipped]
-    """Spans in the asked time in which frames were not looked at, earliest first."""
+    coverage: CoverageTold
+    """What of the asked time was not looked at, and how far the asked cameras are."""
     space: str
     vector_cached: bool
     embed_s: float
@@ -52,7 +57,8 @@ class Found:
     @property
     def partial(self) -> bool:
         """Whether something that was asked for could not be searched."""
-        return bool(self.answer.shards_missing or self.skipped)
+        not_searched = self.answer.shards_missing or self.answer.unsearched or self.answer.spaces
+        return bool(not_searched or self.coverage.gaps or self.coverage.unknown)
 
 
 class Searcher:
@@ -66,7 +72,7 @@ class Searcher:
         cache: VectorCache,
         cameras: CameraRegistry,
         thumbnails: Thumbnails,
-        skips: Skips,
+        coverage: Coverage,
         settings: QuerySettings,
     ) -> None:
         self._encoder = encoder
@@ -74,7 +80,7 @@ class Searcher:
         self._cache = cache
         self._cameras = cameras
         self._thumbnails = thumbnails
-        self._skips = skips
+        self._coverage = CoverageReader(coverage, cameras, settings.behind_s)
         self._settings = settings
         self._asked: dict[str, asyncio.Task[tuple[Vector, bool]]] = {}
 
@@ -91,23 +97,26 @@ class Searcher:
             question.start_ms or None,
             question.end_ms or None,
         )
-        answer, skipped = await asyncio.gather(
-            self._store.search(
-                Ask(
-                    vector,
-                    limit=question.limit + (question.moment_id is not None),
-                    cameras=cameras,
-                    start_ms=start_ms,
-                    end_ms=end_ms,
-                    timeout_s=max(0.01, _INDEX_SHARE * (timeout_s - (embedded - begun))),
-                )
-            ),
-            asyncio.to_thread(self._skips.within, cameras, start_ms, end_ms),
+        left_s = timeout_s - (embedded - begun)
+        ask = Ask(
+            vector,
+            limit=question.limit + (question.moment_id is not None),
+            cameras=cameras,
+            start_ms=start_ms,
+            end_ms=end_ms,
+            timeout_s=max(0.01, _INDEX_SHARE * left_s),
         )
+        coverage_s = max(0.01, min(_COVERAGE_S, _COVERAGE_SHARE * left_s))
+        reading = asyncio.create_task(self._coverage.read(cameras, start_ms, end_ms, coverage_s))
+        try:
+            answer = await self._store.search(ask)
+            coverage = await reading
+        finally:
+            reading.cancel()
         ended = time.perf_counter()
         return Found(
             answer=replace(answer, hits=_others(answer.hits, question)),
-            skipped=skipped,
+            coverage=coverage,
             space=self._store.space.id,
             vector_cached=cached,
             embed_s=embedded - begun,

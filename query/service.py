@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import grpc.aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from proto.errors import Broken, Late, WatchwordError
+from proto.errors import Late, Mismatch, WatchwordError
 from proto.metrics import SEARCH_SECONDS, SEARCHES
-from proto.rpc import SERVER_OPTIONS, answers
+from proto.serving import Door, GrpcServer, answers
 from proto.v1 import query_pb2, query_pb2_grpc
-from query.search import Found, Question, Searcher
+from query.reply import reply_of
+from query.search import Question, Searcher
 from query.settings import QuerySettings
 
 log = logging.getLogger("watchword.query")
 
-_SERVICE = "watchword.v1.Query"
 _SKIPPED_TOLD = 100
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -27,44 +26,63 @@ Result = TypeVar("Result")
 
 
 class QueryServer:
-    """A running query service."""
+    """A running query service.
 
-    def __init__(self, server: grpc.aio.Server, checks: health.aio.HealthServicer, address: str) -> None:
+    It serves one space. When the encoders give vectors of another, it says NOT_SERVING and `run` ends with that
+    Mismatch: only a process that starts anew opens the index of the new space.
+    """
+
+    def __init__(self, server: GrpcServer) -> None:
         self._server = server
-        self._checks = checks
-        self.address = address
+        self._over = asyncio.Event()
+        self._mismatch: Mismatch | None = None
+
+    @property
+    def address(self) -> str:
         """HOST:PORT that it listens on."""
+        return self._server.address
+
+    async def run(self) -> None:
+        """Wait until `end` is called, or raise the Mismatch that a search met. Stops nothing: `stop` does."""
+        await self._over.wait()
+        if self._mismatch is not None:
+            raise self._mismatch
+
+    def end(self) -> None:
+        """Let `run` return."""
+        self._over.set()
 
     async def stop(self, grace_s: float) -> None:
         """Refuse new calls, finish those inside for at most `grace_s`, then give up the rest."""
-        await self._checks.enter_graceful_shutdown()
         await self._server.stop(grace_s)
+
+    def outlived(self, mismatch: Mismatch) -> None:
+        """A search met vectors of another space."""
+        self._mismatch = self._mismatch or mismatch
+        self._server.set_ready(False)
+        self._over.set()
 
 
 async def serve_query(searcher: Searcher, settings: QuerySettings, address: str) -> QueryServer:
     """Serve `searcher` at `address` (HOST:PORT; port 0 takes a free one)."""
-    server = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=settings.max_concurrent)
-    query_pb2_grpc.add_QueryServicer_to_server(_QueryService(searcher, settings), server)
-    checks = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-    try:
-        port = server.add_insecure_port(address)
-    except RuntimeError as error:
-        raise Broken(
-            f"the query service cannot listen on {address}", todo="is the port taken? choose another"
-        ) from error
-    await server.start()
-    for name in ("", _SERVICE):
-        await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
-    served = f"{address.rpartition(':')[0]}:{port}"
-    log.info("query service answers on %s", served)
-    return QueryServer(server, checks, served)
+    server = GrpcServer("the query service", "watchword.v1.Query", most_calls=settings.max_concurrent)
+    running = QueryServer(server)
+    service = _QueryService(searcher, settings, server.door, running.outlived)
+    query_pb2_grpc.add_QueryServicer_to_server(service, server.methods)
+    await server.start(address)
+    server.set_ready(True)
+    log.info("query service answers on %s", server.address)
+    return running
 
 
 class _QueryService(query_pb2_grpc.QueryServicer):
-    def __init__(self, searcher: Searcher, settings: QuerySettings) -> None:
+    def __init__(
+        self, searcher: Searcher, settings: QuerySettings, door: Door, outlived: Callable[[Mismatch], None]
+    ) -> None:
+        self.door = door
         self._searcher = searcher
         self._settings = settings
+        self._outlived = outlived
 
     @answers
     async def Search(self, request: query_pb2.SearchRequest, context: Context) -> query_pb2.SearchReply:  # noqa: N802
@@ -74,9 +92,17 @@ class _QueryService(query_pb2_grpc.QueryServicer):
             with SEARCH_SECONDS.time():
                 found = await self._within(left, self._searcher.search(_question(request), timeout_s=left))
             outcome = "partial" if found.partial else "ok"
-            return _reply(found)
+            return reply_of(found)
+        except Mismatch as error:
+            outcome = "mismatch"
+            self._outlived(error)
+            todo = "try again in some seconds: the query service starts anew on the new bundle"
+            raise Mismatch(error.message, todo=todo) from error
         except WatchwordError as error:
             outcome = type(error).__name__.lower()
+            raise
+        except Exception:
+            outcome = "broken"
             raise
         finally:
             SEARCHES.labels(outcome=outcome).inc()
@@ -124,41 +150,4 @@ def _question(request: query_pb2.SearchRequest) -> Question:
         start_ms=request.start_ms,
         end_ms=request.end_ms,
         limit=request.limit if request.HasField("limit") else 10,
-    )
-
-
-def _reply(found: Found) -> query_pb2.SearchReply:
-    answer = found.answer
-    return query_pb2.SearchReply(
-        hits=[
-            query_pb2.Hit(
-                moment_id=hit.span.id,
-                camera=hit.span.camera,
-                start_ms=hit.span.start_ms,
-                peak_ms=hit.span.peak_ms,
-                end_ms=hit.span.end_ms,
-                score=hit.score,
-                closed=hit.span.closed,
-                frames=hit.span.frames,
-            )
-            for hit in answer.hits
-        ],
-        coverage=query_pb2.Coverage(
-            partial=found.partial,
-            shards_missing=answer.shards_missing,
-            shards_searched=answer.shards_searched,
-            buckets_searched=answer.buckets_searched,
-            skipped=[
-                query_pb2.Skipped(camera=one.camera, start_ms=one.start_ms, end_ms=one.end_ms, frames=one.frames)
-                for one in found.skipped[:_SKIPPED_TOLD]
-            ],
-            frames_skipped=sum(one.frames for one in found.skipped),
-        ),
-        timing=query_pb2.Timing(
-            total_ms=found.total_s * 1000,
-            embed_ms=found.embed_s * 1000,
-            index_ms=found.index_s * 1000,
-            vector_cached=found.vector_cached,
-        ),
-        space=found.space,
     )

@@ -22,6 +22,9 @@ class QuerySettings(Section):
     """Searches under way at once; beyond it callers are refused at once."""
     timeout_s: float = Field(10.0, gt=0, le=600)
     """The server's own deadline for one search, whatever the client's."""
+    behind_s: float = Field(30.0, gt=0, le=86_400)
+    """A live camera whose latest looked-at picture is older counts as not looked at since then, and the answer is
+    partial. Keep it well above camera.heartbeat_s: of a scene that stands still no other pictures come."""
 
 
 class RedisSettings(Section):

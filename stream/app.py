@@ -221,7 +221,10 @@ class FrameConsumer:
             ends = await consumer.highwaters(*places)
             begins = await consumer.earliest_offsets(*places)
             committed = await consumer._thread.committed(*places)
-        return [Held(place.partition, committed.get(place) or begins[place], ends[place]) for place in places]
+        return [
+            Held(place.partition, committed[place] or begins[place], bool(committed[place]), ends[place])
+            for place in places
+        ]
 
     async def _give(self, taker: Taker) -> None:
         """Tell the taker what it has; asks the broker until it answers, or the group takes everything back."""

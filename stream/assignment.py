@@ -35,6 +35,9 @@ _LATE_BATCH_S = 0.25
 """A worker that is behind sends the encoder no more at once than it answers within this time, so that what opens a
 scene does not wait behind a full batch."""
 _LEAST_BATCH = 4
+_ASK_AGAIN_S = 0.5
+_TICK_S = 0.2
+"""Cameras are looked through for silence this often."""
 
 
 class Partition:
@@ -86,6 +89,9 @@ class Assignment:
         self._moved = moved
         self._inbox = Inbox(_WAITING_BATCHES * settings.batch_frames)
         self._waiting: deque[Recalled] = deque()
+        self._held: list[Arrived] = []
+        self._ask_again_s = 0.0
+        self._tick_s = 0.0
         self._lateness = Lateness()
         self._pace = Pace()
         self._leaving = asyncio.Event()
@@ -162,22 +168,42 @@ class Assignment:
     async def _gather(self, idle_s: float = _IDLE_S) -> _Batch:
         """The next frames; empty when nothing came for `idle_s`."""
         most = self._settings.batch_frames
-        room = max(0, _WAITING_BATCHES * most - len(self._waiting))
+        room = max(0, _WAITING_BATCHES * most - len(self._waiting) - len(self._held))
         # With frames in hand nothing is waited for.
         idle_s = 0.0 if self._waiting else idle_s
         company_s = 0.0 if self._waiting else self._settings.batch_wait_ms / 1000
-        records = await self._inbox.take(room, most, idle_s, company_s) if room else []
-        arrived = [one for record in records if (one := await self._taken(record))]
-        if arrived:
-            self._waiting.extend(await self.pipeline.recall(arrived))
+        if room:
+            records = await self._inbox.take(room, most, idle_s, company_s)
+        else:
+            records = []
+            await asyncio.sleep(0.0 if self._waiting else _IDLE_S)
+        await self._recall([one for record in records if (one := await self._taken(record))])
         late_s = self._late_s()
         LATE_SECONDS.set(late_s)
         per_s = self._pace.per_s
-        self._waiting = deque(await self.pipeline.shed(self._waiting, late_s, per_s))
-        if late_s > self._settings.behind_s:
+        if self.pipeline.behind(late_s):
+            self._waiting = deque(await self.pipeline.shed(self._waiting, late_s, per_s))
             most = min(most, max(_LEAST_BATCH, int(per_s * _LATE_BATCH_S)))
         FRAMES_OPEN.set(sum(one.ledger.open for one in self.partitions.values()))
         return _Batch(self._next(most))
+
+    async def _recall(self, arrived: Sequence[Arrived]) -> None:
+        """Have the frames wait for their turn, with what the index knows of them.
+
+        Frames of a camera whose shard of the index is away are held, with all that follow of that camera; when too many
+        are, all wait.
+        """
+        now_s = time.monotonic()
+        if self._held and now_s >= self._ask_again_s:
+            arrived, self._held = [*self._held, *arrived], []
+        cameras = {one.key for one in self._held}
+        asked = [one for one in arrived if one.key not in cameras]
+        self._held += [one for one in arrived if one.key in cameras]
+        if asked:
+            recalled, unknown = await self.pipeline.recall(asked)
+            self._waiting.extend(recalled)
+            if unknown:
+                self._held, self._ask_again_s = [*unknown, *self._held], now_s + _ASK_AGAIN_S
 
     def _next(self, most: int) -> list[Recalled]:
         """What comes first, with at most so many frames for the encoder."""
@@ -188,9 +214,8 @@ class Assignment:
         return items
 
     def _late_s(self) -> float:
-        now = now_ms()
-        costly = (item.arrived.record.at_ms for item in self._waiting if item.known is NEW)
-        return max((self._lateness.late_s(at_ms, now) for at_ms in costly), default=0.0)
+        oldest_ms = min((item.arrived.record.at_ms for item in self._waiting if item.known is NEW), default=None)
+        return 0.0 if oldest_ms is None else self._lateness.late_s(oldest_ms, now_ms())
 
     async def _taken(self, record: Record) -> Arrived | None:
         """The frame, or None when there is nothing to do with the record."""
@@ -249,5 +274,7 @@ class Assignment:
             partition = self.partitions[item.arrived.record.partition]
             partition.pending -= 1
             partition.built_ms = max(partition.built_ms, item.arrived.log_ms)
-        await self.pipeline.tick(lambda number: self.partitions[number].log_ms)
+        if time.monotonic() >= self._tick_s:
+            self._tick_s = time.monotonic() + _TICK_S
+            await self.pipeline.tick(lambda number: self.partitions[number].log_ms)
         self._moved()

@@ -16,8 +16,7 @@ class Mark(NamedTuple):
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A record of the frames topic, as it came."""
 
     partition: int
@@ -41,6 +40,8 @@ class Held:
     partition: int
     start: int
     """The next offset to read: what was committed, or the beginning of the log."""
+    committed: bool
+    """Whether the group ever committed here."""
     end: int
     """Where the log ended. A frame from here on was seen by no worker before."""
 

@@ -6,6 +6,7 @@ Record --decode--> Arrived --recall--> Recalled --embed--> Embedded --build--> W
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
@@ -15,12 +16,15 @@ from proto.types import Moment, Vector, camera_name
 from proto.v1.events_pb2 import Frame
 from stream.consumer import Mark, Record
 
+# Tuples: several are made of every frame, and they are made in a third of the time that frozen dataclasses take.
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Arrived:
+
+class Arrived(NamedTuple):
     """A record that is a frame."""
 
     record: Record
+    mark: Mark
+    camera: str
     frame: Frame
     jpeg: bytes
     """The frame's picture: reading it from there copies it each time."""
@@ -28,12 +32,9 @@ class Arrived:
     """The time of its partition when it was taken."""
 
     @property
-    def mark(self) -> Mark:
-        return self.record.mark
-
-    @property
-    def camera(self) -> str:
-        return self.frame.camera
+    def key(self) -> tuple[int, str]:
+        """Its camera in its partition: what moments are made of."""
+        return self.mark.partition, self.camera
 
 
 class New:
@@ -59,16 +60,14 @@ Known = New | Over | Passed | Inside
 NEW, OVER, PASSED = New(), Over(), Passed()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Recalled:
+class Recalled(NamedTuple):
     """A frame, and what the index knows of it."""
 
     arrived: Arrived
     known: Known
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Embedded:
+class Embedded(NamedTuple):
     """A frame with its vector."""
 
     arrived: Arrived
@@ -90,7 +89,7 @@ def decoded(record: Record, log_ms: int, clock_s: float) -> Arrived:
     if not (0 <= frame.novelty <= 1 and 0 <= frame.usual <= 1):
         raise Poison("bad_frame", f"a novelty of {frame.novelty} and usually {frame.usual} are no shares")
     _check_clock(frame, record.at_ms, clock_s)
-    return Arrived(record, frame, frame.jpeg, log_ms)
+    return Arrived(record, record.mark, frame.camera, frame, frame.jpeg, log_ms)
 
 
 def _check_clock(frame: Frame, at_ms: int, clock_s: float) -> None:

@@ -18,12 +18,16 @@ class MemoryLog:
     def __init__(self, name: str = "0" * 32) -> None:
         self.name = name
         self.committed: dict[int, int] = {}
-        self._records: dict[int, list[Record]] = defaultdict(list)
+        self._records: dict[int, list[Record]] = {}
         self._begins: dict[int, int] = defaultdict(int)
         self.grown = asyncio.Event()
 
+    def make(self, partition: int) -> None:
+        """Have the partition, empty."""
+        self._records.setdefault(partition, [])
+
     def append(self, partition: int, key: bytes, value: bytes, at_ms: int) -> Record:
-        records = self._records[partition]
+        records = self._records.setdefault(partition, [])
         record = Record(partition, len(records), key, value, at_ms)
         records.append(record)
         self.grown.set()
@@ -41,7 +45,7 @@ class MemoryLog:
 
     def held(self, partition: int) -> Held:
         start = self.committed.get(partition, self._begins[partition])
-        return Held(partition, start, len(self._records[partition]))
+        return Held(partition, start, partition in self.committed, len(self._records[partition]))
 
     def read(self, partition: int, offset: int, most: int) -> list[Record]:
         found = self._records[partition][max(offset, self._begins[partition]) :][:most]

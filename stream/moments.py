@@ -56,6 +56,9 @@ class _Open:
     run: int
     sequence: int
     total: NDArray[np.float64]
+    """The weighted sum of its vectors."""
+    length: float
+    """Of the sum."""
     scene: Scene
     peak_ms: int
     peak_cosine: float
@@ -73,15 +76,18 @@ class _Open:
     """The first frame after a gap was passed over: the next one begins another moment."""
     marks: list[Mark] = field(default_factory=list)
 
+    def add(self, weighted: NDArray[np.float64]) -> None:
+        self.total += weighted
+        self.length = math.sqrt(float(self.total @ self.total))
+
     def cosine(self, vector: NDArray[np.float64]) -> float:
         """Between `vector` and the weighted mean of the frames so far."""
-        return float(self.total @ vector) / (float(np.linalg.norm(self.total)) or 1.0)
+        return float(self.total @ vector) / (self.length or 1.0)
 
     def mean(self) -> Vector:
         """The mean at unit length."""
-        length = float(np.linalg.norm(self.total))
-        if length > 1e-9 or self.peak_vector is None:
-            return (self.total / (length or 1.0)).astype(np.float32)
+        if self.length > 1e-9 or self.peak_vector is None:
+            return (self.total / (self.length or 1.0)).astype(np.float32)
         return self.peak_vector.astype(np.float32)
 
 
@@ -214,6 +220,7 @@ class MomentBuilder:
             run=frame.run,
             sequence=frame.sequence,
             total=_weight(arrived) * vector,
+            length=_weight(arrived),
             scene=Scene(self._settings.scene_change),
             peak_ms=frame.captured_ms,
             peak_cosine=1.0,
@@ -237,6 +244,7 @@ class MomentBuilder:
             run=kept.run,
             sequence=kept.sequence,
             total=kept.weight * moment.vector.astype(np.float64),
+            length=kept.weight,
             scene=Scene(self._settings.scene_change, kept.distances),
             peak_ms=moment.peak_ms,
             peak_cosine=kept.peak_cosine,
@@ -257,7 +265,7 @@ class MomentBuilder:
         moment.frames += 1
         moment.farthest = max(moment.farthest, departure.distance)
         moment.scene.keeps(departure)
-        moment.total += _weight(arrived) * vector
+        moment.add(_weight(arrived) * vector)
         self._pass(arrived)
         if moment.peak_vector is not None:
             moment.peak_cosine = moment.cosine(moment.peak_vector)
@@ -301,7 +309,7 @@ def _weight(arrived: Arrived) -> float:
 def _resume(moment: _Open) -> str:
     return to_text(
         Resume(
-            weight=math.sqrt(float(moment.total @ moment.total)),
+            weight=moment.length,
             farthest=moment.farthest,
             peak_cosine=moment.peak_cosine,
             run=moment.run,

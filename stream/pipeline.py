@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from prometheus_client import Histogram
@@ -73,26 +73,35 @@ class Pipeline:
         self._tools = tools
         self._settings = tools.settings
         self._builders: dict[tuple[int, str], MomentBuilder] = {}
-        self._looked: dict[str, Looked] = {}
+        self._latest: dict[str, Arrived] = {}
+        self._not_told: dict[str, Looked] = {}
         self._declares = True
+        self._shards_away = False
 
-    async def recall(self, frames: Sequence[Arrived]) -> list[Recalled]:
-        """What the index knows of each."""
-        for one in frames:
-            _observe(_CONSUMED, one)
-        recalled, left_open = await self._tools.patience.call("index", lambda: self._tools.recall.of(frames))
-        await self._tools.writer.write([Write(moment, None, ()) for moment in left_open])
-        return recalled
+    async def recall(self, frames: Sequence[Arrived]) -> tuple[list[Recalled], list[Arrived]]:
+        """What the index knows of each; and those of which it cannot be asked now."""
+        memory = await self._tools.recall.of(frames)
+        await self._tools.writer.write([Write(moment, None, ()) for moment in memory.left_open])
+        if memory.why is not None and not self._shards_away:
+            log.warning("frames wait until the index can say what it holds of them: %s", memory.why)
+        self._shards_away = memory.why is not None
+        if memory.recalled:
+            _observe(_CONSUMED, memory.recalled[0].arrived)
+        return memory.recalled, memory.unknown
+
+    def behind(self, late_s: float) -> bool:
+        """Whether frames that wait for so long are to be passed over, if they say little."""
+        return self._settings.catch_up == "fresh" and late_s > self._settings.behind_s
 
     async def shed(self, waiting: Sequence[Recalled], late_s: float, per_s: float) -> list[Recalled]:
         """What waits, with those frames marked as passed over that are to be. They are declared when this returns."""
-        if self._settings.catch_up == "all" or not waiting:
+        if not self.behind(late_s):
             return list(waiting)
         going = shed(self._candidates(waiting), late_s, per_s, self._settings.behind_s)
         if not going or not await self._declared(waiting, going):
             return list(waiting)
         FRAMES_SHED.inc(len(going))
-        return [replace(one, known=PASSED) if place in going else one for place, one in enumerate(waiting)]
+        return [one._replace(known=PASSED) if place in going else one for place, one in enumerate(waiting)]
 
     async def embed(self, items: Sequence[Recalled]) -> list[Recalled | Embedded]:
         """Every new frame with its vector; one that can never have one is buried and left out."""
@@ -105,7 +114,7 @@ class Pipeline:
                     await self.bury(one, answer)
                 else:
                     found[one.mark] = answer
-                    _observe(_EMBEDDED, one)
+            _observe(_EMBEDDED, asked[0])
         done: list[Recalled | Embedded] = []
         for item in items:
             if item.known is not NEW:
@@ -121,10 +130,7 @@ class Pipeline:
         finished: list[Mark] = []
         for item in items:
             writes += self._built(item, now_s, finished)
-            one = item.arrived
-            self._looked[one.camera] = Looked(
-                one.camera, one.frame.captured_ms, self._tools.log, one.record.partition, one.record.offset
-            )
+            self._latest[item.arrived.camera] = item.arrived
         self._tools.done(finished)
         await self._tools.writer.write(writes)
 
@@ -149,14 +155,15 @@ class Pipeline:
     def looked(self) -> list[Looked]:
         """How far each camera was looked at since the last call, of those whose moments are stored."""
         waiting = self._tools.writer.cameras_waiting()
-        marks = {camera: one for camera, one in self._looked.items() if camera not in waiting}
-        for camera in marks:
-            del self._looked[camera]
+        marks, self._not_told = self._not_told, {}
+        for camera in self._latest.keys() - waiting:
+            one = self._latest.pop(camera)
+            marks[camera] = Looked(camera, one.frame.captured_ms, self._tools.log, *one.mark)
         return list(marks.values())
 
     def looked_again(self, marks: Sequence[Looked]) -> None:
         """Give marks back that could not be kept; newer ones stay."""
-        self._looked = {**{one.camera: one for one in marks}, **self._looked}
+        self._not_told = {one.camera: one for one in marks}
 
     @property
     def writing_s(self) -> float:
@@ -190,16 +197,17 @@ class Pipeline:
         return builder.over(item.arrived)
 
     def _builder(self, one: Arrived) -> MomentBuilder:
-        key = (one.record.partition, one.camera)
-        if key not in self._builders:
-            self._builders[key] = MomentBuilder(self._tools.space, self._tools.log, *key, self._settings)
-        return self._builders[key]
+        builder = self._builders.get(one.key)
+        if builder is None:
+            builder = MomentBuilder(self._tools.space, self._tools.log, *one.key, self._settings)
+            self._builders[one.key] = builder
+        return builder
 
     def _candidates(self, waiting: Sequence[Recalled]) -> list[Candidate]:
         candidates = []
         met: set[tuple[int, str]] = {key for key, builder in self._builders.items() if builder.open_id}
         for item in waiting:
-            frame, key = item.arrived.frame, (item.arrived.record.partition, item.arrived.camera)
+            frame, key = item.arrived.frame, item.arrived.key
             more = frame.novelty - frame.usual
             opens = key not in met or frame.after_gap or (frame.novelty >= _OPENS_SHARE and more >= _OPENS_MORE)
             met.add(key)
@@ -227,7 +235,7 @@ def _gaps(waiting: Sequence[Recalled], going: frozenset[int], log_id: str) -> li
     unbroken: set[tuple[int, str]] = set()
     for place, item in enumerate(waiting):
         one = item.arrived
-        key = (one.record.partition, one.camera)
+        key = one.key
         if place not in going:
             unbroken.discard(key)
         elif key in unbroken:

@@ -12,6 +12,7 @@ apart by log, partition and offset.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field, replace
 
 from catalog.coverage import Gap
 from index.store import LATEST_MS, MomentStore
+from proto.errors import Late, Overloaded, Transient, WatchwordError
 from proto.types import Moment
 from stream.consumer import Mark
 from stream.frames import NEW, OVER, PASSED, Arrived, Inside, Known, Recalled
@@ -45,6 +47,19 @@ class _Camera:
         return self.asked_from_ms <= at_ms < self.asked_until_ms
 
 
+@dataclass(slots=True)
+class Memory:
+    """What the index remembers of some frames."""
+
+    recalled: list[Recalled] = field(default_factory=list)
+    """In the order in which they came."""
+    unknown: list[Arrived] = field(default_factory=list)
+    """Frames that may have been told, of cameras whose shard does not answer: to be asked about again."""
+    left_open: list[Moment] = field(default_factory=list)
+    """Moments of their cameras that nobody will go on with, closed."""
+    why: WatchwordError | None = None
+
+
 class Recall:
     """What was told of the frames of one assignment. Dropped with it."""
 
@@ -57,31 +72,54 @@ class Recall:
         for gap in passed:
             self._passed[gap.partition, gap.camera].append(gap)
 
-    async def of(self, frames: Sequence[Arrived]) -> tuple[list[Recalled], list[Moment]]:
-        """What is known of each frame, in order; and moments of their cameras that nobody will go on with.
-
-        Raises Transient when the index does not answer; nothing is lost by asking again.
-        """
+    async def of(self, frames: Sequence[Arrived]) -> Memory:
+        """What is known of these frames. What cannot be known now, since a shard is away, is told as `unknown`."""
         asked = self._to_ask(frames)
+        if not asked and all(self._is_new(one.mark) for one in frames):
+            return Memory([Recalled(one, NEW) for one in frames])
         met = [key for key in asked if key not in self._cameras]
-        for start_ms, end_ms, group in _questions(asked):
-            await self._ask(start_ms, end_ms, group)
-        left = [moment for key in met for moment in self._left_open(key, frames)]
-        return [Recalled(one, self._known(one)) for one in frames], left
+        by_shard: dict[str, dict[tuple[int, str], tuple[int, int]]] = defaultdict(dict)
+        for key, times in asked.items():
+            by_shard[self._store.shard_of(key[1])][key] = times
+        # Side by side, and each shard for itself: one that is away holds up only its own cameras.
+        failures = await asyncio.gather(*(self._ask_shard(wanted) for wanted in by_shard.values()))
+        away = {key for wanted, failed in zip(by_shard.values(), failures, strict=True) if failed for key in wanted}
+        memory = Memory(why=next((failed for failed in failures if failed), None))
+        stuck: set[tuple[int, str]] = set()
+        for one in frames:
+            key = one.key
+            if key in stuck or (key in away and not self._is_new(one.mark)):
+                stuck.add(key)
+                memory.unknown.append(one)
+            else:
+                memory.recalled.append(Recalled(one, self._known(one)))
+        memory.left_open = [moment for key in met if key not in away for moment in self._left_open(key, frames)]
+        return memory
 
     def _to_ask(self, frames: Sequence[Arrived]) -> dict[tuple[int, str], tuple[int, int]]:
         """The time to ask about, by partition and camera: of new cameras, and of frames that may have been told."""
         wanted: dict[tuple[int, str], tuple[int, int]] = {}
         for one in frames:
-            key, at_ms = (one.record.partition, one.camera), one.frame.captured_ms
-            known = self._cameras.get(key)
-            if known is not None and (self._is_new(one.mark) or known.asked(at_ms)):
+            known = self._cameras.get(key := one.key)
+            if known is not None and self._is_new(one.mark):
+                continue
+            at_ms = one.frame.captured_ms
+            if known is not None and known.asked(at_ms):
                 continue
             back_ms = 0 if known else _BACK_MS
             ahead_ms = 1 if self._is_new(one.mark) else _AHEAD_MS
             first, last = wanted.get(key, (LATEST_MS, 0))
             wanted[key] = min(first, max(0, at_ms - back_ms)), max(last, min(LATEST_MS, at_ms + ahead_ms))
         return wanted
+
+    async def _ask_shard(self, wanted: Mapping[tuple[int, str], tuple[int, int]]) -> WatchwordError | None:
+        """Ask about cameras of one shard; the error when it does not answer."""
+        try:
+            for start_ms, end_ms, group in _questions(wanted):
+                await self._ask(start_ms, end_ms, group)
+        except (Transient, Overloaded, Late) as error:
+            return error
+        return None
 
     async def _ask(self, start_ms: int, end_ms: int, group: Sequence[tuple[int, str]]) -> None:
         moments = await self._store.between(frozenset(camera for _, camera in group), start_ms, end_ms)
@@ -102,9 +140,9 @@ class Recall:
         return mark.offset >= self._ends.get(mark.partition, 0)
 
     def _known(self, one: Arrived) -> Known:
-        key, offset = (one.record.partition, one.camera), one.record.offset
         if self._is_new(one.mark):
             return NEW
+        key, offset = one.key, one.mark.offset
         if any(gap.first_offset <= offset <= gap.last_offset for gap in self._passed.get(key, ())):
             return PASSED
         for moment in self._cameras[key].moments.values():
@@ -114,7 +152,7 @@ class Recall:
 
     def _left_open(self, key: tuple[int, str], frames: Sequence[Arrived]) -> list[Moment]:
         """Open moments, closed, of which no frame is left to read: the broker dropped them, or the topic is new."""
-        first = min(one.record.offset for one in frames if (one.record.partition, one.camera) == key)
+        first = min(one.record.offset for one in frames if one.key == key)
         known = self._cameras[key]
         left = [
             replace(one, closed=True, resume="")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _ROOM_S = 0.5
 """Of what waits, so much is kept as can be looked at within this time."""
@@ -16,8 +16,7 @@ _OPENINGS_LATE_S = 10.0
 """Frames that open a scene are passed over only when frames have been waiting for so long."""
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """What the policy must know of a frame that waits."""
 
     camera: str

@@ -132,15 +132,10 @@ class StreamWorker:
         """Begin with these partitions."""
         await self.taken_away()
         try:
-            passed = [
-                gap
-                for one in partitions
-                for gap in await asyncio.to_thread(self._house.coverage.declared, log, one.partition, one.start)
-            ]
+            self._assignment = await self._begin(log, partitions)
         except WatchwordError as error:
             self._fail(error)
             return
-        self._assignment = self._begin(log, partitions, passed)
         self._work = asyncio.create_task(self._assignment.run(), name="assignment")
         self._work.add_done_callback(self._ended)
         self._given.set()
@@ -165,9 +160,18 @@ class StreamWorker:
             await assignment.pipeline.close()
         await self._fence.written()
 
-    def _begin(self, log: str, partitions: Sequence[Held], passed: Sequence[Gap]) -> Assignment:
+    async def _begin(self, log: str, partitions: Sequence[Held]) -> Assignment:
         """Everything that lives as long as these partitions are held."""
         house, settings = self._house, self._settings
+        told = [await asyncio.to_thread(_told, house.coverage, log, one) for one in partitions]
+        held = [one for one, _ in told]
+        passed = [gap for _, gaps in told for gap in gaps]
+
+        async def expired(gap: Gap) -> None:
+            # A partition of which nothing was read since says by its mark when it was read last.
+            start_ms = gap.start_ms or await asyncio.to_thread(_read_until, house.coverage, log, gap)
+            known = replace(gap, log=log, start_ms=start_ms)
+            await self._fence.passes(lambda: asyncio.to_thread(house.coverage.declare, [known]))
 
         def pipeline(assignment: Assignment) -> Pipeline:
             def stored(writes: Sequence[Write]) -> None:
@@ -183,7 +187,7 @@ class StreamWorker:
                 Tools(
                     space=house.store.space.id,
                     log=log,
-                    recall=Recall(house.store, log, {one.partition: one.end for one in partitions}, passed),
+                    recall=Recall(house.store, log, {one.partition: one.end for one in held}, passed),
                     embedding=self._embedding,
                     writer=Writer(parts, settings.waiting_moments),
                     letters=self._letters,
@@ -198,11 +202,11 @@ class StreamWorker:
 
         return Assignment(
             log,
-            partitions,
+            held,
             settings,
             letters=self._letters,
             begins=lambda partition: self._patience.call("broker", lambda: self._consumer.begins(partition)),
-            expired=self._declare_expired,
+            expired=expired,
             pipeline=pipeline,
             moved=self._patience.moved,
         )
@@ -213,15 +217,6 @@ class StreamWorker:
                 grabbed_ms = write.began.frame.grabbed_ms
                 _WRITTEN.observe(max(0, now_ms() - grabbed_ms) / 1000)
                 self._visibility.watch(write.moment, grabbed_ms)
-
-    async def _declare_expired(self, gap: Gap) -> None:
-        """Declare what the broker dropped, from the time on that the partition was last read at."""
-        assert self._assignment is not None
-        gap = replace(gap, log=self._assignment.log)
-        if not gap.start_ms:
-            mark = await asyncio.to_thread(self._house.coverage.partition_mark, gap.log, gap.partition)
-            gap = replace(gap, start_ms=min(mark[1] if mark else gap.end_ms, gap.end_ms))
-        await self._fence.passes(lambda: asyncio.to_thread(self._house.coverage.declare, [gap]))
 
     def _ended(self, work: asyncio.Task[None]) -> None:
         if not work.cancelled() and (error := work.exception()) is not None:
@@ -337,3 +332,15 @@ class StreamWorker:
             if ends:
                 alarm.room(there_is=not assignment.full)
                 alarm.check(expected, ends, time.monotonic())
+
+
+def _told(coverage: Coverage, log: str, held: Held) -> tuple[Held, list[Gap]]:
+    """The partition, and its frames that were passed over. Without a commit its mark says what was read of it."""
+    mark = None if held.committed else coverage.partition_mark(log, held.partition)
+    start = held.start if mark is None else min(held.start, mark[0])
+    return replace(held, start=start), coverage.declared(log, held.partition, start)
+
+
+def _read_until(coverage: Coverage, log: str, gap: Gap) -> int:
+    mark = coverage.partition_mark(log, gap.partition)
+    return min(mark[1], gap.end_ms) if mark else gap.end_ms

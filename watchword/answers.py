@@ -12,12 +12,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from cameras.source import shown as without_secrets
+from cameras.address import shown as without_secrets
 from catalog.files import write_whole
 from proto.errors import Invalid, Unknown
 from proto.types import Camera, now_ms
 from proto.v1 import query_pb2
 from query.client import QueryClient
+from watchword.coverage_words import not_searched, plain_coverage
 from watchword.doctor import Finding
 from watchword.settings import Settings
 from watchword.stack import query_address
@@ -25,7 +26,7 @@ from watchword.times import instant, local, span
 
 
 @dataclass(frozen=True)
-class Question:
+class TypedSearch:
     """A search as it was typed. Exactly one of words, image and like is given."""
 
     words: str | None
@@ -45,7 +46,7 @@ class Shown:
     thumbnail: Path | None
 
 
-async def ask(client: QueryClient, question: Question, pictures: Path) -> tuple[query_pb2.SearchReply, list[Shown]]:
+async def ask(client: QueryClient, question: TypedSearch, pictures: Path) -> tuple[query_pb2.SearchReply, list[Shown]]:
     """Ask the query service and save the thumbnail of every hit under `pictures`."""
     now = now_ms()
     image = None
@@ -78,7 +79,7 @@ async def ask(client: QueryClient, question: Question, pictures: Path) -> tuple[
     return reply, list(await asyncio.gather(*(save(hit) for hit in reply.hits)))
 
 
-async def ask_and_show(settings: Settings, question: Question, as_json: bool) -> None:
+async def ask_and_show(settings: Settings, question: TypedSearch, as_json: bool) -> None:
     """Answer one question on the terminal."""
     pictures = settings.cache_dir / "thumbnails"
     async with QueryClient(query_address(settings), settings.query.timeout_s) as client:
@@ -87,16 +88,15 @@ async def ask_and_show(settings: Settings, question: Question, as_json: bool) ->
         click.echo(json.dumps(as_plain(reply, shown), ensure_ascii=False, indent=2))
         return
     _console().print(as_table(shown) if shown else "no moment matches: widen --since, or name other cameras")
-    if missing := ", ".join(reply.coverage.shards_missing):
-        click.echo(f"this answer is not complete: {missing} did not answer; `watchword doctor` checks", err=True)
-    if skipped := reply.coverage.frames_skipped:
-        cameras = ", ".join(sorted({one.camera for one in reply.coverage.skipped}))
-        click.echo(f"this answer is not complete: {skipped:,} frames of {cameras} were skipped to catch up", err=True)
+    if lines := not_searched(reply.coverage):
+        click.echo("not everything could be searched:", err=True)
+        for line in lines:
+            click.echo(f"  {line}", err=True)
 
 
 def as_plain(reply: query_pb2.SearchReply, shown: list[Shown]) -> dict[str, Any]:
     """The answer for programs: plain values, times in milliseconds and in local time."""
-    coverage, timing = reply.coverage, reply.timing
+    timing = reply.timing
     return {
         "hits": [
             {
@@ -114,17 +114,7 @@ def as_plain(reply: query_pb2.SearchReply, shown: list[Shown]) -> dict[str, Any]
             }
             for one in shown
         ],
-        "coverage": {
-            "partial": coverage.partial,
-            "shards_missing": list(coverage.shards_missing),
-            "shards_searched": coverage.shards_searched,
-            "buckets_searched": coverage.buckets_searched,
-            "frames_skipped": coverage.frames_skipped,
-            "skipped": [
-                {"camera": one.camera, "start_ms": one.start_ms, "end_ms": one.end_ms, "frames": one.frames}
-                for one in coverage.skipped
-            ],
-        },
+        "coverage": plain_coverage(reply.coverage),
         "timing_ms": {
             "total": round(timing.total_ms, 2),
             "embed": round(timing.embed_ms, 2),

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-EXITS = "Exit codes: 0 done; 2 wrong request; 3 a part is away; 4 busy; 5 too late; 6 unknown name; 9 wrong set-up."
+EXITS = (
+    "Exit codes: 0 done; 2 wrong request; 3 a part is away; 4 busy; 5 too late; 6 unknown name; 7 not allowed; "
+    "8 another bundle; 9 wrong set-up."
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXITS)
@@ -69,11 +72,12 @@ def up(front: Front, kafka: str | None, milvus: str | None, redis: str | None, e
 @click.pass_obj
 def run(front: Front, process: str) -> None:
     """Run one process of a larger installation in the foreground."""
+    from watchword.ending import Ending
     from watchword.processes import run_process
 
     settings = front.settings()
     _logs(logging.INFO)
-    _run(run_process(process, settings))
+    _run(run_process(process, settings, Ending()))
 
 
 command.add_command(models)
@@ -118,7 +122,8 @@ def _speed(_: click.Context, __: click.Parameter, words: str) -> float:
 @click.pass_obj
 def camera_add(front: Front, name: str, url: str, loop: bool, speed: float, start: str | None, unchecked: bool) -> None:
     """Watch the camera at URL under NAME: rtsp://…, http(s)://…, a file, or a device such as /dev/video0."""
-    from cameras.source import kind_of, probe
+    from cameras.address import kind_of
+    from cameras.source import probe
     from proto.types import Camera, camera_name, now_ms
     from watchword.times import instant
 
@@ -153,8 +158,19 @@ def camera_list(front: Front, as_json: bool) -> None:
 @click.argument("name")
 @click.pass_obj
 def camera_remove(front: Front, name: str) -> None:
-    """Stop watching NAME. What it saw stays searchable until the retention limit."""
-    _registry(front.settings()).remove(name)
+    """Stop watching NAME. What it saw stays searchable until the retention limit; a recording that is added again is
+    replayed from its start."""
+    from catalog.progress import Progresses
+    from catalog.store import Catalog
+
+    settings = front.settings()
+    _registry(settings).remove(name)
+    catalog = Catalog(f"sqlite:///{settings.data_dir.absolute()}/catalog.db")
+    try:
+        catalog.open()
+        Progresses(catalog).forget(name)
+    finally:
+        catalog.close()
     click.echo(f"no longer watching {name}; what it saw stays searchable")
 
 
@@ -180,11 +196,11 @@ def search(
     as_json: bool,
 ) -> None:
     """Find moments by WORDS, such as "a person riding a bicycle"."""
-    from watchword.answers import Question, ask_and_show
+    from watchword.answers import TypedSearch, ask_and_show
 
     if sum(given is not None for given in (words, like, image)) != 1:
         raise Invalid("nothing to look for", todo="give words, or --image FILE, or --like MOMENT, and one of them only")
-    question = Question(words, image, like, cameras, since, until, limit)
+    question = TypedSearch(words, image, like, cameras, since, until, limit)
     _run(ask_and_show(front.settings(), question, as_json))
 
 

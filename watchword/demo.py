@@ -17,7 +17,7 @@ from catalog.cameras import CameraRegistry
 from proto.errors import Broken, Late, Transient
 from proto.types import Camera
 from query.client import QueryClient
-from watchword.answers import Question, Shown, ask
+from watchword.answers import Shown, TypedSearch, ask
 from watchword.settings import Settings
 from watchword.stack import Addresses, run_stack
 from watchword.times import span
@@ -119,7 +119,7 @@ async def _ask_all(client: QueryClient, settings: Settings, console: Console) ->
     wrong: list[str] = []
     rows: list[tuple[str, list[Shown]]] = []
     for expected in QUESTIONS:
-        _, shown = await ask(client, Question(expected.words, limit=4), settings.cache_dir / "thumbnails")
+        _, shown = await ask(client, TypedSearch(expected.words, limit=4), settings.cache_dir / "thumbnails")
         rows.append((expected.words, shown))
         for place, one in enumerate(shown):
             question = f'"{expected.words}"' if place == 0 else ""

@@ -188,7 +188,8 @@ async def _cameras(settings: Settings) -> list[Finding]:
 
 
 async def _camera(camera: Camera, turn: asyncio.Semaphore) -> Finding:
-    from cameras.source import probe, shown
+    from cameras.address import shown
+    from cameras.source import probe
 
     async with turn:
         try:

@@ -28,10 +28,10 @@ async def ops_endpoint(settings: OpsSettings, ready: Ready) -> AsyncIterator[str
 
     app = web.Application()
     app.add_routes([web.get("/ready", answer_ready), web.get("/metrics", answer_metrics)])
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, settings.host, settings.port, shutdown_timeout=1)
+        site = web.TCPSite(runner, settings.host, settings.port)
         try:
             await site.start()
         except OSError as error:

@@ -9,13 +9,17 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
+import secrets
 import signal
+import socket
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
-from proto.errors import Broken, Overloaded, Transient
+from proto.errors import Broken, Late, Overloaded, Transient
 from watchword.bundles import bundle_folder
+from watchword.ending import Ending
 from watchword.ops import Ready, ops_endpoint
 from watchword.settings import Settings
 from workers.client import EncoderClient, EncoderInfo
@@ -29,6 +33,10 @@ GRACE_S = 4.0
 """What is under way may take so long to finish once the process was told to stop."""
 DESCRIBE_S = 30.0
 """How long a process that starts waits for the encoder to say which space it serves."""
+END_S = 10.0
+"""A process whose work is over ends within this, whatever hangs."""
+TOLD_S = 60.0
+"""A process that was told to stop ends within this. The stream worker leaves its group within about 35 s."""
 
 
 class Stage:
@@ -62,26 +70,38 @@ class Stage:
         log.info("ready")
         if self._told.is_set():
             stop()
-        await (self._told.wait() if work is None else work)
-        self._ready = lambda: "stopping"
+        try:
+            await (self._told.wait() if work is None else work)
+        finally:
+            self._ready = lambda: "stopping"
 
 
 Process = Callable[[Settings, Stage], Awaitable[None]]
 
 
-async def run_process(name: str, settings: Settings) -> None:
-    """Run one of PROCESSES until it is told to stop. Its errors are raised here."""
+async def run_process(name: str, settings: Settings, ending: Ending | None = None) -> None:
+    """Run one of PROCESSES until it is told to stop. Its errors are raised here.
+
+    `ending` ends the whole process when a thread that hangs keeps it from ending; without it there is no bound.
+    """
     stage = Stage()
 
     async def whole() -> None:
         async with stage.closing:
-            await PROCESSES[name](settings, stage)
+            with ending.after(END_S) if ending else contextlib.nullcontext():
+                await PROCESSES[name](settings, stage)
+
+    def told(work: asyncio.Task[None]) -> None:
+        if ending:
+            todo = "a thread or a part hangs; the stack traces above say where"
+            ending.begin(TOLD_S, Late(f"it was told to stop and did not within {TOLD_S:.0f} s", todo=todo))
+        stage.tell_to_stop(work)
 
     async with ops_endpoint(settings.ops, stage.why_not_ready):
         work = asyncio.create_task(whole())
         loop = asyncio.get_running_loop()
         for sign in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(sign, stage.tell_to_stop, work)
+            loop.add_signal_handler(sign, told, work)
         with contextlib.suppress(asyncio.CancelledError):
             await work
 
@@ -100,12 +120,27 @@ async def _camera(settings: Settings, stage: Stage) -> None:
     from broker.kafka import FrameProducer, ensure_topics
     from cameras.host import CameraHost
     from catalog.cameras import CameraRegistry
+    from catalog.coverage import Coverage
+    from catalog.leases import Leases
+    from catalog.progress import Progresses
+    from catalog.store import Catalog
 
+    catalog = Catalog(f"sqlite:///{settings.data_dir.absolute()}/catalog.db")
+    stage.closing.callback(catalog.close)
+    await asyncio.to_thread(catalog.open)
     _, info = await _encoder(settings, stage)
     await ensure_topics(settings.kafka)
     producer = await stage.closing.enter_async_context(FrameProducer(settings.kafka))
-    registry = CameraRegistry(settings.data_dir / "cameras.json")
-    host = CameraHost(registry, producer, settings.camera, info.image_side)
+    host = CameraHost(
+        CameraRegistry(settings.data_dir / "cameras.json"),
+        producer,
+        settings.camera,
+        info.image_side,
+        leases=Leases(catalog),
+        progress=Progresses(catalog),
+        coverage=Coverage(catalog),
+        holder=f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}",
+    )
     await stage.serve(host.run(), host.stop)
 
 
@@ -139,8 +174,8 @@ async def _stream(settings: Settings, stage: Stage) -> None:
 
 async def _query(settings: Settings, stage: Stage) -> None:
     from catalog.cameras import CameraRegistry
+    from catalog.coverage import Coverage
     from catalog.media import Thumbnails
-    from catalog.skips import Skips
     from index.milvus import MilvusStore
     from query.cache import VectorCache
     from query.search import Searcher
@@ -158,12 +193,12 @@ async def _query(settings: Settings, stage: Stage) -> None:
         cache=cache,
         cameras=CameraRegistry(settings.data_dir / "cameras.json"),
         thumbnails=Thumbnails(settings.data_dir / "thumbnails"),
-        skips=Skips(settings.data_dir / "skipped"),
+        coverage=Coverage(await _catalog(settings, stage)),
         settings=settings.query,
     )
     server = await serve_query(searcher, settings.query, settings.query.listen)
     stage.closing.push_async_callback(server.stop, GRACE_S)
-    await stage.serve(None, lambda: None)
+    await stage.serve(server.run(), server.end)
 
 
 PROCESSES: dict[str, Process] = {"worker": _worker, "camera": _camera, "stream": _stream, "query": _query}
@@ -171,11 +206,11 @@ PROCESSES: dict[str, Process] = {"worker": _worker, "camera": _camera, "stream":
 
 async def _catalog(settings: Settings, stage: Stage) -> Catalog:
     """The store with the small facts, opened."""
-    from catalog.store import Catalog
+    from catalog.store import Catalog, sqlite_url
 
-    catalog = Catalog(f"sqlite:///{settings.data_dir / 'catalog.db'}")
-    await asyncio.to_thread(catalog.open)
+    catalog = Catalog(sqlite_url(settings.data_dir / "catalog.db"))
     stage.closing.callback(catalog.close)
+    await asyncio.to_thread(catalog.open)
     return catalog
 
 

@@ -12,12 +12,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from itertools import count
 
 from models.engine import Engine
 from proto import metrics
 from proto.errors import Poison, Transient, WatchwordError
-from workers.entry import Embedded, Kind
+from proto.retry import Backoff
 from workers.lane import Lane
+from workers.queued import Embedded, Kind
 from workers.reading import Reader, ReadImage, Tokenizer
 from workers.settings import EncoderSettings
 from workers.thread import EngineThreads
@@ -25,8 +27,7 @@ from workers.waiting import Waiting
 
 log = logging.getLogger("watchword.workers")
 
-_FIRST_PAUSE_S = 0.5
-_LONGEST_PAUSE_S = 30.0
+_PAUSES = Backoff(0.5, 30.0)
 _MOST_HANGING = 3
 """Engines that hang keep their memory. With so many in one place, only a new process helps."""
 
@@ -111,25 +112,25 @@ class Batcher:
         """One answer per text, in order."""
         return await self._embed("text", texts)
 
-    async def _embed(self, kind: Kind, items: Sequence[bytes] | Sequence[str]) -> list[Embedded | Poison]:
-        if refusal := self._refusal(kind, items):
+    async def _embed(self, kind: Kind, contents: Sequence[bytes] | Sequence[str]) -> list[Embedded | Poison]:
+        if refusal := self._refusal(kind, contents):
             metrics.ENCODER_REFUSED.labels(kind).inc()
             raise refusal
-        entries = self._waiting.admit(kind, items)
+        items = self._waiting.admit(kind, contents)
         try:
             await self._waiting.notify()
-            answers = await asyncio.gather(*(entry.answer for entry in entries), return_exceptions=True)
+            answers = await asyncio.gather(*(item.answer for item in items), return_exceptions=True)
         finally:
-            for entry in entries:
-                entry.answer.cancel()
+            for item in items:
+                item.answer.cancel()
         return [_given(answer) for answer in answers]
 
-    def _refusal(self, kind: Kind, items: Sequence[bytes] | Sequence[str]) -> WatchwordError | None:
+    def _refusal(self, kind: Kind, contents: Sequence[bytes] | Sequence[str]) -> WatchwordError | None:
         if self._closing:
             return _closing()
         if not self._lanes:
             return _starting()
-        return self._waiting.refusal(kind, items)
+        return self._waiting.refusal(kind, contents)
 
     def _lane(self, number: int, engine: Engine, threads: EngineThreads) -> Lane:
         return Lane(number, engine, threads, self._waiting, self._reader, self._settings, self._lanes)
@@ -172,16 +173,16 @@ class Batcher:
             self._tell()
 
     async def _opened(self, number: int) -> Lane:
-        pause = _FIRST_PAUSE_S
         threads = EngineThreads(number)
         try:
-            while True:
+            for failures in count(1):
+                pause_s = _PAUSES.pause_s(failures, 1.0)
                 try:
                     return self._lane(number, await threads.image.run(self._openers[number]), threads)
                 except Exception:  # nothing else can take its place; keep trying, and say why
-                    log.exception("engine %d cannot be opened; the next try is in %.1f s", number, pause)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE_S)
+                    log.exception("engine %d cannot be opened; the next try is in %.1f s", number, pause_s)
+                await asyncio.sleep(pause_s)
+            raise AssertionError("counting does not end")
         except asyncio.CancelledError:
             threads.leave(None)
             raise

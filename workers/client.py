@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
 
-import grpc
-import grpc.aio
 import numpy as np
 
+from proto.calling import Client, answer_of
 from proto.errors import Broken, Late, Mismatch, Overloaded, Poison, Transient, WatchwordError
-from proto.rpc import MAX_MESSAGE_BYTES, Client, error_of
+from proto.retry import Backoff
+from proto.rpc import MAX_MESSAGE_BYTES
 from proto.types import SpaceInfo, Vector
 from proto.v1 import encoder_pb2
-from workers.pool import Budget, Pool, Resolve, Worker, choose, pause_s, resolve
+from workers.pool import Budget, Pool, Resolve, Worker, choose, resolve
 
+_PAUSES = Backoff(0.05, 1.0)
 log = logging.getLogger("watchword.workers")
 
 _DESCRIBE_WITHIN_S = 2.0
@@ -163,6 +164,8 @@ class EncoderClient(Client):
             finally:
                 worker.items -= items
         assert met is not None
+        if isinstance(met, Mismatch) and not all(worker.strange for worker in left):
+            raise Transient("every encoder of our space rests after a failure", todo="try again") from met
         raise met
 
     async def _repeat(self, attempt: Callable[[], Awaitable[Reply]], deadline: float) -> Reply:
@@ -180,7 +183,7 @@ class EncoderClient(Client):
                 raise
             except (Transient, Overloaded) as error:
                 met = error
-                pause = pause_s(rounds, random.random())  # noqa: S311 - jitter, not a secret
+                pause = _PAUSES.pause_s(rounds + 1, random.random())  # noqa: S311 - jitter, not a secret
                 if loop.time() + pause >= deadline or not self._budget.take(loop.time()):
                     raise
             await asyncio.sleep(pause)
@@ -225,12 +228,7 @@ async def _described(worker: Worker, within_s: float) -> encoder_pb2.DescribeRep
 
 
 async def _answer(worker: Worker, call: Awaitable[Reply]) -> Reply:
-    try:
-        return await call
-    except grpc.aio.AioRpcError as error:
-        if error.code() is grpc.StatusCode.CANCELLED:  # not by us: it came while the worker stopped
-            raise Transient(f"the encoder at {worker.address} gave the call up", todo="try again") from error
-        raise error_of(error, f"the encoder at {worker.address}") from error
+    return await answer_of(call, f"the encoder at {worker.address}")
 
 
 def _left(deadline: float) -> float:
@@ -271,7 +269,7 @@ def _vectors(reply: encoder_pb2.EmbedReply, count: int, space: SpaceInfo) -> lis
 
 def _from_the_wire(item: encoder_pb2.Embedding, dimension: int) -> Vector | Poison:
     if item.WhichOneof("result") == "error":
-        return Poison(item.error.reason, item.error.detail)
+        return Poison(item.error.reason, item.error.detail, todo=item.error.todo)
     vector = np.frombuffer(item.vector, "<f4").astype(np.float32)
     if len(vector) != dimension:
         raise Broken(f"the encoder sent a vector of {len(vector)} numbers instead of {dimension}", todo="report this")

@@ -19,7 +19,7 @@ from models.preprocess import Pictures
 from proto import metrics
 from proto.errors import Transient
 from proto.types import Vectors
-from workers.entry import Entry, Kind
+from workers.queued import Kind, QueuedItem
 from workers.reading import Reader
 from workers.settings import EncoderSettings
 from workers.thread import EngineThreads
@@ -54,15 +54,15 @@ class Lane:
         # Two batches of pictures, one filled while one runs: fresh memory for each would cost more than normalising.
         self._filled: Pictures = np.empty((0, *reader.shape), numbers_of(engine))
         self._spare: Pictures = self._filled
-        self._next: list[Entry] = []
+        self._next: list[QueuedItem] = []
         self._decoded = False
-        self._running: list[Entry] = []
-        self._texts: list[Entry] = []
+        self._running: list[QueuedItem] = []
+        self._texts: list[QueuedItem] = []
 
     @property
-    def held(self) -> list[Entry]:
+    def held(self) -> list[QueuedItem]:
         """What it took and did not answer."""
-        return [entry for entry in (*self._running, *self._next, *self._texts) if not entry.answered()]
+        return [item for item in (*self._running, *self._next, *self._texts) if not item.answered()]
 
     async def serve(self) -> Exception:
         """Until the engine fails; what it met. TimeoutError when it hangs."""
@@ -103,7 +103,7 @@ class Lane:
             if len(self._filled) < len(batch):
                 self._filled = np.empty((self.most_images, *self._reader.shape), numbers_of(self.engine))
             await self._reader.images(batch, self._filled)
-            self._next = [entry for entry in batch if not entry.answered()]
+            self._next = [item for item in batch if not item.answered()]
             self._decoded = bool(self._next)
             await self._waiting.notify()
 
@@ -124,23 +124,25 @@ class Lane:
             await self._call("text", self._texts, self._embed_tokens)
             self._texts = []
 
-    def _embed_tokens(self, engine: Engine, entries: list[Entry]) -> Vectors:
-        return engine.embed_texts(*self._reader.padded(entries))
+    def _embed_tokens(self, engine: Engine, items: list[QueuedItem]) -> Vectors:
+        return engine.embed_texts(*self._reader.padded(items))
 
-    async def _call(self, kind: Kind, entries: list[Entry], embed: Callable[[Engine, list[Entry]], Vectors]) -> None:
-        entries = [entry for entry in entries if not entry.answered()]
-        if not entries:
+    async def _call(
+        self, kind: Kind, items: list[QueuedItem], embed: Callable[[Engine, list[QueuedItem]], Vectors]
+    ) -> None:
+        items = [item for item in items if not item.answered()]
+        if not items:
             return
-        for entry in entries:
-            entry.calls += 1
-        metrics.ENCODER_BATCH.labels(kind).observe(len(entries))
+        for item in items:
+            item.tries += 1
+        metrics.ENCODER_BATCH.labels(kind).observe(len(items))
         began = time.perf_counter()
         async with asyncio.timeout(self._hangs_s):
-            vectors = await self._threads.of(kind, self.engine).run(partial(embed, self.engine, entries))
-        _check(vectors, len(entries))
+            vectors = await self._threads.of(kind, self.engine).run(partial(embed, self.engine, items))
+        _check(vectors, len(items))
         metrics.ENCODER_RUN_SECONDS.labels(kind, self.number).observe(time.perf_counter() - began)
-        for entry, vector in zip(entries, vectors, strict=True):
-            entry.succeed(vector)
+        for item, vector in zip(items, vectors, strict=True):
+            item.succeed(vector)
 
 
 def _check(vectors: Vectors, count: int) -> None:
@@ -148,7 +150,7 @@ def _check(vectors: Vectors, count: int) -> None:
         raise Transient("it gave vectors that are not numbers, or not one an item")
 
 
-def _embed_pictures(pictures: Pictures, engine: Engine, entries: list[Entry]) -> Vectors:
-    places = [entry.prepared for entry in entries if isinstance(entry.prepared, int)]
+def _embed_pictures(pictures: Pictures, engine: Engine, items: list[QueuedItem]) -> Vectors:
+    places = [item.prepared for item in items if isinstance(item.prepared, int)]
     whole = places == list(range(len(places)))
     return engine.embed_images(pictures[: len(places)] if whole else pictures[places])

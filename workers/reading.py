@@ -12,7 +12,7 @@ from typing import Protocol
 from models.preprocess import Picture, Pictures
 from models.tokens import Ids, Tokens
 from proto.errors import Poison, WatchwordError
-from workers.entry import Entry
+from workers.queued import QueuedItem
 
 log = logging.getLogger("watchword.workers")
 
@@ -52,35 +52,35 @@ class Reader:
         """Of every picture."""
         return self._read_image.shape
 
-    async def images(self, batch: list[Entry], pictures: Pictures) -> None:
+    async def images(self, batch: list[QueuedItem], pictures: Pictures) -> None:
         """Decode each into its place in `pictures`."""
         await _prepare(batch, partial(self._image, batch, pictures), self._decoders)
 
-    async def texts(self, batch: list[Entry]) -> None:
+    async def texts(self, batch: list[QueuedItem]) -> None:
         await _prepare(batch, partial(self._text, batch), self._text_thread)
 
-    def padded(self, batch: Sequence[Entry]) -> tuple[Ids, Ids]:
+    def padded(self, batch: Sequence[QueuedItem]) -> tuple[Ids, Ids]:
         """Ids and mask of texts that were read."""
-        return self._tokenizer.padded([entry.prepared for entry in batch if isinstance(entry.prepared, Tokens)])
+        return self._tokenizer.padded([item.prepared for item in batch if isinstance(item.prepared, Tokens)])
 
     def close(self) -> None:
         self._decoders.shutdown()
         self._text_thread.shutdown()
 
-    def _image(self, batch: list[Entry], pictures: Pictures, place: int) -> int:
-        item = batch[place].item
-        assert isinstance(item, bytes)
-        self._read_image(item, pictures[place])
+    def _image(self, batch: list[QueuedItem], pictures: Pictures, place: int) -> int:
+        content = batch[place].content
+        assert isinstance(content, bytes)
+        self._read_image(content, pictures[place])
         return place
 
-    def _text(self, batch: list[Entry], place: int) -> Tokens:
-        item = batch[place].item
-        assert isinstance(item, str)
-        return self._tokenizer(item)
+    def _text(self, batch: list[QueuedItem], place: int) -> Tokens:
+        content = batch[place].content
+        assert isinstance(content, str)
+        return self._tokenizer(content)
 
 
-async def _prepare(batch: list[Entry], prepare: Callable[[int], int | Tokens], pool: ThreadPoolExecutor) -> None:
-    """Let `prepare` make each entry, by its place in the batch, ready for the engine."""
+async def _prepare(batch: list[QueuedItem], prepare: Callable[[int], int | Tokens], pool: ThreadPoolExecutor) -> None:
+    """Let `prepare` make each item, by its place in the batch, ready for the engine."""
     loop = asyncio.get_running_loop()
     shares = [range(first, len(batch), _DECODERS) for first in range(min(_DECODERS, len(batch)))]
     jobs = [loop.run_in_executor(pool, _prepared, prepare, share) for share in shares]

@@ -10,42 +10,42 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import grpc
 import grpc.aio
 import numpy as np
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from models.buckets import buckets
 from models.bundle import Bundle
 from models.engine import Engine, canary_pictures, canary_texts, numbers_of, open_engine, tokenizer_of
 from models.preprocess import Preprocessor
-from proto.errors import Broken, Invalid, Late, Mismatch, Poison
-from proto.rpc import SERVER_OPTIONS, answers
+from proto.errors import Invalid, Late, Mismatch, Poison
+from proto.serving import Door, GrpcServer, answers
 from proto.v1 import encoder_pb2, encoder_pb2_grpc
 from workers.batcher import Batcher
-from workers.entry import Embedded
+from workers.queued import Embedded
 from workers.settings import EncoderSettings
 
 log = logging.getLogger("watchword.workers")
 
 _MOST_ITEMS = 64
 _MOST_CALLS = 1024
-"""Beyond so many calls at once gRPC itself answers RESOURCE_EXHAUSTED."""
-_SERVICE = "watchword.v1.Encoder"
+"""Calls under way at once: as many callers of one item as both queues hold by default, and room for Describe."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
-OpenEngine = Callable[[Bundle], Engine]
+OpenBundle = Callable[[Bundle], Engine]
 Item = TypeVar("Item", bytes, str)
 
 
 class EncoderServer:
     """A running encoder worker."""
 
-    def __init__(self, server: grpc.aio.Server, batcher: Batcher, address: str) -> None:
+    def __init__(self, server: GrpcServer, batcher: Batcher) -> None:
         self._server = server
         self._batcher = batcher
-        self.address = address
+
+    @property
+    def address(self) -> str:
         """HOST:PORT that it listens on."""
+        return self._server.address
 
     async def stop(self, grace_s: float) -> None:
         """Refuse new calls, finish those inside for at most `grace_s`, then give up the rest."""
@@ -55,32 +55,25 @@ class EncoderServer:
 
 
 async def serve_encoder(
-    bundle: Bundle, settings: EncoderSettings, address: str, *, engine: OpenEngine | None = None
+    bundle: Bundle, settings: EncoderSettings, address: str, *, engine: OpenBundle | None = None
 ) -> EncoderServer:
     """Serve `bundle` at `address` (HOST:PORT; port 0 takes a free one).
 
     Returns when every engine passed its canary and is warm. Until then callers meet UNAVAILABLE and health says
     NOT_SERVING. `engine` opens other engines than the settings name.
     """
-    checks = _Health()
+    server = GrpcServer("the encoder", "watchword.v1.Encoder", most_calls=_MOST_CALLS)
     openers = [engine] * len(settings.devices) if engine else [*_openers(settings)]
     batcher = Batcher(
         [partial(_ready, opener, bundle, settings.max_batch) for opener in openers],
         Preprocessor(bundle.preprocess, max_bytes=settings.max_item_bytes, max_pixels=settings.max_pixels),
         tokenizer_of(bundle),
         settings,
-        on_ready=checks.set_ready,
+        on_ready=server.set_ready,
     )
-    server = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=_MOST_CALLS)
-    encoder_pb2_grpc.add_EncoderServicer_to_server(_EncoderService(bundle, settings, batcher), server)
-    health_pb2_grpc.add_HealthServicer_to_server(checks.servicer, server)
-    checks.set_ready(False)
-    host, _, _ = address.rpartition(":")
-    try:
-        port = server.add_insecure_port(address)
-    except RuntimeError as error:
-        raise Broken(f"the encoder cannot listen on {address}", todo="is the port taken? choose another") from error
-    await server.start()
+    service = _EncoderService(bundle, settings, batcher, server.door)
+    encoder_pb2_grpc.add_EncoderServicer_to_server(service, server.methods)
+    await server.start(address)
     try:
         await batcher.start()
     except BaseException:
@@ -88,18 +81,17 @@ async def serve_encoder(
         await batcher.stop()
         raise
     log.info(
-        "encoder serves %s (space %s) on %s:%d with %d x %s",
+        "encoder serves %s (space %s) on %s with %d x %s",
         bundle.name,
         bundle.space.id,
-        host,
-        port,
+        server.address,
         batcher.engines,
         batcher.engine_name,
     )
-    return EncoderServer(server, batcher, f"{host}:{port}")
+    return EncoderServer(server, batcher)
 
 
-def _openers(settings: EncoderSettings) -> Iterator[OpenEngine]:
+def _openers(settings: EncoderSettings) -> Iterator[OpenBundle]:
     """One for each device. Several engines share the cores; a single one is told only what the settings say."""
     several = len(settings.devices)
     cores = settings.threads or len(os.sched_getaffinity(0))
@@ -122,7 +114,7 @@ def _open(settings: EncoderSettings, device: int, threads: int, bundle: Bundle) 
     )
 
 
-def _ready(opener: OpenEngine, bundle: Bundle, max_batch: int) -> Engine:
+def _ready(opener: OpenBundle, bundle: Bundle, max_batch: int) -> Engine:
     """An engine that ran every size of batch once, so that no caller pays for the first time."""
     engine = opener(bundle)
     picture = canary_pictures(bundle.preprocess, numbers_of(engine))[:1]
@@ -132,23 +124,9 @@ def _ready(opener: OpenEngine, bundle: Bundle, max_batch: int) -> Engine:
     return engine
 
 
-class _Health:
-    """The standard health service: "" and the encoder, SERVING while the engine is ready."""
-
-    def __init__(self) -> None:
-        self.servicer = health.aio.HealthServicer()
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def set_ready(self, ready: bool) -> None:
-        status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
-        for name in ("", _SERVICE):
-            task = asyncio.get_running_loop().create_task(self.servicer.set(name, status))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-
 class _EncoderService(encoder_pb2_grpc.EncoderServicer):
-    def __init__(self, bundle: Bundle, settings: EncoderSettings, batcher: Batcher) -> None:
+    def __init__(self, bundle: Bundle, settings: EncoderSettings, batcher: Batcher, door: Door) -> None:
+        self.door = door
         self._bundle = bundle
         self._settings = settings
         self._batcher = batcher
@@ -216,5 +194,6 @@ class _EncoderService(encoder_pb2_grpc.EncoderServicer):
 
 def _on_the_wire(item: Embedded | Poison) -> encoder_pb2.Embedding:
     if isinstance(item, Poison):
-        return encoder_pb2.Embedding(error=encoder_pb2.ItemError(reason=item.reason, detail=item.message))
+        error = encoder_pb2.ItemError(reason=item.reason, detail=item.message, todo=item.todo)
+        return encoder_pb2.Embedding(error=error)
     return encoder_pb2.Embedding(vector=item.vector.astype("<f4").tobytes(), truncated=item.truncated)

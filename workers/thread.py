@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from models.engine import Engine, texts_apart
-from workers.entry import Kind
+from workers.queued import Kind
 
 log = logging.getLogger("watchword.workers")
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 
 from proto import metrics
 from proto.errors import Overloaded, WatchwordError
-from workers.entry import Entry, Kind
+from workers.queued import Kind, QueuedItem
 from workers.settings import EncoderSettings
 
-_MOST_CALLS = 2
+_MOST_TRIES = 2
 """Engines that may try an item: another may do what one could not, but what breaks two breaks all of them."""
 
 
@@ -24,9 +24,9 @@ class Waiting:
         self._wait_s = settings.batch_wait_ms / 1000
         self._most_bytes = settings.queue_bytes
         self._capacity: dict[Kind, int] = {"image": settings.queue_images, "text": settings.queue_texts}
-        self._inside: dict[Kind, set[Entry]] = {"image": set(), "text": set()}
+        self._inside: dict[Kind, set[QueuedItem]] = {"image": set(), "text": set()}
         # Dicts as ordered sets: a caller that goes away frees its items' memory at once.
-        self._queues: dict[Kind, dict[Entry, None]] = {"image": {}, "text": {}}
+        self._queues: dict[Kind, dict[QueuedItem, None]] = {"image": {}, "text": {}}
         self._bytes = 0
         self._gathering = False
         self._changed = asyncio.Condition()
@@ -39,10 +39,10 @@ class Waiting:
         """Those of them that no engine took yet."""
         return len(self._queues[kind])
 
-    def refusal(self, kind: Kind, items: Sequence[bytes] | Sequence[str]) -> Overloaded | None:
+    def refusal(self, kind: Kind, contents: Sequence[bytes] | Sequence[str]) -> Overloaded | None:
         """Why these cannot come in now. A single picture always fits when nothing else is inside."""
-        size = sum(map(len, items)) if kind == "image" else 0
-        if self.inside(kind) + len(items) > self._capacity[kind]:
+        size = sum(map(len, contents)) if kind == "image" else 0
+        if self.inside(kind) + len(contents) > self._capacity[kind]:
             full = f"the encoder has {self.inside(kind)} {kind}s waiting and room for {self._capacity[kind]}"
         elif self._bytes and self._bytes + size > self._most_bytes:
             full = f"the encoder holds {self._bytes:,} bytes of pictures and takes {self._most_bytes:,}"
@@ -50,26 +50,26 @@ class Waiting:
             return None
         return Overloaded(full, todo="wait a moment and try again, or start more workers")
 
-    def admit(self, kind: Kind, items: Sequence[bytes] | Sequence[str]) -> list[Entry]:
+    def admit(self, kind: Kind, contents: Sequence[bytes] | Sequence[str]) -> list[QueuedItem]:
         """Let them in; they leave when they are answered. Whoever admits notifies."""
         loop = asyncio.get_running_loop()
-        return [self._admit(Entry(kind, item, loop.time(), loop.create_future())) for item in items]
+        return [self._admit(QueuedItem(kind, content, loop.time(), loop.create_future())) for content in contents]
 
-    def _admit(self, entry: Entry) -> Entry:
-        size = len(entry.item) if entry.kind == "image" else 0
-        self._inside[entry.kind].add(entry)
+    def _admit(self, item: QueuedItem) -> QueuedItem:
+        size = len(item.content) if item.kind == "image" else 0
+        self._inside[item.kind].add(item)
         self._bytes += size
-        metrics.ENCODER_QUEUED.labels(entry.kind).inc()
-        self._queues[entry.kind][entry] = None
+        metrics.ENCODER_QUEUED.labels(item.kind).inc()
+        self._queues[item.kind][item] = None
 
         def leave(_: object) -> None:
-            self._inside[entry.kind].discard(entry)
+            self._inside[item.kind].discard(item)
             self._bytes -= size
-            metrics.ENCODER_QUEUED.labels(entry.kind).dec()
-            self._queues[entry.kind].pop(entry, None)
+            metrics.ENCODER_QUEUED.labels(item.kind).dec()
+            self._queues[item.kind].pop(item, None)
 
-        entry.answer.add_done_callback(leave)
-        return entry
+        item.answer.add_done_callback(leave)
+        return item
 
     async def notify(self) -> None:
         """Something changed that somebody may wait for."""
@@ -80,7 +80,7 @@ class Waiting:
         async with self._changed:
             await self._changed.wait_for(holds)
 
-    async def images(self, most: int, may_take: Callable[[], bool]) -> list[Entry]:
+    async def images(self, most: int, may_take: Callable[[], bool]) -> list[QueuedItem]:
         """A batch of pictures: full, or its first one waited long enough. One batch is gathered at a time."""
         images = self._queues["image"]
         async with self._changed:
@@ -93,7 +93,7 @@ class Waiting:
                 self._changed.notify_all()
             return self._take("image", most)
 
-    async def texts(self, most: int, may_take: Callable[[], bool]) -> list[Entry]:
+    async def texts(self, most: int, may_take: Callable[[], bool]) -> list[QueuedItem]:
         """Texts that wait; none is waited for."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._queues["text"] and may_take())
@@ -109,24 +109,24 @@ class Waiting:
             except TimeoutError:
                 pass
 
-    def _take(self, kind: Kind, most: int) -> list[Entry]:
+    def _take(self, kind: Kind, most: int) -> list[QueuedItem]:
         queue = self._queues[kind]
-        batch = [entry for entry, _ in zip(queue, range(most), strict=False)]
-        for entry in batch:
-            del queue[entry]
+        batch = [item for item, _ in zip(queue, range(most), strict=False)]
+        for item in batch:
+            del queue[item]
         return batch
 
-    def give_back(self, entries: Sequence[Entry], error: WatchwordError, *, others: bool) -> None:
+    def give_back(self, items: Sequence[QueuedItem], error: WatchwordError, *, others: bool) -> None:
         """Their engine failed with `error`: when there are `others`, these may be tried once more, before the rest."""
-        again = [entry for entry in entries if others and entry.calls < _MOST_CALLS and not entry.answered()]
-        for entry in entries:
-            if entry not in again:
-                entry.fail(error)
+        again = [item for item in items if others and item.tries < _MOST_TRIES and not item.answered()]
+        for item in items:
+            if item not in again:
+                item.fail(error)
         for kind, queue in self._queues.items():
             behind = list(queue)
             queue.clear()
-            queue.update(dict.fromkeys([entry for entry in again if entry.kind == kind] + behind))
+            queue.update(dict.fromkeys([item for item in again if item.kind == kind] + behind))
 
     def fail_all(self, error: WatchwordError) -> None:
-        for entry in [*self._inside["image"], *self._inside["text"]]:
-            entry.fail(error)
+        for item in [*self._inside["image"], *self._inside["text"]]:
+            item.fail(error)

@@ -4,7 +4,8 @@ isort:skip_file
 The encoder worker: turns pictures and words into vectors of one space, for everybody at once.
 
 A worker answers RESOURCE_EXHAUSTED at the door when it is full (wait, then try again), UNAVAILABLE while
-its engine starts or restarts, FAILED_PRECONDITION when the caller expects another space.
+its engine starts or restarts, FAILED_PRECONDITION when the caller expects another space. Errors carry the trailing
+metadata that query.proto describes.
 """
 
 from collections import abc as _abc
@@ -135,19 +136,22 @@ class ItemError(_message.Message):
 
     REASON_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
+    TODO_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     """Stable, for programs: "empty", "not_an_image", "truncated", "too_large", "text_empty", "text_too_long", "text_invalid"."""
     detail: _builtins.str
-    """For a person."""
+    """For a person: what is wrong, and what to do about it (empty when there is nothing to say)."""
+    todo: _builtins.str
     def __init__(
         self,
         *,
         reason: _builtins.str = ...,
         detail: _builtins.str = ...,
+        todo: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "reason", b"reason", "todo", b"todo"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

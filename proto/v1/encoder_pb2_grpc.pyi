@@ -4,7 +4,8 @@ isort:skip_file
 The encoder worker: turns pictures and words into vectors of one space, for everybody at once.
 
 A worker answers RESOURCE_EXHAUSTED at the door when it is full (wait, then try again), UNAVAILABLE while
-its engine starts or restarts, FAILED_PRECONDITION when the caller expects another space.
+its engine starts or restarts, FAILED_PRECONDITION when the caller expects another space. Errors carry the trailing
+metadata that query.proto describes.
 """
 
 from collections import abc as _abc

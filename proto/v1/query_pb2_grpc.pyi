@@ -11,7 +11,21 @@ Times are milliseconds since the Unix epoch, UTC. Set a deadline on every call; 
 
 Status codes: INVALID_ARGUMENT, the request is malformed and the message says what is allowed;
 NOT_FOUND, a camera or a moment that is not known here; RESOURCE_EXHAUSTED, busy, wait and try again;
-UNAVAILABLE, a part is down, try again; DEADLINE_EXCEEDED, the answer did not come in time.
+UNAVAILABLE, a part is down, try again; DEADLINE_EXCEEDED, the answer did not come in time;
+FAILED_PRECONDITION, the encoders changed their bundle: the service starts anew on it, try again in some seconds;
+INTERNAL, the installation is wrong or the service has a fault: trying again does not help, its log says more.
+
+The status message is a sentence for people: what is wrong, and what to do. For programs an error of the service
+also carries trailing metadata, as ASCII: percent-decode a value (as in a URL) to get its UTF-8 text.
+
+  watchword-error   its class: Transient, Overloaded, Late, Invalid, Poison, Unknown, Denied, Mismatch, Broken
+  watchword-todo    what to do next, a sentence; absent when there is nothing to say
+  watchword-reason  with Poison only: why this one item can never be processed, a stable word such as "too_large"
+
+A status without `watchword-error` was made by gRPC or by a proxy on the way.
+
+The service also answers the standard health protocol (grpc.health.v1), for "" and for "watchword.v1.Query"; health
+probes are answered however busy it is.
 """
 
 from collections import abc as _abc

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from broker.kafka import MAX_RECORD_BYTES, FrameProducer, cluster_answers, ensure_topics
+from broker.kafka import FrameProducer, cluster_answers, ensure_topics
 from broker.settings import KafkaSettings
+from broker.topics import MAX_RECORD_BYTES
 from proto.errors import Invalid, Transient, WatchwordError
 from proto.types import now_ms
 from proto.v1.events_pb2 import Frame

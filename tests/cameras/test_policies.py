@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cameras.gate import SIDE, Difference, NoveltyGate, difference
-from cameras.sampling import Sampler
+from cameras.sampling import RecordingSampler, Sampler
 
 
 def flat(level: int) -> np.ndarray:
@@ -16,14 +16,14 @@ def flat(level: int) -> np.ndarray:
 @pytest.mark.parametrize(
     ("source_fps", "fps", "wanted"), [(25, 2, 20), (29.97, 2, 20), (1, 2, 10), (2, 2, 20), (60, 60, 600)]
 )
-def test_a_source_is_sampled_at_the_asked_pace(source_fps, fps, wanted) -> None:
+def test_a_source_is_sampled_at_the_asked_pace(source_fps: float, fps: float, wanted: int) -> None:
     sampler = Sampler(fps)
     taken = sum(sampler.wants(number / source_fps) for number in range(int(10 * source_fps)))
     assert abs(taken - wanted) <= 1
 
 
 @given(times=st.lists(st.floats(0, 1000), max_size=200), fps=st.floats(0.1, 60))
-def test_pictures_are_never_taken_faster_than_asked(times, fps) -> None:
+def test_pictures_are_never_taken_faster_than_asked(times: list[float], fps: float) -> None:
     sampler = Sampler(fps)
     times.sort()
     taken = [time for time in times if sampler.wants(time)]
@@ -37,6 +37,27 @@ def test_sampling_goes_on_at_once_after_time_jumped_back() -> None:
     assert sampler.wants(10.0)
 
 
+@given(
+    source_fps=st.floats(0.2, 120), fps=st.floats(0.1, 60), jitter_s=st.floats(0, 0.002), stopped=st.integers(0, 399)
+)
+def test_a_recording_is_sampled_alike_from_wherever_it_is_read(
+    source_fps: float, fps: float, jitter_s: float, stopped: int
+) -> None:
+    times = [n / source_fps + jitter_s * (n % 3) for n in range(400)]
+    whole = RecordingSampler(fps)
+    taken = [time_s for time_s in times if whole.wants(time_s)]
+    begin_s = taken[min(stopped, len(taken) - 1)]
+    rest = RecordingSampler(fps)
+    assert [t for t in times if t >= begin_s and rest.wants(t)] == [t for t in taken if t >= begin_s]
+
+
+@pytest.mark.parametrize(("source_fps", "fps", "wanted"), [(25, 2, 20), (29.97, 2, 20), (1, 2, 10), (2, 2, 20)])
+def test_a_recording_is_sampled_at_the_asked_pace(source_fps: float, fps: float, wanted: int) -> None:
+    sampler = RecordingSampler(fps)
+    taken = sum(sampler.wants(number / source_fps + 0.005 * (number % 3)) for number in range(int(10 * source_fps)))
+    assert abs(taken - wanted) <= 1
+
+
 def test_the_same_picture_is_kept_once_per_heartbeat() -> None:
     gate = NoveltyGate(0.02, heartbeat_s=10)
     kept = [second for second in range(31) if gate.judge(flat(90), float(second), after_gap=False).keep]
@@ -48,9 +69,9 @@ def test_something_small_in_a_corner_is_new() -> None:
     gate.judge(flat(90), 0.0, after_gap=False)
     corner = flat(90)
     corner[-4:, -4:] = 160
-    verdict = gate.judge(corner, 0.5, after_gap=False)
-    assert verdict.keep
-    assert verdict.novelty == pytest.approx(1 / 64)
+    judgement = gate.judge(corner, 0.5, after_gap=False)
+    assert judgement.keep
+    assert judgement.novelty == pytest.approx(1 / 64)
 
 
 def test_sensor_noise_is_not_new() -> None:

@@ -8,14 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 import simplejpeg
 
+from cameras.address import kind_of, shown
 from cameras.settings import CameraSettings
-from cameras.source import kind_of, probe, shown, watch
+from cameras.source import Picture, probe, watch
 from proto.errors import Denied, Invalid, Transient
 from proto.types import Camera, now_ms
 from tests.clips import CLIPS
@@ -23,11 +25,11 @@ from tests.clips import CLIPS
 SETTINGS = CameraSettings(open_timeout_s=2, silent_after_s=1)
 
 
-def camera(url: str | Path, **changes) -> Camera:
+def camera(url: str | Path, **changes: Any) -> Camera:
     return Camera("gate", str(url), **changes)
 
 
-def pictures(source: Camera, most: int = 1000, settings: CameraSettings = SETTINGS):
+def pictures(source: Camera, most: int = 1000, settings: CameraSettings = SETTINGS) -> Iterator[Picture]:
     return itertools.islice(watch(source, settings, threading.Event()), most)
 
 

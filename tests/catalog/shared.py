@@ -7,13 +7,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from catalog.store import Catalog
+from catalog.store import Catalog, sqlite_url
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def url_of(folder: Path) -> str:
-    return f"sqlite:///{folder}/catalog.db"
+    return sqlite_url(folder / "catalog.db")
 
 
 def opened(folder: Path) -> Catalog:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from catalog.cameras import CameraRegistry
+from catalog import cameras
+from catalog.cameras import CameraRegistry, unknown_camera
 from proto.errors import Broken, Invalid, Unknown
 from proto.types import Camera
 
@@ -71,6 +72,35 @@ def test_an_unknown_camera_is_an_error_that_names_the_near_ones(file: Path) -> N
         registry.get("gaet")
     with pytest.raises(Unknown, match="known here"):
         registry.remove("zzz")
+
+
+MANY = frozenset(f"site-0{n % 2 + 1}.floor-{n // 2 % 30}.camera-{n // 2:05d}-north" for n in range(10_000))
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("sote-01.floor-7.camera-00007-north", "site-01.floor-7.camera-00007-north"),
+        ("site-01.floor-7.camera-0o007-north", "site-01.floor-7.camera-00007-north"),
+        ("site-01.floor-7.camera-00007-nroth", "site-01.floor-7.camera-00007-north"),
+        ("site-01.floor-7.camera-00007-north-", "site-01.floor-7.camera-00007-north"),
+    ],
+)
+def test_among_ten_thousand_names_a_mistyped_one_is_recognised(typed: str, meant: str) -> None:
+    assert meant in unknown_camera(typed, MANY).todo
+
+
+def test_of_ten_thousand_names_few_are_compared_because_the_event_loop_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[int] = []
+
+    def counting(word: str, possibilities: list[str], **more: float) -> list[str]:
+        compared.append(len(word) * len(possibilities))
+        return []
+
+    monkeypatch.setattr(cameras, "get_close_matches", counting)
+    unknown_camera("x" * 100_000, MANY)
+    assert compared
+    assert sum(compared) < 80 * 100
 
 
 def test_a_name_that_no_camera_can_have_is_refused(file: Path) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sqlalchemy import event
 
 from catalog.coverage import MOST_ROWS, TOGETHER_MS, Coverage, Gap, Looked, Reason
+from catalog.progress import Progress, Progresses
 from catalog.store import Catalog
 from tests.catalog.shared import opened, run_together, url_of
 
@@ -75,7 +76,7 @@ def test_a_gap_of_any_length_is_told_exactly_where_it_overlaps(
     tmp_path: Path, length: int, before: int, after: int
 ) -> None:
     coverage = Coverage(opened(tmp_path))
-    gap = Gap("gate", Reason.AWAY, NOON, NOON + length)
+    gap = Gap("gate", Reason.LOST, NOON, NOON + length)
     with coverage._catalog.writing() as connection:
         connection.exec_driver_sql("DELETE FROM declared_gaps")
     coverage.declare([gap])
@@ -105,6 +106,28 @@ def test_a_gap_that_goes_on_grows(coverage: Coverage) -> None:
     for seconds in (1, 30, 3600):
         coverage.declare([Gap("gate", Reason.AWAY, NOON, NOON + seconds * 1000)])
     assert coverage.gaps(None, None, None) == [Gap("gate", Reason.AWAY, NOON, NOON + HOUR)]
+
+
+def test_a_camera_that_turns_out_not_to_have_been_away_takes_its_gap_back(coverage: Coverage) -> None:
+    other = Gap("gate", Reason.AWAY, NOON + HOUR, NOON + HOUR + 5000)
+    coverage.declare([Gap("gate", Reason.AWAY, NOON, NOON + 7000), other])
+    coverage.declare([Gap("gate", Reason.AWAY, NOON, NOON)])
+    assert coverage.gaps(None, None, None) == [other]
+    # Also within one call the last word counts.
+    coverage.declare([Gap("gate", Reason.AWAY, NOON, NOON), Gap("gate", Reason.AWAY, NOON, NOON + 1)])
+    assert coverage.gaps(None, NOON, NOON + HOUR) == [Gap("gate", Reason.AWAY, NOON, NOON + 1)]
+
+
+def test_one_frame_that_was_lost_is_a_gap_of_no_length(coverage: Coverage) -> None:
+    gap = Gap("gate", Reason.LOST, NOON, NOON, 1)
+    coverage.declare([gap])
+    assert coverage.gaps(None, NOON, NOON + 1) == [gap]
+
+
+def test_when_cameras_were_opened_is_what_their_processes_noted(coverage: Coverage) -> None:
+    Progresses(coverage._catalog).put(Progress("gate", "live", NOON, 0, 1.0, 0, ended=False))
+    assert coverage.opened(frozenset({"gate", "dock"})) == {"gate": NOON}
+    assert coverage.opened(frozenset(f"cam-{number}" for number in range(1000)) | {"gate"}) == {"gate": NOON}
 
 
 def test_a_gap_that_is_declared_again_counts_its_frames_once(coverage: Coverage) -> None:
@@ -245,6 +268,7 @@ coverage = Coverage(catalog)
 for n in range(50):
     coverage.declare([Gap(f"cam-{{number}}", Reason.SHED, n * 100_000, n * 100_000, 1, {LOG!r}, number, n, n)])
     coverage.looked([Looked(f"cam-{{number}}", n, {LOG!r}, number, n)], {{({LOG!r}, number): (n, n)}})
+    coverage.looked([], {{({LOG!r}, number): (n, n)}})  # Reads before it writes.
 """
 
 

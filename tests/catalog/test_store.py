@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import signal
 import sqlite3
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +14,7 @@ from catalog.coverage import Coverage, Gap, Reason
 from catalog.store import Catalog
 from catalog.tables import META
 from proto.errors import Broken, Transient
-from tests.catalog.shared import opened, url_of
+from tests.catalog.shared import ROOT, opened, url_of
 
 GAP = Gap("gate", Reason.AWAY, 1000, 2000)
 
@@ -121,6 +125,18 @@ def test_a_writer_that_holds_on_makes_others_come_again(tmp_path: Path, monkeypa
     assert Coverage(catalog).gaps(None, None, None) == [GAP]
 
 
+def test_a_file_that_another_program_holds_makes_opening_come_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("catalog.store._BUSY_S", 0.05)
+    other = sqlite3.connect(tmp_path / "catalog.db", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(Transient, match="busy"):
+        opened(tmp_path)
+    other.close()
+    opened(tmp_path)
+
+
 def test_a_change_that_fails_half_way_is_undone(tmp_path: Path) -> None:
     catalog = opened(tmp_path)
 
@@ -143,6 +159,34 @@ def test_an_address_that_cannot_be_a_catalog_is_refused(url: str) -> None:
     assert "sqlite:////" in caught.value.todo
 
 
+@pytest.mark.parametrize("name", ["my data", "100% mine?", "#1 ä@b:c"])
+def test_a_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
+    opened(tmp_path / name).close()
+    assert (tmp_path / name / "catalog.db").is_file()
+
+
 def test_nothing_touches_the_disk_before_it_is_opened(tmp_path: Path) -> None:
     Catalog(url_of(tmp_path)).close()
     assert list(tmp_path.iterdir()) == []
+
+
+_DIES_WHILE_WRITING = """
+import os, signal, sys
+from sqlalchemy import text
+from catalog.store import Catalog
+catalog = Catalog(sys.argv[1])
+with catalog.writing() as connection:
+    connection.execute(text("INSERT INTO meta VALUES ('half', 1)"))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_process_that_dies_while_it_writes_leaves_nothing_half_done_and_holds_up_nobody(tmp_path: Path) -> None:
+    catalog = opened(tmp_path)
+    Coverage(catalog).declare([GAP])
+    died = subprocess.run([sys.executable, "-c", _DIES_WHILE_WRITING, url_of(tmp_path)], cwd=ROOT, check=False)
+    assert died.returncode == -signal.SIGKILL
+    Coverage(catalog).declare([replace(GAP, end_ms=3000)])
+    assert Coverage(catalog).gaps(None, None, None) == [replace(GAP, end_ms=3000)]
+    with catalog.reading() as connection:
+        assert connection.execute(text("SELECT count(*) FROM meta")).scalar() == 1

@@ -1,68 +1,22 @@
-"""What every MomentStore does: the twin in memory, milvus-lite, and Milvus standalone."""
+"""What every MomentStore does: the twin in memory, shards in memory, milvus-lite, and Milvus standalone."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
 from dataclasses import fields
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from index.memory import MemoryStore
-from index.milvus import MilvusStore
-from index.settings import MilvusSettings
 from index.store import MOST_HITS, Answer, Ask, MomentStore
 from proto.errors import Invalid, Mismatch
 from proto.types import SpaceInfo, Span, Vector
-from tests.contracts.moments import MINUTE, NOON, SPACE, ids, moment, ranked, unit
+from tests.contracts.conftest import Open
+from tests.contracts.moments import HOUR, MINUTE, NOON, SPACE, ids, moment, ranked, unit
 
 FRESH_S = 5.0
-STORES = ["memory", "lite", pytest.param("milvus", marks=pytest.mark.stack)]
-Open = Callable[[SpaceInfo], Awaitable[MomentStore]]
-
-
-@pytest.fixture(scope="session")
-def lite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("lite") / "moments.db"
-
-
-@pytest.fixture(params=STORES)
-def endpoint(request: pytest.FixtureRequest) -> str:
-    """Where the store's Milvus is; empty for the twin in memory."""
-    if request.param == "memory":
-        return ""
-    return str(request.getfixturevalue("lite_file" if request.param == "lite" else "milvus"))
-
-
-@pytest.fixture
-async def opened(endpoint: str) -> AsyncIterator[Open]:
-    """Opens a store of a space; the moments of earlier tests are still there, under other cameras."""
-    async with AsyncExitStack() as stack:
-
-        async def open_store(space: SpaceInfo) -> MomentStore:
-            store: MomentStore
-            store = MilvusStore(space, MilvusSettings(endpoints=(endpoint,))) if endpoint else MemoryStore(space)
-            await store.open()
-            stack.push_async_callback(store.close)
-            return store
-
-        yield open_store
-
-
-@pytest.fixture
-async def store(opened: Open) -> MomentStore:
-    return await opened(SPACE)
-
-
-@pytest.fixture
-def yard() -> str:
-    """The name of a camera that no other test has."""
-    return f"yard-{secrets.token_hex(6)}"
 
 
 async def until_found(store: MomentStore, question: Ask, wanted: int) -> Answer:
@@ -82,20 +36,19 @@ def of(*names: str) -> frozenset[str]:
 async def test_a_stored_moment_is_found_with_all_that_is_told_of_it(store: MomentStore, yard: str) -> None:
     stored = moment(yard, frames=7, closed=False)
     await store.upsert([stored])
-    answer = await until_found(store, Ask(stored.vector, 1, of(yard)), 1)
+    answer = await until_found(store, Ask(stored.vector, 1, of(yard), NOON, NOON + MINUTE), 1)
     assert ids(answer.hits) == [stored.id]
     span = answer.hits[0].span
     for field in fields(Span):
         assert getattr(span, field.name) == getattr(stored, field.name)
     assert answer.hits[0].score == pytest.approx(1.0, abs=1e-4)
-    assert (answer.shards_missing, answer.shards_searched, answer.buckets_searched) == ([], 1, 1)
+    assert (answer.shards_missing, answer.unsearched, answer.buckets_searched) == ([], [], 1)
 
 
 async def test_a_moment_is_visible_to_search_soon_after_its_upsert(store: MomentStore, yard: str) -> None:
     await store.upsert([moment(yard)])
-    begun = time.monotonic()
-    await until_found(store, Ask(unit(1), 1, of(yard)), 1)
-    assert time.monotonic() - begun < 2.0
+    answer = await until_found(store, Ask(unit(1), 1, of(yard)), 1)
+    assert ids(answer.hits) == [moment(yard).id]
 
 
 async def test_storing_a_batch_thrice_leaves_it_once(store: MomentStore, yard: str) -> None:
@@ -178,7 +131,7 @@ async def test_a_moment_is_found_exactly_by_the_times_that_it_overlaps(
 
 
 async def test_a_long_moment_that_began_in_the_bucket_before_is_found(store: MomentStore, yard: str) -> None:
-    midnight = NOON + 12 * 60 * MINUTE
+    midnight = NOON + 12 * HOUR
     await store.upsert([moment(yard, midnight - MINUTE, length_ms=2 * MINUTE), moment(yard, midnight + MINUTE)])
     assert await store.count(of(yard), midnight + 1000, midnight + 2000) == 1
     answer = await until_found(store, Ask(unit(1), 5, of(yard), midnight + 1000, midnight + 2000), 1)
@@ -201,14 +154,14 @@ async def test_as_many_hits_as_asked_for_are_given_when_they_exist_behind_a_narr
 
 
 def near(vector: Vector, seed: int) -> Vector:
-    moved = vector + np.float32(0.2) * unit(seed + 50)
-    return moved / np.linalg.norm(moved)
+    moved: Vector = vector + np.float32(0.2) * unit(seed + 50)
+    return (moved / np.linalg.norm(moved)).astype(np.float32)
 
 
 async def test_fetch_gives_moments_in_the_order_of_the_ids_and_leaves_out_unknown_ones(
     store: MomentStore, yard: str
 ) -> None:
-    first, second = moment(yard, NOON), moment(yard, NOON + 30 * 60 * MINUTE)
+    first, second = moment(yard, NOON), moment(yard, NOON + 30 * HOUR)
     await store.upsert([first, second])
     found = await store.fetch([second.id, "0" * 32, first.id])
     assert [m.id for m in found] == [second.id, first.id]
@@ -276,26 +229,14 @@ async def test_times_that_cannot_be_are_invalid(store: MomentStore) -> None:
 
 
 @pytest.mark.parametrize("bad", [np.full(16, np.nan), np.zeros(16), np.full(16, np.inf), np.ones(16)])
-async def test_a_vector_that_is_not_of_unit_length_is_invalid(store: MomentStore, yard: str, bad: np.ndarray) -> None:
+async def test_a_question_that_is_not_of_unit_length_is_invalid(store: MomentStore, bad: Vector) -> None:
     with pytest.raises(Invalid, match="length"):
         await store.search(Ask(bad.astype(np.float32), 5))
-    with pytest.raises(Invalid, match="length"):
-        await store.upsert([moment(yard, vector=bad.astype(np.float32))])
-
-
-async def test_one_bad_moment_keeps_the_whole_batch_out(store: MomentStore, yard: str) -> None:
-    with pytest.raises(Mismatch):
-        await store.upsert([moment(yard), moment(yard, NOON + 1, vector=unit(1, 8))])
-    assert await store.count(of(yard)) == 0
 
 
 async def test_a_question_of_another_dimension_is_a_mismatch(store: MomentStore) -> None:
     with pytest.raises(Mismatch, match="dimension 16"):
         await store.search(Ask(unit(1, 8), 5))
-
-
-async def test_an_empty_batch_is_stored_as_nothing(store: MomentStore) -> None:
-    await store.upsert([])
 
 
 async def test_a_store_may_be_closed_twice(opened: Open) -> None:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import secrets
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from broker.kafka import ensure_topics
+from broker.kafka import ensure_topics, topic_id
 from broker.settings import KafkaSettings
 from index.milvus import MilvusStore
 from index.settings import MilvusSettings
-from loadtests.fleet import Fleet, Plan, dead_letters, until_drained
-from loadtests.ledger import Balance, audit, stored_moments
+from loadtests.declared import Declared, understated
+from loadtests.fleet import Fleet, Plan
+from loadtests.ledger import Balance, Sent, audit, stored_moments
+from loadtests.topics import dead_letters, unanswered, until_drained
 from proto.errors import WatchwordError
 from proto.types import SpaceInfo, Span
 from tests.faults.stand_in import DIMENSION, StandIn, serving
@@ -74,7 +77,13 @@ def embedded_house(folder: Path) -> House:
 
 
 def _milvus(folder: Path) -> Server:
+    folder.mkdir(parents=True, exist_ok=True)
     return Server(milvus_part(Port(), folder / "milvus", cache_folder().parent, print), folder / "milvus.log")
+
+
+def another_milvus(house: House) -> Server:
+    """One more Milvus, not yet started; whoever starts it ends it."""
+    return _milvus(house.folder / f"milvus-{secrets.token_hex(3)}")
 
 
 @dataclass
@@ -86,7 +95,7 @@ class Outcome:
     """Records not committed at the end; 0 when everything came to rest."""
     moments: list[Span]
     misplaced: int
-    """Moments that begin where no scene begins: a boundary that the frames do not explain."""
+    """Moments that begin where no scene begins: a boundary that the pictures do not explain."""
     seconds: float
     notes: dict[str, object] = field(default_factory=dict)
 
@@ -104,40 +113,47 @@ class Drill:
     """One drill: own topics, own group, own space; a fleet that publishes and workers that may be hurt."""
 
     def __init__(
-        self, house: House, name: str, plan: Plan, *, store: MilvusStore, encoder: StandIn, address: str
+        self, house: House, kafka: KafkaSettings, plan: Plan, store: MilvusStore, encoder: StandIn, address: str
     ) -> None:
         self.house = house
-        self.encoder = encoder
+        self.kafka = kafka
         self.store = store
-        self.kafka = kafka_settings(house, name)
-        self.fleet = Fleet(house.kafka.address, self.kafka.frames_topic, plan, idempotent=house.idempotent)
+        self.encoder = encoder
+        self.fleet = Fleet(kafka.brokers, kafka.frames_topic, plan, idempotent=house.idempotent)
+        self.folder = house.folder / kafka.group
+        self.declared = Declared(self.folder)
         self.notes: dict[str, object] = {}
-        self._folder = house.folder / name
+        self.milvus = [house.milvus.address]
+        """The shards of the index."""
         self._encoder_address = address
         self._workers: list[Server] = []
         self._begun = time.monotonic()
 
-    def worker(self, *, static: bool = True, program: tuple[str, ...] = WATCHWORD) -> Server:
-        """A stream worker, not yet started."""
+    def worker(
+        self, *, static: bool = True, program: tuple[str, ...] = WATCHWORD, catch_up: str = "all", **more: str
+    ) -> Server:
+        """A stream worker, not yet started; `more` goes into its environment."""
         number = len(self._workers)
         port = Port()
-        folder = self._folder / f"worker-{number}"
+        folder = self.folder / f"worker-{number}"
         folder.mkdir(parents=True)
         environment = {
             "PYTHONPATH": str(ROOT),
-            "WATCHWORD_DATA_DIR": str(self._folder),
+            "WATCHWORD_DATA_DIR": str(self.folder),
             "WATCHWORD_KAFKA__BROKERS": self.kafka.brokers,
             "WATCHWORD_KAFKA__FRAMES_TOPIC": self.kafka.frames_topic,
             "WATCHWORD_KAFKA__DEAD_LETTERS_TOPIC": self.kafka.dead_letters_topic,
             "WATCHWORD_KAFKA__GROUP": self.kafka.group,
-            "WATCHWORD_KAFKA__PARTITIONS": str(PARTITIONS),
+            "WATCHWORD_KAFKA__PARTITIONS": str(self.kafka.partitions),
             "WATCHWORD_KAFKA__SESSION_S": "6",
             "WATCHWORD_KAFKA__IDEMPOTENT": str(self.house.idempotent).lower(),
-            "WATCHWORD_MILVUS__ENDPOINTS": f'["{self.house.milvus.address}"]',
+            "WATCHWORD_MILVUS__ENDPOINTS": json.dumps(self.milvus),
             "WATCHWORD_ENCODER__ADDRESS": self._encoder_address,
             "WATCHWORD_STREAM__GAP_S": str(GAP_S),
             "WATCHWORD_STREAM__SILENT_S": str(SILENT_S),
+            "WATCHWORD_STREAM__CATCH_UP": catch_up,
             "WATCHWORD_STREAM__INSTANCE": f"worker-{number}" if static else "",
+            **more,
         }
 
         def plan() -> Launch:
@@ -168,7 +184,7 @@ class Drill:
             await asyncio.gather(keeper, return_exceptions=True)
 
     async def moments(self) -> list[Span]:
-        return await stored_moments(self.store, self.fleet.starts)
+        return await stored_moments(self.store, self.fleet.cameras)
 
     async def until_stored(self, moments: int, within_s: float = 60.0) -> None:
         """Wait until so many moments are stored: the pipeline flows."""
@@ -180,21 +196,36 @@ class Drill:
     async def outcome(self, *, within_s: float = DRAIN_S) -> Outcome:
         """Wait until everything came to rest, and balance the ledger. The fleet must have ended."""
         begun = time.monotonic()
-        left = await until_drained(self.kafka, self.fleet.sent, within_s)
+        sent = [*self.fleet.sent]
+        if self.fleet.unsure:
+            sent += await unanswered(self.kafka, sent)
+        left = await until_drained(self.kafka, sent, within_s)
         self.notes["seconds until it came to rest"] = round(time.monotonic() - begun, 1)
         moments = await self.moments()
+        self.notes["pictures embedded more than once"] = self._embedded_again(sent)
         return Outcome(
-            balance=audit(self.fleet.sent, moments, await dead_letters(self.kafka), unsure=self.fleet.unsure),
+            balance=await self._balance(sent, moments),
             lag=left,
             moments=moments,
-            misplaced=sum(span.start_ms not in self.fleet.scene_starts[span.camera] for span in moments),
+            misplaced=_misplaced(sent, moments),
             seconds=time.monotonic() - self._begun,
             notes=self.notes,
         )
 
+    async def _balance(self, sent: list[Sent], moments: list[Span]) -> Balance:
+        log = await topic_id(self.kafka.brokers, self.kafka.frames_topic)
+        letters = await dead_letters(self.kafka)
+        stepped = self.fleet.plan.clock_steps_every > 0
+        balance = audit(sent, moments, letters, self.declared.gaps(), log=log, clocks_step=stepped)
+        return replace(balance, wrong=(*balance.wrong, *understated(self.declared.told(), balance.of("shed"))))
+
+    def _embedded_again(self, sent: list[Sent]) -> int:
+        return max(0, self.encoder.pictures - sum(not frame.poison for frame in sent))
+
     def end(self) -> None:
         for worker in self._workers:
             worker.end()
+        self.declared.close()
 
     async def _keep(self, worker: Server) -> None:
         while True:
@@ -205,29 +236,54 @@ class Drill:
                     worker.launch()
 
 
-def kafka_settings(house: House, name: str) -> KafkaSettings:
+def times_given(worker: Server) -> int:
+    """How often the group gave this worker partitions."""
+    return worker.last_words().count("the group gave this worker its partitions")
+
+
+async def until(reached: Callable[[], bool], within_s: float = 60.0, what: str = "it") -> None:
+    """Poll until it is reached, or fail."""
+    deadline = time.monotonic() + within_s
+    while not reached():
+        assert time.monotonic() < deadline, f"not within {within_s:.0f} s: {what}"
+        await asyncio.sleep(0.02)
+
+
+def _misplaced(sent: list[Sent], moments: list[Span]) -> int:
+    openings = {frame.place for frame in sent if frame.opens}
+    return sum((moment.partition, moment.first_offset) not in openings for moment in moments)
+
+
+def _kafka_settings(house: House, name: str, partitions: int) -> KafkaSettings:
     return KafkaSettings(
         brokers=house.kafka.address,
         frames_topic=f"frames-{name}",
         dead_letters_topic=f"dead-letters-{name}",
-        group=f"workers-{name}",
-        partitions=PARTITIONS,
+        group=name,
+        partitions=partitions,
         idempotent=house.idempotent,
     )
 
 
 @asynccontextmanager
-async def a_drill(house: House, name: str, plan: Plan) -> AsyncIterator[Drill]:
-    """A drill with its topics made, its encoder serving and its store open; its workers end with it."""
-    unique = f"{name}-{secrets.token_hex(3)}"
+async def a_drill(
+    house: House, name: str, plan: Plan, *, partitions: int = PARTITIONS, more_milvus: Sequence[Server] = ()
+) -> AsyncIterator[Drill]:
+    """A drill with its topics made, its encoder serving and its store open; its workers end with it.
+
+    Further servers of Milvus share the cameras with the house's own.
+    """
+    kafka = _kafka_settings(house, f"{name}-{secrets.token_hex(3)}", partitions)
     space = SpaceInfo(os.urandom(8).hex(), DIMENSION)
-    await ensure_topics(kafka_settings(house, unique))
+    await ensure_topics(kafka)
     async with AsyncExitStack() as stack:
         encoder = StandIn(space.id)
         address = await stack.enter_async_context(serving(encoder))
-        store = MilvusStore(space, MilvusSettings(endpoints=(house.milvus.address,)))
+        milvus = [house.milvus.address, *(server.address for server in more_milvus)]
+        store = MilvusStore(space, MilvusSettings(endpoints=tuple(milvus)))
         stack.push_async_callback(store.close)
         await store.open()
-        drill = Drill(house, unique, plan, store=store, encoder=encoder, address=address)
+        drill = Drill(house, kafka, plan, store, encoder, address)
+        drill.milvus = milvus
         stack.callback(drill.end)
         yield drill

@@ -28,10 +28,12 @@ class StandIn(encoder_pb2_grpc.EncoderServicer):
         self._space = space
         self._random = np.random.default_rng()
         self.calls = 0
+        self.pictures = 0
         self.raise_every = 0
         """Every so many calls one raises in its middle. 0: none."""
-        self.call_s = 0.0
-        """How long each call takes."""
+        self.picture_s = 0.0
+        """How long each picture takes; one is worked on at a time."""
+        self._engine = asyncio.Lock()
 
     async def EmbedImages(  # noqa: N802  # the name that gRPC gives
         self,
@@ -41,7 +43,10 @@ class StandIn(encoder_pb2_grpc.EncoderServicer):
         if request.space and request.space != self._space:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"this is space {self._space}")
         self.calls += 1
-        await asyncio.sleep(self.call_s)
+        self.pictures += len(request.images)
+        if self.picture_s:
+            async with self._engine:
+                await asyncio.sleep(self.picture_s * len(request.images))
         fails = self.raise_every and self.calls % self.raise_every == 0
         reply = encoder_pb2.EmbedReply(space=self._space)
         for number, image in enumerate(request.images):

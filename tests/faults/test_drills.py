@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.drills import SCENARIOS, calm
+from tests.faults.drills import SCENARIOS
 from tests.faults.house import House
+from tests.faults.records import calm
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]
 

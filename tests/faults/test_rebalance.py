@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Callable
-
 import pytest
 
 from loadtests.fleet import Plan
-from tests.faults.house import House, a_drill
-from tests.tools.servers import Server
+from tests.faults.house import House, a_drill, times_given, until
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]
-
-GIVEN = "the group gave this worker its partitions"
-
-
-def times_given(worker: Server) -> int:
-    return worker.last_words().count(GIVEN)
-
-
-async def until(true: Callable[[], bool], what: str, within_s: float = 60.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not true():
-        assert time.monotonic() < deadline, f"not within {within_s:.0f} s: {what}"
-        await asyncio.sleep(0.05)
 
 
 async def test_a_static_member_that_is_killed_and_comes_back_moves_no_partitions(house: House) -> None:
@@ -34,13 +16,13 @@ async def test_a_static_member_that_is_killed_and_comes_back_moves_no_partitions
         async with drill.fleet.publishing():
             await stays.start()
             await dies.start()
-            await until(lambda: times_given(stays) == 2, "both share the partitions")
+            await until(lambda: times_given(stays) == 2, what="both share the partitions")
             await drill.until_stored(20)
             for kills in (1, 2):
                 given = times_given(dies)
                 await dies.kill()
                 await dies.start()
-                await until(lambda given=given: times_given(dies) > given, f"back after kill {kills}")  # type: ignore[misc]
+                await until(lambda given=given: times_given(dies) > given, what=f"back after kill {kills}")  # type: ignore[misc]
             assert times_given(stays) == 2
         outcome = await drill.outcome()
         assert outcome.good, f"\n{outcome}"
@@ -52,9 +34,9 @@ async def test_the_partitions_of_a_member_that_is_killed_and_stays_away_go_to_th
         async with drill.fleet.publishing():
             await stays.start()
             await dies.start()
-            await until(lambda: times_given(stays) == 2, "both share the partitions")
+            await until(lambda: times_given(stays) == 2, what="both share the partitions")
             await drill.until_stored(20)
             await dies.kill()
-            await until(lambda: times_given(stays) == 3, "the other takes over")
+            await until(lambda: times_given(stays) == 3, what="the other takes over")
         outcome = await drill.outcome()
         assert outcome.good, f"\n{outcome}"

@@ -7,19 +7,21 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
+from pymilvus import AsyncMilvusClient
 
 from index.milvus import MilvusStore
+from index.places import Bucket, bucket_of, collection_name
 from index.settings import MilvusSettings
 from index.store import Answer, Ask
-from proto.errors import Broken, Transient
-from proto.types import SpaceInfo
+from proto.errors import Broken, Invalid, Transient
+from proto.types import Moment, SpaceInfo
 from tests.conftest import CACHE
-from tests.contracts.moments import MINUTE, NOON, SPACE, ids, moment, ranked, unit
+from tests.contracts.moments import DAY, MINUTE, NOON, SPACE, ids, moment, ranked, unit
 from watchword.stack.parts import Part, milvus_part
 from watchword.stack.ports import Port
 
@@ -92,6 +94,12 @@ async def answered(call: Callable[[], Awaitable[Result]], within_s: float) -> Re
         await asyncio.sleep(0.1)
 
 
+async def stored(store: MilvusStore, moments: Sequence[Moment]) -> None:
+    """Store them all, or raise why one was not."""
+    for error in (await store.upsert(moments)).values():
+        raise error
+
+
 async def found(store: MilvusStore, ask: Ask, wanted: int) -> Answer:
     """The answer once it has so many hits: a search sees an upsert a little later."""
 
@@ -112,15 +120,14 @@ async def test_a_store_goes_on_by_itself_when_milvus_was_killed_and_started_agai
     await store.upsert(before)
 
     server.kill()
-    for call in (lambda: store.upsert(before), lambda: store.search(Ask(unit(1), 5)), store.count):
-        begun = time.monotonic()
+    for call in (lambda: stored(store, before), lambda: store.search(Ask(unit(1), 5)), store.count):
+        # "Could not", and not "did not within": it does not wait for the timeout.
         with pytest.raises(Transient, match=f"Milvus at {server.address} could not"):
             await call()
-        assert time.monotonic() - begun < 3.0
 
     server.start()
     after = [moment("dock", NOON + n * MINUTE, vector=unit(100 + n)) for n in range(20)]
-    await answered(lambda: store.upsert(after), BACK_S)
+    await answered(lambda: stored(store, after), BACK_S)
     assert await answered(store.count, BACK_S) == 40
     assert ids((await found(store, Ask(unit(1), 40), 40)).hits) == ranked([*before, *after], unit(1))
 
@@ -132,12 +139,30 @@ async def test_a_milvus_that_hangs_is_away_when_the_time_of_the_call_is_over(
     await store.upsert([moment("gate")])
     await found(store, Ask(unit(1), 5), 1)
     server.send(signal.SIGSTOP)
-    begun = time.monotonic()
-    with pytest.raises(Transient, match="did not answer a search"):
+    with pytest.raises(Transient, match=r"did not answer within 0\.3 s"):
         await store.search(Ask(unit(1), 5, timeout_s=0.3))
-    assert time.monotonic() - begun < 2.0
     server.send(signal.SIGCONT)
     await found(store, Ask(unit(1), 5), 1)
+
+
+@pytest.mark.stack
+async def test_a_milvus_that_hung_during_a_write_is_not_waited_for_until_it_answers_again(server: Server) -> None:
+    """It is stopped for a second only: this Milvus does not recover from ten."""
+    store = MilvusStore(SPACE, MilvusSettings(endpoints=(server.address,), timeout_s=10.0))
+    impatient = MilvusStore(SPACE, MilvusSettings(endpoints=(server.address,), timeout_s=1.0))
+    await answered(store.open, BACK_S)
+    await stored(store, [moment("gate")])
+    await answered(lambda: stored(impatient, [moment("gate")]), BACK_S)
+    server.send(signal.SIGSTOP)
+    with pytest.raises(Transient, match=r"did not (list collections|store moments) within 1 s"):
+        await stored(impatient, [moment("gate", NOON + MINUTE)])
+    with pytest.raises(Transient, match="has not answered lately"):
+        await stored(impatient, [moment("gate", NOON + MINUTE)])
+    server.send(signal.SIGCONT)
+    await answered(lambda: stored(impatient, [moment("gate", NOON + MINUTE)]), BACK_S)
+    assert await store.count() == 2
+    await store.close()
+    await impatient.close()
 
 
 @pytest.mark.stack
@@ -145,36 +170,96 @@ async def test_one_dead_endpoint_of_two_leaves_the_others_answers(milvus: str) -
     space = SpaceInfo("2ead" * 4, SPACE.dimension)
     both = MilvusStore(space, MilvusSettings(endpoints=(milvus, NOBODY)))
     await both.open()
-    there = []
-    for n in range(40):
-        here = moment(f"camera-{n}", NOON + n, space=space)
-        try:
-            await both.upsert([here])
-        except Transient:
-            continue
-        there.append(here)
+    batch = [moment(f"camera-{n}", NOON + n, space=space) for n in range(40)]
+    failed = await both.upsert(batch)
+    assert all(isinstance(error, Transient) for error in failed.values())
+    there = [m for m in batch if m.id not in failed]
     assert 0 < len(there) < 40
+    assert await both.between(frozenset({there[0].camera}), NOON, NOON + MINUTE) == [there[0]]
+    with pytest.raises(Transient, match=NOBODY):
+        await both.between(frozenset(m.camera for m in batch), NOON, NOON + MINUTE)
     answer = await found(both, Ask(unit(1), 40), len(there))
     assert ids(answer.hits) == ranked(there, unit(1))
     assert (answer.shards_missing, answer.shards_searched) == ([NOBODY], 1)
-    one = await both.search(Ask(unit(1), 5, frozenset({there[0].camera})))
-    assert one.shards_missing == []
     await both.close()
 
 
 @pytest.mark.stack
-async def test_a_bucket_that_another_process_made_is_searched_within_a_second_or_so(milvus: str) -> None:
+async def test_a_bucket_that_another_process_made_is_searched_too(milvus: str) -> None:
     space = SpaceInfo("ca11" * 4, SPACE.dimension)
     reader, writer = (MilvusStore(space, MilvusSettings(endpoints=(milvus,))) for _ in range(2))
     await reader.open()
     assert (await reader.search(Ask(unit(1), 5))).hits == []
     await writer.upsert([moment("gate", space=space)])
-    begun = time.monotonic()
     (hit,) = (await found(reader, Ask(unit(1), 5), 1)).hits
     assert hit.span.camera == "gate"
-    assert time.monotonic() - begun < 3.0
     await reader.close()
     await writer.close()
+
+
+@pytest.mark.stack
+async def test_a_row_that_milvus_refuses_costs_only_itself(milvus: str) -> None:
+    """The collection was made with less room for `resume`, as a later version of a row might."""
+    space = SpaceInfo("5ca1" * 4, SPACE.dimension)
+    with pytest.MonkeyPatch.context() as narrow:
+        narrow.setattr("index.milvus.MOST_RESUME_CHARS", 8)
+        first = MilvusStore(space, MilvusSettings(endpoints=(milvus,)))
+        await stored(first, [moment("gate", space=space)])
+        await first.close()
+    store = MilvusStore(space, MilvusSettings(endpoints=(milvus,)))
+    batch = [moment("gate", NOON + n, closed=False, resume="x" * n, space=space) for n in range(12)]
+    failed = await store.upsert(batch)
+    assert failed.keys() == {m.id for m in batch if len(m.resume) > 8}
+    assert all(isinstance(error, Invalid) and "exceeds max length" in error.message for error in failed.values())
+    there = await store.between(frozenset({"gate"}), NOON, NOON + MINUTE)
+    assert there == [m for m in batch if m.id not in failed]
+    await store.close()
+
+
+@pytest.fixture
+async def lite(tmp_path: Path) -> AsyncIterator[MilvusStore]:
+    """A store whose file holds moments of two days, and which has not met them yet."""
+    settings = MilvusSettings(endpoints=(str(tmp_path / "moments.db"),))
+    writer = MilvusStore(SPACE, settings)
+    await stored(writer, [moment("gate", NOON), moment("gate", NOON + DAY)])
+    store = MilvusStore(SPACE, settings)
+    await store.open()
+    yield store
+    await store.close()
+    await writer.close()
+
+
+def hanging(monkeypatch: pytest.MonkeyPatch, call: str, bucket: Bucket) -> None:
+    """From now on the client's call hangs for this bucket; real servers do so for one collection out of memory."""
+    real = getattr(AsyncMilvusClient, call)
+
+    async def hang(milvus: AsyncMilvusClient, name: str, *args: Any, **options: Any) -> Any:
+        if name == collection_name(SPACE.id, bucket):
+            await asyncio.Event().wait()
+        return await real(milvus, name, *args, **options)
+
+    monkeypatch.setattr(AsyncMilvusClient, call, hang)
+
+
+async def test_a_bucket_that_cannot_be_loaded_holds_up_no_other(
+    lite: MilvusStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = bucket_of(NOON, 24)
+    hanging(monkeypatch, "get_load_state", first)
+    answer = await lite.search(Ask(unit(1), 5, timeout_s=1.0))
+    assert [hit.span.start_ms for hit in answer.hits] == [NOON + DAY]
+    assert [(part.start_ms, part.end_ms) for part in answer.unsearched] == [(first.start_ms, first.end_ms)]
+    (tomorrow,) = await lite.between(frozenset({"gate"}), NOON + DAY, NOON + DAY + MINUTE)
+    assert tomorrow.start_ms == NOON + DAY
+
+
+async def test_many_searches_that_one_bucket_does_not_answer_leave_room_for_the_others(
+    lite: MilvusStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await found(lite, Ask(unit(1), 5), 2)
+    hanging(monkeypatch, "search", bucket_of(NOON, 24))
+    answers = await asyncio.gather(*(lite.search(Ask(unit(1), 5, timeout_s=2.0)) for _ in range(80)))
+    assert {tuple(hit.span.start_ms for hit in answer.hits) for answer in answers} == {(NOON + DAY,)}
 
 
 async def test_no_milvus_at_all_is_transient_with_what_to_do() -> None:

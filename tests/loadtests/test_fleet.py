@@ -31,3 +31,9 @@ def test_what_is_kept_a_second_is_what_the_looks_say(moving: int) -> None:
     looks = 6 * 7 * 8  # so many, that the scenes of each camera come out even
     kept = sum(plan.keeps(camera, number) for camera in range(plan.cameras) for number in range(looks))
     assert plan.kept_a_second == pytest.approx(2 * kept / looks)
+
+
+def test_scenes_of_a_fixed_length_do_not_change_on_all_cameras_at_once() -> None:
+    plan = Plan(cameras=3, scene_looks=10)
+    begins = [[number for number in range(30) if plan.begins_scene(camera, number)] for camera in range(3)]
+    assert begins == [[0, 10, 20], [9, 19, 29], [8, 18, 28]]

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import numpy as np
 
 from index.memory import MemoryStore
 from loadtests.chunks import CHUNK_MS, Chunks, chunk_end
-from loadtests.freshness import Watching
+from loadtests.ledger import Sent
+from loadtests.openings import Openings
+from proto.errors import Poison
 from proto.types import SpaceInfo, Vector, moment_id, now_ms
 from proto.v1.events_pb2 import Frame
 from workers.client import EncoderInfo
 
-SPACE = SpaceInfo("0123456789abcdef", 2)
+SPACE, LOG = SpaceInfo("0123456789abcdef", 2), "a" * 32
 
 
 class Turning:
@@ -20,45 +23,38 @@ class Turning:
     async def describe(self) -> EncoderInfo:
         raise AssertionError("nobody asks for this here")
 
-    async def embed_texts(self, texts: object) -> list[Vector]:  # type: ignore[override]
+    async def embed_texts(self, texts: Sequence[str]) -> list[Vector | Poison]:
         raise AssertionError("nobody asks for this here")
 
-    async def embed_images(self, images: object) -> list[Vector]:  # type: ignore[override]
-        return [np.eye(2, dtype=np.float32)[number % 2] for number, _ in enumerate(images)]  # type: ignore[arg-type]
+    async def embed_images(self, images: Sequence[bytes]) -> list[Vector | Poison]:
+        return [np.eye(2, dtype=np.float32)[number % 2] for number, _ in enumerate(images)]
 
 
-def frame(at_ms: int, *, novelty: float = 0.0, camera: str = "gate") -> Frame:
-    return Frame(camera=camera, captured_ms=at_ms, novelty=novelty, jpeg=b"jpeg")
+def sent(at_ms: int, *, opens: bool = False) -> Sent:
+    return Sent((0, at_ms), "gate", at_ms, 0, opens)
 
 
 def test_a_sample_is_the_time_from_a_scenes_first_picture_to_the_first_reply_that_holds_it() -> None:
-    watching = Watching(counts=True)
-    for at_ms, novelty in ((1000, 1.0), (1500, 0.1), (4000, 0.9)):
-        watching.sees(frame(at_ms, novelty=novelty))
-    watching.found("gate", 1000, 1000, at_ms=1400)
-    watching.found("gate", 1000, 1500, at_ms=2000)
-    watching.found("yard", 4000, 4000, at_ms=4100)
-    assert (watching.begun, watching.frames, watching.samples) == (2, 3, [0.4])
-    assert watching.waiting["gate"] == [4000]
+    openings = Openings(counts=True)
+    for at_ms, opens in ((1000, True), (1500, False), (4000, True)):
+        openings.sees(sent(at_ms, opens=opens))
+    openings.found("gate", 1000, 1000, at_ms=1400)
+    openings.found("gate", 1000, 1500, at_ms=2000)
+    openings.found("yard", 4000, 4000, at_ms=4100)
+    assert (openings.begun, openings.frames, openings.samples) == (2, 3, {(0, 1000): 0.4})
+    assert [one.captured_ms for one in openings.waiting] == [4000]
 
 
-def test_a_scene_inside_an_earlier_moment_is_found_and_told_apart() -> None:
-    watching = Watching(counts=True)
-    watching.sees(frame(1000, novelty=1.0))
-    watching.found("gate", 0, 1500, at_ms=4000)
-    assert (watching.samples, watching.begins) == ([3.0], [])
-
-
-def test_the_first_picture_after_a_gap_begins_a_scene() -> None:
-    watching = Watching(counts=True)
-    watching.sees(Frame(camera="gate", captured_ms=7, after_gap=True))
-    assert watching.begun == 1
+def test_a_quantile_can_be_that_of_some_openings_alone() -> None:
+    openings = Openings(samples={(0, 1): 1.0, (0, 2): 3.0})
+    assert openings.p(1.0) == 3.0
+    assert openings.p(1.0, {(0, 1)}) == 1.0
 
 
 def test_nothing_counts_while_it_runs_in() -> None:
-    watching = Watching()
-    watching.sees(frame(1000, novelty=1.0))
-    assert watching.frames == watching.begun == 0
+    openings = Openings()
+    openings.sees(sent(1000, opens=True))
+    assert openings.frames == openings.begun == 0
 
 
 def test_chunks_are_ten_seconds_long_at_the_cameras_own_phase() -> None:
@@ -70,18 +66,20 @@ def test_chunks_are_ten_seconds_long_at_the_cameras_own_phase() -> None:
 
 async def test_a_chunk_that_ended_becomes_one_row_of_all_its_frames() -> None:
     store = MemoryStore(SPACE)
-    chunks = Chunks(Turning(), store)  # type: ignore[arg-type]
+    chunks = Chunks(Turning(), store, LOG)
     first_ms = chunk_end("gate", now_ms()) - 3 * CHUNK_MS
-    for at_ms in (first_ms, first_ms + 1000, first_ms + 2000, first_ms + 3000):
-        chunks.take(frame(at_ms))
-    chunks.take(frame(now_ms() + CHUNK_MS))
+    for offset, at_ms in enumerate((first_ms, first_ms + 1000, first_ms + 2000, first_ms + 3000)):
+        chunks.take(Frame(camera="gate", captured_ms=at_ms, jpeg=b"jpeg"), (0, offset))
+    chunks.take(Frame(camera="gate", captured_ms=now_ms() + CHUNK_MS, jpeg=b"jpeg"), (0, 9))
     work = asyncio.create_task(chunks.run())
+    name = moment_id("gate", first_ms, LOG, 0, 0)
     async with asyncio.timeout(10):
-        while not (found := await store.fetch([moment_id(SPACE.id, "gate", first_ms)])):  # noqa: ASYNC110  # a store tells nobody
+        while not (found := await store.fetch([name])):  # noqa: ASYNC110  # a store tells nobody
             await asyncio.sleep(0)
     work.cancel()
     await asyncio.gather(work, return_exceptions=True)
     (row,) = found
     assert (row.start_ms, row.end_ms, row.frames, row.closed) == (first_ms, first_ms + 3000, 4, True)
+    assert (row.partition, row.first_offset, row.last_offset) == (0, 0, 3)
     np.testing.assert_allclose(row.vector, [0.7071, 0.7071], atol=1e-3)
     assert await store.count() == 1

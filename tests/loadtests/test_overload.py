@@ -5,8 +5,8 @@ import pytest
 from loadtests.overload import Point, cameras_for, rate
 
 
-def test_frames_that_were_neither_embedded_nor_skipped_are_behind() -> None:
-    assert Point(0.0, published=100, embedded=60, skipped=15).behind == 25
+def test_frames_that_were_neither_embedded_nor_shed_are_behind() -> None:
+    assert Point(0.0, published=100, embedded=60, shed=15).behind == 25
 
 
 def test_the_rate_is_taken_from_the_first_point_to_the_last() -> None:

@@ -167,7 +167,8 @@ def library(gpu: Gpu) -> ModuleType:
             if gpu.fail == "build":
                 return None
             head = json.dumps([profile.shapes for profile in config.profiles]).encode()
-            return struct.pack("<I", len(head)) + head + network.model.SerializeToString()
+            model: bytes = network.model.SerializeToString()
+            return struct.pack("<I", len(head)) + head + model
 
     class Runtime:
         def __init__(self, log: ILogger) -> None:
@@ -190,7 +191,8 @@ def library(gpu: Gpu) -> ModuleType:
             self.num_io_tensors = len(self.names)
 
         def get_tensor_name(self, number: int) -> str:
-            return self.names[number]
+            name: str = self.names[number]
+            return name
 
         def get_tensor_mode(self, name: str) -> Mode:
             return Mode.INPUT if name in self.inputs else Mode.OUTPUT

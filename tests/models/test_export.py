@@ -90,7 +90,7 @@ def _source(folder: Path, *, seed: int | None = None, weights: str | None = None
 
 def _settled(folder: Path) -> Source:
     """Random weights whose batch norms have seen pictures, so that the vectors say something about the picture."""
-    model = build_model(_source(folder, seed=7))
+    model: Any = build_model(_source(folder, seed=7))
     side = max(to_2tuple(model.visual.image_size))
     norms = [part for part in model.visual.modules() if isinstance(part, torch.nn.modules.batchnorm._BatchNorm)]
     for norm in norms:

@@ -75,7 +75,7 @@ def test_what_gives_other_vectors_is_refused(
     bundle: Bundle, pictures: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _paced(monkeypatch, 10.0, 5.0)
-    monkeypatch.setattr(quantize, "_quantize", _noisy)
+    monkeypatch.setattr(quantize, "quantize_tower", _noisy)
     verdict = _quantize(bundle, pictures, tmp_path / "toy-int8")
     assert verdict.kept is None
     assert [trial.reason[:13] for trial in verdict.trials] == ["other vectors"] * 4
@@ -86,7 +86,7 @@ def test_what_finds_other_frames_is_refused(
 ) -> None:
     _paced(monkeypatch, 10.0, 5.0)
     monkeypatch.setattr(quantize, "LEAST_COSINE", -1.0)
-    monkeypatch.setattr(quantize, "_quantize", _noisy)
+    monkeypatch.setattr(quantize, "quantize_tower", _noisy)
     verdict = _quantize(bundle, pictures, tmp_path / "toy-int8")
     assert verdict.kept is None
     assert verdict.overlap is not None
@@ -101,7 +101,7 @@ def test_a_tower_that_cannot_be_made_int8_says_why(
     def fails(*_: Any) -> None:
         raise RuntimeError("no shape for tensor 7")
 
-    monkeypatch.setattr(quantize, "_quantize", fails)
+    monkeypatch.setattr(quantize, "quantize_tower", fails)
     verdict = _quantize(bundle, pictures, tmp_path / "toy-int8")
     assert {trial.reason for trial in verdict.trials} == {"not possible (RuntimeError: no shape for tensor 7)"}
 
@@ -129,10 +129,14 @@ def test_kendall_tau_tells_the_same_order_from_the_reverse() -> None:
 
 def test_the_measured_times_are_of_the_calls_themselves() -> None:
     calls: list[str] = []
-    slow = np.random.default_rng(0).normal(size=(200, 200))
-    first, second = quantize._alternated(
-        lambda: [calls.append("slow"), [slow @ slow for _ in range(50)]], lambda: calls.append("quick"), 1
-    )
+    matrix = np.random.default_rng(0).normal(size=(200, 200))
+
+    def slow() -> None:
+        calls.append("slow")
+        for _ in range(50):
+            matrix @ matrix
+
+    first, second = quantize._alternated(slow, lambda: calls.append("quick"), 1)
     assert first > second
     assert {"slow", "quick"} == set(calls)
 

@@ -157,7 +157,7 @@ def _int8(bundle: Bundle, folder: Path, **options: Any) -> Bundle:
     return seal(folder, name="int8", licence="none", provenance=["made in a test"])
 
 
-class Feeds(CalibrationDataReader):
+class Feeds(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
     def __init__(self, feeds: list[dict[str, np.ndarray]]) -> None:
         self._feeds = iter(feeds)
 

@@ -12,7 +12,7 @@ def test_every_metric_has_a_meaning_a_unit_in_its_name_and_bounded_labels() -> N
     catalogue = [metric for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase)]
     assert len(catalogue) > 10
     for metric in catalogue:
-        described = metric.describe()[0]
+        (described,) = metric.describe()
         assert described.name.startswith("watchword_")
         assert described.documentation.endswith(".")
         assert set(metric._labelnames) <= BOUNDED, described.name

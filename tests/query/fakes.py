@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from catalog.cameras import CameraRegistry
+from catalog.coverage import Coverage
 from catalog.media import Thumbnails
-from catalog.skips import Skips
+from catalog.store import Catalog, sqlite_url
 from index.store import MomentStore
 from proto.errors import Poison
 from proto.types import Camera, Vector
@@ -65,6 +66,13 @@ def registry(folder: Path) -> CameraRegistry:
     return cameras
 
 
+def coverage_in(folder: Path) -> Coverage:
+    """The coverage that a Searcher on this folder reads."""
+    catalog = Catalog(sqlite_url(folder / "catalog.db"))
+    catalog.open()
+    return Coverage(catalog)
+
+
 MOMENTS = [
     moment("gate", NOON, vector=vector_of("red truck gate")),
     moment("gate", NOON + 60_000, vector=vector_of("dog")),
@@ -80,13 +88,15 @@ def searcher(
     encoder: WordEncoder | None = None,
     cache: VectorCache | None = None,
     settings: QuerySettings | None = None,
+    coverage: Coverage | None = None,
+    cameras: CameraRegistry | None = None,
 ) -> Searcher:
     return Searcher(
         encoder=encoder or WordEncoder(),
         store=store,
         cache=cache or VectorCache(RedisSettings()),
-        cameras=registry(folder),
+        cameras=cameras or registry(folder),
         thumbnails=Thumbnails(folder / "thumbnails"),
-        skips=Skips(folder / "skipped"),
+        coverage=coverage or coverage_in(folder),
         settings=settings or QuerySettings(),
     )

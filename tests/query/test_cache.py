@@ -217,3 +217,70 @@ async def test_a_cache_that_is_back_is_used_again(caplog: pytest.LogCaptureFixtu
             "the cache answers again",
         ]
         await cache.close()
+
+
+Answer = Callable[[], Awaitable[bytes]]
+
+
+def replying(to_get: Answer) -> Handler:
+    """A Redis that answers each GET with what `to_get` gives, once it gives it."""
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while command := await reader.read(4096):
+            writer.write(await to_get() if b"GET" in command else b"+OK\r\n" * command.count(b"*"))
+            await writer.drain()
+
+    return handler
+
+
+async def test_two_hundred_searches_at_once_all_find_what_the_cache_holds() -> None:
+    value = unit(1).astype("<f4").tobytes()
+    together = asyncio.Event()
+    asked = 0
+
+    async def to_get() -> bytes:
+        """Nobody is answered until every connection is in use."""
+        nonlocal asked
+        asked += 1
+        if asked == 64:
+            together.set()
+        await together.wait()
+        return b"$%d\r\n%b\r\n" % (len(value), value)
+
+    async with serving(replying(to_get)) as url:
+        cache = VectorCache(settings(url, timeout_s=10.0))
+        found = await asyncio.gather(*(cache.get(SPACE, f"dog {number}") for number in range(200)))
+        assert sum(vector is not None for vector in found) == 200
+        await cache.close()
+
+
+async def test_a_look_up_that_must_queue_and_gets_no_answer_does_not_pass_the_cache_by(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    value = unit(1).astype("<f4").tobytes()
+    asked = 0
+    all_inside, queued, never = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def to_get() -> bytes:
+        """64 are answered when one more waits for its turn; that one never is, and those after it are."""
+        nonlocal asked
+        asked += 1
+        number = asked
+        if number == 64:
+            all_inside.set()
+        await (never if number == 65 else queued).wait()
+        return b"$%d\r\n%b\r\n" % (len(value), value)
+
+    async with serving(replying(to_get)) as url:
+        cache = VectorCache(settings(url))
+        inside = [asyncio.create_task(cache.get(SPACE, f"dog {number}")) for number in range(64)]
+        await asyncio.wait_for(all_inside.wait(), 10)
+        late = asyncio.create_task(cache.get(SPACE, "one more"))
+        await asyncio.sleep(0)
+        queued.set()
+        with caplog.at_level(logging.WARNING, "watchword.query"):
+            assert all(vector is not None for vector in await asyncio.gather(*inside))
+            assert await late is None
+            assert await cache.get(SPACE, "dog") is not None
+        assert caplog.messages == []
+        await cache.close()

@@ -12,18 +12,18 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import REGISTRY
 
+from catalog.coverage import Gap, Reason
 from catalog.media import Thumbnails
-from catalog.skips import Skips
 from index.memory import MemoryStore
 from index.milvus import MilvusStore
 from index.settings import MilvusSettings
-from proto.errors import Broken, Invalid, Late, Overloaded, Transient, Unknown, WatchwordError
+from proto.errors import Broken, Invalid, Late, Mismatch, Overloaded, Transient, Unknown, WatchwordError
 from proto.v1 import query_pb2, query_pb2_grpc
 from query.client import QueryClient
 from query.service import QueryServer, serve_query
 from query.settings import QuerySettings
 from tests.contracts.moments import NOON, SPACE, until
-from tests.query.fakes import MOMENTS, WordEncoder, searcher
+from tests.query.fakes import MOMENTS, WordEncoder, coverage_in, searcher
 
 ANY = "127.0.0.1:0"
 
@@ -196,6 +196,7 @@ async def test_searches_beyond_the_bound_are_refused_at_once(tmp_path: Path) -> 
         await until(lambda: len(encoder.asked) == 2)
         with pytest.raises(Overloaded):
             await client.search(text="one more")
+        assert await health(server) == health_pb2.HealthCheckResponse.SERVING
         go.set()
         await asyncio.gather(*inside)
     await server.stop(0)
@@ -222,12 +223,49 @@ async def test_a_taken_port_is_broken_in_a_clear_sentence(server: QueryServer, t
         await serve_query(searcher(MemoryStore(SPACE), tmp_path), QuerySettings(), server.address)
 
 
-async def test_health_is_served(server: QueryServer) -> None:
+async def health(server: QueryServer, service: str = "") -> int:
     async with grpc.aio.insecure_channel(server.address) as channel:
-        check = health_pb2_grpc.HealthStub(channel).Check
-        for name in ("", "watchword.v1.Query"):
-            reply = await check(health_pb2.HealthCheckRequest(service=name))
-            assert reply.status == health_pb2.HealthCheckResponse.SERVING
+        reply = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service))
+        status: int = reply.status
+        return status
+
+
+@pytest.mark.parametrize("service", ["", "watchword.v1.Query"])
+async def test_health_is_served(server: QueryServer, service: str) -> None:
+    assert await health(server, service) == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_an_encoder_of_another_space_ends_the_service_and_its_caller_hears_to_try_again(
+    server: QueryServer, client: QueryClient, encoder: WordEncoder
+) -> None:
+    async def changed() -> None:
+        raise Mismatch("the encoder gives vectors of space b, not a", todo="start the encoder with the old bundle")
+
+    encoder.before = changed
+    running = asyncio.create_task(server.run())
+    with pytest.raises(Mismatch, match="space b, not a") as told:
+        await client.search(text="dog")
+    assert told.value.todo == "try again in some seconds: the query service starts anew on the new bundle"
+    with pytest.raises(Mismatch, match="space b, not a"):
+        await asyncio.wait_for(running, 10)
+    assert await health(server) == health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+async def test_a_service_runs_until_it_is_told_to_end(server: QueryServer, client: QueryClient) -> None:
+    running = asyncio.create_task(server.run())
+    await client.search(text="dog")
+    assert not running.done()
+    server.end()
+    await asyncio.wait_for(running, 10)
+
+
+async def test_a_fault_of_our_own_is_broken_for_the_caller(client: QueryClient, encoder: WordEncoder) -> None:
+    async def fault() -> None:
+        raise KeyError("red")
+
+    encoder.before = fault
+    with pytest.raises(Broken, match=r"the query service failed \(KeyError\)"):
+        await client.search(text="dog")
 
 
 async def test_searches_are_counted_by_their_outcome(client: QueryClient) -> None:
@@ -243,11 +281,11 @@ async def test_searches_are_counted_by_their_outcome(client: QueryClient) -> Non
 
 async def test_an_answer_tells_which_frames_were_never_looked_at(client: QueryClient, tmp_path: Path) -> None:
     assert not (await client.search(text="dog")).coverage.partial
-    Skips(tmp_path / "skipped").note("gate", [(number, NOON + 1000 * number) for number in range(30)])
+    coverage_in(tmp_path).declare([Gap("gate", Reason.SHED, NOON, NOON + 29_000, 30)])
     coverage = (await client.search(text="dog")).coverage
-    assert (coverage.partial, coverage.frames_skipped) == (True, 30)
-    assert [(one.camera, one.start_ms, one.end_ms, one.frames) for one in coverage.skipped] == [
-        ("gate", NOON, NOON + 29_000, 30)
+    assert (coverage.partial, coverage.gaps_in_all, coverage.frames_not_looked_at) == (True, 1, 30)
+    assert [(one.camera, one.start_ms, one.end_ms, one.frames, one.reason) for one in coverage.gaps] == [
+        ("gate", NOON, NOON + 29_000, 30, "shed")
     ]
     elsewhere = await client.search(text="dog", cameras=["dock"])
     earlier = await client.search(text="dog", end_ms=NOON)

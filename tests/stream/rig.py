@@ -114,9 +114,8 @@ def record(offset: int, made: Frame, *, partition: int = 0, at_ms: int | None = 
 
 
 def arrived(offset: int, made: Frame, *, partition: int = 0, log_ms: int | None = None) -> Arrived:
-    return Arrived(
-        record(offset, made, partition=partition), made, made.jpeg, made.captured_ms if log_ms is None else log_ms
-    )
+    one = record(offset, made, partition=partition)
+    return Arrived(one, one.mark, made.camera, made, made.jpeg, made.captured_ms if log_ms is None else log_ms)
 
 
 def seen(offset: int, made: Frame, towards: Vector | None = None) -> Embedded:
@@ -203,11 +202,21 @@ class Life:
         self.worker = StreamWorker(house, self.consumer, self.settings)
         self.held = [log.held(partition) for partition in log.ends()]
         self.at = {one.partition: one.start for one in self.held}
-        passed = [gap for one in self.held for gap in self.coverage.declared(log.name, one.partition, one.start)]
-        self.assignment: Assignment = self.worker._begin(log.name, self.held, passed)
+        self._assignment: Assignment | None = None
+
+    @property
+    def assignment(self) -> Assignment:
+        assert self._assignment is not None
+        return self._assignment
+
+    async def begin(self) -> None:
+        """Be given the partitions; whatever is done first does it."""
+        if self._assignment is None:
+            self._assignment = await self.worker._begin(self.log.name, self.held)
 
     async def read(self, most: int, partition: int = 0) -> int:
         """Read so many records and take them through every step; how many there were."""
+        await self.begin()
         records = self.log.read(partition, self.at[partition], most)
         if records:
             self.at[partition] = records[-1].offset + 1
@@ -217,6 +226,7 @@ class Life:
 
     async def quiet(self, seconds: float) -> None:
         """The log is read to its end, and nothing comes for so long."""
+        await self.begin()
         for second in range(int(seconds) + 1):
             self.assignment.saw_ends(self.log.ends(), 1e6 + second)
         await self._through()
@@ -228,6 +238,7 @@ class Life:
         offsets = self.assignment.committable()
         self.log.committed |= offsets
         self.assignment.committed(offsets)
+        self.coverage.looked(self.assignment.pipeline.looked(), self.assignment.ends())
 
     async def die(self) -> None:
         """End without a word: what was not stored is gone."""
@@ -239,6 +250,7 @@ class Life:
         while True:
             batch = await assignment._gather(idle_s=0.0)
             embedded = asyncio.create_task(assignment._embed(batch))
+            assignment._tick_s = 0.0
             await assignment._settle(batch, embedded)
             if not assignment._waiting and not len(assignment._inbox):
                 return
@@ -297,6 +309,29 @@ class Desk:
             await until(lambda: self.stored() == wanted, "moments")
         except AssertionError:
             assert self.stored() == wanted
+
+
+class Bench(Desk):
+    """The same without a broker: a log in memory, each camera in a partition of its own choice."""
+
+    def __init__(self, folder: Path, partitions: int = 2) -> None:
+        super().__init__(broker_settings("memory"), FrameProducer(broker_settings("memory")), folder)
+        self.log = MemoryLog(LOG)
+        self.letters = Box()
+        self._partitions = partitions
+        for partition in range(partitions):
+            self.log.make(partition)
+
+    def worker(self, encoder: SceneEncoder, consumer: Consumer | None = None) -> StreamWorker:
+        house = House(encoder, self.store, self.thumbnails, self.coverage, self.letters, "frames")
+        return StreamWorker(house, consumer or MemoryConsumer(self.log), self.settings)
+
+    async def publish(self, frames: Sequence[Frame]) -> None:
+        for made in frames:
+            self.append(made.camera.encode(), made.SerializeToString())
+
+    def append(self, key: bytes, value: bytes) -> None:
+        self.log.append(sum(key) % self._partitions, key, value, now_ms())
 
 
 @asynccontextmanager

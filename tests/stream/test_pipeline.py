@@ -16,6 +16,7 @@ from proto.types import Moment
 from proto.v1.events_pb2 import Frame
 from stream.frames import NEW, PASSED, Recalled
 from stream.memory import MemoryLog
+from stream.pipeline import Pipeline
 from stream.settings import StreamSettings
 from tests.stream.rig import LOG, SPACE, START_MS, Box, Life, Notes, SceneEncoder, filled, frame, span, until
 
@@ -58,14 +59,20 @@ class Bench:
             coverage=coverage,
         )
         self.coverage = self.life.coverage
-        self.pipeline = self.life.assignment.pipeline
+
+    @property
+    def pipeline(self) -> Pipeline:
+        return self.life.assignment.pipeline
 
     async def waiting(self, most: int = 1000) -> list[Recalled]:
         """The frames that the log holds, and what is known of them."""
+        await self.life.begin()
         records = self.log.read(0, self.life.at[0], most)
         self.life.at[0] += len(records)
         arrived = [one for record in records if (one := await self.life.assignment._taken(record))]
-        return await self.pipeline.recall(arrived)
+        recalled, unknown = await self.pipeline.recall(arrived)
+        assert unknown == []
+        return recalled
 
     async def shed(self, waiting: Sequence[Recalled]) -> list[Recalled]:
         return await self.pipeline.shed(waiting, LATE_S, PER_S)
@@ -110,7 +117,8 @@ async def test_nothing_is_passed_over_unless_asked_for_and_behind(
     tmp_path: Path, settings: StreamSettings, late_s: float
 ) -> None:
     at = Bench(tmp_path, [made(number) for number in range(8)], settings=settings)
-    assert passed(await at.pipeline.shed(await at.waiting(), late_s, PER_S)) == []
+    waiting = await at.waiting()
+    assert passed(await at.pipeline.shed(waiting, late_s, PER_S)) == []
     assert at.coverage.gaps == {}
 
 
@@ -130,7 +138,8 @@ async def test_the_first_of_a_camera_one_after_a_gap_and_one_with_much_that_is_n
 ) -> None:
     frames = [made(number, novelty=0.3 if number == 6 else 0.2, after_gap=number == 3) for number in range(12)]
     at = Bench(tmp_path, frames)
-    items = await at.pipeline.shed(await at.waiting(), LATE_S, per_s=1e-9)
+    waiting = await at.waiting()
+    items = await at.pipeline.shed(waiting, LATE_S, per_s=1e-9)
     assert [item.arrived.record.offset for item in items if item.known is NEW] == [0, 3, 6]
 
 
@@ -263,18 +272,45 @@ async def test_frames_of_a_moment_that_the_index_never_takes_become_letters_and_
     assert log.committed == {0: 6}
 
 
-async def test_an_index_that_does_not_answer_is_waited_for(tmp_path: Path) -> None:
-    class Away(MemoryStore):
-        errors = 1
+class TwoShards(MemoryStore):
+    """Cameras live in the shard of their name's first letter; one of them may be away."""
 
-        async def between(self, cameras: frozenset[str], start_ms: int, end_ms: int) -> list[Moment]:
-            if self.errors:
-                self.errors -= 1
-                raise Transient("away")
-            return await super().between(cameras, start_ms, end_ms)
+    away = ""
 
-    at = Bench(tmp_path, [made(0)], store=Away(SPACE))
-    assert [item.known for item in await at.waiting()] == [NEW]
+    def shard_of(self, camera: str) -> str:
+        return camera[0]
+
+    async def between(self, cameras: frozenset[str], start_ms: int, end_ms: int) -> list[Moment]:
+        if any(self.shard_of(camera) == self.away for camera in cameras):
+            raise Transient(f"shard {self.away} is away")
+        return await super().between(cameras, start_ms, end_ms)
+
+
+async def test_after_a_restart_a_shard_that_is_away_holds_up_only_its_own_cameras(tmp_path: Path) -> None:
+    both = [frame(camera, START_MS + 500 * number, 0, number) for number in range(8) for camera in ("ann", "bob")]
+    log, store = filled(both), TwoShards(SPACE)
+    before = Life(log, store, tmp_path)
+    await before.read(10)
+    await before.stored()
+    await before.die()
+    store.away = "b"
+    after = Life(log, store, tmp_path)
+    assert await after.read(12) == 12
+    await after.stored()
+    assert {(moment.camera, moment.frames) for moment in store._moments.values()} == {("ann", 1), ("bob", 1)}
+    await after.assignment.pipeline.refresh()
+    await after.stored()
+    assert {(moment.camera, moment.frames) for moment in store._moments.values()} == {("ann", 6), ("bob", 1)}
+    store.away, after.assignment._ask_again_s = "", 0.0
+    await after.read(4)
+    await after.quiet(31)
+    await after.stored()
+    assert {(moment.camera, moment.frames, moment.closed) for moment in store._moments.values()} == {
+        ("ann", 8, True),
+        ("bob", 8, True),
+    }
+    assert after.assignment.committable() == {0: 16}
+    await after.die()
 
 
 async def test_a_frame_sent_twice_counts_once_also_when_its_moment_was_closed_before_a_restart(tmp_path: Path) -> None:
@@ -307,6 +343,7 @@ async def test_no_moment_is_closed_for_silence_while_frames_of_its_partition_are
     await at.pipeline.tick(lambda number: assignment.partitions[number].log_ms)
     await at.pipeline.flushed()
     assert bounds(at.store) == [(0, 0, 1, False)]
+    assignment._tick_s = 0.0
     await assignment._settle(batch, asyncio.create_task(assignment._embed(batch)))
     await at.pipeline.flushed()
     assert bounds(at.store) == [(0, 0.5, 2, True)]
@@ -332,7 +369,8 @@ async def test_how_far_a_camera_was_looked_at_is_told_once_it_is_stored(tmp_path
             return await super().upsert(moments)
 
     at = Bench(tmp_path, [made(0), made(1)], store=Held(SPACE))
-    await at.pipeline.build(await at.pipeline.embed(await at.waiting()))
+    waiting = await at.waiting()
+    await at.pipeline.build(await at.pipeline.embed(waiting))
     assert at.pipeline.looked() == []
     Held.may_store.set()
     await at.pipeline.flushed()

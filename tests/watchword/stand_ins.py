@@ -46,6 +46,11 @@ while True:
 )
 """The same, and takes 100 MB when it is asked while a file `grow` is there."""
 
+REFUSES = SERVE.replace(
+    'write("started")', "signal.signal(signal.SIGUSR1, lambda *_: (server.close(), signal.pause()))\nwrite('started')"
+)
+"""The same, and lives on without its listener when it gets SIGUSR1."""
+
 GREETS = SERVE.replace("server.accept()[0].close()", "client = server.accept()[0]; client.send(b'!'); client.close()")
 """The same, and says one byte to everybody who comes."""
 

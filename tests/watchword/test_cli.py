@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from catalog.progress import Progress, Progresses
+from catalog.store import Catalog
 from tests.clips import CLIPS
 from tests.watchword.terminal import Cli, refused
 
@@ -20,6 +22,16 @@ def test_a_clip_is_registered_listed_and_removed_and_stays_known(cli: Cli) -> No
     assert cli("camera", "remove", "bikes").code == 0
     rows = json.loads(cli("camera", "list", "--json").out)
     assert [(row["name"], row["watching"]) for row in rows] == [("bikes", False)]
+
+
+def test_a_camera_that_is_removed_is_replayed_from_its_start_when_it_is_added_again(cli: Cli, tmp_path: Path) -> None:
+    cli("camera", "add", "bikes", str(CLIPS["bikes"]))
+    catalog = Catalog(f"sqlite:///{tmp_path}/data/catalog.db")
+    catalog.open()
+    Progresses(catalog).put(Progress("bikes", "bikes.mp4", 1, 0, 5.0, 10, ended=False))
+    assert cli("camera", "remove", "bikes").code == 0
+    assert Progresses(catalog).get("bikes") is None
+    catalog.close()
 
 
 def test_a_relative_file_is_registered_where_it_is(cli: Cli, tmp_path: Path) -> None:

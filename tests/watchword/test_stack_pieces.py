@@ -325,3 +325,13 @@ def test_a_child_reads_the_settings_that_its_parent_has(tmp_path: Path, monkeypa
 )
 def test_how_long_a_part_is_up_is_said_as_people_say_it(seconds: float, said: str) -> None:
     assert duration(seconds) == said
+
+
+@pytest.mark.parametrize(("given", "told"), [({}, "6.0"), ({"kafka.session_s": "20"}, "20.0")])
+def test_the_embedded_broker_gets_a_short_session_unless_the_settings_name_one(
+    given: dict[str, str], told: str, tmp_path: Path
+) -> None:
+    stack = Stack(read_settings({"data_dir": str(tmp_path), **given}), print)
+    stream = next(part for part in stack.parts() if part.name == "stream")
+    assert stream.plan is not None
+    assert stream.plan().env["WATCHWORD_KAFKA__SESSION_S"] == told

@@ -15,11 +15,12 @@ import psutil
 import pytest
 
 from proto.errors import Broken, Transient
-from tests.watchword.stand_ins import GREETS, GROWS, StandIns, greeted, until
+from tests.watchword.stand_ins import GREETS, GROWS, REFUSES, StandIns, greeted, until
 from watchword.stack import supervisor as supervisor_module
 from watchword.stack.parts import Part
 from watchword.stack.ports import Port
-from watchword.stack.supervisor import LONGEST_PAUSE_S, Supervisor, pause_s
+from watchword.stack.ready import NotServing
+from watchword.stack.supervisor import Supervisor
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -95,6 +96,15 @@ async def test_a_child_that_lives_but_answers_nothing_is_killed_and_started_agai
     assert any(line.startswith("hanging: answered nothing for 0 s and was killed") for line in stand_ins.said)
 
 
+async def test_a_child_that_lives_but_refuses_connections_is_killed_and_started_again(stand_ins: StandIns) -> None:
+    async with running(stand_ins, stand_ins.part("deaf", silent_s=0.5, program=REFUSES)) as supervisor:
+        before = pids(supervisor)
+        os.kill(before["deaf"], signal.SIGUSR1)
+        await until(lambda: stand_ins.diary.count("started deaf") == 2 and phases(supervisor) == {"ready"})
+        assert pids(supervisor) != before
+    assert any(line.startswith("deaf: answered nothing for 0 s and was killed") for line in stand_ins.said)
+
+
 async def test_a_child_that_answers_but_is_not_ready_is_left_alone(stand_ins: StandIns) -> None:
     answers: list[str] = []
 
@@ -102,7 +112,7 @@ async def test_a_child_that_answers_but_is_not_ready_is_left_alone(stand_ins: St
         await greeted(port)
         answers.append(port.address)
         if len(answers) > 1:
-            raise Transient("waits for its partitions")
+            raise NotServing("waits for its partitions")
 
     busy = stand_ins.part("busy", silent_s=0.2, program=GREETS, ready=busy_after_the_first_time)
     async with running(stand_ins, busy) as supervisor:
@@ -209,11 +219,6 @@ async def test_a_part_elsewhere_is_asked_and_never_started(stand_ins: StandIns) 
         (state,) = supervisor.states()
         assert (state.phase, state.pid, state.address) == ("elsewhere", None, "redis://far:6379")
     assert "secret" not in "".join(stand_ins.said)
-
-
-def test_pauses_double_up_to_a_limit() -> None:
-    assert [pause_s(failures) for failures in (1, 2, 3, 4)] == [0.5, 1.0, 2.0, 4.0]
-    assert pause_s(1000) == LONGEST_PAUSE_S
 
 
 UP = """

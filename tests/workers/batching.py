@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 from models.engine import Engine
 from proto.errors import Poison
 from tests.workers.fakes import FakeEngine, FakeTokenizer, read_image
 from workers.batcher import Batcher, OpenEngine
-from workers.entry import Embedded
+from workers.queued import Embedded
 from workers.settings import EncoderSettings
 
 Result = TypeVar("Result")
@@ -36,7 +37,11 @@ async def batching(
 
 
 def openers(engines: Sequence[FakeEngine | OpenEngine]) -> list[OpenEngine]:
-    return [(lambda engine=engine: engine) if isinstance(engine, FakeEngine) else engine for engine in engines]
+    return [partial(_same, engine) if isinstance(engine, FakeEngine) else engine for engine in engines]
+
+
+def _same(engine: FakeEngine) -> Engine:
+    return engine
 
 
 def images(*numbers: int) -> list[bytes]:

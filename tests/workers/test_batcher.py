@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY
 from proto.errors import Overloaded, Transient
 from tests.workers.batching import background, batching, images, numbers
 from tests.workers.fakes import ApartEngine, FakeEngine, until
-from workers.entry import Embedded
+from workers.queued import Embedded
 from workers.settings import EncoderSettings
 
 

@@ -263,6 +263,21 @@ async def test_a_worker_that_changes_its_space_is_left_alone_and_its_vectors_nev
     assert len(other.asked) <= 1
 
 
+async def test_a_worker_of_our_space_that_only_rests_is_waited_for() -> None:
+    ours, changed = Worker(), Worker()
+    async with (
+        standing(ours) as one,
+        standing(changed) as other,
+        EncoderClient(f"{one},{other}", timeout_s=10) as client,
+    ):
+        await client.describe()
+        changed.space = "b" * 16
+        (resting,) = [worker for worker in await client._pool.workers() if worker.address == one]
+        resting.rests_until = asyncio.get_running_loop().time() + 0.3
+        assert await ask(client, "7") == [7]
+    assert [len(worker.asked) for worker in (changed, ours)] == [1, 1]
+
+
 async def test_when_no_worker_has_our_space_it_is_a_mismatch() -> None:
     first, second = Worker(), Worker()
     first.space = second.space = "b" * 16

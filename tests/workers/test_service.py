@@ -106,6 +106,7 @@ async def test_good_and_damaged_items_are_answered_each_for_itself(builtin: Bund
         texts = await client.embed_texts(["a dog", "", "a\0b", "x" * 3000])
 
     assert [item.reason for item in images if isinstance(item, Poison)] == ["empty", "not_an_image", "truncated"]
+    assert all(item.todo for item in [*images, *texts] if isinstance(item, Poison))
     assert np.allclose(vectors(images[:1]), vectors(images[-1:]), atol=1e-5)
     assert [item.reason for item in texts[1:] if isinstance(item, Poison)] == [
         "text_empty",

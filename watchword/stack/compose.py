@@ -23,8 +23,6 @@ from workers.settings import EncoderSettings
 
 OPS_PORT = 8710
 OPS_PROCESSES = ("worker", "stream", "camera", "query")
-EMBEDDED_SESSION_S = 6.0
-"""The embedded broker lets the stream worker wait for half of it at each start."""
 PROCESS_GRACE_S = 5.0
 """Our own processes finish what is under way within four seconds."""
 EMBEDDED_SESSION_S = 6.0
@@ -152,8 +150,6 @@ class Stack:
             "QUERY__LISTEN": self._ports.query.listen,
             "OPS__PORT": self._ports.ops[name].number,
         }
-        if not self._settings.kafka.brokers:
-            told["KAFKA__SESSION_S"] = min(self._settings.kafka.session_s, EMBEDDED_SESSION_S)
         if not self._settings.kafka.brokers and "session_s" not in self._settings.kafka.model_fields_set:
             told["KAFKA__SESSION_S"] = EMBEDDED_SESSION_S
         return {f"{PREFIX}{key}": _written(value) for key, value in told.items()}

@@ -49,7 +49,7 @@ class Part:
     address: Callable[[], str]
     """Where others reach it. It may differ from one start to the next."""
     ready: Callable[[], Awaitable[None]]
-    """Asks it once; returns when it serves, raises a WatchwordError that says why not."""
+    """Asks it once; returns when it serves, raises a WatchwordError that says why not (see `ready.py`)."""
     plan: Callable[[], Launch] | None = None
     """Makes it ready to start, right before each start. None: it runs elsewhere and is only asked."""
     needs: tuple[str, ...] = ()
@@ -59,7 +59,8 @@ class Part:
     deadline_s: float = 60.0
     """A start that is not ready by then has failed."""
     silent_s: float = 60.0
-    """It is started anew when it was ready and then answered nothing for so long, as a process that hangs."""
+    """It is started anew when it was ready and then answered nothing for so long: it hangs, or it lives and refuses
+    connections. A part that answers that it does not serve now is not silent."""
     most_bytes: int = 0
     """It is started anew when it holds more memory than this; 0 is no bound."""
     stop: signal.Signals = signal.SIGTERM

@@ -1,23 +1,32 @@
-"""Asks each part whether it serves. Every question raises a WatchwordError that says why not."""
+"""Asks each part whether it serves. Every question raises a WatchwordError that says why not.
+
+Late and Transient mean that nobody answered, except NotServing: the part itself answered that it does not serve now.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import aiohttp
-import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from index.settings import MilvusSettings
+from proto.calling import answer_of, open_channel
 from proto.errors import Late, Transient
 from proto.types import SpaceInfo
 from watchword.stack.state import without_password
 
 NOBODYS_SPACE = SpaceInfo(id="0" * 16, dimension=2)
+Ask = Callable[[str], Awaitable[None]]
+"""Asks the part at an address."""
 ASK_S = 5.0
 """Nobody is waited for longer than this; whoever asks will ask again."""
+
+
+class NotServing(Transient):
+    """The part is there, and says that it waits for something."""
 
 
 async def broker(brokers: str) -> None:
@@ -56,15 +65,11 @@ async def redis(url: str) -> None:
 
 async def health(address: str) -> None:
     """Asks a gRPC service for its health."""
-    async with grpc.aio.insecure_channel(address) as channel, _in_time(address):
-        try:
-            reply = await health_pb2_grpc.HealthStub(channel).Check(
-                health_pb2.HealthCheckRequest(), timeout=2 * ASK_S, wait_for_ready=False
-            )
-        except grpc.aio.AioRpcError as problem:
-            raise Transient(f"nobody serves at {address} ({problem.details()})") from problem
+    async with open_channel(address) as channel, _in_time(address):
+        call = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=2 * ASK_S)
+        reply = await answer_of(call, address)
     if reply.status != health_pb2.HealthCheckResponse.SERVING:
-        raise Transient(f"{address} is there but does not serve yet")
+        raise NotServing(f"{address} is there but does not serve now")
 
 
 async def encoders(address: str) -> None:
@@ -84,7 +89,7 @@ async def page(address: str) -> None:
             session.get(f"http://{address}/ready") as answer,
         ):
             if answer.status != 200:
-                raise Transient((await answer.text())[:300])
+                raise NotServing((await answer.text())[:300])
     except aiohttp.ClientError as problem:
         raise Transient(f"nobody answers at {address} ({problem})") from problem
 

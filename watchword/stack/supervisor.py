@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from proto.errors import Broken, Invalid, Late, Transient, WatchwordError
+from proto.retry import Backoff
 from watchword.stack.logs import ChildLog
 from watchword.stack.parts import Part
+from watchword.stack.ready import NotServing
 from watchword.stack.state import PartState, Phase, without_password
 
 STOP_S = 9.0
 """Everything has stopped by then, one way or the other."""
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
+PAUSES = Backoff(0.5, 30.0, spread=0.0)
 STEADY_S = 30.0
 """A part that was ready for so long may crash again without a longer pause."""
 TRIES = 3
@@ -30,11 +32,6 @@ KILL_S = 1.0
 """Kept back of the time to stop, for those that must be killed."""
 
 Say = Callable[[str], None]
-
-
-def pause_s(failures: int) -> float:
-    """How long to wait before a part is started again that failed so often in a row."""
-    return min(FIRST_PAUSE_S * 2.0 ** min(failures - 1, 10), LONGEST_PAUSE_S)
 
 
 class Supervisor:
@@ -204,22 +201,23 @@ class _Keeper:
         self._failures = 1 if steady else self._failures + 1
         if not self._served_at and self._failures >= TRIES:
             raise self._gave_up(problem)
-        pause = pause_s(self._failures)
+        pause = PAUSES.pause_s(self._failures, 1.0)
         self._say(f"{self.part.name}: {problem.message}; starting it again in {pause:.1f} s")
         self._enter("restarting", pid=None, why=problem.message, restarts=self.state.restarts + 1)
         await asyncio.sleep(pause)
 
     async def _silent(self) -> None:
-        """Asks now and then; over when the part, alive or not, answered nothing for too long."""
+        """Asks now and then; over when the part answered nothing for too long. An answer that says no is one too."""
         heard = time.monotonic()
         while time.monotonic() - heard < self.part.silent_s:
             await asyncio.sleep(min(LOOK_S, self.part.silent_s / 4))
             try:
                 await self._ask()
-            except Late:
-                continue
+            except (Late, Transient) as problem:
+                if not isinstance(problem, NotServing):
+                    continue
             except WatchwordError:
-                pass  # an answer too: it lives, and knows what it waits for
+                pass
             heard = time.monotonic()
 
     async def _what_ended(self, child: asyncio.subprocess.Process) -> WatchwordError:

@@ -1,4 +1,4 @@
-"""One item on its way through the worker."""
+"""One picture or text on its way through the worker."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ class Embedded:
 
 
 @dataclass(slots=True, eq=False)
-class Entry:
+class QueuedItem:
     """One admitted item. Its future carries an Embedded, or the error that this item met."""
 
     kind: Kind
-    item: bytes | str
+    content: bytes | str
+    """The encoded picture, or the text."""
     arrived: float
     answer: asyncio.Future[Embedded]
     prepared: int | Tokens | None = field(default=None)
     """A text's tokens; a picture's place in its batch."""
-    calls: int = field(default=0)
-    """Of engines, to which it was given."""
+    tries: int = field(default=0)
+    """Engines that have tried this item."""
 
     def answered(self) -> bool:
         """Also true when the caller went away."""

@@ -1,0 +1,111 @@
+"""Several calls at once to shards that may be away, late or silent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
+
+from proto.errors import Transient, WatchwordError
+
+Key = TypeVar("Key")
+Result = TypeVar("Result")
+
+
+class Silent(Transient):
+    """No answer came by the deadline."""
+
+
+class Deadline:
+    """A time by which several calls to one shard must be answered."""
+
+    def __init__(self, shard: str, seconds: float) -> None:
+        self._shard = shard
+        self._seconds = seconds
+        self._until = asyncio.get_running_loop().time() + seconds
+
+    async def of(self, call: Awaitable[Result]) -> Result:
+        """What the call gives; raises Silent when it is late."""
+        try:
+            async with asyncio.timeout_at(self._until):
+                return await call
+        except TimeoutError as error:
+            raise Silent(
+                f"Milvus at {self._shard} did not answer within {self._seconds:g} s",
+                todo="look at its load and its log, or raise the timeout",
+            ) from error
+
+
+class Silence:
+    """The shards that were silent: who needs one is refused at once until it answers `ask`.
+
+    Otherwise every batch with a moment for a shard that hangs would wait for the deadline, and with it the moments of
+    all other shards. Asked in the background, once per refused call at most.
+    """
+
+    def __init__(self, ask: Callable[[str], Awaitable[object]]) -> None:
+        self._ask = ask
+        self._asking: dict[str, asyncio.Task[bool]] = {}
+
+    def begins(self, shard: str) -> None:
+        """The shard did not answer."""
+        if shard not in self._asking:
+            self._asking[shard] = asyncio.create_task(self._answers(shard))
+
+    def check(self, shard: str) -> None:
+        """Raise Silent unless the shard answers, as far as is known."""
+        asking = self._asking.get(shard)
+        if asking is None:
+            return
+        if asking.done():
+            del self._asking[shard]
+            if asking.result():
+                return
+            self.begins(shard)
+        raise Silent(
+            f"Milvus at {shard} has not answered lately",
+            todo="look at its load and its log; it is used again as soon as it answers",
+        )
+
+    async def close(self) -> None:
+        """Ask no more."""
+        asking = list(self._asking.values())
+        self._asking.clear()
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+
+    async def _answers(self, shard: str) -> bool:
+        try:
+            await self._ask(shard)
+        except WatchwordError:
+            return False
+        return True
+
+
+async def whole(calls: Mapping[Key, Awaitable[Result]]) -> list[Result]:
+    """What all calls gave; raises what went wrong with any of them."""
+    given, wrong = await all_of(calls)
+    if wrong:
+        raise first(wrong)
+    return list(given.values())
+
+
+async def all_of(calls: Mapping[Key, Awaitable[Result]]) -> tuple[dict[Key, Result], dict[Key, WatchwordError]]:
+    """Make all calls at once: what they gave, and what went wrong in our tree. Other errors are raised."""
+    outcomes = await asyncio.gather(*calls.values(), return_exceptions=True)
+    given: dict[Key, Result] = {}
+    wrong: dict[Key, WatchwordError] = {}
+    for key, outcome in zip(calls, outcomes, strict=True):
+        if isinstance(outcome, WatchwordError):
+            wrong[key] = outcome
+        elif isinstance(outcome, BaseException):
+            raise outcome
+        else:
+            given[key] = outcome
+    return given, wrong
+
+
+def first(wrong: Mapping[Key, WatchwordError]) -> WatchwordError:
+    """One of the errors."""
+    return next(iter(wrong.values()))

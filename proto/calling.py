@@ -1,0 +1,43 @@
+"""What every client of a gRPC service of ours shares: how its channel is opened, and which errors it raises."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable
+from typing import Self, TypeVar
+
+import grpc.aio
+
+from proto.rpc import CHANNEL_OPTIONS, error_of
+
+Reply = TypeVar("Reply")
+
+
+class Client(ABC):
+    """A service's client: for an `async with` block, at whose end it is closed."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.close()
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Let go of the connection."""
+
+
+def open_channel(address: str, *, connect_within_s: float | None = None) -> grpc.aio.Channel:
+    """A plaintext channel. `connect_within_s`: give up an attempt to connect that takes longer; else gRPC decides."""
+    options = list(CHANNEL_OPTIONS)
+    if connect_within_s is not None:
+        options.append(("grpc.min_reconnect_backoff_ms", round(connect_within_s * 1000)))
+    return grpc.aio.insecure_channel(address, options=options)
+
+
+async def answer_of(call: Awaitable[Reply], part: str) -> Reply:
+    """The call's reply. An error is raised as one of our tree, as `part` sent it."""
+    try:
+        return await call
+    except grpc.aio.AioRpcError as error:
+        raise error_of(error, part) from error

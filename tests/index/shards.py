@@ -1,0 +1,85 @@
+"""A shard in memory, which can be away or hang: real servers do not do so for one bucket at will."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from index.calls import Silent
+from index.filters import Filter, overlapping
+from index.memory import bare
+from index.places import Bucket
+from index.store import Ask, Scored, best
+from proto.errors import Transient, WatchwordError
+from proto.types import Moment, SpaceInfo
+
+AWAY = Transient("this shard is away", todo="start it")
+Held = dict[str, dict[Bucket, dict[str, Moment]]]
+"""By space, bucket and id."""
+
+
+@dataclass
+class MemoryShard:
+    """A Shard over what it is given to hold, which may be another shard's too."""
+
+    space: SpaceInfo
+    everything: Held = field(default_factory=dict)
+    away: bool = False
+    hangs: bool = False
+    silent: bool = False
+    """It hangs, and the deadline of every call to it has passed."""
+    buckets_away: set[Bucket] = field(default_factory=set)
+    buckets_hang: set[Bucket] = field(default_factory=set)
+    asked: list[tuple[str, Bucket]] = field(default_factory=list)
+    """The calls on a bucket so far."""
+
+    @property
+    def held(self) -> dict[Bucket, dict[str, Moment]]:
+        return self.everything.setdefault(self.space.id, {})
+
+    async def buckets(self, *, fresh: bool = False) -> Mapping[str, Collection[Bucket]]:
+        await self._act()
+        return {space: frozenset(buckets) for space, buckets in self.everything.items()}
+
+    async def make(self, bucket: Bucket) -> None:
+        await self._act("make", bucket)
+        self.held.setdefault(bucket, {})
+
+    async def upsert(self, bucket: Bucket, moments: Sequence[Moment]) -> Mapping[str, WatchwordError]:
+        await self._act("upsert", bucket)
+        self.held.setdefault(bucket, {}).update({m.id: m for m in moments})
+        return {}
+
+    async def search(self, bucket: Bucket, ask: Ask) -> list[Scored]:
+        await self._act("search", bucket)
+        passing = self._passing(bucket, overlapping(ask.cameras, ask.start_ms, ask.end_ms))
+        return best((Scored(bare(m), float(m.vector @ ask.vector)) for m in passing), ask.limit)
+
+    async def read(self, bucket: Bucket, which: Filter, limit: int) -> list[Moment]:
+        await self._act("read", bucket)
+        return list(self._passing(bucket, which))[:limit]
+
+    async def fetch(self, bucket: Bucket, ids: Sequence[str]) -> list[Moment]:
+        await self._act("fetch", bucket)
+        return [self.held[bucket][name] for name in ids if name in self.held[bucket]]
+
+    async def count(self, bucket: Bucket, which: Filter) -> int:
+        await self._act("count", bucket)
+        return len(list(self._passing(bucket, which)))
+
+    async def close(self) -> None:
+        return None
+
+    def _passing(self, bucket: Bucket, which: Filter) -> Iterator[Moment]:
+        return filter(which.passes, self.held.get(bucket, {}).values())
+
+    async def _act(self, call: str = "", bucket: Bucket | None = None) -> None:
+        if bucket:
+            self.asked.append((call, bucket))
+        if self.silent:
+            raise Silent("this shard did not answer in time", todo="wake it")
+        if self.away or bucket in self.buckets_away:
+            raise AWAY
+        if self.hangs or bucket in self.buckets_hang:
+            await asyncio.Event().wait()
