@@ -18,7 +18,8 @@ class Thumbnails:
     def put(self, moment_id: str, jpeg: bytes) -> None:
         """Keep the picture in place of the one before. Raises Broken when the disk refuses."""
         # Not synced: a picture lost to a power cut is written again when its moment is replayed.
-        write_whole(self._path(moment_id), jpeg, durable=False)
+        # One folder for what is being written: 256 would have to be looked through for what killed processes left.
+        write_whole(self._path(moment_id), jpeg, durable=False, beside=self._folder / "scratch")
 
     def get(self, moment_id: str) -> bytes:
         """The picture. Raises Unknown when there is none."""

@@ -41,7 +41,6 @@ MOST_CAMERAS = 160
 ALL = {"stream.catch_up": "all"}
 REST_S = 90.0
 """Until the last moments are closed by the clock and committed."""
-EMBEDDED = "watchword_hop_seconds_count{hop=embedded}"
 SHED = "watchword_stream_frames_shed_total"
 
 
@@ -64,8 +63,11 @@ class Point:
 class Course:
     """A run as it went."""
 
+    house: House
     pipeline: Pipeline
     parts: Running
+    embedded_before: int
+    """Pictures that the encoder answered before this run."""
     probes: dict[str, Probe]
     points: list[Point] = field(default_factory=list)
     ended: set[str] = field(default_factory=set)
@@ -76,7 +78,8 @@ class Course:
         for probe in self.probes.values():
             probe.look(at_s)
         self.ended |= set(self.parts.ended)
-        point = Point(at_s, len(self.pipeline.fleet.sent), int(seen.get(EMBEDDED, 0)), int(seen.get(SHED, 0)))
+        embedded = await self.house.embedded() - self.embedded_before
+        point = Point(at_s, len(self.pipeline.fleet.sent), embedded, int(seen.get(SHED, 0)))
         self.points.append(point)
         if len(self.points) % TELL_EVERY == 0:
             memory = ", ".join(f"{name} {probe.samples[-1].rss_mb:.0f} MB" for name, probe in self.probes.items())
@@ -121,7 +124,8 @@ class Course:
 async def _course(house: House, pipeline: Pipeline) -> AsyncIterator[Course]:
     async with pipeline.worker() as parts:
         servers = {"stream": parts.servers["stream"], "encoder": house.encoder}
-        yield Course(pipeline, parts, {name: Probe(server.pid) for name, server in servers.items()})
+        probes = {name: Probe(server.pid) for name, server in servers.items()}
+        yield Course(house, pipeline, parts, await house.embedded(), probes)
 
 
 async def overload(asked: argparse.Namespace, folder: Path) -> int:

@@ -17,7 +17,7 @@ from loadtests.declared import Declared, understated
 from loadtests.encoder_parts import frames
 from loadtests.fleet import SCENES, Fleet, Plan
 from loadtests.ledger import Balance, Sent, audit, stored_moments
-from loadtests.rig import Running, apache_kafka, running, settings_in
+from loadtests.rig import Running, apache_kafka, metrics, running, settings_in
 from loadtests.topics import dead_letters, unanswered, until_drained
 from proto.v1.events_pb2 import Frame
 from tests.tools.servers import Server
@@ -27,6 +27,7 @@ from workers.client import EncoderClient, EncoderInfo
 
 PARTITIONS = 4
 _PICTURES_A_SCENE = 8
+_EMBEDDED = "watchword_encoder_items_total{kind=image,outcome=ok}"
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,10 @@ class House:
     @property
     def encoder(self) -> Server:
         return self.parts.servers["worker"]
+
+    async def embedded(self) -> int:
+        """How many pictures the encoder worker answered since its start."""
+        return int((await metrics(self.parts.addresses.ops["worker"])).get(_EMBEDDED, 0))
 
     def settings(self, name: str, values: Mapping[str, object]) -> Settings:
         """Those of a pipeline of this name."""

@@ -156,7 +156,7 @@ async def test_a_process_whose_threads_hang_says_so_and_ends(facts: Facts, sleep
         async with hosting(register, Sink(), facts, settings=QUICK, pictures=hanging) as host:
             await until(lambda: len(sleeper.opened) >= 10, "opened again")
             await until(lambda: not host.states(), "it ends")
-    assert facts.holder("c0") is None
+    assert facts.holder("camera/c0", now_ms()) is None
 
 
 async def test_frames_say_their_run_and_count_within_it(facts: Facts) -> None:

@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -339,3 +340,63 @@ async def test_a_moment_left_open_by_a_topic_that_was_made_anew_is_closed(tmp_pa
         ("0", 10, True),
         ("1", 20, True),
     ]
+
+
+def a_log_of(times_ms: Sequence[int], scenes: Sequence[int]) -> MemoryLog:
+    """One camera whose clock says these times; the broker takes a frame every half second."""
+    log = MemoryLog(LOG)
+    for number, (captured_ms, scene) in enumerate(zip(times_ms, scenes, strict=True)):
+        made = frame("cam", captured_ms, scene, number, run=1, after_gap=number == 0, novelty=0.1, usual=0.1)
+        log.append(0, b"cam", made.SerializeToString(), START_MS + 500 * number)
+    return log
+
+
+@pytest.mark.parametrize("killed_after", [None, 15, 21, 22, 30])
+def test_a_clock_that_steps_back_two_seconds_costs_no_frame_and_leaves_nothing_open(
+    tmp_path: Path, killed_after: int | None
+) -> None:
+    before = [START_MS + 500 * number for number in range(21)]
+    times = [*before, *(before[-1] - 2_000 + 500 * number for number in range(1, 20))]
+    one = History(a_log_of(times, [1] * 40), tmp_path, SceneEncoder(), "all")
+    tried(one, [Chapter([(killed_after, 0)], stored=True, commits=True)] if killed_after else [])
+    assert [(moment.first_offset, moment.last_offset, moment.frames) for moment in one.moments] == [
+        (0, 20, 21),
+        (21, 39, 19),
+    ]
+
+
+def test_an_hour_back_and_a_restart_ten_minutes_later_every_frame_is_still_looked_at(tmp_path: Path) -> None:
+    first = [START_MS + 5_000 * number for number in range(720)]
+    second = [START_MS + 60_137 + 5_000 * number for number in range(720)]
+    scenes = [number // 2 for number in range(720)]
+    encoder = SceneEncoder()
+    one = History(a_log_of([*first, *second], [*scenes, *scenes]), tmp_path, encoder, "all")
+    tried(one, [Chapter([(840, 0)], stored=True, commits=True)])
+    assert sum(moment.frames for moment in one.moments) == 1440
+    assert 1440 <= encoder.pictures <= 1442
+
+
+async def test_a_worker_that_read_one_frame_of_an_open_moment_takes_nothing_back(tmp_path: Path) -> None:
+    one = History(
+        a_log_of([START_MS + 500 * number for number in range(40)], [1] * 40), tmp_path, SceneEncoder(), "all"
+    )
+    await one.lived(Chapter([(30, 0)], stored=True, commits=True))
+    told = [span(moment) for moment in one.moments]
+    assert told[0][4] == 30
+    await one.lived(Chapter([(1, 0)], stored=True, commits=True))
+    assert [span(moment) for moment in one.moments] == told
+
+
+async def test_a_broker_that_is_away_for_longer_than_silence_closes_nothing(tmp_path: Path) -> None:
+    log = a_log_of([START_MS + 500 * number for number in range(40)], [1] * 40)
+    one = History(log, tmp_path, SceneEncoder(), "all")
+    life = one.life()
+    await life.read(20)
+    for second in (0.0, 1.0, 35.0, 36.0):
+        life.assignment.saw_ends({0: 20} if second != 35.0 else {}, second)
+    await life.read(20)
+    await life.stored()
+    await life.assignment.pipeline.refresh()
+    await life.stored()
+    assert [(moment.frames, moment.closed) for moment in one.moments] == [(40, False)]
+    await life.die()
