@@ -276,5 +276,6 @@ class Assignment:
             partition.built_ms = max(partition.built_ms, item.arrived.log_ms)
         if time.monotonic() >= self._tick_s:
             self._tick_s = time.monotonic() + _TICK_S
-            await self.pipeline.tick(lambda number: self.partitions[number].log_ms)
+            held = {one.key for one in self._held}
+            await self.pipeline.tick(lambda number: self.partitions[number].log_ms, held)
         self._moved()
