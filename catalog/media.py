@@ -35,5 +35,5 @@ class Thumbnails:
 
     def _path(self, moment_id: str) -> Path:
         check_moment_ids([moment_id])
-        # 256 folders: a folder of a million files is slow to list and to delete.
-        return self._folder / moment_id[:2] / f"{moment_id}.jpg"
+        # 256 folders: a folder of a million files is slow to list and to delete. An id begins with its time.
+        return self._folder / moment_id[-2:] / f"{moment_id}.jpg"

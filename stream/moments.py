@@ -12,18 +12,22 @@ stepped back; it begins a new moment, as after a gap.
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from proto.errors import Broken
 from proto.types import Moment, Vector, moment_id
 from stream.consumer import Mark
 from stream.frames import Arrived, Embedded
 from stream.resume import Resume, from_text, to_text
 from stream.scene import Departure, Scene
 from stream.settings import StreamSettings
+
+log = logging.getLogger("watchword.stream")
 
 STILL_SHARE = 1 / 3
 """A moment in which no frame was farther from the mean than this share of `scene_change` counts as still."""
@@ -233,7 +237,11 @@ class MomentBuilder:
         return self._write(self._open, closed=False, began=arrived)
 
     def _seed(self, moment: Moment, now_s: float) -> None:
-        kept = from_text(moment.resume)
+        try:
+            kept = from_text(moment.resume)
+        except Broken as error:
+            log.warning("moment %s of %s goes on from its row alone: %s", moment.id, self._camera, error)
+            kept = Resume(float(moment.frames), 0.0, 1.0, 0, -1, ())
         self._run, self._sequence = kept.run, kept.sequence
         self._open = _Open(
             name=moment.id,

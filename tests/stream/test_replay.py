@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -400,3 +400,13 @@ async def test_a_broker_that_is_away_for_longer_than_silence_closes_nothing(tmp_
     await life.stored()
     assert [(moment.frames, moment.closed) for moment in one.moments] == [(40, False)]
     await life.die()
+
+
+async def test_an_open_moment_whose_state_is_damaged_goes_on_from_its_row_alone(tmp_path: Path) -> None:
+    log = a_log_of([START_MS + 500 * number for number in range(40)], [1] * 40)
+    one = History(log, tmp_path, SceneEncoder(), "all")
+    await one.lived(Chapter([(30, 0)], stored=True, commits=True))
+    (told,) = one.moments
+    one.store._moments[told.id] = replace(told, resume="damaged")
+    await one.ended()
+    assert [(moment.frames, moment.closed) for moment in one.moments] == [(40, True)]
