@@ -5,7 +5,7 @@ PY := .venv/bin/python
 SHELL := bash
 
 help:  ## what can be done here
-	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
 .venv/.ready-demo: pyproject.toml constraints.txt
 	@echo "== setting up .venv for running (once; about a minute)"
@@ -24,8 +24,11 @@ demo: .venv/.ready-demo  ## start everything on real clips and answer three ques
 	@$(PY) -m watchword demo $(if $(ONCE),--once)
 
 test: .venv/.ready-dev  ## every test, on the real parts
-	@echo "== tests (about ten minutes; real servers, real video)"
+	@echo "== tests (about a quarter of an hour; real servers, real video)"
 	@$(PY) -m pytest $(ARGS)
+
+test-fast: .venv/.ready-dev  ## the tests that need no server and no real model
+	@$(PY) -m pytest -q -n 4 -m "not stack and not reference and not long" $(ARGS)
 
 check: .venv/.ready-dev  ## style, types and layout, as CI asks
 	@echo "== ruff" && $(PY) -m ruff check . && $(PY) -m ruff format --check .
@@ -36,4 +39,4 @@ proto: .venv/.ready-dev  ## make the stubs again from the .proto files
 
 clean:  ## remove the environment and the demo's data
 	rm -rf .venv .watchword build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
-.PHONY: help demo test check proto clean
+.PHONY: help demo test test-fast check proto clean

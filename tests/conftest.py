@@ -20,6 +20,16 @@ from watchword.stack.ports import Port
 CACHE = Path.home() / ".cache" / "watchword"
 
 
+SERVERS = {"broker", "milvus", "redis_url", "apache_kafka", "any_broker"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever asks for a real server is marked, so that `make test-fast` can leave it out."""
+    for item in items:
+        if SERVERS & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.stack)
+
+
 @contextmanager
 def serving(part: Part, log: Path) -> Iterator[str]:
     """The part, ready; it ends with the block, or with this process."""

@@ -17,6 +17,8 @@ from proto.errors import Broken
 from tests.clips import CLIPS
 from tests.models.parts import frames, jpeg
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def engine(builtin: Bundle) -> Engine:

@@ -20,6 +20,8 @@ from models.tokens import Ids
 from proto.errors import Broken, Transient
 from proto.types import Vectors
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def engine(builtin: Bundle) -> Engine:

@@ -18,6 +18,8 @@ from proto.errors import Broken, Transient
 from tests.models.gpu import install
 from tests.models.small import CONFIGS, export
 
+pytestmark = pytest.mark.long
+
 ENGINES: list[EngineName] = ["onnxruntime", "tensorrt", "torch"]
 
 

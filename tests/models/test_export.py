@@ -25,6 +25,8 @@ from models.tokens import TextTokenizer
 from proto.errors import Broken, Invalid
 from tests.models.small import CONFIGS, register_small_towers, write_sentencepiece, write_source, write_wordpiece
 
+pytestmark = pytest.mark.long
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import open_clip

@@ -17,6 +17,8 @@ from proto.errors import Invalid
 from tests.models.parts import frames, jpeg
 from tests.models.toy import toy_bundle
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def pictures() -> list[bytes]:

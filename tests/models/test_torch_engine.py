@@ -18,6 +18,8 @@ from proto.errors import Broken
 from tests.models.small import CONFIGS, export
 from tests.models.toy import toy_bundle
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:

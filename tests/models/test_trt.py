@@ -19,6 +19,8 @@ from proto.errors import Broken, Transient
 from tests.models.gpu import Gpu, install
 from tests.models.toy import toy_bundle
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.stream.lives import Chapter, History, Look, Wavering, a_log, histories, lives, tried
 from tests.stream.rig import SceneEncoder, span
+
+pytestmark = pytest.mark.long
 
 HISTORIES = 500
 """Of each kind: 2,000 in all."""

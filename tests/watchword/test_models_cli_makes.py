@@ -17,6 +17,8 @@ from tests.models.small import CONFIGS, write_source
 from tests.models.toy import toy_bundle, toy_folder
 from tests.watchword.terminal import Cli, Ended
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[2]
 RECORDINGS = [str(CLIPS[name]) for name in ("bikes", "bigbuckbunny", "carphone_pristine")]
 

@@ -27,6 +27,8 @@ from workers.client import EncoderClient
 from workers.service import EncoderServer, serve_encoder
 from workers.settings import EncoderSettings
 
+pytestmark = pytest.mark.long
+
 LOCAL = "127.0.0.1:0"
 ONE_THREAD = EncoderSettings(threads=1)
 SERVING = health_pb2.HealthCheckResponse.SERVING

@@ -22,6 +22,8 @@ from tests.workers.fakes import ApartEngine, FakeEngine, until
 from workers.service import serve_encoder
 from workers.settings import EncoderSettings
 
+pytestmark = pytest.mark.long
+
 FEW = EncoderSettings(batch_wait_ms=0, engine_hangs_s=0.2)
 
 
