@@ -67,7 +67,8 @@ async def replay_letters(settings: KafkaSettings, choice: Choice) -> Sent:
             if place in places and letter is not None and places[place].size:
                 letter.value = _as_new(letter)
                 await producer.send_again(letter)
-                # Only after the record was taken: whoever stops in between sends it twice, and it counts once.
+                # Only after the record was taken: whoever stops in between sends it twice. It counts once, unless
+                # another frame of its camera came between the two.
                 await producer.take_away(key)
                 sent += 1
     return Sent(sent, len(places) - sent)

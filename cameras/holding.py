@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection, Coroutine
 from typing import Any, Protocol
 
+from cameras.holder import is_gone
 from cameras.outage import Outage
 from proto.errors import WatchwordError
 from proto.types import now_ms
@@ -28,6 +29,9 @@ class LeaseStore(Protocol):
 
     def give_back(self, name: str, holder: str) -> None:
         """End the lease, if it is this holder's."""
+
+    def holder(self, name: str, now_ms: int) -> str | None:
+        """Whose lease runs now."""
 
 
 class Holding:
@@ -79,7 +83,7 @@ class Holding:
         for camera in cameras:
             asked_s = time.monotonic()
             try:
-                taken = self._leases.take(_name(camera), self._holder, now_ms(), round(self._lease_s * 1000))
+                taken = self._take(camera) or (self._take_over(camera) and self._take(camera))
             except WatchwordError as error:
                 self._outage.failed(error)
                 again_s = time.monotonic() + min(_AGAIN_S, self._lease_s / 8)
@@ -95,6 +99,18 @@ class Holding:
                 if camera not in self._elsewhere:
                     log.warning("camera %s is watched by another process", camera)
                 self._elsewhere.add(camera)
+
+    def _take(self, camera: str) -> bool:
+        return self._leases.take(_name(camera), self._holder, now_ms(), round(self._lease_s * 1000))
+
+    def _take_over(self, camera: str) -> bool:
+        """End the lease of a process of this machine that was killed. False when it is somebody else's."""
+        holder = self._leases.holder(_name(camera), now_ms())
+        if holder is None or not is_gone(holder):
+            return False
+        log.info("camera %s was watched by a process that is gone", camera)
+        self._leases.give_back(_name(camera), holder)
+        return True
 
 
 async def _finished(work: Coroutine[Any, Any, None]) -> None:

@@ -50,6 +50,7 @@ class Notes:
         self._gap_store = gaps
         self._progress_store = progress
         self._lock = threading.Lock()
+        self._writing = threading.Lock()  # a write that is given up goes on in its thread, and must not come last
         self._gaps: dict[_GapKey, Gap] = {}
         self._progress: dict[str, Progress | None] = {}
         self._outage = Outage("the catalog", "cameras go on, and what it should know is written later")
@@ -78,8 +79,9 @@ class Notes:
 
     def begin(self, progress: Progress) -> None:
         """Store the progress at once. Blocks; raises when the catalog is away."""
-        self.discard(progress.camera)
-        self._progress_store.put(progress)
+        with self._writing:
+            self.discard(progress.camera)
+            self._progress_store.put(progress)
 
     def progress_of(self, camera: str) -> Progress | None:
         """The latest progress, whether it was written or waits. Blocks; raises when the catalog is away."""
@@ -105,6 +107,10 @@ class Notes:
                 self._outage.worked()
 
     def _write(self) -> bool:
+        with self._writing:
+            return self._write_all()
+
+    def _write_all(self) -> bool:
         with self._lock:
             gaps, progress = dict(self._gaps), dict(self._progress)
         if gaps:

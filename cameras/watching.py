@@ -22,6 +22,7 @@ from catalog.coverage import Gap
 from catalog.progress import Progress
 from proto.errors import Broken, Invalid, Transient, WatchwordError
 from proto.metrics import FRAMES_LOST, FRAMES_PUBLISHED, FRAMES_SAME, FRAMES_SEEN, HOP_SECONDS, SOURCE_FAILURES
+from proto.retry import Backoff
 from proto.types import Camera, now_ms
 from proto.v1.events_pb2 import Frame
 
@@ -113,6 +114,7 @@ class Watching:
             loop=asyncio.get_running_loop(),
             lost=self._lose,
         )
+        self._began = this_instant()
         self._away: AwayGaps | None = None
         self._losses = LostGaps(camera.name)
         self._telling = threading.Lock()  # gaps are told from the thread and from the loop
@@ -193,7 +195,7 @@ class Watching:
 
     def _read(self, run: _Run) -> None:
         """The thread: open, read, and open again, until told to stop or a file ends."""
-        pause_s = _FIRST_PAUSE_S
+        pauses, failures = Backoff(_FIRST_PAUSE_S, self._settings.retry_most_s), 0
         while not run.stop.is_set():
             try:
                 if self._read_once(run):
@@ -204,12 +206,12 @@ class Watching:
                 log.exception("camera %s failed in an unforeseen way", self.camera.name)
                 self._failed(run, Broken(f"{error!r}", todo="please report this"), "unforeseen")
             if self.state.picture_ms is not None and run.moved_s - run.opened_s > self._settings.retry_most_s:
-                pause_s = _FIRST_PAUSE_S  # it worked for a while, so this is a new failure
+                failures = 0  # it worked for a while, so this is a new failure
+            failures += 1
             run.resting = True
-            run.stop.wait(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  # so that cameras do not retry in step
+            run.stop.wait(pauses.pause_s(failures, random.random()))  # noqa: S311 - so that cameras do not retry in step
             run.moved_s = time.monotonic()
             run.resting = False
-            pause_s = min(2 * pause_s, self._settings.retry_most_s)
 
     def _read_once(self, run: _Run) -> bool:
         """Read the source to its end. True when this camera is finished for good."""
@@ -271,9 +273,11 @@ class Watching:
             except WatchwordError as error:
                 log.warning("camera %s: when it was last seen cannot be read: %s", self.camera.name, error)
             last_ms = round(known.at_s * 1000) if known is not None and known.source == _LIVE else None
-            self._away = AwayGaps(
-                self.camera.name, this_instant(), last_ms, live=True, interval_s=1 / self._settings.fps
-            )
+            interval_s = 1 / self._settings.fps
+            with self._telling:  # a thread that was left behind here may come back
+                self._away = self._away or AwayGaps(
+                    self.camera.name, self._began, last_ms, live=True, interval_s=interval_s
+                )
         self._opened_ms = max(now_ms(), self._opened_ms + 1)
         return Progress(self.camera.name, _LIVE, self._opened_ms, 0, 0.0, 0, ended=False)
 

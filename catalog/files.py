@@ -5,10 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
+import time
 from pathlib import Path
 
 from proto.errors import Broken
 
+_SCRATCH = ".scratch-"
+_LEFT_S = 600.0
+"""A scratch file that is older than this was left by a process that was killed."""
+_swept_s: dict[Path, float] = {}
+"""When each folder was last looked through."""
 _ADVICE = {
     errno.ENOSPC: "the disk is full: free some space",
     errno.EDQUOT: "the disk quota is used up: free some space",
@@ -18,15 +24,20 @@ _ADVICE = {
 }
 
 
-def write_whole(path: Path, data: bytes, *, durable: bool) -> None:
+def write_whole(path: Path, data: bytes, *, durable: bool, beside: Path | None = None) -> None:
     """Replace `path` by `data` in one step, making its folder if needed.
 
-    A reader sees the old content or the new. `durable` waits until the disk has it.
+    A reader sees the old content or the new. `durable` waits until the disk has it. The data is first written to a
+    scratch file in `beside`, a folder on the same disk, or else in the path's own folder; what a killed process left
+    there is removed by a later call.
     """
     scratch: Path | None = None
+    folder = beside or path.parent
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        folder.mkdir(parents=True, exist_ok=True)
+        _sweep(folder)
+        handle, name = tempfile.mkstemp(dir=folder, prefix=_SCRATCH)
         scratch = Path(name)
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -40,6 +51,20 @@ def write_whole(path: Path, data: bytes, *, durable: bool) -> None:
         if scratch is not None:
             scratch.unlink(missing_ok=True)
         raise disk_trouble("write", path, error) from error
+
+
+def _sweep(folder: Path) -> None:
+    """Remove scratch files that nobody writes to any more, once in a while."""
+    now_s = time.time()
+    if now_s - _swept_s.get(folder, 0.0) < _LEFT_S:
+        return
+    _swept_s[folder] = now_s
+    for left in folder.glob(f"{_SCRATCH}*"):
+        try:
+            if now_s - left.stat().st_mtime > _LEFT_S:
+                left.unlink()
+        except FileNotFoundError:
+            pass  # another process was quicker
 
 
 def disk_trouble(action: str, path: Path, error: OSError) -> Broken:

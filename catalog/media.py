@@ -18,7 +18,8 @@ class Thumbnails:
     def put(self, moment_id: str, jpeg: bytes) -> None:
         """Keep the picture in place of the one before. Raises Broken when the disk refuses."""
         # Not synced: a picture lost to a power cut is written again when its moment is replayed.
-        write_whole(self._path(moment_id), jpeg, durable=False)
+        # One folder for what is being written: 256 would have to be looked through for what killed processes left.
+        write_whole(self._path(moment_id), jpeg, durable=False, beside=self._folder / "scratch")
 
     def get(self, moment_id: str) -> bytes:
         """The picture. Raises Unknown when there is none."""
@@ -34,5 +35,5 @@ class Thumbnails:
 
     def _path(self, moment_id: str) -> Path:
         check_moment_ids([moment_id])
-        # 256 folders: a folder of a million files is slow to list and to delete.
-        return self._folder / moment_id[:2] / f"{moment_id}.jpg"
+        # 256 folders: a folder of a million files is slow to list and to delete. An id begins with its time.
+        return self._folder / moment_id[-2:] / f"{moment_id}.jpg"

@@ -61,6 +61,8 @@ class Partition:
 @dataclass(slots=True, eq=False)
 class _Batch:
     items: list[Recalled]
+    most: int
+    """Frames for the encoder that it could hold."""
     began_s: float = field(default_factory=time.monotonic)
 
 
@@ -104,6 +106,7 @@ class Assignment:
 
     async def take(self, records: Sequence[Record]) -> None:
         """Take records of one partition; waits while too many wait already."""
+        self._lateness.came(records[-1].at_ms, now_ms(), last=records[-1].last)
         await self._inbox.put(records)
 
     def done(self, marks: Iterable[Mark]) -> None:
@@ -185,7 +188,7 @@ class Assignment:
             self._waiting = deque(await self.pipeline.shed(self._waiting, late_s, per_s))
             most = min(most, max(_LEAST_BATCH, int(per_s * _LATE_BATCH_S)))
         FRAMES_OPEN.set(sum(one.ledger.open for one in self.partitions.values()))
-        return _Batch(self._next(most))
+        return _Batch(self._next(most), most)
 
     async def _recall(self, arrived: Sequence[Arrived]) -> None:
         """Have the frames wait for their turn, with what the index knows of them.
@@ -223,7 +226,6 @@ class Assignment:
         if partition is None or not await self._in_order(partition, record):
             return None
         log_ms = partition.clock.read(record.at_ms)
-        self._lateness.came(record.at_ms, now_ms(), last=record.last)
         try:
             arrived = decoded(record, log_ms, self._settings.clock_s)
         except Poison as reason:
@@ -265,7 +267,8 @@ class Assignment:
         batch.began_s = time.monotonic()
         found = await self.pipeline.embed(batch.items)
         asked = sum(item.known is NEW for item in batch.items)
-        self._pace.did(asked, batch.began_s, time.monotonic())
+        if asked >= batch.most:  # a smaller one says how many came, not how many can be looked at
+            self._pace.did(asked, batch.began_s, time.monotonic())
         return found
 
     async def _settle(self, batch: _Batch, embedded: asyncio.Task[list[Recalled | Embedded]]) -> None:
@@ -276,5 +279,6 @@ class Assignment:
             partition.built_ms = max(partition.built_ms, item.arrived.log_ms)
         if time.monotonic() >= self._tick_s:
             self._tick_s = time.monotonic() + _TICK_S
-            await self.pipeline.tick(lambda number: self.partitions[number].log_ms)
+            held = {one.key for one in self._held}
+            await self.pipeline.tick(lambda number: self.partitions[number].log_ms, held)
         self._moved()

@@ -47,9 +47,9 @@ class Inbox:
 
         Empty when nothing came for `idle_s`.
         """
-        if not self._records:
+        if not self._records and idle_s > 0:
             await self._wait_for(1, idle_s)
-        if 0 < len(self._records) < enough:
+        if 0 < len(self._records) < enough and company_s > 0:
             await self._wait_for(enough, company_s)
         taken = [self._records.popleft() for _ in range(min(most, len(self._records)))]
         self._note()

@@ -12,18 +12,22 @@ stepped back; it begins a new moment, as after a gap.
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from proto.errors import Broken
 from proto.types import Moment, Vector, moment_id
 from stream.consumer import Mark
 from stream.frames import Arrived, Embedded
 from stream.resume import Resume, from_text, to_text
 from stream.scene import Departure, Scene
 from stream.settings import StreamSettings
+
+log = logging.getLogger("watchword.stream")
 
 STILL_SHARE = 1 / 3
 """A moment in which no frame was farther from the mean than this share of `scene_change` counts as still."""
@@ -188,8 +192,12 @@ class MomentBuilder:
         """The camera looked until `same_ms` and saw nothing new: so long the frame before held."""
         frame = arrived.frame
         follows = frame.run == moment.run and frame.sequence == moment.sequence + 1 and not frame.after_gap
-        if follows and frame.captured_ms - moment.end_ms <= self._settings.gap_s * 1000:
-            moment.end_ms = max(moment.end_ms, min(frame.same_ms, frame.captured_ms - 1))
+        in_time = not self._is_silence(moment, arrived.log_ms)
+        if follows and in_time and frame.captured_ms - moment.end_ms <= self._settings.gap_s * 1000:
+            # A search reaches back by the longest moment and no further.
+            longest_ms = round(max(self._settings.still_most_s, self._settings.busy_most_s) * 1000)
+            held_ms = min(frame.same_ms, frame.captured_ms - 1, moment.start_ms + longest_ms)
+            moment.end_ms = max(moment.end_ms, held_ms)
 
     def _ends_before(self, moment: _Open, arrived: Arrived, departure: Departure) -> bool:
         """Whether `moment` is over, so that the frame begins the next."""
@@ -229,7 +237,11 @@ class MomentBuilder:
         return self._write(self._open, closed=False, began=arrived)
 
     def _seed(self, moment: Moment, now_s: float) -> None:
-        kept = from_text(moment.resume)
+        try:
+            kept = from_text(moment.resume)
+        except Broken as error:
+            log.warning("moment %s of %s goes on from its row alone: %s", moment.id, self._camera, error)
+            kept = Resume(float(moment.frames), 0.0, 1.0, 0, -1, ())
         self._run, self._sequence = kept.run, kept.sequence
         self._open = _Open(
             name=moment.id,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -134,12 +134,16 @@ class Pipeline:
         self._tools.done(finished)
         await self._tools.writer.write(writes)
 
-    async def tick(self, log_ms: Callable[[int], int]) -> None:
-        """Close the moments of cameras that fell silent; `log_ms` gives the time of a partition's log."""
+    async def tick(self, log_ms: Callable[[int], int], held: Collection[tuple[int, str]] = ()) -> None:
+        """Close the moments of cameras that fell silent; `log_ms` gives the time of a partition's log.
+
+        Cameras of which frames are held are not silent.
+        """
         now_s = self._tools.clock()
         writes = []
-        for (partition, _), builder in self._builders.items():
-            writes += builder.tick(log_ms(partition), now_s)
+        for (partition, camera), builder in self._builders.items():
+            if (partition, camera) not in held:
+                writes += builder.tick(log_ms(partition), now_s)
         await self._tools.writer.write(writes)
 
     async def refresh(self) -> None:

@@ -12,7 +12,7 @@ from typing import Protocol
 from catalog.coverage import Gap, Looked
 from catalog.media import Thumbnails
 from index.store import MomentStore
-from proto.errors import Mismatch, Transient, WatchwordError
+from proto.errors import Broken, Mismatch, Transient, WatchwordError
 from proto.metrics import FRAMES_CONSUMED, HOP_SECONDS, LAG, PARTITIONS
 from proto.types import Moment, now_ms
 from stream.assignment import Assignment
@@ -171,7 +171,8 @@ class StreamWorker:
             # A partition of which nothing was read since says by its mark when it was read last.
             start_ms = gap.start_ms or await asyncio.to_thread(_read_until, house.coverage, log, gap)
             known = replace(gap, log=log, start_ms=start_ms)
-            await self._fence.passes(lambda: asyncio.to_thread(house.coverage.declare, [known]))
+            # Nothing is read on before it is declared.
+            await self._patience.call("catalog", lambda: self._declared(known))
 
         def pipeline(assignment: Assignment) -> Pipeline:
             def stored(writes: Sequence[Write]) -> None:
@@ -210,6 +211,12 @@ class StreamWorker:
             pipeline=pipeline,
             moved=self._patience.moved,
         )
+
+    async def _declared(self, gap: Gap) -> None:
+        try:
+            await self._fence.passes(lambda: asyncio.to_thread(self._house.coverage.declare, [gap]))
+        except Broken as error:
+            raise Transient(error.message, todo=error.todo) from error
 
     def _stored(self, writes: Sequence[Write]) -> None:
         for write in writes:

@@ -9,10 +9,7 @@ import asyncio
 import contextlib
 import gc
 import logging
-import os
-import secrets
 import signal
-import socket
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
@@ -118,16 +115,14 @@ async def _worker(settings: Settings, stage: Stage) -> None:
 
 async def _camera(settings: Settings, stage: Stage) -> None:
     from broker.kafka import FrameProducer, ensure_topics
+    from cameras.holder import new_holder
     from cameras.host import CameraHost
     from catalog.cameras import CameraRegistry
     from catalog.coverage import Coverage
     from catalog.leases import Leases
     from catalog.progress import Progresses
-    from catalog.store import Catalog
 
-    catalog = Catalog(f"sqlite:///{settings.data_dir.absolute()}/catalog.db")
-    stage.closing.callback(catalog.close)
-    await asyncio.to_thread(catalog.open)
+    catalog = await _catalog(settings, stage)
     _, info = await _encoder(settings, stage)
     await ensure_topics(settings.kafka)
     producer = await stage.closing.enter_async_context(FrameProducer(settings.kafka))
@@ -139,7 +134,7 @@ async def _camera(settings: Settings, stage: Stage) -> None:
         leases=Leases(catalog),
         progress=Progresses(catalog),
         coverage=Coverage(catalog),
-        holder=f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}",
+        holder=new_holder(),
     )
     await stage.serve(host.run(), host.stop)
 

@@ -83,6 +83,21 @@ class Settings(BaseSettings):
         return folder.expanduser().absolute()
 
     @model_validator(mode="after")
+    def _pauses_fit(self) -> Self:
+        """A heartbeat comes before a pause counts as a gap, and a gap before a camera counts as silent."""
+        if self.camera.heartbeat_s >= self.stream.gap_s:
+            raise ValueError(
+                f"camera.heartbeat_s = {self.camera.heartbeat_s:g} is not below stream.gap_s = {self.stream.gap_s:g}: "
+                "every picture of a still scene would be a moment of its own; lower the first or raise the second"
+            )
+        if self.stream.silent_s < self.stream.gap_s:
+            raise ValueError(
+                f"stream.silent_s = {self.stream.silent_s:g} is below stream.gap_s = {self.stream.gap_s:g}: "
+                "moments would end before their gap; raise the first or lower the second"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _moments_fit(self) -> Self:
         """The index reaches `longest_moment_s` before a search; a longer moment would be missed."""
         longest = max(self.stream.still_most_s, self.stream.busy_most_s)

@@ -13,13 +13,13 @@ _AGO = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 
 def instant(words: str, now_ms: int) -> int:
     """`10m` (that long ago), `2026-05-01T10:00` (local time) or the same with an offset, in milliseconds."""
-    if ago := _AGO.fullmatch(words.strip()):
-        then = now_ms - int(float(ago[1]) * _UNITS[ago[2]] * 1000)
-    else:
-        try:
+    try:
+        if ago := _AGO.fullmatch(words.strip()):
+            then = now_ms - int(float(ago[1]) * _UNITS[ago[2]] * 1000)
+        else:
             then = int(datetime.fromisoformat(words.strip()).astimezone().timestamp() * 1000)
-        except (ValueError, OverflowError, OSError):
-            then = -1
+    except (ValueError, OverflowError, OSError):
+        then = -1
     if then < 0:
         raise Invalid(f"{words[:40]!r} is no time", todo="write 30s, 10m, 2h, 7d (that long ago) or 2026-05-01T10:00")
     return then

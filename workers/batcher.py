@@ -12,10 +12,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from itertools import count
 
 from models.engine import Engine
 from proto import metrics
 from proto.errors import Poison, Transient, WatchwordError
+from proto.retry import Backoff
 from workers.lane import Lane
 from workers.queued import Embedded, Kind
 from workers.reading import Reader, ReadImage, Tokenizer
@@ -25,8 +27,7 @@ from workers.waiting import Waiting
 
 log = logging.getLogger("watchword.workers")
 
-_FIRST_PAUSE_S = 0.5
-_LONGEST_PAUSE_S = 30.0
+_PAUSES = Backoff(0.5, 30.0)
 _MOST_HANGING = 3
 """Engines that hang keep their memory. With so many in one place, only a new process helps."""
 
@@ -172,16 +173,16 @@ class Batcher:
             self._tell()
 
     async def _opened(self, number: int) -> Lane:
-        pause = _FIRST_PAUSE_S
         threads = EngineThreads(number)
         try:
-            while True:
+            for failures in count(1):
+                pause_s = _PAUSES.pause_s(failures, 1.0)
                 try:
                     return self._lane(number, await threads.image.run(self._openers[number]), threads)
                 except Exception:  # nothing else can take its place; keep trying, and say why
-                    log.exception("engine %d cannot be opened; the next try is in %.1f s", number, pause)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE_S)
+                    log.exception("engine %d cannot be opened; the next try is in %.1f s", number, pause_s)
+                await asyncio.sleep(pause_s)
+            raise AssertionError("counting does not end")
         except asyncio.CancelledError:
             threads.leave(None)
             raise

@@ -14,11 +14,13 @@ import numpy as np
 
 from proto.calling import Client, answer_of
 from proto.errors import Broken, Late, Mismatch, Overloaded, Poison, Transient, WatchwordError
+from proto.retry import Backoff
 from proto.rpc import MAX_MESSAGE_BYTES
 from proto.types import SpaceInfo, Vector
 from proto.v1 import encoder_pb2
-from workers.pool import Budget, Pool, Resolve, Worker, choose, pause_s, resolve
+from workers.pool import Budget, Pool, Resolve, Worker, choose, resolve
 
+_PAUSES = Backoff(0.05, 1.0)
 log = logging.getLogger("watchword.workers")
 
 _DESCRIBE_WITHIN_S = 2.0
@@ -181,7 +183,7 @@ class EncoderClient(Client):
                 raise
             except (Transient, Overloaded) as error:
                 met = error
-                pause = pause_s(rounds, random.random())  # noqa: S311 - jitter, not a secret
+                pause = _PAUSES.pause_s(rounds + 1, random.random())  # noqa: S311 - jitter, not a secret
                 if loop.time() + pause >= deadline or not self._budget.take(loop.time()):
                     raise
             await asyncio.sleep(pause)

@@ -12,13 +12,13 @@ from typing import Any
 
 from proto.calling import open_channel
 from proto.errors import Broken, Late, Mismatch, Overloaded, Transient, WatchwordError
+from proto.retry import Backoff
 from proto.v1 import encoder_pb2_grpc
 
 log = logging.getLogger("watchword.workers")
 
-_FIRST_PAUSE_S = 0.05
-_LONGEST_PAUSE_S = 1.0
-_LONGEST_REST_S = 5.0
+_RESTS = Backoff(0.1, 5.0)
+"""How long a worker that failed is left alone."""
 _RESOLVE_WITHIN_S = 2.0
 _CONNECT_WITHIN_S = 1.0
 """A machine that is gone says nothing; the next worker should not have to wait for that."""
@@ -77,9 +77,9 @@ class Worker:
         """It gets so many items. While it is doubtful only one caller in a while tries it."""
         self.items += items
         if self.strange:
-            self.rests_until = now + _LONGEST_REST_S
+            self.rests_until = now + _RESTS.most_s
         elif self._failures:
-            self.rests_until = now + pause_s(self._failures, 1.0, longest=_LONGEST_REST_S)
+            self.rests_until = now + _RESTS.pause_s(self._failures, 1.0)
 
     def answered(self) -> None:
         self._failures, self.rests_until, self.strange = 0, 0.0, False
@@ -88,23 +88,17 @@ class Worker:
         """Let it rest: a moment when it is full, longer and longer while it is away."""
         match error:
             case Overloaded():
-                self.rests_until = max(self.rests_until, now + _FIRST_PAUSE_S)
+                self.rests_until = max(self.rests_until, now + _RESTS.first_s / 2)
             case Mismatch():
                 self.strange, self.space = True, None
-                self.rests_until = now + _LONGEST_REST_S
+                self.rests_until = now + _RESTS.most_s
             case Transient() | Late():
                 self._failures += 1
-                self.rests_until = now + pause_s(self._failures, 1.0, longest=_LONGEST_REST_S)
+                self.rests_until = now + _RESTS.pause_s(self._failures, 1.0)
 
     async def close(self, grace_s: float | None = None) -> None:
         """Calls that are under way have so long to finish."""
         await self._channel.close(grace_s)
-
-
-def pause_s(attempt: int, chance: float, *, longest: float = _LONGEST_PAUSE_S) -> float:
-    """How long to wait before attempt number `attempt` + 1; `chance` is 0 to 1."""
-    most: float = min(_FIRST_PAUSE_S * 2.0 ** min(attempt, 30), longest)
-    return most * (0.5 + 0.5 * chance)
 
 
 def choose(workers: Iterable[Worker], now: float) -> Worker | None:

@@ -105,8 +105,8 @@ class Facts:
         self._answers()
         self._leases.give_back(name, holder)
 
-    def holder(self, camera: str) -> str | None:
-        return self._leases.holder(f"camera/{camera}", now_ms())
+    def holder(self, name: str, now_ms: int) -> str | None:
+        return self._leases.holder(name, now_ms)
 
     def get(self, camera: str) -> Progress | None:
         self._answers()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from cameras.holder import new_holder
 from cameras.holding import Holding
 from cameras.source import Picture, Resume
 from proto.errors import Transient
@@ -72,8 +73,8 @@ async def test_a_process_that_ends_gives_its_cameras_to_the_other_one_at_once(fa
     async with hosting(register, sink, facts, holder="two", lease_s=60, pictures=endless) as two:
         async with hosting(Register(), sink, facts, holder="one", lease_s=60):
             await until(lambda: list(two.states()) == ["gate"], "the second one watches")
-        assert facts.holder("gate") == "two"
-    assert facts.holder("gate") is None
+        assert facts.holder("camera/gate", now_ms()) == "two"
+    assert facts.holder("camera/gate", now_ms()) is None
 
 
 async def test_a_camera_is_let_go_when_the_catalog_is_away_for_longer_than_its_lease(facts: Facts) -> None:
@@ -115,6 +116,9 @@ class Slow:
 
     def give_back(self, name: str, holder: str) -> None:
         pass
+
+    def holder(self, name: str, now_ms: int) -> str | None:
+        return None
 
 
 async def test_a_store_that_hangs_does_not_make_a_lease_longer() -> None:
@@ -160,6 +164,30 @@ async def test_a_process_that_stood_still_sends_nothing_without_its_lease(facts:
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert len(sink.frames) == sent
+
+
+def a_process_that_ended() -> int:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    return child.pid
+
+
+def test_the_lease_of_a_killed_process_of_this_machine_is_taken_over_at_once(facts: Facts) -> None:
+    machine, _, mark = new_holder().rpartition("/")
+    killed = f"{machine.rpartition('/')[0]}/{a_process_that_ended()}/{mark}"
+    assert facts.take("camera/gate", killed, now_ms(), 60_000)
+    holding = Holding(facts, new_holder(), 15.0)
+    holding.ask(["gate"])
+    assert holding.holds("gate")
+
+
+@pytest.mark.parametrize("other", ["elsewhere/boot/1/{ended}/x", "{alive}", "?", ""])
+def test_a_lease_of_another_machine_or_of_a_living_process_is_waited_for(facts: Facts, other: str) -> None:
+    holder = other.format(ended=a_process_that_ended(), alive=new_holder())
+    assert facts.take("camera/gate", holder, now_ms(), 60_000)
+    holding = Holding(facts, new_holder(), 15.0)
+    holding.ask(["gate"])
+    assert not holding.holds("gate")
 
 
 PROGRAM = """

@@ -17,6 +17,7 @@ from cameras.settings import CameraSettings
 from cameras.source import Picture, Resume, watch
 from cameras.watching import Pictures, Watching
 from catalog.coverage import Reason
+from catalog.progress import Progress
 from proto.errors import Transient
 from proto.types import Camera, now_ms
 from tests.cameras.rig import SETTINGS, START_MS, Facts, Register, Sink, hosting, scripted, until
@@ -155,7 +156,7 @@ async def test_a_process_whose_threads_hang_says_so_and_ends(facts: Facts, sleep
         async with hosting(register, Sink(), facts, settings=QUICK, pictures=hanging) as host:
             await until(lambda: len(sleeper.opened) >= 10, "opened again")
             await until(lambda: not host.states(), "it ends")
-    assert facts.holder("c0") is None
+    assert facts.holder("camera/c0", now_ms()) is None
 
 
 async def test_frames_say_their_run_and_count_within_it(facts: Facts) -> None:
@@ -215,6 +216,37 @@ async def test_a_camera_that_stays_away_is_told_while_it_is(facts: Facts, monkey
     ends = [gap.end_ms for gap in facts.declared]
     assert ends == sorted(set(ends))
     assert len(facts.gaps()) == 1
+
+
+async def test_a_thread_that_hung_in_the_catalog_and_comes_back_changes_nothing(
+    tmp_path: Path, facts: Facts, sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gaps, "_AWAY_S", 0.2)
+
+    class Hanging(Facts):
+        def get(self, camera: str) -> Progress | None:
+            if not sleeper.opened:
+                sleeper.opened.append(camera)
+                sleeper.release.wait(60)
+            return super().get(camera)
+
+    def refusing(
+        camera: Camera, settings: CameraSettings, stop: threading.Event, resume: Resume | None
+    ) -> Iterator[Picture]:
+        raise Transient("connection refused")
+        yield
+
+    hanging = Hanging(tmp_path)
+    one = Watching(LIVE, Sink(), QUICK, 64, Notes(hanging, hanging), refusing)
+    one.start()
+    await until_checked(one, lambda: one.state.error == "connection refused")
+    before = one._away
+    sleeper.release.set()
+    await until(lambda: not one.hanging(), "the thread came back")
+    assert one._away is before is not None
+    one.leave()
+    await one.left()
+    hanging.catalog.close()
 
 
 async def test_the_time_between_two_lives_of_the_process_is_told_as_a_gap(facts: Facts) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +11,7 @@ import pytest
 from cameras.notes import Notes
 from catalog.coverage import Gap, Reason
 from catalog.progress import Progress
-from tests.cameras.rig import AWAY, START_MS, Facts
+from tests.cameras.rig import AWAY, START_MS, Facts, until
 
 PROGRESS = Progress("gate", "clip.mp4", 7, START_MS, 1.5, 3, ended=False)
 GAP = Gap("gate", Reason.LOST, START_MS, START_MS + 500, 2)
@@ -68,3 +70,28 @@ async def test_gaps_that_wait_for_long_become_fewer_and_lose_no_frame(facts: Fac
     assert len(facts.declared) <= 1001
     assert sum(gap.frames for gap in facts.declared) == 10_001
     assert (facts.declared[0].start_ms, facts.declared[-1].end_ms) == (START_MS, START_MS + 4999 * 100_000 + 900)
+
+
+async def test_a_write_that_was_given_up_does_not_come_after_a_later_one(facts: Facts) -> None:
+    began, release = threading.Event(), threading.Event()
+    put: list[int] = []
+
+    class Slow(Facts):
+        def put(self, progress: Progress) -> None:
+            began.set()
+            release.wait(60)
+            put.append(progress.sequence)
+
+    slow = Slow(facts.path)
+    notes = Notes(slow, slow)
+    notes.progress(PROGRESS)
+    first = asyncio.create_task(notes.write())
+    await until(began.is_set, "the first write began")
+    first.cancel()
+    notes.progress(replace(PROGRESS, sequence=9))
+    second = asyncio.create_task(notes.write())
+    await asyncio.wait({first})
+    release.set()
+    await second
+    slow.catalog.close()
+    assert put == [3, 9]

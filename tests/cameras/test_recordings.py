@@ -14,7 +14,7 @@ from cameras import source
 from cameras.source import Picture, Resume, watch
 from catalog.progress import Progress
 from proto.errors import Invalid, Transient
-from proto.types import Camera
+from proto.types import Camera, now_ms
 from tests.cameras.rig import (
     AWAY,
     EVERYTHING,
@@ -209,7 +209,7 @@ async def test_a_recording_that_is_removed_and_added_again_is_replayed_again(fac
     async with hosting(register, sink, facts, settings=EVERYTHING) as host:
         await until(lambda: len(sink.frames) == 80, "all frames")
         register.cameras = []
-        await until(lambda: not host.states() and facts.holder("archive") is None, "it is let go")
+        await until(lambda: not host.states() and facts.holder("camera/archive", now_ms()) is None, "it is let go")
         register.cameras = [camera]
         await until(lambda: len(sink.frames) == 160, "all frames again")
     assert len({frame.run for frame in sink.frames}) == 2

@@ -149,6 +149,7 @@ class Drill:
             "WATCHWORD_KAFKA__IDEMPOTENT": str(self.house.idempotent).lower(),
             "WATCHWORD_MILVUS__ENDPOINTS": json.dumps(self.milvus),
             "WATCHWORD_ENCODER__ADDRESS": self._encoder_address,
+            "WATCHWORD_CAMERA__HEARTBEAT_S": str(GAP_S / 2),
             "WATCHWORD_STREAM__GAP_S": str(GAP_S),
             "WATCHWORD_STREAM__SILENT_S": str(SILENT_S),
             "WATCHWORD_STREAM__CATCH_UP": catch_up,

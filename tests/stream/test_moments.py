@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pytest
 
 from stream.frames import Embedded
-from stream.moments import Write
+from stream.moments import MomentBuilder, Write
 from tests.stream.histories import RUN, builder, feed, looked_at, offsets, take, tilted
 from tests.stream.rig import LOG, START_MS, finished, span
 
@@ -143,6 +143,28 @@ def test_frames_that_were_told_are_finished_with_their_moment_and_not_told_again
     assert span(write.moment)[:5] == span(row)[:5]
 
 
+def gone_on_with(frames: list[Embedded]) -> MomentBuilder:
+    """A second worker's builder, after a first one told the moment of these frames."""
+    first = builder()
+    row = [*feed(first, frames), *first.refresh(1e6)][-1].moment
+    second = builder()
+    for one in frames:
+        second.go_on(one.arrived, row, 0.0)
+    return second
+
+
+def test_a_moment_in_which_something_changed_stays_a_busy_one_after_a_restart() -> None:
+    frames = [looked_at(0, 0), looked_at(1, 1, towards=tilted(25)), looked_at(2, 2), looked_at(3, 3)]
+    writes = feed(gone_on_with(frames), [looked_at(number, number) for number in range(4, 12)])
+    assert rows(writes) == [(0, 10, 11, True), (11, 11, 1, False)]
+
+
+def test_a_moment_lasts_as_long_as_the_camera_saw_nothing_new_also_across_a_restart() -> None:
+    machine = gone_on_with([looked_at(0, 0), looked_at(1, 1)])
+    writes = feed(machine, [still(2, 8, same_s=7.5)])
+    assert rows(writes) == [(0, 7.5, 2, True), (8, 8, 1, False)]
+
+
 def test_a_told_moment_ends_the_one_that_is_open() -> None:
     (row,) = feed(builder(), [looked_at(3, 3)])
     machine = builder()
@@ -251,6 +273,20 @@ def test_what_a_camera_claims_never_makes_moments_overlap() -> None:
 def test_a_camera_that_claims_to_have_looked_for_hours_makes_no_moment_of_hours() -> None:
     writes = feed(builder(), [looked_at(0, 0), still(1, 7200, same_s=7199.9)])
     assert rows(writes) == [(0, 0, 1, False), (0, 0, 1, True), (7200, 7200, 1, False)]
+
+
+def test_no_moment_lasts_longer_than_the_longest_however_long_nothing_was_new() -> None:
+    machine = builder(still_most_s=30, busy_most_s=10)
+    writes = feed(machine, [looked_at(0, 0), looked_at(1, 20), still(2, 40, same_s=39.9)])
+    assert rows(writes) == [(0, 0, 1, False), (0, 30, 2, True), (40, 40, 1, False)]
+
+
+def test_a_silence_by_the_log_ends_a_moment_with_its_last_frame_whoever_notices_it_first() -> None:
+    unnoticed = feed(builder(), [looked_at(0, 0, log_s=0), still(1, 8, same_s=7.5, log_s=30)])
+    machine = builder()
+    noticed = [*feed(machine, [looked_at(0, 0, log_s=0)]), *machine.tick(START_MS + 30_000, 0.0)]
+    noticed += feed(machine, [still(1, 8, same_s=7.5, log_s=30)])
+    assert rows(unnoticed) == rows(noticed) == [(0, 0, 1, False), (0, 0, 1, True), (8, 8, 1, False)]
 
 
 def test_heartbeats_of_a_still_scene_do_not_drown_what_passed_through_it() -> None:

@@ -9,202 +9,14 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
-from catalog.coverage import Gap, Looked, Reason
+from catalog.coverage import Looked
 from index.memory import MemoryStore
-from proto.errors import Broken, Invalid, Transient, WatchwordError
+from proto.errors import Invalid, Transient, WatchwordError
 from proto.types import Moment
-from proto.v1.events_pb2 import Frame
-from stream.frames import NEW, PASSED, Recalled
 from stream.memory import MemoryLog
-from stream.pipeline import Pipeline
 from stream.settings import StreamSettings
-from tests.stream.rig import LOG, SPACE, START_MS, Box, Life, Notes, SceneEncoder, filled, frame, span, until
-
-FRESH = StreamSettings(catch_up="fresh", batch_wait_ms=0)
-LATE_S, PER_S = 2.0, 8.0
-"""So late, and so slow, that four frames stay."""
-
-
-def made(number: int, scene: int = 0, *, camera: str = "gate", **more: object) -> Frame:
-    return frame(camera, START_MS + 500 * number, scene, number, **{"run": 7, "usual": 0.05, **more})
-
-
-def bounds(store: MemoryStore) -> list[tuple[float, float, int, bool]]:
-    """Start and end in seconds, frames, closed."""
-    moments = sorted(store._moments.values(), key=lambda one: (one.camera, one.first_offset))
-    return [((m.start_ms - START_MS) / 1000, (m.end_ms - START_MS) / 1000, m.frames, m.closed) for m in moments]
-
-
-class Bench:
-    """One worker, of which each step is taken by hand."""
-
-    def __init__(
-        self,
-        folder: Path,
-        frames: Sequence[Frame] | MemoryLog,
-        *,
-        settings: StreamSettings = FRESH,
-        store: MemoryStore | None = None,
-        coverage: Notes | None = None,
-    ) -> None:
-        self.log = frames if isinstance(frames, MemoryLog) else filled(frames)
-        self.store, self.box, self.encoder = store or MemoryStore(SPACE), Box(), SceneEncoder()
-        self.life = Life(
-            self.log,
-            self.store,
-            folder,
-            encoder=self.encoder,
-            settings=settings,
-            letters=self.box,
-            coverage=coverage,
-        )
-        self.coverage = self.life.coverage
-
-    @property
-    def pipeline(self) -> Pipeline:
-        return self.life.assignment.pipeline
-
-    async def waiting(self, most: int = 1000) -> list[Recalled]:
-        """The frames that the log holds, and what is known of them."""
-        await self.life.begin()
-        records = self.log.read(0, self.life.at[0], most)
-        self.life.at[0] += len(records)
-        arrived = [one for record in records if (one := await self.life.assignment._taken(record))]
-        recalled, unknown = await self.pipeline.recall(arrived)
-        assert unknown == []
-        return recalled
-
-    async def shed(self, waiting: Sequence[Recalled]) -> list[Recalled]:
-        return await self.pipeline.shed(waiting, LATE_S, PER_S)
-
-    async def build(self, items: Sequence[Recalled]) -> None:
-        """Embed and build them, and wait until all is stored."""
-        await self.pipeline.build(await self.pipeline.embed(items))
-        await self.pipeline.flushed()
-
-    @property
-    def committable(self) -> int | None:
-        return self.life.assignment.committable().get(0)
-
-
-def passed(items: Sequence[Recalled]) -> list[int]:
-    return [item.arrived.record.offset for item in items if item.known is PASSED]
-
-
-async def test_frames_that_are_passed_over_are_declared_done_and_not_looked_at(tmp_path: Path) -> None:
-    at = Bench(tmp_path, [made(number, novelty=0.01 * number) for number in range(8)])
-    before = REGISTRY.get_sample_value("watchword_stream_frames_shed_total") or 0.0
-    items = await at.shed(await at.waiting())
-    assert passed(items) == [1, 2, 3, 4]
-    assert list(at.coverage.gaps.values()) == [
-        Gap("gate", Reason.SHED, START_MS + 500, START_MS + 2000, 4, LOG, 0, 1, 4),
-    ]
-    assert REGISTRY.get_sample_value("watchword_stream_frames_shed_total") == before + 4
-    await at.build(items)
-    assert at.encoder.pictures == 4
-    assert bounds(at.store) == [(0, 0, 1, False)]
-    await at.pipeline.refresh()
-    await at.pipeline.flushed()
-    assert bounds(at.store) == [(0, 3.5, 4, False)]
-
-
-@pytest.mark.parametrize(
-    ("settings", "late_s"),
-    [(StreamSettings(catch_up="all"), 1e6), (FRESH, FRESH.behind_s)],
-    ids=["all", "in time"],
-)
-async def test_nothing_is_passed_over_unless_asked_for_and_behind(
-    tmp_path: Path, settings: StreamSettings, late_s: float
-) -> None:
-    at = Bench(tmp_path, [made(number) for number in range(8)], settings=settings)
-    waiting = await at.waiting()
-    assert passed(await at.pipeline.shed(waiting, late_s, PER_S)) == []
-    assert at.coverage.gaps == {}
-
-
-async def test_runs_of_passed_frames_are_declared_apart_and_by_camera(tmp_path: Path) -> None:
-    novelty = [0.2, 0.0, 0.0, 0.2, 0.0]
-    frames = [
-        made(number, camera=camera, novelty=novelty[number]) for number in range(5) for camera in ("gate", "yard")
-    ]
-    at = Bench(tmp_path, frames)
-    assert passed(await at.shed(await at.waiting())) == [2, 3, 4, 5, 8, 9]
-    declared = [(gap.camera, gap.first_offset, gap.last_offset, gap.frames) for gap in at.coverage.gaps.values()]
-    assert sorted(declared) == [("gate", 2, 4, 2), ("gate", 8, 8, 1), ("yard", 3, 5, 2), ("yard", 9, 9, 1)]
-
-
-async def test_the_first_of_a_camera_one_after_a_gap_and_one_with_much_that_is_new_are_openings(
-    tmp_path: Path,
-) -> None:
-    frames = [made(number, novelty=0.3 if number == 6 else 0.2, after_gap=number == 3) for number in range(12)]
-    at = Bench(tmp_path, frames)
-    waiting = await at.waiting()
-    items = await at.pipeline.shed(waiting, LATE_S, per_s=1e-9)
-    assert [item.arrived.record.offset for item in items if item.known is NEW] == [0, 3, 6]
-
-
-async def test_a_frame_of_a_camera_whose_moment_is_open_is_no_opening(tmp_path: Path) -> None:
-    at = Bench(tmp_path, [made(number) for number in range(6)])
-    await at.build(await at.waiting(most=1))
-    waiting = await at.waiting()
-    items = await at.pipeline.shed(waiting, LATE_S, per_s=1e-9)
-    assert passed(items) == [2, 3, 4, 5]
-
-
-async def test_a_recording_is_looked_at_whole(tmp_path: Path) -> None:
-    log = MemoryLog(LOG)
-    for number in range(8):
-        one = made(number)
-        log.append(0, b"gate", one.SerializeToString(), one.captured_ms + 3_600_000)
-    at = Bench(tmp_path, log)
-    assert passed(await at.shed(await at.waiting())) == []
-
-
-class Full(Notes):
-    def declare(self, gaps: Sequence[Gap]) -> None:
-        raise Broken("the disk is full", todo="make room")
-
-
-async def test_what_cannot_be_declared_is_not_passed_over_and_that_is_told_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    at = Bench(tmp_path, [made(number) for number in range(8)], coverage=Full())
-    waiting = await at.waiting()
-    for _ in range(3):
-        assert passed(await at.shed(waiting)) == []
-    assert caplog.text.count("no frame is passed over") == 1
-    await at.build(waiting)
-    assert at.encoder.pictures == 8
-
-
-async def test_a_worker_without_its_lease_declares_nothing_and_passes_nothing_over(tmp_path: Path) -> None:
-    at = Bench(tmp_path, [made(number) for number in range(8)])
-    waiting = await at.waiting()
-    at.life.consumer.lease.revoked()
-    assert passed(await at.shed(waiting)) == []
-    assert at.coverage.gaps == {}
-
-
-async def test_what_was_passed_over_stays_so_after_a_restart_and_the_moments_are_the_same(tmp_path: Path) -> None:
-    frames = [
-        made(number, scene=number // 6, novelty=0.5 if number % 6 == 0 else 0.02 * (number % 6)) for number in range(18)
-    ]
-    at = Bench(tmp_path, frames)
-    await at.build(await at.shed(await at.waiting()))
-    await at.pipeline.refresh()
-    await at.pipeline.flushed()
-    before = {name: span(moment) for name, moment in at.store._moments.items()}
-    assert sum(gap.frames for gap in at.coverage.gaps.values()) == 14
-    await at.life.die()
-
-    again = Bench(tmp_path, at.log, store=at.store, coverage=at.coverage)
-    waiting = await again.waiting()
-    assert passed(waiting) == [
-        offset for gap in at.coverage.gaps.values() for offset in range(gap.first_offset, gap.last_offset + 1)
-    ]
-    await again.build(waiting)
-    assert again.encoder.pictures == 0
-    assert {name: span(moment) for name, moment in at.store._moments.items()} == before
+from tests.stream.bench import Bench, bounds, made
+from tests.stream.rig import LOG, SPACE, START_MS, Box, Life, filled, frame, span, until
 
 
 async def test_a_picture_that_can_have_no_vector_is_buried_and_done_and_the_others_go_on(tmp_path: Path) -> None:
@@ -384,3 +196,39 @@ async def test_every_hop_of_a_new_moment_is_timed(tmp_path: Path, hop: str) -> N
     await at.build(await at.waiting())
     await until(lambda: seen() == before + 1, f"hop {hop}")
     await at.life.die()
+
+
+async def test_a_camera_whose_frames_are_held_since_its_shard_is_away_is_not_silent(tmp_path: Path) -> None:
+    class Shards(MemoryStore):
+        away = False
+
+        def shard_of(self, camera: str) -> str:
+            return camera
+
+        async def between(self, cameras: frozenset[str], start_ms: int, end_ms: int) -> list[Moment]:
+            if self.away and "held" in cameras:
+                raise Transient("away")
+            return await super().between(cameras, start_ms, end_ms)
+
+    store, settings = Shards(SPACE), StreamSettings(catch_up="all", batch_wait_ms=0)
+    frames = [
+        made(10 * number, camera=camera)
+        for number in range(150)
+        for camera in (("held", "busy") if number % 4 == 0 else ("busy",))
+    ]
+    first = Bench(tmp_path, frames, store=store, settings=settings)
+    while await first.life.read(16):
+        pass
+    await first.pipeline.refresh()
+    await first.pipeline.flushed()
+    before = {name: span(moment) for name, moment in store._moments.items()}
+    await first.life.die()
+
+    again = Bench(tmp_path, first.log, store=store, settings=settings)
+    await again.life.read(16)
+    store.away = True
+    while await again.life.read(1):
+        pass
+    assert again.life.assignment._held
+    await again.pipeline.flushed()
+    assert {name: span(moment) for name, moment in store._moments.items()} == before

@@ -109,6 +109,15 @@ def test_settings_of_two_rooms_that_contradict_each_other_are_refused() -> None:
     assert both.stream.still_most_s == 7200
 
 
+@pytest.mark.parametrize(
+    ("flags", "what"),
+    [({"camera.heartbeat_s": "60"}, "heartbeat"), ({"stream.silent_s": "5"}, "silent_s")],
+)
+def test_pauses_that_contradict_each_other_are_refused(flags: dict[str, str], what: str) -> None:
+    with pytest.raises(Invalid, match=what):
+        read_settings(flags)
+
+
 def test_a_folder_means_the_same_wherever_a_process_starts(tmp_path: Path) -> None:
     settings = read_settings({"data_dir": "here", "cache_dir": "~/there"})
     assert settings.data_dir == tmp_path / "here"

@@ -12,8 +12,9 @@ import pytest
 from index.milvus import MilvusStore
 from index.settings import MilvusSettings
 from proto.errors import Denied, Transient, WatchwordError
-from proto.types import Moment, SpaceInfo, moment_id
+from proto.types import Moment, SpaceInfo
 from tests.conftest import CACHE
+from tests.contracts.moments import moment
 from tests.tools.servers import Server
 from watchword.stack import ready
 from watchword.stack.parts import broker_part, milvus_part, redis_part
@@ -68,15 +69,12 @@ async def own_milvus(tmp_path: Path) -> AsyncIterator[Server]:
 
 def moments(count: int) -> list[Moment]:
     vector = np.array([1, 0, 0, 0], dtype=np.float32)
-    return [
-        Moment(moment_id(SPACE.id, "gate", start), SPACE.id, "gate", start, start, start + 1, 1, True, vector)
-        for start in range(count)
-    ]
+    return [moment("gate", start, length_ms=1, vector=vector, space=SPACE) for start in range(count)]
 
 
 async def test_what_milvus_acknowledged_survives_a_kill_and_is_soon_found_again(own_milvus: Server) -> None:
     store = MilvusStore(SPACE, MilvusSettings(endpoints=(own_milvus.address,)))
-    await store.upsert(moments(50))
+    assert await store.upsert(moments(50)) == {}
     await store.close()
     await own_milvus.kill()
     await own_milvus.start()

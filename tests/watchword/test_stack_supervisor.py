@@ -20,7 +20,7 @@ from watchword.stack import supervisor as supervisor_module
 from watchword.stack.parts import Part
 from watchword.stack.ports import Port
 from watchword.stack.ready import NotServing
-from watchword.stack.supervisor import LONGEST_PAUSE_S, Supervisor, pause_s
+from watchword.stack.supervisor import Supervisor
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -219,11 +219,6 @@ async def test_a_part_elsewhere_is_asked_and_never_started(stand_ins: StandIns) 
         (state,) = supervisor.states()
         assert (state.phase, state.pid, state.address) == ("elsewhere", None, "redis://far:6379")
     assert "secret" not in "".join(stand_ins.said)
-
-
-def test_pauses_double_up_to_a_limit() -> None:
-    assert [pause_s(failures) for failures in (1, 2, 3, 4)] == [0.5, 1.0, 2.0, 4.0]
-    assert pause_s(1000) == LONGEST_PAUSE_S
 
 
 UP = """

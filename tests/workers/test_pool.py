@@ -8,7 +8,7 @@ import pytest
 
 from proto.errors import Broken, Late, Mismatch, Overloaded, Transient
 from tests.workers.fakes import until
-from workers.pool import Budget, Pool, Worker, choose, pause_s, resolve
+from workers.pool import Budget, Pool, Worker, choose, resolve
 
 AWAY, FULL, STRANGE = Transient("away"), Overloaded("full"), Mismatch("another space")
 
@@ -189,9 +189,3 @@ async def test_callers_at_once_look_a_name_up_once() -> None:
     await pool.close()
 
     assert asked == 1
-
-
-def test_pauses_grow_to_a_limit_and_are_jittered() -> None:
-    assert [pause_s(attempt, 1.0) for attempt in range(4)] == [0.05, 0.1, 0.2, 0.4]
-    assert pause_s(50, 1.0) == 1.0
-    assert pause_s(50, 0.0) == 0.5

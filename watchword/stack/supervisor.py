@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from proto.errors import Broken, Invalid, Late, Transient, WatchwordError
+from proto.retry import Backoff
 from watchword.stack.logs import ChildLog
 from watchword.stack.parts import Part
 from watchword.stack.ready import NotServing
@@ -20,7 +21,7 @@ from watchword.stack.state import PartState, Phase, without_password
 
 STOP_S = 9.0
 """Everything has stopped by then, one way or the other."""
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
+PAUSES = Backoff(0.5, 30.0, spread=0.0)
 STEADY_S = 30.0
 """A part that was ready for so long may crash again without a longer pause."""
 TRIES = 3
@@ -31,11 +32,6 @@ KILL_S = 1.0
 """Kept back of the time to stop, for those that must be killed."""
 
 Say = Callable[[str], None]
-
-
-def pause_s(failures: int) -> float:
-    """How long to wait before a part is started again that failed so often in a row."""
-    return min(FIRST_PAUSE_S * 2.0 ** min(failures - 1, 10), LONGEST_PAUSE_S)
 
 
 class Supervisor:
@@ -205,7 +201,7 @@ class _Keeper:
         self._failures = 1 if steady else self._failures + 1
         if not self._served_at and self._failures >= TRIES:
             raise self._gave_up(problem)
-        pause = pause_s(self._failures)
+        pause = PAUSES.pause_s(self._failures, 1.0)
         self._say(f"{self.part.name}: {problem.message}; starting it again in {pause:.1f} s")
         self._enter("restarting", pid=None, why=problem.message, restarts=self.state.restarts + 1)
         await asyncio.sleep(pause)
