@@ -112,23 +112,27 @@ async def overloaded(house: House, *, seconds: float, kills: int, cameras: int =
         return outcome
 
 
-async def expired(house: House, *, times: int, frames: int, cameras: int = 20) -> Outcome:
-    """The broker drops frames that the worker, which is away, did not read: they are declared."""
+async def expired(house: House, *, times: int, frames: int, ever_read: bool = True, cameras: int = 20) -> Outcome:
+    """The broker drops frames that the worker, which is away, did not read: they are declared.
+
+    Unless `ever_read`, no worker was there before the first frames were dropped.
+    """
     async with a_drill(house, "expired", Plan(cameras=cameras, rate=0)) as drill:
         worker = drill.worker()
-        await worker.start()
-        for _ in range(times):
-            await drill.fleet.publish(frames)
-            await drill.until_stored(cameras)
-            await worker.stop()
+        for number in range(times):
+            if ever_read or number:
+                await worker.start()
+                await drill.fleet.publish(frames)
+                await drill.until_stored(cameras)
+                await worker.stop()
             await drill.fleet.publish(frames)
             await drop_records(drill.kafka, await _most_of_the_unread(drill))
             await drill.fleet.publish(frames)
-            await worker.start()
+        await worker.start()
         outcome = await drill.outcome()
         gaps = [gap for gap in drill.declared.gaps() if gap.reason is Reason.EXPIRED]
         outcome.notes |= {"gaps declared": len(gaps), "times dropped": times}
-        assert outcome.balance.of("expired"), "nothing was dropped unread: the drill shows nothing"
+        assert outcome.balance.of("expired"), "nothing was declared: the drill shows nothing"
         return outcome
 
 
