@@ -159,7 +159,8 @@ def build(frames: Sequence[Frame], vectors: Sequence[Vector], space: str, settin
     for offset, (frame, vector) in enumerate(zip(frames, vectors, strict=True)):
         # The broker takes each frame when it is captured, so its time is the log's.
         record = Record(0, offset, frame.camera.encode(), b"", frame.captured_ms)
-        seen = Embedded(Arrived(record, record.mark, frame.camera, frame, frame.jpeg, frame.captured_ms), vector)
+        arrived = Arrived(record, record.mark, frame.camera, frame, frame.jpeg, frame.captured_ms)
+        seen = Embedded(arrived, vector.astype(np.float64))
         stored |= {write.moment.id: write.moment for write in builder.add(seen, frame.captured_ms / 1000)}
     end_ms = frames[-1].captured_ms + round(settings.silent_s * 1000)
     stored |= {write.moment.id: write.moment for write in builder.tick(end_ms, end_ms / 1000)}

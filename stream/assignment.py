@@ -12,12 +12,13 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from catalog.coverage import Gap, Reason
 from proto.errors import Poison
 from proto.metrics import FRAMES_DONE, FRAMES_EXPIRED, FRAMES_OPEN, LATE_SECONDS
 from proto.types import now_ms
-from stream.clocks import Lateness, LogClock, Pace
+from stream.clocks import Lateness, LogClock, Pace, SteadyClock
 from stream.consumer import Held, Mark, Record
 from stream.frames import NEW, Arrived, Embedded, Recalled, decoded
 from stream.inbox import Inbox
@@ -31,10 +32,9 @@ log = logging.getLogger("watchword.stream")
 _IDLE_S = 0.25
 _WAITING_BATCHES = 16
 """Frames to choose among when some have to be passed over, in batches."""
-_LATE_BATCH_S = 0.25
-"""A worker that is behind sends the encoder no more at once than it answers within this time, so that what opens a
-scene does not wait behind a full batch."""
-_LEAST_BATCH = 4
+_BATCH_S = 0.25
+"""A worker that stays fresh sends the encoder no more at once than it answers within this time, where a smaller batch
+costs nothing: what opens a scene does not wait behind a full one."""
 _ASK_AGAIN_S = 0.5
 _TICK_S = 0.2
 """Cameras are looked through for silence this often."""
@@ -95,6 +95,7 @@ class Assignment:
         self._ask_again_s = 0.0
         self._tick_s = 0.0
         self._lateness = Lateness()
+        self._clock = SteadyClock(now_ms(), time.monotonic)
         self._pace = Pace()
         self._leaving = asyncio.Event()
         self.pipeline = pipeline(self)
@@ -106,15 +107,16 @@ class Assignment:
 
     async def take(self, records: Sequence[Record]) -> None:
         """Take records of one partition; waits while too many wait already."""
-        self._lateness.came(records[-1].at_ms, now_ms(), last=records[-1].last)
+        self._lateness.came(records[-1].at_ms, self._clock.now_ms(), last=records[-1].last)
         await self._inbox.put(records)
 
     def done(self, marks: Iterable[Mark]) -> None:
         """These frames are finished."""
+        before = self.frames_done
         for partition, offset in marks:
             self.partitions[partition].ledger.done(offset)
             self.frames_done += 1
-            FRAMES_DONE.inc()
+        FRAMES_DONE.inc(self.frames_done - before)
 
     def leave(self) -> None:
         """Ask `run` to take nothing more, finish what is under way, and end."""
@@ -180,13 +182,13 @@ class Assignment:
         else:
             records = []
             await asyncio.sleep(0.0 if self._waiting else _IDLE_S)
-        await self._recall([one for record in records if (one := await self._taken(record))])
+        await self._recall(await self._arrived(records))
         late_s = self._late_s()
         LATE_SECONDS.set(late_s)
-        per_s = self._pace.per_s
         if self.pipeline.behind(late_s):
-            self._waiting = deque(await self.pipeline.shed(self._waiting, late_s, per_s))
-            most = min(most, max(_LEAST_BATCH, int(per_s * _LATE_BATCH_S)))
+            self._waiting = deque(await self.pipeline.shed(self._waiting, late_s, self._pace.per_s))
+        if self._settings.catch_up == "fresh":
+            most = self._pace.size(most, _BATCH_S)
         FRAMES_OPEN.set(sum(one.ledger.open for one in self.partitions.values()))
         return _Batch(self._next(most), most)
 
@@ -217,34 +219,39 @@ class Assignment:
         return items
 
     def _late_s(self) -> float:
-        oldest_ms = min((item.arrived.record.at_ms for item in self._waiting if item.known is NEW), default=None)
-        return 0.0 if oldest_ms is None else self._lateness.late_s(oldest_ms, now_ms())
+        """How long the frame has been waiting that came first, or nearly: they lie about in their order."""
+        front = islice(self._waiting, self._settings.batch_frames)
+        oldest_ms = min((item.arrived.record.at_ms for item in front if item.known is NEW), default=None)
+        return 0.0 if oldest_ms is None else self._lateness.late_s(oldest_ms, self._clock.now_ms())
 
-    async def _taken(self, record: Record) -> Arrived | None:
-        """The frame, or None when there is nothing to do with the record."""
-        partition = self.partitions.get(record.partition)
-        if partition is None or not await self._in_order(partition, record):
-            return None
-        log_ms = partition.clock.read(record.at_ms)
-        try:
-            arrived = decoded(record, log_ms, self._settings.clock_s)
-        except Poison as reason:
-            await self._letters.bury(record, reason)
-            self.done([record.mark])
-            return None
-        partition.pending += 1
-        return arrived
+    async def _arrived(self, records: Sequence[Record]) -> list[Arrived]:
+        """The frames in these records."""
+        frames = []
+        for record in records:
+            partition = self.partitions.get(record.partition)
+            if partition is None:
+                continue
+            if record.offset > partition.ledger.next_offset:
+                await self._note_hole(partition, record)
+            # Another offset than the expected one comes from before a rebalance.
+            if not partition.ledger.taken(record.offset):
+                continue
+            log_ms = partition.clock.read(record.at_ms)
+            try:
+                frames.append(decoded(record, log_ms, self._settings.clock_s))
+            except Poison as reason:
+                await self._letters.bury(record, reason)
+                self.done([record.mark])
+            else:
+                partition.pending += 1
+        return frames
 
-    async def _in_order(self, partition: Partition, record: Record) -> bool:
-        """Whether the record is the next one. Frames that the broker dropped unread are declared."""
-        ledger = partition.ledger
-        if record.offset > ledger.next_offset:
-            begins = await self._begins(record.partition)
-            lost = min(begins, record.offset) - ledger.next_offset
-            if lost > 0:
-                await self._declare_expired(partition, record, lost)
-        # Another offset than the expected one comes from before a rebalance.
-        return ledger.taken(record.offset)
+    async def _note_hole(self, partition: Partition, record: Record) -> None:
+        """Declare frames before this one that the broker dropped unread, if that is why they did not come."""
+        begins = await self._begins(record.partition)
+        lost = min(begins, record.offset) - partition.ledger.next_offset
+        if lost > 0:
+            await self._declare_expired(partition, record, lost)
 
     async def _declare_expired(self, partition: Partition, record: Record, lost: int) -> None:
         first = partition.ledger.next_offset

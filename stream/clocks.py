@@ -7,10 +7,14 @@ that a camera fell silent is the log itself; and how late a worker is follows fr
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 _LONGEST_LOOK_S = 5.0
 """Two looks at the end of a partition that are further apart than this say nothing about the time between them."""
 _SKEW_LOOKS = 64
+_LEAST_BATCH = 4
+_WORTH = 0.7
+"""Smaller batches are sent while they reach this share of the pace of larger ones."""
 
 
 class LogClock:
@@ -66,17 +70,42 @@ class Lateness:
         return max(0, now_ms - at_ms - min(self._at_end, default=0)) / 1000
 
 
+class SteadyClock:
+    """The wall clock as it was at the start, carried on by the monotonic one: steps of the wall clock are no lag."""
+
+    def __init__(self, start_ms: int, monotonic_s: Callable[[], float]) -> None:
+        self._monotonic_s = monotonic_s
+        self._offset_ms = start_ms - monotonic_s() * 1000
+
+    def now_ms(self) -> int:
+        return round(self._offset_ms + self._monotonic_s() * 1000)
+
+
 class Pace:
-    """How many frames a second are looked at while there are enough of them."""
+    """How many frames a second the encoder looks at, and how many it is best sent at once."""
 
     def __init__(self, first_guess: float = 40.0) -> None:
         self.per_s = first_guess
+        self._by_size: dict[int, float] = {}
         self._until_s = float("-inf")
 
     def did(self, frames: int, began_s: float, ended_s: float) -> None:
-        """A batch was embedded. Batches may overlap: time is counted once."""
+        """A batch that was as large as it could be was embedded. Batches may overlap: time is counted once."""
         busy_s = ended_s - max(began_s, self._until_s)
         self._until_s = max(self._until_s, ended_s)
-        if frames and busy_s > 0:
-            weight = min(0.5, busy_s / 2.0)
-            self.per_s += weight * (frames / busy_s - self.per_s)
+        if not frames or busy_s <= 0:
+            return
+        weight = min(0.5, busy_s / 2.0)
+        self.per_s += weight * (frames / busy_s - self.per_s)
+        known = self._by_size.get(frames, frames / busy_s)
+        self._by_size[frames] = known + 0.2 * (frames / busy_s - known)
+
+    def size(self, most: int, within_s: float) -> int:
+        """The largest batch, halved so often that it ends within this time; not where smaller ones are much slower."""
+        size = most
+        while size > _LEAST_BATCH and size > self._by_size.get(size, self.per_s) * within_s:
+            half = max(_LEAST_BATCH, size // 2)
+            if self._by_size.get(half, float("inf")) < _WORTH * self._by_size.get(size, 0.0):
+                break
+            size = half
+        return size

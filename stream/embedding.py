@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import count
 
@@ -11,9 +10,11 @@ import numpy as np
 from index.store import MomentStore
 from proto.errors import Broken, Invalid, Late, Mismatch, Overloaded, Poison, Transient, WatchwordError
 from proto.types import Vector
+from stream.frames import Unit
 from stream.patience import Patience
 from workers.client import Encoder
 
+_LEAST_LENGTH = 1e-6
 _HELD = (Transient, Overloaded, Late, Broken)
 """What may pass by itself. A worker that breaks in the middle of a batch may answer the next one."""
 
@@ -34,17 +35,18 @@ class Embedding:
         self._taken: bytes | None = None
         """A picture that the encoder took."""
 
-    async def vectors(self, pictures: Sequence[bytes]) -> list[Vector | Poison]:
+    async def vectors(self, pictures: Sequence[bytes]) -> list[Unit | Poison]:
         """One answer per picture, in order. Raises Mismatch when the encoder's space is another."""
         if self._largest is None:
             self._largest = (await self._patience.call("encoder", self._encoder.describe)).max_item_bytes
-        found: list[Vector | Poison | None] = [_too_large(picture, self._largest) for picture in pictures]
+        found: list[Unit | Poison | None] = [_too_large(picture, self._largest) for picture in pictures]
         asked = [number for number, refusal in enumerate(found) if refusal is None]
         answers = await self._ask([pictures[number] for number in asked]) if asked else []
-        for number, answer in zip(asked, answers, strict=True):
-            found[number] = self._sound(answer)
-            if not isinstance(answer, Poison):
-                self._taken = pictures[number]
+        for number, answer in zip(asked, self._sound(answers), strict=True):
+            found[number] = answer
+        taken = (number for number, answer in zip(asked, answers, strict=True) if not isinstance(answer, Poison))
+        if (last := max(taken, default=None)) is not None:
+            self._taken = pictures[last]
         return [answer for answer in found if answer is not None]
 
     async def _ask(self, pictures: Sequence[bytes]) -> list[Vector | Poison]:
@@ -93,19 +95,28 @@ class Embedding:
             return False
         return True
 
-    def _sound(self, found: Vector | Poison) -> Vector | Poison:
-        """The vector at unit length, or why it cannot be stored."""
-        if isinstance(found, Poison):
-            return found
-        if found.shape != (self._store.space.dimension,):
-            raise Mismatch(
-                f"the encoder sent a vector of shape {found.shape} for space {self._store.space.id}",
-                todo="encoder and index must run the same bundle",
-            )
-        length = math.sqrt(float(found @ found))
-        if not (math.isfinite(length) and length > 1e-6):
-            return Poison("bad_vector", f"the encoder sent a vector of length {length}")
-        return found if abs(length - 1.0) < 1e-3 else (found / length).astype(np.float32)
+    def _sound(self, answers: Sequence[Vector | Poison]) -> list[Unit | Poison]:
+        """The vectors at unit length, or why one cannot be stored."""
+        vectors = [answer for answer in answers if not isinstance(answer, Poison)]
+        for vector in vectors:
+            if vector.shape != (self._store.space.dimension,):
+                raise Mismatch(
+                    f"the encoder sent a vector of shape {vector.shape} for space {self._store.space.id}",
+                    todo="encoder and index must run the same bundle",
+                )
+        if not vectors:
+            return [answer for answer in answers if isinstance(answer, Poison)]
+        # All at once: a call of numpy costs more than what it does with one vector.
+        rows = np.array(vectors, dtype=np.float64)
+        lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+        good = np.isfinite(lengths) & (lengths > _LEAST_LENGTH)
+        rows /= np.where(good, lengths, 1.0)[:, np.newaxis]
+        sound = iter(zip(rows, good, lengths, strict=True))
+        return [answer if isinstance(answer, Poison) else _unit(*next(sound)) for answer in answers]
+
+
+def _unit(row: Unit, good: np.bool_, length: np.float64) -> Unit | Poison:
+    return row if good else Poison("bad_vector", f"the encoder sent a vector of length {length}")
 
 
 def _too_large(picture: bytes, most: int) -> Poison | None:

@@ -17,12 +17,11 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from proto.errors import Broken
 from proto.types import Moment, Vector, moment_id
 from stream.consumer import Mark
-from stream.frames import Arrived, Embedded
+from stream.frames import Arrived, Embedded, Unit
 from stream.resume import Resume, from_text, to_text
 from stream.scene import Departure, Scene
 from stream.settings import StreamSettings
@@ -31,6 +30,8 @@ log = logging.getLogger("watchword.stream")
 
 STILL_SHARE = 1 / 3
 """A moment in which no frame was farther from the mean than this share of `scene_change` counts as still."""
+_NEARER = 1e-9
+"""Less than this is rounding: of frames that are equally near to the mean the first is the peak."""
 _LEAST_WEIGHT = 0.2
 """What a frame weighs in the mean although nothing in it is new; the share that is new is added. Heartbeats of a still
 scene do not drown what passed through it."""
@@ -59,7 +60,7 @@ class _Open:
     last_offset: int
     run: int
     sequence: int
-    total: NDArray[np.float64]
+    total: Unit
     """The weighted sum of its vectors."""
     length: float
     """Of the sum."""
@@ -67,7 +68,7 @@ class _Open:
     peak_ms: int
     peak_cosine: float
     """How near the peak was to the mean when it was last compared; kept up while `peak_vector` is known."""
-    peak_vector: NDArray[np.float64] | None
+    peak_vector: Unit | None
     peak_jpeg: bytes | None
     touched_ms: int
     """The time of the log at its last frame."""
@@ -80,11 +81,14 @@ class _Open:
     """The first frame after a gap was passed over: the next one begins another moment."""
     marks: list[Mark] = field(default_factory=list)
 
-    def add(self, weighted: NDArray[np.float64]) -> None:
-        self.total += weighted
-        self.length = math.sqrt(float(self.total @ self.total))
+    def add(self, vector: Unit, weight: float, cosine: float) -> float:
+        """Add a frame, given its cosine with the mean before; gives that with the mean after."""
+        before = cosine * self.length
+        self.total += weight * vector
+        self.length = math.sqrt(max(0.0, self.length**2 + 2 * weight * before + weight**2))
+        return (before + weight) / (self.length or 1.0)
 
-    def cosine(self, vector: NDArray[np.float64]) -> float:
+    def cosine(self, vector: Unit) -> float:
         """Between `vector` and the weighted mean of the frames so far."""
         return float(self.total @ vector) / (self.length or 1.0)
 
@@ -120,7 +124,7 @@ class MomentBuilder:
 
     def add(self, embedded: Embedded, now_s: float) -> list[Write]:
         """Take the next frame. A moment that begins is told at once, one that goes on now and then."""
-        arrived, vector = embedded.arrived, embedded.vector.astype(np.float64)
+        arrived, vector = embedded
         frame, moment = arrived.frame, self._open
         self._run, self._sequence = frame.run, frame.sequence
         if moment is None:
@@ -191,6 +195,8 @@ class MomentBuilder:
     def _still_held(self, moment: _Open, arrived: Arrived) -> None:
         """The camera looked until `same_ms` and saw nothing new: so long the frame before held."""
         frame = arrived.frame
+        if not frame.same_ms:
+            return
         follows = frame.run == moment.run and frame.sequence == moment.sequence + 1 and not frame.after_gap
         in_time = not self._is_silence(moment, arrived.log_ms)
         if follows and in_time and frame.captured_ms - moment.end_ms <= self._settings.gap_s * 1000:
@@ -213,7 +219,7 @@ class MomentBuilder:
         most_s = max(settings.still_most_s, settings.busy_most_s) if still else settings.busy_most_s
         return lasted_ms > most_s * 1000
 
-    def _begin(self, arrived: Arrived, vector: NDArray[np.float64], now_s: float) -> Write:
+    def _begin(self, arrived: Arrived, vector: Unit, now_s: float) -> Write:
         frame, offset = arrived.frame, arrived.record.offset
         self._open = _Open(
             name=moment_id(self._camera, frame.captured_ms, self._log, self._partition, offset),
@@ -228,7 +234,7 @@ class MomentBuilder:
             scene=Scene(self._settings.scene_change),
             peak_ms=frame.captured_ms,
             peak_cosine=1.0,
-            peak_vector=vector,
+            peak_vector=vector.copy(),
             peak_jpeg=arrived.jpeg,
             touched_ms=arrived.log_ms,
             written_s=now_s,
@@ -266,21 +272,21 @@ class MomentBuilder:
             written_frames=moment.frames,
         )
 
-    def _extend(self, moment: _Open, arrived: Arrived, vector: NDArray[np.float64], departure: Departure) -> None:
+    def _extend(self, moment: _Open, arrived: Arrived, vector: Unit, departure: Departure) -> None:
         frame = arrived.frame
         moment.end_ms, moment.last_offset = frame.captured_ms, arrived.record.offset
         moment.run, moment.sequence = frame.run, frame.sequence
         moment.frames += 1
         moment.farthest = max(moment.farthest, departure.distance)
         moment.scene.keeps(departure)
-        moment.add(_weight(arrived) * vector)
+        cosine = moment.add(vector, _weight(arrived), 1.0 - departure.distance)
         self._pass(arrived)
         if moment.peak_vector is not None:
             moment.peak_cosine = moment.cosine(moment.peak_vector)
-        cosine = moment.cosine(vector)
-        if cosine > moment.peak_cosine:
+        if cosine > moment.peak_cosine + _NEARER:
             moment.peak_ms, moment.peak_cosine = frame.captured_ms, cosine
-            moment.peak_vector, moment.peak_jpeg = vector, arrived.jpeg
+            # A copy: the vector is a row of its batch, which would be kept as long.
+            moment.peak_vector, moment.peak_jpeg = vector.copy(), arrived.jpeg
 
     def _refreshed(self, moment: _Open, now_s: float, at_most_every_s: float) -> list[Write]:
         if moment.frames == moment.written_frames or now_s - moment.written_s < at_most_every_s:

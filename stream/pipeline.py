@@ -18,11 +18,11 @@ from prometheus_client import Histogram
 from catalog.coverage import Gap, Looked, Reason
 from proto.errors import Poison, WatchwordError
 from proto.metrics import FRAMES_SHED, HOP_SECONDS
-from proto.types import Vector, now_ms
+from proto.types import now_ms
 from stream.consumer import Mark
 from stream.embedding import Embedding
 from stream.fence import Fence
-from stream.frames import NEW, PASSED, Arrived, Embedded, Inside, Passed, Recalled
+from stream.frames import NEW, PASSED, Arrived, Embedded, Inside, Passed, Recalled, Unit
 from stream.letters import Letters
 from stream.moments import MomentBuilder, Write
 from stream.patience import Patience
@@ -37,7 +37,7 @@ _CONSUMED, _EMBEDDED = (HOP_SECONDS.labels(hop=hop) for hop in ("consumed", "emb
 _OPENS_SHARE, _OPENS_MORE = 0.3, 0.2
 """A picture of which so much is new, and so much more than usual, is taken for another scene before it is looked at."""
 _TIMELY_MS = 60_000
-"""A picture that is older than this when it reaches the broker comes from a recording: shedding it wins nothing."""
+"""A recorded picture that is older than this when it reaches the broker is not of now: shedding it wins nothing."""
 
 
 class Declares(Protocol):
@@ -97,16 +97,20 @@ class Pipeline:
         """What waits, with those frames marked as passed over that are to be. They are declared when this returns."""
         if not self.behind(late_s):
             return list(waiting)
-        going = shed(self._candidates(waiting), late_s, per_s, self._settings.behind_s)
-        if not going or not await self._declared(waiting, going):
-            return list(waiting)
-        FRAMES_SHED.inc(len(going))
-        return [one._replace(known=PASSED) if place in going else one for place, one in enumerate(waiting)]
+        candidates = self._candidates(waiting)
+        going = shed(candidates, late_s, per_s, self._settings.behind_s)
+        left = list(waiting)
+        if going and await self._declared(waiting, going):
+            FRAMES_SHED.inc(len(going))
+            left = [one._replace(known=PASSED) if place in going else one for place, one in enumerate(waiting)]
+        # Cameras with a scene that begins go first; the frames of each stay in order.
+        first = {one.arrived.key for one, says in zip(left, candidates, strict=True) if says.opens and one.known is NEW}
+        return sorted(left, key=lambda one: one.arrived.key not in first)
 
     async def embed(self, items: Sequence[Recalled]) -> list[Recalled | Embedded]:
         """Every new frame with its vector; one that can never have one is buried and left out."""
         asked = [one.arrived for one in items if one.known is NEW]
-        found: dict[Mark, Vector] = {}
+        found: dict[Mark, Unit] = {}
         if asked:
             answers = await self._tools.embedding.vectors([one.jpeg for one in asked])
             for one, answer in zip(asked, answers, strict=True):
@@ -215,8 +219,8 @@ class Pipeline:
             more = frame.novelty - frame.usual
             opens = key not in met or frame.after_gap or (frame.novelty >= _OPENS_SHARE and more >= _OPENS_MORE)
             met.add(key)
-            timely = item.arrived.record.at_ms - frame.captured_ms <= _TIMELY_MS
-            candidates.append(Candidate(frame.camera, opens, more, free=item.known is not NEW or not timely))
+            old = frame.recorded and item.arrived.record.at_ms - frame.captured_ms > _TIMELY_MS
+            candidates.append(Candidate(frame.camera, opens, more, free=item.known is not NEW or old))
         return candidates
 
     async def _declared(self, waiting: Sequence[Recalled], going: frozenset[int]) -> bool:

@@ -74,9 +74,9 @@ class Recall:
 
     async def of(self, frames: Sequence[Arrived]) -> Memory:
         """What is known of these frames. What cannot be known now, since a shard is away, is told as `unknown`."""
-        asked = self._to_ask(frames)
-        if not asked and all(self._is_new(one.mark) for one in frames):
+        if all(self._is_new(one.mark) and one.key in self._cameras for one in frames):
             return Memory([Recalled(one, NEW) for one in frames])
+        asked = self._to_ask(frames)
         met = [key for key in asked if key not in self._cameras]
         by_shard: dict[str, dict[tuple[int, str], tuple[int, int]]] = defaultdict(dict)
         for key, times in asked.items():
@@ -143,7 +143,8 @@ class Recall:
         if self._is_new(one.mark):
             return NEW
         key, offset = one.key, one.mark.offset
-        if any(gap.first_offset <= offset <= gap.last_offset for gap in self._passed.get(key, ())):
+        gaps = self._passed.get(key)
+        if gaps and any(gap.first_offset <= offset <= gap.last_offset for gap in gaps):
             return PASSED
         for moment in self._cameras[key].moments.values():
             if moment.log == self._log and moment.first_offset <= offset <= moment.last_offset:

@@ -342,9 +342,12 @@ class StreamWorker:
 
 
 def _told(coverage: Coverage, log: str, held: Held) -> tuple[Held, list[Gap]]:
-    """The partition, and its frames that were passed over. Without a commit its mark says what was read of it."""
-    mark = None if held.committed else coverage.partition_mark(log, held.partition)
-    start = held.start if mark is None else min(held.start, mark[0])
+    """The partition, and its frames that were passed over. Without a commit its mark says what was read of it; without
+    a mark nothing was, and whatever the broker dropped was never looked at."""
+    start = held.start
+    if not held.committed:
+        mark = coverage.partition_mark(log, held.partition)
+        start = min(start, mark[0]) if mark else 0
     return replace(held, start=start), coverage.declared(log, held.partition, start)
 
 

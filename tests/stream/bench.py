@@ -62,7 +62,7 @@ class Bench:
         await self.life.begin()
         records = self.log.read(0, self.life.at[0], most)
         self.life.at[0] += len(records)
-        arrived = [one for record in records if (one := await self.life.assignment._taken(record))]
+        arrived = await self.life.assignment._arrived(records)
         recalled, unknown = await self.pipeline.recall(arrived)
         assert unknown == []
         return recalled

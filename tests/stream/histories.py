@@ -48,7 +48,8 @@ def looked_at(
         **{"run": RUN, **more},
     )
     log_ms = None if log_s is None else START_MS + round(log_s * 1000)
-    return Embedded(arrived(offset, made, log_ms=log_ms), vector(scene) if towards is None else towards)
+    seen = vector(scene) if towards is None else towards
+    return Embedded(arrived(offset, made, log_ms=log_ms), seen.astype(np.float64))
 
 
 def feed(machine: MomentBuilder, frames: Iterable[Embedded], now_s: float = 0.0) -> list[Write]:

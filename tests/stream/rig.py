@@ -119,7 +119,8 @@ def arrived(offset: int, made: Frame, *, partition: int = 0, log_ms: int | None 
 
 
 def seen(offset: int, made: Frame, towards: Vector | None = None) -> Embedded:
-    return Embedded(arrived(offset, made), vector(int(made.jpeg)) if towards is None else towards)
+    one = vector(int(made.jpeg)) if towards is None else towards
+    return Embedded(arrived(offset, made), one.astype(np.float64))
 
 
 def script(cameras: int, frames: int, poison_every: int = 0) -> list[Frame]:

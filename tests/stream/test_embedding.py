@@ -10,6 +10,7 @@ from proto.errors import Broken, Invalid, Late, Mismatch, Overloaded, Poison, Tr
 from proto.retry import Backoff
 from proto.types import Vector
 from stream.embedding import Embedding
+from stream.frames import Unit
 from stream.patience import Patience
 from tests.stream.rig import SPACE, SceneEncoder, vector
 
@@ -38,7 +39,7 @@ def embedding(encoder: SceneEncoder, tries: int = 3) -> Embedding:
     return Embedding(encoder, MemoryStore(SPACE), Patience(), tries)
 
 
-def kinds(found: Sequence[Vector | Poison]) -> list[str]:
+def kinds(found: Sequence[Unit | Poison]) -> list[str]:
     return [one.reason if isinstance(one, Poison) else "vector" for one in found]
 
 
