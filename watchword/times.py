@@ -12,7 +12,7 @@ _AGO = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 
 
 def instant(words: str, now_ms: int) -> int:
-    """`10m` (that long ago), `2026-05-01T10:00` (local time) or the same with an offset, in milliseconds."""
+    """Parses `10m` (that long ago), `2026-05-01T10:00` (local time) or the same with an offset, to milliseconds."""
     if ago := _AGO.fullmatch(words.strip()):
         then = now_ms - int(float(ago[1]) * _UNITS[ago[2]] * 1000)
     else:
@@ -26,11 +26,11 @@ def instant(words: str, now_ms: int) -> int:
 
 
 def local(ms: int) -> str:
-    """The day and time here, to the second."""
+    """The local date and time, to the second."""
     return datetime.fromtimestamp(ms / 1000).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def span(start_ms: int, end_ms: int) -> str:
-    """Start and end in local time; the day is not said twice."""
+    """Start and end in local time; the date is not repeated."""
     start, end = local(start_ms), local(end_ms)
     return f"{start} - {end[11:]}" if start[:10] == end[:10] else f"{start} - {end}"
