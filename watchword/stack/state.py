@@ -91,7 +91,7 @@ def running_stack(folder: Path) -> RunningStack | None:
 
 
 def query_address(settings: Settings) -> str:
-    """The query service's address in the settings, else that of the stack on this data folder. Transient without both."""
+    """The query service's address: from the settings, else that of this folder's stack. Transient when neither."""
     if settings.query.address:
         return settings.query.address
     stack = running_stack(settings.data_dir)
