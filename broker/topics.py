@@ -12,7 +12,7 @@ MAX_RECORD_BYTES = 4 * 1024 * 1024
 """The largest record sent; the frames topic is created with this limit."""
 
 _GROWN = (
-    "Afterwards some cameras use another partition: frames that still wait in the old one may be looked at after "
+    "Afterwards some cameras go to another partition: frames that still wait in the old one may be looked at after "
     "newer ones, and an open moment of such a camera ends. Nothing is lost. Best done while few frames wait; stream "
     "workers pick up new partitions by themselves."
 )

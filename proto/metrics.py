@@ -25,7 +25,7 @@ FRAMES_CONSUMED = Counter("watchword_stream_frames_consumed_total", "Frames take
 FRAMES_DONE = Counter(
     "watchword_stream_frames_done_total", "Frames finished: in a stored moment, dead-lettered or declared as a gap."
 )
-DEAD_LETTERS = Counter("watchword_stream_dead_letters_total", "Frames given up for good.", ["reason"])
+DEAD_LETTERS = Counter("watchword_stream_dead_letters_total", "Frames that can never be processed.", ["reason"])
 MOMENTS_WRITTEN = Counter("watchword_stream_moments_written_total", "Moments upserted.", ["state"])
 FRAMES_SHED = Counter(
     "watchword_stream_frames_shed_total", "Frames skipped and declared, since more arrived than could be looked at."
