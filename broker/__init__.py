@@ -1,1 +1,1 @@
-"""Kafka's protocol: topics, sending frames, dead letters, and what a person does with them."""
+"""Kafka's protocol: topics, sending frames, and listing, replaying and dropping dead letters."""

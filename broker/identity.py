@@ -1,7 +1,7 @@
-"""Which incarnation of a topic this is. A topic that was deleted and made again has other records at the same offsets.
+"""The topic id. It tells a topic from an earlier one of the same name, which had other records at the same offsets.
 
-Kafka gives every topic an id of its own when it is made (since 2.8), and tells it with the metadata from version 10 of
-that request on; aiokafka speaks version 5, so the request is spelled out here.
+Kafka gives every topic an id when it is created (since 2.8) and returns it in metadata responses from version 10 on.
+aiokafka speaks version 5, so the request is defined here.
 """
 
 from __future__ import annotations

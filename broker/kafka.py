@@ -1,4 +1,4 @@
-"""The broker, as cameras and the stream worker use it; the only module that knows aiokafka."""
+"""The broker as cameras, the stream worker and the command line use it: topics, producer, dead letters."""
 
 from __future__ import annotations
 
@@ -32,32 +32,32 @@ log = logging.getLogger("watchword.broker")
 
 _REQUEST_MS = 10_000
 _CLOSE_S = 5.0
-"""An idempotent producer never gives up what it was handed, also not when it is closed."""
+"""Bounds closing: an idempotent producer never gives up records that it was handed, not even on close."""
 _SET_FOR_TOPIC = 1
-"""Where a value of a topic comes from, as the broker numbers it: it was set for this topic."""
+"""The broker's code for a config value that was set for this topic."""
 
 
 async def cluster_answers(brokers: str, timeout_s: float) -> int:
-    """Ask for the cluster's metadata; how many brokers there are. Transient when nobody answers in time."""
+    """The number of brokers, from the cluster's metadata. Transient when nobody answers in time."""
     async with _admin(brokers, timeout_s) as admin:
         return len((await admin.describe_cluster())["brokers"])
 
 
 async def topic_id(brokers: str, topic: str, timeout_s: float = 10.0) -> str:
-    """Which incarnation of the topic this is, as 32 hex digits: another one after it was deleted and made again."""
+    """The topic's id as 32 hex digits. It changes when the topic is deleted and created again."""
     async with _admin(brokers, timeout_s) as admin:
         return await ask_topic_id(admin._client, topic)
 
 
 async def ensure_topics(settings: KafkaSettings, timeout_s: float = 15.0) -> None:
-    """Create the topics that are missing. Two callers at once are fine."""
+    """Create missing topics. Safe to call concurrently."""
     async with _admin(settings.brokers, timeout_s) as admin:
         there = set(await admin.list_topics())
         await _create(admin, [topic for topic in wanted_topics(settings) if topic.name not in there])
 
 
 async def find_topics(settings: KafkaSettings, timeout_s: float = 15.0) -> dict[str, ExistingTopic]:
-    """Watchword's topics as they are; those that are missing are left out."""
+    """Watchword's existing topics, by name."""
     async with _admin(settings.brokers, timeout_s) as admin:
         there = set(await admin.list_topics())
         names = [topic.name for topic in wanted_topics(settings) if topic.name in there]
@@ -83,7 +83,7 @@ async def apply_changes(settings: KafkaSettings, changes: Sequence[TopicChange],
                 case "grow":
                     await admin.create_partitions({topic.name: NewPartitions(topic.partitions)})
                 case "configure":
-                    # The call replaces everything that was set for the topic, so what others set is sent along.
+                    # The call replaces all config set for the topic, so values set by others are sent along.
                     _, own = await _config_of(admin, topic.name)
                     wanted = ConfigResource(ConfigResourceType.TOPIC, topic.name, {**own, **topic.config})
                     for reply in await admin.alter_configs([wanted]):
@@ -104,7 +104,7 @@ async def _create(admin: Any, topics: Sequence[Wanted]) -> None:
 
 
 async def _config_of(admin: Any, topic: str) -> tuple[dict[str, str], dict[str, str]]:
-    """What holds for the topic, and what of it was set for it alone."""
+    """The topic's effective config, and the part of it that was set for this topic."""
     config, own = {}, {}
     for reply in await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)]):
         for code, message, _, _, entries in reply.resources:
@@ -125,7 +125,7 @@ def _check(code: int, what: str, message: str | None) -> None:
 
 
 async def read_letters(settings: KafkaSettings) -> AsyncIterator[tuple[int, str, DeadLetter | None]]:
-    """Everything in the dead-letters topic, in order: place, key, and the letter, or None where one was taken away."""
+    """The records of the dead-letters topic, in order: place, key, and the letter, or None for a tombstone."""
     consumer = AIOKafkaConsumer(
         settings.dead_letters_topic,
         bootstrap_servers=settings.brokers,
@@ -149,10 +149,10 @@ async def read_letters(settings: KafkaSettings) -> AsyncIterator[tuple[int, str,
 
 
 class FrameProducer:
-    """Sends frames and dead letters; each call ends when the broker has the record.
+    """Sends frames and dead letters; each call returns when the broker has acknowledged the record.
 
-    What is under way is bounded by the callers: each waits for its own record, and one camera is one caller, which
-    also keeps a camera's frames in order.
+    The callers bound the records in flight: each camera is one caller and waits for its record before the next, which
+    also keeps its frames in order.
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
@@ -176,7 +176,7 @@ class FrameProducer:
         self._producer = await self._connected()
 
     async def close(self) -> None:
-        """Let go of the connections; what the broker does not take soon stays unsent. May be called twice."""
+        """Close the connections. Records that the broker does not accept soon stay unsent. May be called twice."""
         async with self._changing:
             producer, self._producer = self._producer, None
             if producer is not None:
@@ -184,7 +184,7 @@ class FrameProducer:
         await asyncio.gather(*self._retiring)
 
     async def send(self, frame: Frame) -> None:
-        """Send one frame, stamped. Invalid when it is too large for the broker."""
+        """Stamp one frame and send it. Invalid when it is too large for the broker."""
         frame.published_ms = now_ms()
         value = frame.SerializeToString()
         if len(value) > MAX_RECORD_BYTES:
@@ -195,41 +195,41 @@ class FrameProducer:
         await self._send(self._settings.frames_topic, frame.camera.encode(), value)
 
     async def bury(self, letter: DeadLetter) -> None:
-        """Send one dead letter. Another one of the same origin takes its place."""
+        """Send one dead letter. It replaces an earlier one of the same origin."""
         await self._send(self._settings.dead_letters_topic, letter_key(letter).encode(), letter.SerializeToString())
 
     async def take_away(self, key: str) -> None:
-        """Take a dead letter away."""
+        """Delete a dead letter, by sending a tombstone."""
         await self._send(self._settings.dead_letters_topic, key.encode(), None)
 
     async def send_again(self, letter: DeadLetter) -> None:
-        """Send the record of a dead letter to where it came from, as it was."""
+        """Send the record of a dead letter to the topic it came from, with its key and value."""
         await self._send(letter.topic, letter.key or None, letter.value)
 
     async def _send(self, topic: str, key: bytes | None, value: bytes | None) -> None:
         producer = await self._working()
         try:
-            # A cancelled wait would not unsend the record, so the wait has no deadline of its own: aiokafka's
-            # request timeout ends it.
+            # Cancelling the wait would not unsend the record, so it has no deadline here: aiokafka's request timeout
+            # ends it.
             await producer.send_and_wait(topic, value, key=key)
         except MessageSizeTooLargeError as error:
             raise Invalid(
                 f"the broker refuses a record of {len(value or b''):,} bytes", todo="raise its limit"
             ) from error
         except (KafkaError, OSError) as error:
-            # It has numbered the batch that did not arrive, and the broker refuses every later number from then on.
+            # An idempotent producer has numbered the lost batch; the broker refuses every later sequence number.
             self._spoiled = self._spoiled or (self._settings.idempotent and producer is self._producer)
             raise _translated(error, self._settings.brokers) from error
 
     async def _working(self) -> Any:
-        """The producer, or another one in place of one that is spoiled."""
+        """The producer; a spoiled one is replaced first."""
         async with self._changing:
             if self._producer is None:
                 raise Transient("the producer is not connected", todo="try again")
             if self._spoiled:
                 fresh = await self._connected()
                 spoiled, self._producer, self._spoiled = self._producer, fresh, False
-                # Others may still wait for what it has under way.
+                # Other callers may still wait for its records in flight.
                 self._retire(spoiled)
             return self._producer
 
@@ -250,7 +250,7 @@ class FrameProducer:
         return producer
 
     def _retire(self, producer: Any) -> None:
-        """Close it beside what goes on."""
+        """Close it in the background."""
         task = asyncio.create_task(_stopped(producer))
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
@@ -261,7 +261,7 @@ async def _stopped(producer: Any) -> None:
         async with asyncio.timeout(_CLOSE_S):
             await producer.stop()
     except TimeoutError:
-        log.warning("a producer was closed with records that the broker did not take")
+        log.warning("a producer was closed with records that the broker did not accept")
 
 
 @asynccontextmanager
@@ -280,7 +280,7 @@ async def _admin(brokers: str, timeout_s: float) -> AsyncIterator[Any]:
 
 
 def letter_key(letter: DeadLetter) -> str:
-    """The origin of the record, as the letter's key names it."""
+    """The key of the letter: the origin of its record."""
     return f"{letter.topic}/{letter.partition}@{letter.offset}"
 
 

@@ -1,4 +1,4 @@
-"""The dead letters as a person deals with them: look, send again, drop."""
+"""What the command line does with dead letters: list, replay, drop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from proto.v1.events_pb2 import DeadLetter, Frame
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which letters; empty means all."""
+    """Selects letters; an empty field selects all."""
 
     reasons: Collection[str] = ()
     cameras: Collection[str] = ()
@@ -27,7 +27,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A letter without its record, which may be large."""
+    """A dead letter without its record, which may be large."""
 
     key: str
     place: int
@@ -36,20 +36,20 @@ class Kept:
     camera: str
     failed_ms: int
     size: int
-    """Bytes of the record it holds; 0 when it holds none."""
+    """Bytes of its record; 0 when it holds none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What became of letters whose records were to be sent again."""
+    """The result of a replay."""
 
     sent: int
     without_record: int
-    """They hold no record, so they stay."""
+    """Letters that hold no record. They stay."""
 
 
 async def list_letters(settings: KafkaSettings, choice: Choice) -> list[Kept]:
-    """The letters that are there, oldest first; of one origin the latest."""
+    """The chosen letters, oldest first; only the latest of each origin."""
     letters: dict[str, Kept] = {}
     async for place, key, letter in read_letters(settings):
         letters.pop(key, None)
@@ -59,7 +59,7 @@ async def list_letters(settings: KafkaSettings, choice: Choice) -> list[Kept]:
 
 
 async def replay_letters(settings: KafkaSettings, choice: Choice) -> Sent:
-    """Send the records to where they came from, and take their letters away. Whatever fails again is buried again."""
+    """Send the records to the topics they came from and delete their letters. What fails again is buried again."""
     places = {one.place: one for one in await list_letters(settings, choice)}
     sent = 0
     async with FrameProducer(settings) as producer:
@@ -67,15 +67,15 @@ async def replay_letters(settings: KafkaSettings, choice: Choice) -> Sent:
             if place in places and letter is not None and places[place].size:
                 letter.value = _as_new(letter)
                 await producer.send_again(letter)
-                # Only after the record was taken: whoever stops in between sends it twice. It counts once, unless
-                # another frame of its camera came between the two.
+                # Only after the broker has the record: a crash in between sends it twice. It counts once, unless
+                # another frame of its camera arrives between the two.
                 await producer.take_away(key)
                 sent += 1
     return Sent(sent, len(places) - sent)
 
 
 async def drop_letters(settings: KafkaSettings, choice: Choice) -> int:
-    """Take the letters away; how many there were."""
+    """Delete the chosen letters; returns how many."""
     letters = await list_letters(settings, choice)
     async with FrameProducer(settings) as producer:
         for one in letters:
@@ -84,20 +84,21 @@ async def drop_letters(settings: KafkaSettings, choice: Choice) -> int:
 
 
 def _as_new(letter: DeadLetter) -> bytes:
-    """The record as one that is seen for the first time: a frame becomes a run of its own."""
+    """The record to send: a frame gets its own run, so that it is not taken for a repeat."""
     frame = Frame()
     try:
         frame.ParseFromString(letter.value)
     except DecodeError:
         return letter.value
     frame.run, frame.sequence, frame.after_gap = _run_of(letter), 0, True
-    # Its time was true when it was taken, and is old by now. A frame that was given up for its time is judged again.
+    # Its time was right when captured but is old now: as a recording it passes. A frame rejected for its clock is
+    # checked again.
     frame.recorded = frame.recorded or letter.reason != "clock"
     return frame.SerializeToString()
 
 
 def _run_of(letter: DeadLetter) -> int:
-    """Another one for each origin, and never one that a source could have: those are times."""
+    """A run derived from the origin, unlike any run of a source: those are times."""
     return -1 - int.from_bytes(hashlib.blake2b(letter_key(letter).encode(), digest_size=7).digest())
 
 

@@ -23,11 +23,11 @@ class KafkaSettings(Section):
     replication: int = Field(1, ge=1, le=9)
     """Copies of each topic when it is created. 3 on a cluster; 1 for the embedded broker."""
     retention_minutes: int = Field(60, ge=1)
-    """How long frames stay in the broker: how long the stream worker may be away without loss."""
+    """How long the broker keeps frames, which is how long the stream worker may be down without loss."""
     dead_letters_days: int = Field(7, ge=1)
-    """How long dead letters stay in the broker: how long a person has to look at them."""
+    """How long the broker keeps dead letters."""
     idempotent: bool = False
-    """Idempotent producer. Turn on for Apache Kafka; the embedded broker does not know it."""
+    """Idempotent producer. Turn on for Apache Kafka; the embedded broker does not support it."""
     session_s: float = Field(45.0, ge=2, le=60)
-    """A stream worker that is not heard of for so long loses its partitions. The embedded broker lets a new worker
-    wait for half of it, so the stack uses less there."""
+    """session.timeout.ms: a stream worker silent for this long loses its partitions. With the embedded broker a new
+    worker waits for half of it, so the stack uses a shorter one."""

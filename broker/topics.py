@@ -1,4 +1,4 @@
-"""Which topics there should be, and what is to be done about those that are there. Pure."""
+"""Plans topics: compares those that the settings want with those that exist. Pure."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ MAX_RECORD_BYTES = 4 * 1024 * 1024
 """The largest record sent; the frames topic is created with this limit."""
 
 _GROWN = (
-    "From then on some cameras go to another partition than before: frames that still wait in the old one may be "
-    "looked at after newer ones, and an open moment of such a camera ends. Nothing is lost. Best done while little "
-    "waits; stream workers take up new partitions by themselves."
+    "Afterwards some cameras go to another partition: frames that still wait in the old one may be looked at after "
+    "newer ones, and an open moment of such a camera ends. Nothing is lost. Best done while few frames wait; stream "
+    "workers pick up new partitions by themselves."
 )
 
 
@@ -30,25 +30,25 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class ExistingTopic:
-    """A topic as it is."""
+    """A topic on the broker."""
 
     name: str
     partitions: int
     replication: int
     config: Mapping[str, str]
-    """What holds for it, wherever that was set."""
+    """Effective config, wherever it was set."""
     own: Mapping[str, str] = field(default_factory=dict)
-    """What was set for this topic alone."""
+    """Config set for this topic only."""
 
 
 @dataclass(frozen=True, slots=True)
 class TopicChange:
-    """One thing to do, or one that cannot be done here."""
+    """One change to make, or one that cannot be made here."""
 
     topic: Wanted
     kind: Literal["create", "grow", "configure", "cannot"]
     what: str
-    """In a sentence, for a person."""
+    """A sentence for the operator."""
 
 
 def wanted_topics(settings: KafkaSettings) -> tuple[Wanted, Wanted]:
@@ -57,28 +57,28 @@ def wanted_topics(settings: KafkaSettings) -> tuple[Wanted, Wanted]:
     frames = {
         "cleanup.policy": "delete",
         "retention.ms": str(retention_ms),
-        # Only segments that are no longer written to are dropped, so they must be closed much sooner than that.
+        # Retention deletes only closed segments, so they must close much sooner.
         "segment.ms": str(max(60_000, retention_ms // 6)),
         "max.message.bytes": str(MAX_RECORD_BYTES),
-        # A record's time is when the broker took it, so that retention and the stream worker go by the broker's clock,
-        # not by that of a camera's machine. The embedded Tansu takes the setting and keeps the sender's time.
+        # Records carry the broker's time, so that retention and the stream worker use its clock and not that of the
+        # camera's machine. The embedded Tansu accepts the setting but keeps the sender's time.
         "message.timestamp.type": "LogAppendTime",
     }
     letters = {
-        # Compacted: a letter that is written again replaces the first, and one that was dealt with goes away.
+        # Compacted: a letter written again replaces the first, and a tombstone removes one.
         "cleanup.policy": "compact,delete",
         "retention.ms": str(settings.dead_letters_days * 24 * 3_600_000),
         "max.message.bytes": str(2 * MAX_RECORD_BYTES),
     }
     return (
         Wanted(settings.frames_topic, settings.partitions, settings.replication, frames),
-        # Letters are few and are looked at by people, so one partition keeps them in order.
+        # There are few letters, and people read them: one partition keeps them in order.
         Wanted(settings.dead_letters_topic, 1, settings.replication, letters),
     )
 
 
 def plan(wanted: Sequence[Wanted], found: Mapping[str, ExistingTopic]) -> list[TopicChange]:
-    """What is to be done, in order."""
+    """The changes, in order."""
     changes: list[TopicChange] = []
     for topic in wanted:
         there = found.get(topic.name)

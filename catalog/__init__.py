@@ -1,1 +1,1 @@
-"""What must be remembered besides vectors: cameras, pictures, and what was not looked at."""
+"""State besides vectors: cameras, thumbnails, and which spans were not looked at."""

@@ -21,7 +21,7 @@ from proto.types import Camera, camera_name
 
 _VERSION = 1
 _BESIDE = 20
-"""Names on each side of an unknown one that are compared with it."""
+"""How many names on each side of an unknown name are compared with it."""
 _CAMERAS = TypeAdapter(list[Camera])
 
 _Stamp = tuple[int, int, int]
@@ -30,8 +30,8 @@ _Stamp = tuple[int, int, int]
 class CameraRegistry:
     """Every camera that was ever registered here. Safe for many threads and processes.
 
-    The file is read again when it changed; it is replaced whole, under a lock. Methods touch the disk and
-    are quick. They raise Broken when the file cannot be read, written or understood.
+    The file is reread when it changed, and replaced atomically under a lock. Methods do short disk I/O. They raise
+    Broken when the file cannot be read, written or parsed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,7 +40,7 @@ class CameraRegistry:
         self._known: tuple[_Stamp | None, dict[str, Camera]] = (None, {})
 
     def all(self) -> list[Camera]:
-        """All cameras by name, with the removed ones (`watching` is False)."""
+        """All cameras, sorted by name, including removed ones (`watching` is False)."""
         return sorted(self._read().values(), key=lambda camera: camera.name)
 
     def names(self) -> frozenset[str]:
@@ -53,7 +53,7 @@ class CameraRegistry:
         return cameras[name]
 
     def add(self, camera: Camera) -> None:
-        """Register the camera. One that was removed comes back; one that is watched must be removed first."""
+        """Register the camera. Invalid while one of this name is watched with other settings; a removed one returns."""
         camera_name(camera.name)
         with self._changing() as cameras:
             present = cameras.get(camera.name)
@@ -72,7 +72,7 @@ class CameraRegistry:
             cameras[name] = replace(cameras[name], watching=False)
 
     def _read(self) -> dict[str, Camera]:
-        """The cameras by name. Callers must not change it: it is shared."""
+        """The cameras by name. The dict is shared: callers must not change it."""
         with self._lock:
             stamp = self._stamp()
             if stamp is None or stamp != self._known[0]:
@@ -102,12 +102,12 @@ class CameraRegistry:
         except (ValueError, KeyError, ValidationError, Invalid) as error:
             raise Broken(
                 f"{self._path} is damaged ({_first_line(error)})",
-                todo="mend it, or move it away and register the cameras again",
+                todo="repair it, or move it away and register the cameras again",
             ) from error
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, Camera]]:
-        """The cameras, to be changed in place: written when the block ends without an error."""
+        """The cameras, to be changed in place. They are written when the block ends without an error."""
         with self._locked_file():
             cameras = dict(self._read())
             yield cameras
@@ -130,8 +130,8 @@ class CameraRegistry:
 
 
 def unknown_camera(name: str, names: frozenset[str]) -> Unknown:
-    """The error for a name that is not in the registry: it names some that are."""
-    name = name[:80]  # a camera's name has 64 characters at most, what was asked for may have any number
+    """The error for a name that is not in the registry. It suggests similar names."""
+    name = name[:80]  # a camera's name has at most 64 characters; the requested one may have any number
     known = sorted(names)
     near = get_close_matches(name, _candidates(name, known), n=3, cutoff=0.5) or known[:5]
     todo = f"known here: {', '.join(near)}{', …' if len(near) < len(names) else ''}" if names else "register one first"
@@ -139,9 +139,9 @@ def unknown_camera(name: str, names: frozenset[str]) -> Unknown:
 
 
 def _candidates(name: str, known: list[str]) -> list[str]:
-    """Names that may be near: those that share its longest beginnings and its longest ends.
+    """Names that may be similar: those with the longest common prefixes and suffixes.
 
-    Comparing one name takes a tenth of a millisecond: with ten thousand the event loop would stand for a second.
+    Comparing one name takes a tenth of a millisecond: comparing ten thousand would block the event loop for a second.
     """
     if len(known) <= 4 * _BESIDE:
         return known

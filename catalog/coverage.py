@@ -1,4 +1,4 @@
-"""What was looked at and what was not: gaps, and how far each camera is, so that an answer can say so."""
+"""Coverage: gaps, and how far each camera was looked at, so that answers can report both."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from catalog.tables import DECLARED, MARKS, MERGED, PARTITION_MARKS, PROGRESS
 from proto.errors import Broken
 
 TOGETHER_MS = 60_000
-"""Gaps that are no farther apart are told as one, so that a camera has few however long it is behind."""
+"""Gaps at most this far apart are reported as one, so that a camera has few gaps however long it is behind."""
 MOST_ROWS = 10_000
-"""An answer that would be made of more gaps tells one for each camera and reason instead."""
+"""If more gaps match, the answer reports one per camera and reason."""
 _MERGED_AT_ONCE = 1000
-"""So that merging holds up other writers for a few milliseconds only."""
+"""Keeps merging from blocking other writers for more than a few milliseconds."""
 _NAMED_AT_ONCE = 500
-"""Cameras in one SQL condition; of more, all are read."""
+"""Most cameras in one SQL condition. For more, the rows of all cameras are read and filtered."""
 _MINUTE_MS = 60_000
 _LENGTH_CLASSES = 12
-"""Class k holds gaps shorter than 4**k minutes, and the last one all that are longer than eight years."""
+"""Class k holds gaps shorter than 4**k minutes; the last class holds everything longer than eight years."""
 
 
 class Reason(StrEnum):
     """Why frames were not looked at."""
 
     SHED = "shed"
-    """More came than could be looked at."""
+    """More frames arrived than the worker could look at."""
     EXPIRED = "expired"
     """The broker dropped them before they were read."""
     AWAY = "away"
     """The camera did not deliver."""
     LOST = "lost"
-    """The camera process had to give them up before the broker took them."""
+    """The camera process dropped them before the broker accepted them."""
     WAITING = "waiting"
-    """Captured, and not looked at yet. It is computed for an answer and never stored."""
+    """Captured but not looked at yet. Computed for an answer, never stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +46,16 @@ class Gap:
     """A span in which a camera was not looked at."""
 
     camera: str
-    """Empty: any camera may be meant, as when the broker expired frames that nobody had read."""
+    """Empty when it may be any camera, as for expired frames that nobody had read."""
     reason: Reason
     start_ms: int
-    """Captured times; both are included."""
+    """Captured times, both inclusive."""
     end_ms: int
     frames: int = 0
-    """How many are known to lie in it; 0 when that is not known."""
+    """How many frames it is known to hold; 0 when unknown."""
     log: str = ""
-    """The place, where the frames have one (SHED, EXPIRED): of this camera, every frame from `first_offset` to
-    `last_offset` of this log's partition."""
+    """The place, for frames that have one (SHED, EXPIRED): every frame of this camera from `first_offset` to
+    `last_offset` in this log's partition."""
     partition: int = -1
     first_offset: int = -1
     last_offset: int = -1
@@ -67,7 +67,7 @@ class Looked:
 
     camera: str
     captured_ms: int
-    """The captured time of the latest frame, by its offset, that was looked at."""
+    """The captured time of the frame with the highest offset that was looked at."""
     log: str
     partition: int
     offset: int
@@ -80,11 +80,11 @@ class Coverage:
         self._catalog = catalog
 
     def declare(self, gaps: Sequence[Gap]) -> None:
-        """Keep the gaps: durable when it returns.
+        """Store the gaps durably.
 
-        The same gap (same camera, reason and first place; without a place: same camera, reason and start)
-        declared again takes the place of the first, so it can grow and its frames count once. One with a place never
-        shrinks. An AWAY gap that ends where it starts takes back what was declared of it: nothing was missed.
+        Declaring the same gap again (same camera, reason and first offset; without a place: same camera, reason and
+        start) replaces it, so it can grow and its frames count once. A gap with a place never shrinks. An AWAY gap
+        that ends where it starts removes the declared one: nothing was missed.
         """
         latest = {_key(gap): gap for gap in gaps if not gap.log}
         taken_back = [gap for gap in latest.values() if gap.reason is Reason.AWAY and gap.end_ms <= gap.start_ms]
@@ -103,10 +103,10 @@ class Coverage:
             _remove(connection, DECLARED, taken_back)
 
     def gaps(self, cameras: frozenset[str] | None, start_ms: int | None, end_ms: int | None) -> list[Gap]:
-        """What an answer tells: the gaps that overlap [start_ms, end_ms), earliest first.
+        """The gaps that overlap [start_ms, end_ms), earliest first.
 
-        Of these cameras (None: all) and of camera "". Neighbours of one camera and reason are told as one, without a
-        place. Where very many gaps overlap, all of one camera and reason are told as one.
+        Covers these cameras (None: all) and camera "". Neighbours of one camera and reason are merged and have no
+        place. If more than MOST_ROWS gaps overlap, all of one camera and reason are merged.
         """
         if cameras is not None and not cameras:
             return []
@@ -121,8 +121,8 @@ class Coverage:
         return sorted(told, key=lambda gap: (gap.start_ms, gap.camera, gap.reason))
 
     def declared(self, log: str, partition: int, from_offset: int) -> list[Gap]:
-        """The SHED gaps of this partition, exactly as declared, that reach `from_offset` or beyond: what a worker that
-        starts there must not look at again. In order of their places."""
+        """The SHED gaps of this partition that reach `from_offset` or beyond, exactly as declared, ordered by offset. A
+        worker that starts there must not look at these frames."""
         at = DECLARED.c
         wanted = (
             select(*_columns(DECLARED))
@@ -134,17 +134,17 @@ class Coverage:
             return [_gap(row) for row in connection.execute(wanted)]
 
     def looked(self, marks: Sequence[Looked], ends: Mapping[tuple[str, int], tuple[int, int]]) -> None:
-        """Keep how far cameras were looked at, each in place of its mark before; about once a second.
+        """Replace the marks of these cameras; called about once a second.
 
         `ends` gives for each log and partition the next offset to commit and the broker's time of the last record read,
-        in ms. SHED gaps that lie wholly below what was given here the time before are merged for answers:
-        `declared` does not tell them any more.
+        in ms. SHED gaps wholly below the next offset of the previous call are merged for answers; `declared` no longer
+        returns them.
         """
         with self._catalog.writing() as connection:
             if marks:
                 connection.execute(replacing(MARKS), [_mark_row(mark) for mark in marks])
             for (log, partition), (next_offset, broker_ms) in ends.items():
-                # By now the offset of the time before is committed: no restart goes back beyond it.
+                # The previous call's offset is committed by now: no restart goes back beyond it.
                 before = _partition_mark(connection, log, partition)
                 if before is not None:
                     _merge_below(connection, log, partition, min(before[0], next_offset))
@@ -152,7 +152,7 @@ class Coverage:
                 connection.execute(replacing(PARTITION_MARKS), row)
 
     def marks(self, cameras: frozenset[str] | None = None) -> list[Looked]:
-        """How far these cameras (None: all) were looked at, the furthest behind first. Some may have no mark yet."""
+        """The marks of these cameras (None: all), the furthest behind first. A camera may have no mark yet."""
         wanted = select(MARKS).order_by(MARKS.c.captured_ms, MARKS.c.camera)
         if cameras is not None and len(cameras) <= _NAMED_AT_ONCE:
             wanted = wanted.where(MARKS.c.camera.in_(sorted(cameras)))
@@ -161,7 +161,7 @@ class Coverage:
         return found if cameras is None else [mark for mark in found if mark.camera in cameras]
 
     def looked_until(self, cameras: frozenset[str] | None = None) -> dict[str, int]:
-        """The captured time of each camera's mark: all that an answer needs of it, and a third of the work."""
+        """The captured time of each camera's mark: all that an answer needs, for a third of the work of `marks`."""
         wanted = select(MARKS.c.camera, MARKS.c.captured_ms)
         if cameras is not None and len(cameras) <= _NAMED_AT_ONCE:
             wanted = wanted.where(MARKS.c.camera.in_(sorted(cameras)))
@@ -170,7 +170,7 @@ class Coverage:
         return {camera: captured_ms for camera, captured_ms in found if cameras is None or camera in cameras}
 
     def opened(self, cameras: frozenset[str]) -> dict[str, int]:
-        """When these cameras were opened last, as their processes noted it; they may have been watched before."""
+        """When these cameras were last opened, as recorded by their processes. They may have been watched before."""
         wanted = select(PROGRESS.c.camera, PROGRESS.c.run)
         if len(cameras) <= _NAMED_AT_ONCE:
             wanted = wanted.where(PROGRESS.c.camera.in_(sorted(cameras)))
@@ -179,14 +179,14 @@ class Coverage:
         return {camera: opened_ms for camera, opened_ms in found if camera in cameras}
 
     def partition_mark(self, log: str, partition: int) -> tuple[int, int] | None:
-        """The next offset to commit and the broker's time of the last record read, as they were given last."""
+        """The next offset to commit and the broker's time of the last record read, from the last `looked`."""
         with self._catalog.reading() as connection:
             return _partition_mark(connection, log, partition)
 
 
 def merged(gaps: Iterable[Gap]) -> list[Gap]:
-    """Neighbours of one camera and reason as one gap, by camera and time. Its place, where all lie in one partition, is
-    from the first to the last of theirs. Frames of a gap that lies wholly in another count once."""
+    """The gaps with neighbours of one camera and reason merged, sorted by camera, reason and time. If all parts lie in
+    one partition, the merged place spans them. Frames of a gap that lies wholly inside another count once."""
     found: list[Gap] = []
     for gap in sorted(_counted_once(gaps), key=lambda one: (one.camera, one.reason, one.start_ms)):
         last = found[-1] if found else None
@@ -207,7 +207,7 @@ def merged(gaps: Iterable[Gap]) -> list[Gap]:
 
 
 def _counted_once(gaps: Iterable[Gap]) -> list[Gap]:
-    """The gaps; one whose place lies wholly in another's has no frames of its own."""
+    """The gaps, with 0 frames for one whose place lies wholly inside another's."""
     found = []
     reached: dict[tuple[str, Reason, str, int], int] = {}
     for gap in sorted(gaps, key=lambda one: (one.first_offset, -one.last_offset)):
@@ -221,7 +221,7 @@ def _counted_once(gaps: Iterable[Gap]) -> list[Gap]:
 def _overlapping(
     connection: Connection, table: Table, cameras: frozenset[str] | None, start_ms: int | None, end_ms: int | None
 ) -> list[Gap]:
-    """The gaps of the table that overlap the time; of a few cameras only these and "", else all."""
+    """The gaps of the table that overlap the time. Up to _NAMED_AT_ONCE cameras, only theirs and those of ""."""
     condition = _in_time(table, start_ms, end_ms)
     if cameras is not None and len(cameras) <= _NAMED_AT_ONCE:
         condition = and_(table.c.camera.in_(["", *sorted(cameras)]), condition)
@@ -234,8 +234,8 @@ def _overlapping(
 def _in_time(table: Table, start_ms: int | None, end_ms: int | None) -> ColumnElement[bool]:
     """Whether the gap overlaps [start_ms, end_ms).
 
-    A gap that overlaps began before `start_ms` by less than its length class allows, so the index finds it without
-    reading all gaps that ended earlier or began later.
+    A gap of class k that overlaps starts less than 4**k minutes before `start_ms`, so the index finds it without
+    reading all gaps that ended earlier or start later.
     """
     at = table.c
     begun = true() if end_ms is None else at.start_ms < end_ms
@@ -265,7 +265,7 @@ def _summed(table: Table, condition: ColumnElement[bool]) -> Select[Any]:
 
 
 def _merge_below(connection: Connection, log: str, partition: int, offset: int) -> None:
-    """Move the partition's SHED gaps that lie wholly below the offset, some at a time, to those that are merged."""
+    """Move up to _MERGED_AT_ONCE of the partition's SHED gaps wholly below the offset to the merged table."""
     at, kept = DECLARED.c, MERGED.c
     below = (
         select(*_columns(DECLARED))
@@ -311,12 +311,12 @@ def _partition_mark(connection: Connection, log: str, partition: int) -> tuple[i
 
 
 def _key(gap: Gap) -> tuple[str, Reason, int]:
-    """What tells gaps without a place apart."""
+    """The identity of a gap without a place."""
     return gap.camera, gap.reason, gap.start_ms
 
 
 def _anchor(gap: Gap) -> int:
-    """What tells gaps of one camera and reason apart: the first place, or the start of one without a place."""
+    """Tells gaps of one camera and reason apart: the first offset, or the start where there is no place."""
     return gap.first_offset if gap.log else gap.start_ms
 
 
@@ -353,7 +353,7 @@ def _gap(row: Row[Any]) -> Gap:
         return Gap(values[0], Reason(values[1]), *values[2:])
     except ValueError as error:
         raise Broken(
-            f"the catalog tells of a gap for a reason that is not known here ({values[1]!r})",
+            f"the catalog has a gap with an unknown reason ({values[1]!r})",
             todo="use the Watchword that made it, or stop Watchword and move the catalog away",
         ) from error
 

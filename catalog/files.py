@@ -1,4 +1,4 @@
-"""Files that are either as they were or wholly new, whatever happens in between."""
+"""Atomic file replacement: after a crash a file has its old or its new content, never a mix."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from proto.errors import Broken
 
 _SCRATCH = ".scratch-"
 _LEFT_S = 600.0
-"""A scratch file that is older than this was left by a process that was killed."""
+"""A scratch file older than this was left by a killed process."""
 _swept_s: dict[Path, float] = {}
-"""When each folder was last looked through."""
+"""When each folder was last swept."""
 _ADVICE = {
     errno.ENOSPC: "the disk is full: free some space",
     errno.EDQUOT: "the disk quota is used up: free some space",
@@ -25,11 +25,11 @@ _ADVICE = {
 
 
 def write_whole(path: Path, data: bytes, *, durable: bool, beside: Path | None = None) -> None:
-    """Replace `path` by `data` in one step, making its folder if needed.
+    """Replace the content of `path` by `data` atomically, creating its folder if needed.
 
     A reader sees the old content or the new. `durable` waits until the disk has it. The data is first written to a
-    scratch file in `beside`, a folder on the same disk, or else in the path's own folder; what a killed process left
-    there is removed by a later call.
+    scratch file in `beside`, a folder on the same disk, by default the path's own folder. A later call removes scratch
+    files that a killed process left there.
     """
     scratch: Path | None = None
     folder = beside or path.parent
@@ -54,7 +54,7 @@ def write_whole(path: Path, data: bytes, *, durable: bool, beside: Path | None =
 
 
 def _sweep(folder: Path) -> None:
-    """Remove scratch files that nobody writes to any more, once in a while."""
+    """Remove abandoned scratch files, at most once per _LEFT_S."""
     now_s = time.time()
     if now_s - _swept_s.get(folder, 0.0) < _LEFT_S:
         return
@@ -64,11 +64,11 @@ def _sweep(folder: Path) -> None:
             if now_s - left.stat().st_mtime > _LEFT_S:
                 left.unlink()
         except FileNotFoundError:
-            pass  # another process was quicker
+            pass  # another process removed it
 
 
 def disk_trouble(action: str, path: Path, error: OSError) -> Broken:
-    """What to tell the operator when the disk refused `action` on `path`."""
+    """The error for an OSError of `action` on `path`, with advice for the operator."""
     advice = _ADVICE.get(error.errno or 0, "check the disk and the folder")
     return Broken(f"cannot {action} {path} ({error.strerror or error})", todo=advice)
 

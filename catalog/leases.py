@@ -1,4 +1,4 @@
-"""Leases: one process at a time does a thing, and another one takes over when it is gone."""
+"""Leases: one process at a time does a job, and another takes over when its lease ends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Leases:
         self._catalog = catalog
 
     def take(self, name: str, holder: str, now_ms: int, for_ms: int) -> bool:
-        """Take the lease, or renew it. False while another holder's lease runs."""
+        """Take or renew the lease (compare-and-set). False while another holder's lease runs."""
         statement, values = upsert(LEASES)
         mine_or_over = or_(LEASES.c.holder == holder, ~_runs(now_ms))
         row = {"name": name, "holder": holder, "taken_ms": now_ms, "for_ms": for_ms}
@@ -29,17 +29,18 @@ class Leases:
             return done.rowcount == 1
 
     def give_back(self, name: str, holder: str) -> None:
-        """End the lease at once, so that another one need not wait; nothing happens when it is not this holder's."""
+        """End the lease now, so that another holder need not wait for it to run out. No effect on another's lease."""
         with self._catalog.writing() as connection:
             connection.execute(delete(LEASES).where(LEASES.c.name == name, LEASES.c.holder == holder))
 
     def holder(self, name: str, now_ms: int) -> str | None:
-        """Whose lease runs now."""
+        """Who holds the lease now; None when nobody does."""
         with self._catalog.reading() as connection:
             return connection.scalar(select(LEASES.c.holder).where(LEASES.c.name == name, _runs(now_ms)))
 
 
 def _runs(now_ms: int) -> ColumnElement[bool]:
-    # A lease from further ahead than it is long was taken before the clock was set back: it would run for hours.
+    # A lease taken further in the future than its length dates from before the clock was set back. Without the upper
+    # bound it would run for hours.
     taken, length = LEASES.c.taken_ms, LEASES.c.for_ms
     return and_(taken > now_ms - length, taken < now_ms + length)

@@ -16,9 +16,9 @@ class Thumbnails:
         self._folder = folder
 
     def put(self, moment_id: str, jpeg: bytes) -> None:
-        """Keep the picture in place of the one before. Raises Broken when the disk refuses."""
+        """Store the picture, replacing an earlier one. Raises Broken when the disk refuses."""
         # Not synced: a picture lost to a power cut is written again when its moment is replayed.
-        # One folder for what is being written: 256 would have to be looked through for what killed processes left.
+        # One scratch folder: else all 256 folders would have to be swept for files that killed processes left.
         write_whole(self._path(moment_id), jpeg, durable=False, beside=self._folder / "scratch")
 
     def get(self, moment_id: str) -> bytes:

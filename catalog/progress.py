@@ -1,4 +1,4 @@
-"""How far each recording was replayed, so that a restart goes on there."""
+"""How far each recording was replayed, so that a restart continues there."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ class Progress:
 
     camera: str
     source: str
-    """Its address and what else identifies the replay (start, loop): another source begins anew."""
+    """The address and the other settings that identify the replay (start, loop). Another source starts over."""
     run: int
     """`Frame.run` of this replay."""
     start_ms: int
     """The captured time of the recording's first frame."""
     at_s: float
-    """File time, over all rounds of a loop, up to which the broker has every frame."""
+    """File time, counted over all loop rounds, up to which the broker has every frame."""
     sequence: int
     """The next `Frame.sequence`."""
     ended: bool
 
 
 class Progresses:
-    """The progress of every recording. All methods block; what was put is durable."""
+    """The progress of every recording. All methods block; `put` is durable."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
@@ -40,7 +40,7 @@ class Progresses:
         return None if row is None else Progress(**row._mapping)
 
     def put(self, progress: Progress) -> None:
-        """Keep it in place of the camera's progress before."""
+        """Replace the camera's progress."""
         with self._catalog.writing() as connection:
             connection.execute(replacing(PROGRESS), asdict(progress))
 

@@ -1,4 +1,4 @@
-"""One SQL store with the small facts that several processes share: opening it, and what its errors mean."""
+"""The SQL store for small state that several processes share: opening it and translating its errors."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from catalog.tables import META, METADATA, VERSION
 from proto.errors import Broken, Transient, WatchwordError
 
 _BUSY_S = 5.0
-"""How long a call waits for another process that writes."""
+"""How long a call waits while another process writes."""
 
-# SQLite says what failed by number; the lower eight bits are the kind.
+# SQLite error codes; the lower eight bits are the kind.
 _DISK_ERRORS = {
     sqlite3.SQLITE_FULL: errno.ENOSPC,
     sqlite3.SQLITE_READONLY: errno.EROFS,
@@ -35,28 +35,28 @@ _DISK_ERRORS = {
 
 
 class Catalog:
-    """One SQL store with the small facts. Safe for many threads and processes.
+    """The SQL store for small shared state. Safe for many threads and processes.
 
     Its methods, and those of everything built on it, block: call them from a thread. They raise Broken when the
     store cannot be read or written, and Transient when another process kept it busy for too long.
     """
 
     def __init__(self, url: str) -> None:
-        """`url` names the store, as in sqlite:////folder/catalog.db; `sqlite_url` gives that of a file."""
+        """`url` names the store, as in sqlite:////folder/catalog.db; `sqlite_url` makes it from a path."""
         self.path = _path_of(url)
         """The SQLite file."""
         self._engine = create_engine(url, connect_args={"timeout": _BUSY_S}, pool_timeout=_BUSY_S)
-        # Marked, because SQLite must be told when a transaction begins that it is going to write.
+        # SQLite must be told at the start of a transaction that it will write.
         self._writer = self._engine.execution_options(writes=True)
         event.listen(self._engine, "connect", _prepare)
         event.listen(self._engine, "begin", _begin)
         event.listen(self._writer, "begin", _begin_to_write)
 
     def open(self) -> None:
-        """Make the file and its tables where they are missing. Broken when it is of a later version."""
+        """Create the file and its tables if missing. Broken when it has another version."""
         with _alone(self.path):
             with self._told("open"), self._engine.connect() as connection:
-                # Readers do not wait for the writer in this mode. It is a property of the file.
+                # In WAL mode readers do not wait for the writer. The mode is stored in the file.
                 mode = connection.connection.cursor().execute("PRAGMA journal_mode=WAL").fetchone()
             if mode != ("wal",):
                 raise Broken(
@@ -75,18 +75,18 @@ class Catalog:
                 )
 
     def close(self) -> None:
-        """Let go of the file. May be called twice."""
+        """Close the file. May be called twice."""
         self._engine.dispose()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """One view of the store: what others write meanwhile is not seen."""
+        """A read transaction on one snapshot: later writes by others are not visible."""
         with self._told("read"), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """One change: durable when the block ends, and undone when it raises. One process writes at a time."""
+        """A write transaction: durable when the block ends, rolled back when it raises. One writer at a time."""
         with self._told("write"), self._writer.begin() as connection:
             yield connection
 
@@ -113,11 +113,11 @@ class Catalog:
         what = "is damaged" if damaged else f"cannot be used: cannot {action} it"
         return Broken(
             f"{self.path} {what} ({error})",
-            todo="stop Watchword and move the file away; it is made anew, without what it told of unseen frames",
+            todo="stop Watchword and move the file away; a new one is made, and the record of unseen frames is lost",
         )
 
     def _seen_by_the_system(self, number: int) -> OSError:
-        """Why the file cannot be used, as the operating system says it: SQLite only says that it cannot."""
+        """The operating system's error for the file; SQLite reports only that it failed."""
         if number != errno.ENOSPC:
             try:
                 os.close(os.open(self.path, os.O_RDWR | os.O_CLOEXEC))
@@ -127,12 +127,12 @@ class Catalog:
 
 
 def sqlite_url(path: Path) -> str:
-    """The address of a catalog in this file, whatever characters its path has."""
+    """The URL of a catalog in this file, with special characters in the path escaped."""
     return URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
 
 
 def upsert(table: Table) -> tuple[Insert, dict[str, Any]]:
-    """An insert into the table, and what to set where its key is there already."""
+    """An insert into the table, and the columns to set when the key exists already."""
     statement = insert(table)
     keys = set(table.primary_key.columns.keys())
     return statement, {name: statement.excluded[name] for name in table.columns.keys() if name not in keys}  # noqa: SIM118
@@ -159,7 +159,7 @@ def _path_of(url: str) -> Path:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Hold off other processes that open the file: where two set the mode at once, SQLite does not always wait."""
+    """Lock out other processes that open the file: SQLite does not always wait when two set the journal mode."""
     lock = path.with_name(f"{path.name}.lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -174,7 +174,7 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def _prepare(connection: Any, _record: object) -> None:
-    # The driver begins no transactions of its own; `_begin` does.
+    # The driver must not begin transactions; `_begin` does.
     connection.isolation_level = None
     # A declared gap must outlive a power cut: NORMAL may lose the last transactions.
     connection.execute("PRAGMA synchronous=FULL")
@@ -186,5 +186,5 @@ def _begin(connection: Connection) -> None:
 
 
 def _begin_to_write(connection: Connection) -> None:
-    # A transaction that reads first and writes later would fail, not wait, when another one wrote in between.
+    # A deferred transaction that reads first and then writes fails, without waiting, if another wrote in between.
     connection.exec_driver_sql("BEGIN IMMEDIATE")

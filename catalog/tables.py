@@ -1,11 +1,11 @@
-"""The tables of the catalog: how its facts are laid out in SQL."""
+"""The SQL tables of the catalog."""
 
 from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table
 
 VERSION = 1
-"""Of this layout. A catalog that says more was made by a later Watchword."""
+"""Version of this layout. A higher version was made by a later Watchword."""
 
 METADATA = MetaData()
 
@@ -18,7 +18,7 @@ META = Table(
 
 
 def _gaps(name: str) -> Table:
-    """A table of gaps. `anchor` tells gaps of one place, or of none, apart: their first offset, or their start."""
+    """A table of gaps. `anchor` tells gaps of one place apart: the first offset, or the start without a place."""
     return Table(
         name,
         METADATA,
@@ -38,7 +38,7 @@ def _gaps(name: str) -> Table:
     )
 
 
-# As they were declared, and those that were merged once no restart could ask for them any more.
+# Gaps as declared, and SHED gaps merged once no restart can ask for them.
 DECLARED = _gaps("declared_gaps")
 MERGED = _gaps("merged_gaps")
 

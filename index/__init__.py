@@ -1,1 +1,1 @@
-"""Where moments rest: the store's port, shards, time buckets, Milvus."""
+"""The index of moments: the store's port, shards, time buckets, Milvus."""

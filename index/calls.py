@@ -1,4 +1,4 @@
-"""Several calls at once to shards that may be away, late or silent."""
+"""Concurrent calls to shards that may be down, late or silent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Silent(Transient):
 
 
 class Deadline:
-    """A time by which several calls to one shard must be answered."""
+    """One deadline for several calls to a shard."""
 
     def __init__(self, shard: str, seconds: float) -> None:
         self._shard = shard
@@ -25,7 +25,7 @@ class Deadline:
         self._until = asyncio.get_running_loop().time() + seconds
 
     async def of(self, call: Awaitable[Result]) -> Result:
-        """What the call gives; raises Silent when it is late."""
+        """The result of the call; raises Silent when it is late."""
         try:
             async with asyncio.timeout_at(self._until):
                 return await call
@@ -37,10 +37,10 @@ class Deadline:
 
 
 class Silence:
-    """The shards that were silent: who needs one is refused at once until it answers `ask`.
+    """Circuit breaker for silent shards: calls to one fail immediately until it answers `ask`.
 
-    Otherwise every batch with a moment for a shard that hangs would wait for the deadline, and with it the moments of
-    all other shards. Asked in the background, once per refused call at most.
+    Otherwise every batch with a moment for a hanging shard would wait for the deadline, and so would its moments for
+    all other shards. `ask` runs in the background, at most once per refused call.
     """
 
     def __init__(self, ask: Callable[[str], Awaitable[object]]) -> None:
@@ -48,12 +48,12 @@ class Silence:
         self._asking: dict[str, asyncio.Task[bool]] = {}
 
     def begins(self, shard: str) -> None:
-        """The shard did not answer."""
+        """Record that the shard did not answer."""
         if shard not in self._asking:
             self._asking[shard] = asyncio.create_task(self._answers(shard))
 
     def check(self, shard: str) -> None:
-        """Raise Silent unless the shard answers, as far as is known."""
+        """Raise Silent if the shard has not answered since its silence began."""
         asking = self._asking.get(shard)
         if asking is None:
             return
@@ -68,7 +68,7 @@ class Silence:
         )
 
     async def close(self) -> None:
-        """Ask no more."""
+        """Stop asking."""
         asking = list(self._asking.values())
         self._asking.clear()
         for task in asking:
@@ -84,7 +84,7 @@ class Silence:
 
 
 async def whole(calls: Mapping[Key, Awaitable[Result]]) -> list[Result]:
-    """What all calls gave; raises what went wrong with any of them."""
+    """The results of all calls; raises one of the errors if any call failed."""
     given, wrong = await all_of(calls)
     if wrong:
         raise first(wrong)
@@ -92,7 +92,7 @@ async def whole(calls: Mapping[Key, Awaitable[Result]]) -> list[Result]:
 
 
 async def all_of(calls: Mapping[Key, Awaitable[Result]]) -> tuple[dict[Key, Result], dict[Key, WatchwordError]]:
-    """Make all calls at once: what they gave, and what went wrong in our tree. Other errors are raised."""
+    """Make all calls concurrently: results and WatchwordErrors by key. Other errors are raised."""
     outcomes = await asyncio.gather(*calls.values(), return_exceptions=True)
     given: dict[Key, Result] = {}
     wrong: dict[Key, WatchwordError] = {}

@@ -1,7 +1,7 @@
-"""Which moments a question is about, and the same said to Milvus.
+"""Filters on moments, and their Milvus expressions.
 
-Expressions are literal: neither milvus-lite nor Milvus 2.3 knows templates. Nothing reaches an expression that was not
-checked first, and every text in it is quoted here.
+Expressions are literal: neither milvus-lite nor Milvus 2.3 supports templates. Every value is checked before it reaches
+an expression, and every text is quoted here.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from proto.types import Span, check_moment_ids
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Passes the moments that meet all of these; None passes all."""
+    """Passes the moments that meet all conditions. None is no condition."""
 
     cameras: frozenset[str] | None = None
-    """Never an empty set: nothing can match, so nothing should be asked."""
+    """Never an empty set: it matches nothing, so the caller skips the call."""
     ends_from: int | None = None
     """Moments that end then or later."""
     starts_from: int | None = None
@@ -32,7 +32,7 @@ class Filter:
             raise ValueError("a filter that nothing can pass")
 
     def passes(self, span: Span) -> bool:
-        """Whether it lets this one through."""
+        """Whether the span meets all conditions."""
         return (
             (self.cameras is None or span.camera in self.cameras)
             and (self.ends_from is None or span.end_ms >= self.ends_from)
@@ -48,7 +48,7 @@ def overlapping(cameras: frozenset[str] | None, start_ms: int | None, end_ms: in
 
 @lru_cache(maxsize=16)
 def expression(which: Filter) -> str:
-    """The filter in Milvus' words; empty text passes all. Kept, since a search asks every bucket the same."""
+    """The filter as a Milvus expression; empty text passes all. Cached, since a search sends every bucket the same."""
     parts = []
     if which.cameras is not None:
         parts.append(f"camera in {_listed(which.cameras)}")
@@ -62,7 +62,7 @@ def expression(which: Filter) -> str:
 
 
 def ids_filter(ids: Sequence[str]) -> str:
-    """Passes the moments of these ids."""
+    """An expression that passes the moments with these ids."""
     check_moment_ids(ids)
     return f"id in {_listed(ids)}"
 

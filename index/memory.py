@@ -1,4 +1,4 @@
-"""The store in memory: compares with every moment. What the real store must agree with, and what tests use."""
+"""The in-memory store: exact, by comparing with every moment. Tests use it, and the real store must agree with it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SPAN_FIELDS = [field.name for field in fields(Span)]
 
 
 class MemoryStore:
-    """A MomentStore that forgets everything when it is gone."""
+    """A MomentStore that keeps nothing on disk."""
 
     def __init__(self, space: SpaceInfo, longest_moment_s: int = 3600) -> None:
         self._space = space

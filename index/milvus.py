@@ -31,7 +31,7 @@ from index.store import Ask, Scored
 from proto.errors import Broken, Denied, Invalid, Overloaded, Transient, WatchwordError
 from proto.types import MOST_RESUME_CHARS, Moment, SpaceInfo, Span
 
-# It logs every error with a traceback; here they are translated and told.
+# pymilvus logs every error with a traceback; here they are translated and raised.
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL + 1)
 
 # The space is in the collection's name.
@@ -39,10 +39,10 @@ _SPAN_FIELDS = [field.name for field in fields(Span) if field.name != "space"]
 _MOMENT_FIELDS = [*_SPAN_FIELDS, "resume", "vector"]
 _ROWS_AT_ONCE = 1000
 _CALLS_AT_ONCE = 32
-# Of these, so many may be searches of one bucket: searches that hang leave room for the other buckets.
+# Limit per bucket, so that hanging searches leave room for other buckets.
 _SEARCHES_AT_ONCE = 8
 _REFRESH_S = 1.0
-# Inner product: of unit vectors that is the cosine, without dividing again.
+# Inner product, which is the cosine for unit vectors.
 _METRIC = "IP"
 
 _NOT_FOUND = {4, 100}
@@ -73,15 +73,15 @@ class MilvusStore(ShardedStore):
 
 
 class _Missing(Transient):
-    """The collection is not there (any more)."""
+    """The collection does not exist, or no longer."""
 
 
 class _NotLoaded(Transient):
-    """The collection is there and cannot be searched yet."""
+    """The collection exists but is not loaded."""
 
 
 class _Refused(Broken):
-    """Milvus calls the rows invalid."""
+    """Milvus rejects the rows as invalid."""
 
 
 class _MilvusShard:
@@ -92,7 +92,7 @@ class _MilvusShard:
         self._client: AsyncMilvusClient | None = None
         self._index: dict[str, Any] = {}
         self._connecting = asyncio.Lock()
-        # Each bucket has its own, so that one that cannot be loaded holds up no other.
+        # One lock per bucket, so that a bucket that cannot be loaded does not block others.
         self._making: defaultdict[Bucket, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._searching: defaultdict[Bucket, asyncio.Semaphore] = defaultdict(
             partial(asyncio.Semaphore, _SEARCHES_AT_ONCE)
@@ -127,7 +127,7 @@ class _MilvusShard:
         return failed
 
     async def _store(self, bucket: Bucket, moments: Sequence[Moment]) -> dict[str, WatchwordError]:
-        """Store them. When Milvus calls one of them invalid it takes none: the halves are tried apart."""
+        """Store them. Milvus rejects the whole batch for one invalid row, so a rejected batch is retried in halves."""
         rows = [{field: getattr(moment, field) for field in _MOMENT_FIELDS} for moment in moments]
         try:
             await self._in_bucket(bucket, _STORE, partial(_upsert, self._name(bucket), rows), make=True)
@@ -149,7 +149,7 @@ class _MilvusShard:
                 [ask.vector],
                 filter=passing,
                 limit=ask.limit,
-                # HNSW finds no more than `ef` neighbours; other indexes do not read it.
+                # HNSW returns at most `ef` neighbours; other indexes ignore it.
                 search_params={"metric_type": _METRIC, "params": {"ef": max(128, 2 * ask.limit)}},
                 output_fields=_SPAN_FIELDS,
                 consistency_level="Bounded",
@@ -201,7 +201,7 @@ class _MilvusShard:
     async def _in_bucket(
         self, bucket: Bucket, action: str, call: Callable[[AsyncMilvusClient], Awaitable[Result]], *, make: bool
     ) -> Result:
-        """Call on the bucket's collection once it is loaded. Without `make` a collection that is gone is `_Missing`."""
+        """Load the bucket's collection and call. Without `make`, raises `_Missing` if the collection is gone."""
         await self.make(bucket)
         try:
             return await self._call(action, call)
@@ -215,9 +215,9 @@ class _MilvusShard:
             return await self._call(action, call)
 
     async def _make(self, bucket: Bucket, *, from_start: bool) -> None:
-        """Have the collection loaded. `from_start` also makes it and its index, which takes longer.
+        """Load the collection. `from_start` also creates it and its index, which takes longer.
 
-        Every step may be repeated, also by several processes at once.
+        Every step is idempotent, also across processes.
         """
         name = self._name(bucket)
         async with self._making[bucket]:
@@ -230,7 +230,7 @@ class _MilvusShard:
             self._ready.add(bucket)
 
     async def _create(self, milvus: AsyncMilvusClient, name: str) -> None:
-        # To create it once more is allowed, but not after Milvus was restarted: then it calls the same schema another.
+        # Creating it twice is allowed, except after a restart of Milvus, which then reports a different schema.
         if not await milvus.has_collection(name, retry_times=1):
             await self._create_empty(milvus, name)
         index = AsyncMilvusClient.prepare_index_params()
@@ -256,7 +256,7 @@ class _MilvusShard:
         await milvus.create_collection(name, schema=schema, num_shards=1, consistency_level="Bounded", retry_times=1)
 
     async def _call(self, action: str, call: Callable[[AsyncMilvusClient], Awaitable[Result]]) -> Result:
-        """Make one call within the timeout, and tell what went wrong in our words."""
+        """Make one call within the timeout and translate its errors."""
         try:
             async with asyncio.timeout(self._settings.timeout_s), self._calls:
                 return await call(await self._connected())
@@ -293,7 +293,7 @@ class _MilvusShard:
             if self._client is None:
                 if not re.match(r"(https?|tcp)://|unix:", self._endpoint):
                     _check_lite(Path(self._endpoint))
-                # For milvus-lite the constructor starts a server process and waits for it.
+                # For milvus-lite the constructor blocks: it starts a server process and waits for it.
                 client = await asyncio.to_thread(
                     AsyncMilvusClient,
                     self._endpoint,
@@ -326,7 +326,7 @@ async def _is_loaded(name: str, milvus: AsyncMilvusClient) -> bool:
 
 
 async def _version(client: AsyncMilvusClient) -> tuple[int, int]:
-    """The server's major and minor version; (0, 0) for milvus-lite, which does not tell."""
+    """The server's major and minor version; (0, 0) for milvus-lite, which does not report one."""
     try:
         found = re.search(r"(\d+)\.(\d+)", await client.get_server_version(retry_times=1))
     except grpc.RpcError as error:
@@ -337,8 +337,8 @@ async def _version(client: AsyncMilvusClient) -> tuple[int, int]:
 
 
 def _index_for(version: tuple[int, int]) -> dict[str, Any]:
-    # Milvus 2.3 searches rows that are not yet in the built index through an interim one that answers a narrow
-    # filter with fewer hits than exist, down to none, unless the index is FLAT. milvus-lite has no HNSW.
+    # Unless the index is FLAT, Milvus 2.3 searches rows outside the built index through an interim index, which returns
+    # fewer hits than exist, even none, for a narrow filter. milvus-lite has no HNSW.
     if version >= (2, 6):
         return {"index_type": "HNSW", "params": {"M": 16, "efConstruction": 200}}
     return {"index_type": "FLAT", "params": {}}

@@ -1,4 +1,4 @@
-"""Where a moment rests: pure rules from camera and time to endpoint, bucket and collection."""
+"""Where a moment is stored: pure rules from camera and time to endpoint, bucket and collection."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dataclasses import dataclass
 
 _HOUR_MS = 3_600_000
 _SCHEME = "watchword2"
-"""Begins the name of every collection. It changes with the fields of a row, so that rows of another kind never meet."""
+"""Prefix of every collection name. Changes with the fields of a row, so that a collection never mixes two layouts."""
 _COLLECTION = re.compile(_SCHEME + r"_([0-9a-f]{16})_(\d{1,4})h_(\d{1,12})")
 _NEAR_MS = 7 * 24 * _HOUR_MS
 MOST_STRETCHES = 50
-"""A shard has no more stretches of time than this that lie more than a week apart."""
+"""Most stretches of time per shard that lie more than a week apart."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Bucket:
-    """The moments that start in [start_ms, end_ms)."""
+    """Holds the moments that start in [start_ms, end_ms)."""
 
     hours: int
     number: int
@@ -33,15 +33,15 @@ class Bucket:
         return self.start_ms + self.hours * _HOUR_MS
 
     def holds(self, start_ms: int) -> bool:
-        """Whether a moment that starts then belongs here."""
+        """Whether a moment with this start belongs here."""
         return self.start_ms <= start_ms < self.end_ms
 
     def overlaps(self, other: Bucket) -> bool:
-        """Whether a time lies in both."""
+        """Whether the two share any time."""
         return self.start_ms < other.end_ms and other.start_ms < self.end_ms
 
     def touches(self, start_ms: int | None, end_ms: int | None, longest_ms: int) -> bool:
-        """Whether it can hold a moment, no longer than `longest_ms`, that overlaps [start_ms, end_ms)."""
+        """Whether it can hold a moment of at most `longest_ms` that overlaps [start_ms, end_ms)."""
         return (end_ms is None or self.start_ms < end_ms) and (start_ms is None or self.end_ms > start_ms - longest_ms)
 
     def nearly_over(self, at_ms: int) -> bool:
@@ -50,15 +50,15 @@ class Bucket:
 
 
 def bucket_of(start_ms: int, hours: int) -> Bucket:
-    """The bucket of this width for a moment that starts then."""
+    """The bucket of this width for a moment with this start."""
     return Bucket(hours, start_ms // (hours * _HOUR_MS))
 
 
 def bucket_for(start_ms: int, hours: int, existing: Collection[Bucket]) -> Bucket:
-    """The bucket where a moment that starts then is stored: one that exists, of whatever width, else one of `hours`.
+    """The bucket that stores a moment with this start: an existing one of any width, else a new one of `hours`.
 
-    Otherwise a moment that is open while the width is changed would be stored twice. A new one that would overlap a
-    wider one is made narrower, down to an hour. So of several that hold a time the narrowest was there first.
+    Otherwise a moment that is open while the width changes would be stored twice. A new bucket that would overlap a
+    wider one is made narrower, down to one hour. So the narrowest of several that hold a time is the oldest.
     """
     holding = [bucket for bucket in existing if bucket.holds(start_ms)]
     if holding:
@@ -71,8 +71,8 @@ def bucket_for(start_ms: int, hours: int, existing: Collection[Bucket]) -> Bucke
 def may_be_made(bucket: Bucket, existing: Collection[Bucket]) -> bool:
     """Whether a shard with these buckets may get this one.
 
-    What lies within a week of others always may. Times that are far from all others are mostly those of wrong clocks,
-    and each would make a collection: a shard takes only so many such stretches.
+    A bucket within a week of another always may. Times far from all others come mostly from wrong clocks, and each
+    would create a collection, so the number of such stretches is limited.
     """
     stretches = 0
     end_ms: int | None = None
@@ -91,7 +91,7 @@ def collection_name(space: str, bucket: Bucket) -> str:
 
 
 def collection_named(name: str) -> tuple[str, Bucket] | None:
-    """The space and the bucket that a collection holds; None when it is not one of ours."""
+    """The space and bucket of a collection; None when it is not one of ours."""
     parts = _COLLECTION.fullmatch(name)
     return (parts[1], Bucket(int(parts[2]), int(parts[3]))) if parts else None
 
@@ -99,7 +99,7 @@ def collection_named(name: str) -> tuple[str, Bucket] | None:
 def home(camera: str, endpoints: Sequence[str]) -> str:
     """The endpoint that holds this camera's moments (rendezvous hashing).
 
-    One endpoint more or less moves only its own share of the cameras. Moments that were stored before such a
-    change stay where they were, which is why a search asks every shard.
+    Adding or removing an endpoint moves only its share of the cameras. Moments stored before the change stay where
+    they are, which is why a search asks every shard.
     """
     return max(endpoints, key=lambda endpoint: hashlib.blake2b(f"{endpoint}\0{camera}".encode()).digest())

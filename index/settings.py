@@ -16,9 +16,9 @@ class MilvusSettings(Section):
     token: SecretStr = SecretStr("")
     """`user:password` or an API key; empty for none."""
     bucket_hours: int = Field(24, ge=1, le=24 * 365)
-    """Hours of moments in one collection. Shorter: cheaper to drop and search narrow times; longer: fewer
-    collections. Changing it keeps old buckets searchable."""
+    """Hours of moments in one collection. Shorter: cheaper to drop, and to search narrow times. Longer: fewer
+    collections. Old buckets stay searchable after a change."""
     timeout_s: float = Field(10.0, gt=0, le=600)
     """Deadline of one call to one shard. A shard that misses it is reported as missing, not waited for."""
     longest_moment_s: int = Field(3600, ge=1)
-    """No moment is longer than this; a search reaches this far before its start for moments that overlap it."""
+    """Longest moment. A search looks this far before its start for moments that overlap it."""

@@ -1,4 +1,4 @@
-"""A MomentStore over several shards: who is asked, for how long, and how the answers become one."""
+"""A MomentStore over several shards: which shards are asked, their deadlines, and merging the answers."""
 
 from __future__ import annotations
 
@@ -31,45 +31,45 @@ from proto.types import Moment, SpaceInfo, check_moment_ids, start_of
 log = logging.getLogger("watchword.index")
 
 MOST_ROWS = 4096
-"""So many moments are read at once: well below Milvus' own limit of 16,384, and a few MB."""
+"""Most moments per read: a few MB, and well below Milvus' own limit of 16,384."""
 _FORMER_S = 3.0
-"""So long `between` waits for shards where none of the cameras has its home."""
+"""How long `between` waits for shards that are home to none of the cameras."""
 
 
 class Shard(Protocol):
-    """One endpoint with some of the cameras, in time buckets. Raises only errors of our tree."""
+    """One endpoint with some of the cameras, in time buckets. Raises only WatchwordErrors."""
 
     async def buckets(self, *, fresh: bool = False) -> Mapping[str, Collection[Bucket]]:
-        """The buckets that exist, by space.
+        """The existing buckets, by space.
 
-        Unless `fresh`, one that another process just made may be missing for a second.
+        Unless `fresh`, a bucket that another process just created may be missing for a second.
         """
 
     async def make(self, bucket: Bucket) -> None:
-        """Make the bucket unless it exists, ready for all below."""
+        """Create the bucket if it is missing, and make it ready for the methods below."""
 
     async def upsert(self, bucket: Bucket, moments: Sequence[Moment]) -> Mapping[str, WatchwordError]:
-        """Store them in the bucket, which is made when needed. Gives what was not stored, as MomentStore.upsert."""
+        """Store them in the bucket, creating it if needed. Returns what was not stored, like MomentStore.upsert."""
 
     async def search(self, bucket: Bucket, ask: Ask) -> list[Scored]:
-        """The best of the bucket that pass the filter. Nothing when the bucket is gone, as below."""
+        """The bucket's best moments that pass the filter. Empty when the bucket is gone, as for the methods below."""
 
     async def read(self, bucket: Bucket, which: Filter, limit: int) -> list[Moment]:
-        """Moments of the bucket that pass, in no order; all of them unless they are `limit`. Sees every upsert."""
+        """The bucket's moments that pass, unordered, at most `limit`. Sees every upsert."""
 
     async def fetch(self, bucket: Bucket, ids: Sequence[str]) -> list[Moment]:
-        """Those of the ids that are in the bucket. Sees every upsert."""
+        """The moments with these ids in the bucket. Sees every upsert."""
 
     async def count(self, bucket: Bucket, which: Filter) -> int:
-        """How many of the bucket pass. Sees every upsert."""
+        """How many of the bucket's moments pass. Sees every upsert."""
 
     async def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What one shard says to a search."""
+    """One shard's answer to a search."""
 
     hits: list[Scored]
     searched: Collection[Bucket]
@@ -78,11 +78,11 @@ class _Part:
 
 
 class ShardedStore:
-    """A MomentStore over shards by their endpoint: each camera has one home, and time is cut into buckets.
+    """A MomentStore over shards by endpoint: each camera has one home shard, and time is divided into buckets.
 
-    Moments are written to the home of their camera and asked of every shard, because a camera had another home before
-    the list of endpoints changed. A shard that is away is asked again at every call, so it is used as soon as it is
-    back. A bucket that exists is used whatever its width is.
+    Moments are written to the camera's home but read from every shard, because the camera had another home before the
+    list of endpoints changed. A shard that is down is tried at every call, so it is used as soon as it is back. An
+    existing bucket is used whatever its width.
     """
 
     def __init__(
@@ -187,7 +187,7 @@ class ShardedStore:
         return home(camera, list(self._shards))
 
     async def _upsert_at(self, name: str, moments: Sequence[Moment]) -> Mapping[str, WatchwordError]:
-        """Store moments of cameras that have their home here. Raises when the shard is away."""
+        """Store moments of cameras whose home this is. Raises when the shard is down."""
         self._silence.check(name)
         shard = self._shards[name]
         try:
@@ -208,7 +208,7 @@ class ShardedStore:
     def _planned(
         self, moments: Sequence[Moment], existing: Collection[Bucket]
     ) -> tuple[dict[Bucket, list[Moment]], dict[str, WatchwordError]]:
-        """The moments by their bucket, and those that would need one that may not be made."""
+        """The moments by bucket, and errors for those whose bucket may not be made."""
         groups: dict[Bucket, list[Moment]] = {}
         refused: dict[str, WatchwordError] = {}
         usable = set(existing)
@@ -226,7 +226,7 @@ class ShardedStore:
         return groups, refused
 
     async def _search_shard(self, name: str, ask: Ask, deadline_s: float) -> _Part:
-        """What the shard's buckets say by the deadline. Raises when none of them says anything."""
+        """The answers of the shard's buckets within the deadline. Raises when none answers."""
         shard = self._shards[name]
         deadline = Deadline(name, deadline_s)
         by_space = await deadline.of(shard.buckets())
@@ -245,11 +245,11 @@ class ShardedStore:
         )
 
     async def _read_soon(self, name: str, which: Filter) -> list[Moment]:
-        """As `_read`, for a shard that the answer does not depend on."""
+        """Like `_read`, with a short deadline, for a shard whose answer is optional."""
         return await Deadline(name, min(_FORMER_S, self._settings.timeout_s)).of(self._read(name, which))
 
     async def _read(self, name: str, which: Filter) -> list[Moment]:
-        """All that the shard holds of it."""
+        """All moments of the shard that pass."""
         self._silence.check(name)
         shard = self._shards[name]
         held = (await shard.buckets(fresh=True)).get(self._space.id, ())
@@ -258,7 +258,7 @@ class ShardedStore:
         return [moment for part in parts for moment in part]
 
     async def _read_bucket(self, shard: Shard, bucket: Bucket, which: Filter) -> list[Moment]:
-        """All that the bucket holds of it: when the reply may have been cut off, the halves are asked."""
+        """All moments of the bucket that pass. A reply that may be truncated is asked again in halves."""
         moments = await shard.read(bucket, which, self._most_rows)
         if len(moments) < self._most_rows:
             return moments
@@ -280,7 +280,7 @@ class ShardedStore:
         return sorted(bucket for bucket in buckets if bucket.touches(start_ms, end_ms, self._longest_ms))
 
     def _prepare(self, name: str, bucket: Bucket, existing: Collection[Bucket]) -> None:
-        """Make the next bucket in the background: it takes Milvus seconds, and no moment should wait for it."""
+        """Make the next bucket in the background: Milvus needs seconds for it, and no moment should wait."""
         if bucket not in existing and (name, bucket) not in self._preparing:
             task = asyncio.create_task(self._shards[name].make(bucket))
             self._preparing[name, bucket] = task
@@ -293,7 +293,7 @@ class ShardedStore:
 
 
 def _halves(which: Filter, bucket: Bucket) -> tuple[Filter, Filter]:
-    """Two filters that pass together, and never both, what this one passes in the bucket."""
+    """Two disjoint filters that together pass what this one passes in the bucket."""
     first_ms = max(bucket.start_ms, which.starts_from or 0)
     end_ms = min(bucket.end_ms, LATEST_MS if which.starts_before is None else which.starts_before)
     if end_ms - first_ms > 1:
@@ -313,7 +313,7 @@ async def _stored(
     groups: Mapping[Key, Sequence[Moment]],
     store: Callable[[Key, Sequence[Moment]], Awaitable[Mapping[str, WatchwordError]]],
 ) -> dict[str, WatchwordError]:
-    """Store all groups at once: what of them was not stored, by id. A group whose call fails was not."""
+    """Store all groups concurrently. Returns what was not stored, by id; a failed call counts for its whole group."""
     parts, wrong = await all_of({key: store(key, moments) for key, moments in groups.items()})
     failed = {name: error for part in parts.values() for name, error in part.items()}
     return failed | {moment.id: error for key, error in wrong.items() for moment in groups[key]}

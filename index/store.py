@@ -1,4 +1,4 @@
-"""The port of the index: what it takes, what it answers, and the rules that every store keeps."""
+"""The port of the index: its types, its contract, and the checks that every store makes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from proto.errors import Invalid, Mismatch, WatchwordError
 from proto.types import LOG_ID, MOST_RESUME_CHARS, Moment, SpaceInfo, Span, Vector, camera_name, moment_id
 
 MOST_HITS = 16_000
-"""The largest `limit` that a store takes."""
+"""The largest `limit` that a store accepts."""
 LATEST_MS = 2**53
-"""Times lie between 0 and this: exact in every language's numbers."""
+"""Times lie between 0 and this, so that a double holds them exactly."""
 _UNIT_TOLERANCE = 1e-2
 
 SpanT = TypeVar("SpanT", bound=Span)
@@ -22,7 +22,7 @@ SpanT = TypeVar("SpanT", bound=Span)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ask:
-    """One question to the index. Cameras None means all; an empty set matches nothing. Times None are open."""
+    """One search. Cameras None means all; an empty set matches nothing. Times None are open."""
 
     vector: Vector
     limit: int
@@ -30,12 +30,12 @@ class Ask:
     start_ms: int | None = None
     end_ms: int | None = None
     timeout_s: float | None = None
-    """What takes longer is not searched; None leaves it to the store."""
+    """Parts that take longer are reported as not searched. None: the store's own timeout."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A span and the cosine similarity of its vector and the question."""
+    """A span, and the cosine similarity of its vector to the question."""
 
     span: Span
     score: float
@@ -43,7 +43,7 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Unsearched:
-    """What a shard holds of the time [start_ms, end_ms) and did not answer for."""
+    """A shard did not answer for the time [start_ms, end_ms)."""
 
     shard: str
     start_ms: int
@@ -56,22 +56,22 @@ class Answer:
 
     hits: list[Scored]
     shards_missing: list[str] = field(default_factory=list)
-    """Shards of which nothing answered. `unsearched` names them too, with the asked time (0 and LATEST_MS for open)."""
+    """Shards that did not answer at all. `unsearched` has them too, with the asked time (open: 0, LATEST_MS)."""
     shards_searched: int = 0
     buckets_searched: int = 0
-    """Different time buckets that answered on at least one shard."""
+    """Distinct time buckets that answered on at least one shard."""
     unsearched: list[Unsearched] = field(default_factory=list)
     """Every part that did not answer, by shard and time."""
     spaces: list[str] = field(default_factory=list)
-    """Other spaces that may hold moments of the asked time: none of their moments can be among the hits."""
+    """Other spaces that may hold moments of the asked time. Hits never include their moments."""
 
 
 class MomentStore(Protocol):
-    """Where the moments of one space rest.
+    """Stores the moments of one space.
 
-    Every method may raise Transient, Overloaded or Late; the same call may then be made again. A span overlaps
+    Every method may raise Transient, Overloaded or Late; the call may then be repeated. A span overlaps
     [start_ms, end_ms) when `span.end_ms >= start_ms and span.start_ms < end_ms`. A moment whose camera moved to another
-    shard while it was open has a copy on both; `between`, `fetch` and `search` give the fullest copy that they see.
+    shard while it was open has a copy on both; `between`, `fetch` and `search` return the fullest copy they see.
     """
 
     @property
@@ -82,33 +82,33 @@ class MomentStore(Protocol):
         """Connect. Raises when the store cannot be used."""
 
     def shard_of(self, camera: str) -> str:
-        """What takes this camera's moments now: what shares it fails together."""
+        """The shard that stores this camera's moments now. Cameras on one shard fail together."""
 
     async def upsert(self, moments: Sequence[Moment]) -> Mapping[str, WatchwordError]:
-        """Store them durably. An id that is here already is replaced; of equal ids the last one counts.
+        """Store them durably. An existing id is replaced; the last of equal ids in the batch counts.
 
-        Gives what was not stored, by the moment's id, with the reason; empty when all was stored. Transient or
-        Overloaded: try these moments again (they may have been stored nevertheless). Invalid: this moment can never be
-        stored. Anything else, such as Denied or Broken, is about the shard that these moments belong to.
+        Returns the moments that were not stored, as errors by id; empty when all were stored. Transient or Overloaded:
+        retry these moments (they may have been stored nevertheless). Invalid: this moment can never be stored. Other
+        errors, such as Denied or Broken, concern the whole shard.
 
-        Raises Mismatch for a vector of another space or dimension; then nothing of the batch was stored.
+        Raises Mismatch for a vector of another space or dimension; then nothing was stored.
         """
 
     async def between(self, cameras: frozenset[str], start_ms: int, end_ms: int) -> list[Moment]:
         """Every moment of these cameras that overlaps [start_ms, end_ms), ordered by camera, start and id.
 
-        Sees every upsert. Raises when the shard where one of the cameras has its home does not answer. What other
-        shards hold of the cameras, from before the list of shards changed, is given if they answer soon.
+        Sees every upsert. Raises when the home shard of one of the cameras does not answer. Moments on other shards,
+        from before the list of shards changed, are included if those shards answer soon.
         """
 
     async def search(self, ask: Ask) -> Answer:
-        """The `limit` nearest moments that pass the filter: as many as exist, however narrow the filter is.
+        """The `limit` nearest moments that pass the filter; fewer only if fewer exist, however narrow the filter.
 
-        What does not answer is told in the answer. Raises only when nothing answered.
+        The answer names the parts that did not answer. Raises only when no part answered.
         """
 
     async def fetch(self, ids: Sequence[str]) -> list[Moment]:
-        """The moments of these ids, in this order; ids that are not here are left out. Sees every upsert."""
+        """The moments with these ids, in this order; unknown ids are left out. Sees every upsert."""
 
     async def count(
         self, cameras: frozenset[str] | None = None, start_ms: int | None = None, end_ms: int | None = None
@@ -116,27 +116,27 @@ class MomentStore(Protocol):
         """How many moments pass the filter; one with copies on two shards counts twice. Sees every upsert."""
 
     async def close(self) -> None:
-        """Let go of connections. May be called twice."""
+        """Close the connections. May be called twice."""
 
 
 def fullness(span: Span) -> tuple[bool, int, int]:
-    """Of copies of one moment, the one with the greatest fullness is the latest."""
+    """Orders the copies of one moment: the greatest is the latest."""
     return span.closed, span.frames, span.last_offset
 
 
 def fullest(spans: Iterable[SpanT]) -> dict[str, SpanT]:
-    """By id, the fullest of its copies."""
+    """The fullest copy of each id, by id."""
     return {span.id: span for span in sorted(spans, key=fullness)}
 
 
 def best(hits: Iterable[Scored], limit: int) -> list[Scored]:
-    """The best `limit` hits, best first. Of copies of one id only the fullest is ranked."""
+    """The best `limit` hits, best first. Only the fullest copy of each id is ranked."""
     latest = {hit.span.id: hit for hit in sorted(hits, key=lambda hit: (*fullness(hit.span), hit.score))}
     return sorted(latest.values(), key=lambda hit: (-hit.score, hit.span.id))[:limit]
 
 
 def check_ask(ask: Ask, space: SpaceInfo) -> None:
-    """Raise unless every store can answer this."""
+    """Raise Invalid or Mismatch unless every store can answer this."""
     if not 1 <= ask.limit <= MOST_HITS:
         raise Invalid(f"a search for {ask.limit} hits cannot be answered", todo=f"ask for 1 to {MOST_HITS}")
     _check_vector(ask.vector, space, "the question")
@@ -144,7 +144,7 @@ def check_ask(ask: Ask, space: SpaceInfo) -> None:
 
 
 def check_filter(cameras: frozenset[str] | None, start_ms: int | None, end_ms: int | None) -> None:
-    """Raise Invalid unless names and times are ones that moments can have."""
+    """Raise Invalid unless moments can have these names and times."""
     for name in cameras or ():
         camera_name(name)
     for moment in (start_ms, end_ms):
@@ -157,7 +157,7 @@ def check_filter(cameras: frozenset[str] | None, start_ms: int | None, end_ms: i
 def check_batch(
     moments: Sequence[Moment], space: SpaceInfo, longest_ms: int
 ) -> tuple[list[Moment], dict[str, WatchwordError]]:
-    """What of the batch is to be stored, of equal ids only the last; and by id what can never be stored, with why.
+    """The moments to store, only the last of equal ids; and the errors, by id, of those that can never be stored.
 
     Raises Mismatch when one is of another space.
     """

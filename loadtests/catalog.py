@@ -1,8 +1,8 @@
-"""How long the catalog takes with many cameras: declaring gaps, keeping marks, and reading both for an answer.
+"""Times of the catalog with many cameras: declaring gaps, keeping marks, and reading both for an answer.
 
     python -m loadtests.catalog [--cameras 10000] [--days 30]
 
-One gap for each camera and day lies in the file before the first call is timed. Prints the median of 20 calls.
+The file holds one gap per camera and day before the first timed call. Prints the median of 20 calls.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="The catalog with many cameras.")
     parser.add_argument("--cameras", type=int, default=10_000)
     parser.add_argument("--days", type=int, default=30)
-    parser.add_argument("--folder", type=Path, default=None, help="where the file is made; default: a temporary one")
+    parser.add_argument("--folder", type=Path, default=None, help="where to make the file; default: a temporary folder")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=chosen.folder) as folder:
         catalog = Catalog(sqlite_url(Path(folder) / "catalog.db"))
@@ -67,7 +67,7 @@ def measure(catalog: Catalog, cameras: int, days: int) -> None:
     show("gaps of all time", lambda: coverage.gaps(None, None, None))
     looked, asked = coverage.looked_until(), AskedTime(now_ms - HOUR_MS, None, now_ms)
     gaps = coverage.gaps(None, asked.start_ms, None)
-    show("tell one answer", lambda: told(asked, known, looked, {}, gaps, 30_000))
+    show("compute one answer", lambda: told(asked, known, looked, {}, gaps, 30_000))
     show("take a lease", lambda: leases.take("cam-7", "a", now_ms, 10_000))
 
 

@@ -1,7 +1,7 @@
-"""The way that chunked video search takes: collect ten seconds of a camera, then embed and store them.
+"""Chunked video search, for comparison: collect ten seconds of a camera, then embed and store them.
 
-Written as well as that can be done: a chunk ends by the clock, not with the next frame; cameras have their own phases,
-so that not all chunks end at once; chunks are embedded side by side, by the same encoder, and are stored at once.
+Implemented as well as possible: a chunk ends by the clock, not with the next frame; each camera has its own phase, so
+that chunks do not all end together; chunks are embedded concurrently by the same encoder, and stored immediately.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _AT_ONCE = 4
 
 @dataclass(slots=True)
 class Chunk:
-    """Frames of one camera that are being collected."""
+    """Collected frames of one camera."""
 
     camera: str
     ends_ms: int
@@ -35,16 +35,16 @@ class Chunk:
 
 
 def chunk_end(camera: str, at_ms: int) -> int:
-    """When the chunk ends that this time lies in: every ten seconds, at the camera's own phase."""
+    """The end of the chunk that contains this time. Chunks end every ten seconds, at the camera's own phase."""
     phase_ms = crc32(camera.encode()) % CHUNK_MS
     return (at_ms - phase_ms) // CHUNK_MS * CHUNK_MS + CHUNK_MS + phase_ms
 
 
 class Chunks:
-    """Takes frames, and stores a row for each chunk."""
+    """Takes frames, and stores one row per chunk."""
 
     def __init__(self, encoder: Encoder, store: MomentStore, log: str) -> None:
-        """`log` is the incarnation of the topic that the frames lie in."""
+        """`log` is the id of the frames' topic."""
         self._encoder = encoder
         self._log = log
         self._store = store
@@ -57,7 +57,7 @@ class Chunks:
         self._open.setdefault((frame.camera, ends_ms), Chunk(frame.camera, ends_ms)).frames.append((frame, place))
 
     async def run(self) -> None:
-        """Embed and store chunks as soon as they end, for ever."""
+        """Embed and store chunks as soon as they end, until cancelled."""
         async with asyncio.TaskGroup() as group:
             while True:
                 for key, chunk in list(self._open.items()):

@@ -1,4 +1,4 @@
-"""What stream workers declare in a catalog, exactly: the catalog itself merges gaps once no restart asks for them."""
+"""Records gaps exactly as stream workers declare them; the catalog merges them once no restart asks for them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _COLUMNS = "camera, reason, start_ms, end_ms, frames, log, partition, first_offs
 
 
 class Declared:
-    """Keeps every gap that is declared in the catalog of this data folder from now on, as it was declared."""
+    """Keeps every gap that is declared in this data folder's catalog from now on, as declared."""
 
     def __init__(self, data_dir: Path) -> None:
         self._catalog = Catalog(f"sqlite:///{data_dir / 'catalog.db'}")
         self._catalog.open()
-        # Nothing of it comes from outside.
+        # All names are constants.
         new = ", ".join(f"new.{column}" for column in _COLUMNS.split(", "))
         with self._catalog.writing() as connection:
             connection.execute(text(f"CREATE TABLE IF NOT EXISTS every_gap ({_COLUMNS})"))
@@ -28,13 +28,13 @@ class Declared:
                 connection.execute(text(f"{name} BEGIN INSERT INTO every_gap VALUES ({new}); END"))  # noqa: S608
 
     def gaps(self) -> list[Gap]:
-        """All of them, in the order in which they were declared."""
+        """All gaps, in the order of their declaration."""
         with self._catalog.reading() as connection:
             rows = connection.execute(text(f"SELECT {_COLUMNS} FROM every_gap ORDER BY rowid"))  # noqa: S608
             return [Gap(row[0], Reason(row[1]), *row[2:]) for row in rows]
 
     def told(self) -> list[Gap]:
-        """What an answer about all times tells."""
+        """The gaps in an answer about all times."""
         return Coverage(self._catalog).gaps(None, None, None)
 
     def close(self) -> None:
@@ -42,6 +42,6 @@ class Declared:
 
 
 def understated(told: Iterable[Gap], shed: int) -> list[str]:
-    """A sentence when answers tell of fewer or more frames than were shed."""
+    """A sentence if answers report fewer or more frames than were shed."""
     frames = sum(gap.frames for gap in told if gap.reason is Reason.SHED)
     return [] if frames == shed else [f"answers tell of {frames} shed frames, {shed} were declared"]

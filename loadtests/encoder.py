@@ -1,11 +1,11 @@
-"""What the pipeline takes from the engine: `python -m loadtests.encoder [--bundle FOLDER]`.
+"""Efficiency of the encoder pipeline: `python -m loadtests.encoder [--bundle FOLDER]`.
 
-JPEG bytes in, vectors out over gRPC, from one caller with full batches to a worker in a process of its own; divided by
-the same engine in this process on tensors that are ready. Both take turns, so that a busy machine slows both alike.
-The goal is 0.90.
+The rate from JPEG bytes to vectors over gRPC, with one caller that sends full batches to a worker in its own process,
+divided by the rate of the same engine in this process on prepared tensors. Both take turns, so that a busy machine
+slows both alike. The goal is 0.90.
 
-Each is told twice. *By the clock* is what a caller sees. *By processor time* is how much more work the machine does for
-each picture, which other programs on it hardly change: on a CPU engine the two agree when the machine is ours alone.
+Each is reported twice. *By the clock* is what a caller sees. *By processor time* is the work per picture, which other
+programs hardly change: on a CPU engine the two agree when nothing else runs on the machine.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _TEXT = "a person riding a bicycle"
 
 def main() -> None:
     arguments = parser(__doc__)
-    arguments.add_argument("--rounds", type=int, default=9, help="alternations; the median is told")
+    arguments.add_argument("--rounds", type=int, default=9, help="alternations; the median is printed")
     arguments.add_argument("--images", type=int, default=128, help="pictures in one turn")
     chosen = arguments.parse_args()
     bundle = bundle_of(chosen)
@@ -77,7 +77,7 @@ async def _measure(bundle: Bundle, folder: Path, rounds: int, images: int) -> No
 
 
 async def _turn(work: Awaitable[object], remote: WorkerProcess) -> tuple[float, float]:
-    """Processor seconds of this process and the worker, and seconds by the clock, that `work` takes."""
+    """What `work` takes: processor seconds of this process and the worker, and wall-clock seconds."""
     before, began = _cpu_s(remote), time.perf_counter()
     await work
     return _cpu_s(remote) - before, time.perf_counter() - began

@@ -1,8 +1,8 @@
-"""Thousands of damaged pictures through a real worker over gRPC: `python -m loadtests.encoder_damage [--count 20000]`.
+"""Sends thousands of damaged pictures to a real worker over gRPC: `python -m loadtests.encoder_damage [--count 20000]`.
 
-Flipped bits, cut ends, bytes lost and doubled, headers that lie about the size, the wrong format, bombs, CMYK, 16 bits,
-animations, pictures lying on their side, and bytes that are no picture at all. Every answer must be a vector or a known
-reason, the good picture in each request must keep its vector, the worker must stay alive and its memory bounded.
+Flipped bits, truncated files, lost and doubled bytes, wrong sizes in headers, wrong formats, decompression bombs, CMYK,
+16 bits, animations, rotated pictures, and bytes that are no picture. Every answer must be a vector or a known reason,
+the good picture in each request must keep its vector, the worker must stay alive and its memory bounded.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ Damage = Callable[[random.Random, bytes], bytes]
 
 @dataclass
 class Outcome:
-    """What came of a corpus."""
+    """The results for a corpus."""
 
     answers: Counter[str] = field(default_factory=Counter)
-    """By kind of damage and by answer: "vector" or the reason."""
+    """Counts by kind of damage and answer: "vector" or the reason."""
     strange: list[str] = field(default_factory=list)
-    """Answers that are neither, or harm to the good picture."""
+    """Other answers, and changed vectors of good pictures."""
     memory_mb: list[float] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -74,7 +74,7 @@ async def _play(bundle: Bundle, folder: Path, count: int, seed: int) -> Outcome:
 
 
 async def play(remote: WorkerProcess, side: int, count: int, seed: int) -> Outcome:
-    """Send `count` damaged pictures, in requests that hold a good one too."""
+    """Send `count` damaged pictures, with a good one in each request."""
     outcome = Outcome(memory_mb=[remote.rss_mb])
     good = small_frame(side)
     pictures = corpus(seed, side)
@@ -110,7 +110,7 @@ def small_frame(side: int) -> bytes:
 
 
 def corpus(seed: int, side: int) -> Iterator[tuple[str, bytes]]:
-    """Damaged pictures without end, each with the name of its damage; the same for the same seed."""
+    """An endless sequence of damaged pictures, each with the name of its damage; the same for the same seed."""
     chance = random.Random(seed)
     wholes = _wholes(small_frame(side))
     while True:
@@ -122,7 +122,7 @@ def corpus(seed: int, side: int) -> Iterator[tuple[str, bytes]]:
 
 
 def _wholes(frame: bytes) -> Mapping[str, bytes]:
-    """The same small picture in every format and kind that is taken."""
+    """The same small picture in every accepted format and variant."""
     image = Image.open(io.BytesIO(frame)).resize((96, 64))
     return {
         "jpeg": _saved(image, "JPEG", quality=85),
@@ -170,7 +170,7 @@ def _spliced(chance: random.Random, whole: bytes) -> bytes:
 
 
 def _bomb(chance: random.Random, _: bytes) -> bytes:
-    """A PNG whose header promises far more than its data holds."""
+    """A PNG whose header declares far more pixels than its data holds."""
     side = chance.choice([7_000, 20_000, 30_000, 65_535, 2_000_000_000])
     header = struct.pack(">IIBBBBB", side, side, 8, chance.choice([0, 2, 6]), 0, 0, 0)
     data = zlib.compress(bytes(100_000), 9)
@@ -182,7 +182,7 @@ def _chunk(name: bytes, data: bytes) -> bytes:
 
 
 def _lying_jpeg(chance: random.Random, whole: bytes) -> bytes:
-    """A JPEG whose header names another size."""
+    """A JPEG whose header declares another size."""
     damaged = bytearray(whole)
     place = damaged.index(b"\xff\xc0") + 5
     damaged[place : place + 4] = struct.pack(

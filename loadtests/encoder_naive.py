@@ -1,11 +1,11 @@
-"""Our way from JPEG to vector on a CPU, against the way it is usually written: `python -m loadtests.encoder_naive`.
+"""Our path from JPEG to vector on a CPU, against the usual loop: `python -m loadtests.encoder_naive`.
 
-Usual: for each picture PIL opens it, open_clip's own transform scales it, the torch model embeds it. Ours: the same
-weights, exported as a bundle, through our preprocessing in threads and ONNX Runtime in batches; in fp32, and in the
-int8 bundle where one is worth making. All take turns on the same JPEGs; torch is tried with one thread and with many.
+Usual: for each picture, PIL opens it, open_clip's transform scales it, and the torch model embeds it. Ours: the same
+weights, exported as a bundle, with our preprocessing in threads and ONNX Runtime in batches; in fp32, and in int8 if an
+int8 bundle is worth making. All take turns on the same JPEGs; torch is tried with one thread and with many.
 Goal: 3x at cosine 0.995.
 
-The model has random weights, which compute as long as trained ones do. Needs the extra `torch`.
+The model has random weights, which take as long as trained ones. Needs the extra `torch`.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _usual(model: Any, transform: Callable[[Image.Image], torch.Tensor], jpegs: 
 
 
 def _ours(engine: Engine, read: Callable[[bytes, Any], object], jpegs: list[bytes]) -> Vectors:
-    """As the worker does it: the next batch is decoded while one runs."""
+    """Like the worker: the next batch is decoded while one runs."""
     size = engine.best_batch
     batches = [jpegs[first : first + size] for first in range(0, len(jpegs), size)]
     shape = (size, *read.shape)  # type: ignore[attr-defined]

@@ -1,13 +1,12 @@
-"""One worker, many callers, and more than it can do: `python -m loadtests.encoder_overload [--bundle FOLDER]`.
+"""One worker with many callers and overload: `python -m loadtests.encoder_overload [--bundle FOLDER]`.
 
-1. 64 callers with one picture each, against one caller with full batches; both take turns. Goal: 0.90 of its pace.
-2. Pictures come by the clock, whatever the answers (open loop, no repeats): a little more than the worker can do, and
-   twice that, by turns. Goals: what is too much is refused at the door, and at twice the load 0.95 as many are
-   answered; the worker's memory stays flat.
+1. 64 callers with one picture each, against one caller with full batches; both take turns. Goal: 0.90 of its rate.
+2. Open loop, no retries: a load slightly above the worker's capacity, and twice that, in turns. Goals: the excess is
+   refused at the door; at twice the load 0.95 as many are answered; the worker's memory stays flat.
 3. Texts while 64 callers keep the worker full of pictures.
 
-The callers have a core of their own and the worker has the others: what is measured is what more callers cost the
-worker, not what they cost the machine. With `--shared` all use all cores.
+The callers run on one core and the worker on the others, to measure what more callers cost the worker, not the machine.
+With `--shared` all use all cores.
 """
 
 from __future__ import annotations
@@ -38,11 +37,11 @@ _CALLERS = 64
 _IMAGES = 192
 _QUEUE = 96
 _BATCH = 16
-"""At least as many as an engine call answers."""
+"""At least as many items as an engine call answers."""
 _LOADS = 1.1, 2.0
 _FILL_S = 5.0
 _LATELY = 5
-"""Borders of turns from which the worker's pace is told: it changes with the machine's."""
+"""How many past borders of turns give the worker's current rate, which changes with the machine's load."""
 _TELL_EVERY = 30
 _TEXTS_S = 12.0
 _DEADLINE_S = 20.0
@@ -54,9 +53,9 @@ _Waits = dict[str, list[float]]
 
 def main() -> None:
     arguments = parser(__doc__)
-    arguments.add_argument("--rounds", type=int, default=7, help="of part 1; the median is told")
-    arguments.add_argument("--turns", type=int, default=60, help="of part 2 at each load; the median is told")
-    arguments.add_argument("--seconds", type=float, default=2, help="length of such a turn")
+    arguments.add_argument("--rounds", type=int, default=7, help="of part 1; the median is printed")
+    arguments.add_argument("--turns", type=int, default=60, help="of part 2 at each load; the median is printed")
+    arguments.add_argument("--seconds", type=float, default=2, help="length of one turn")
     arguments.add_argument("--shared", action="store_true", help="callers and worker share all cores")
     chosen = arguments.parse_args()
     bundle = bundle_of(chosen)
@@ -66,7 +65,7 @@ def main() -> None:
 
 
 def _cores_apart() -> set[int]:
-    """Stay on one core from now on; those that are left."""
+    """Pin this process to one core; returns the others."""
     *others, own = sorted(os.sched_getaffinity(0))
     if not others:
         sys.exit("this machine has one core, which callers and worker must share: add --shared")
@@ -89,7 +88,7 @@ async def _measure(bundle: Bundle, folder: Path, cores: set[int], chosen: argpar
 
 
 async def _many_callers(client: EncoderClient, jpegs: list[bytes], rounds: int) -> float:
-    """How many a second all of them are answered."""
+    """Answers per second to all callers together."""
     one: list[float] = []
     many: list[float] = []
     waits: list[float] = []
@@ -123,9 +122,9 @@ async def _many_callers(client: EncoderClient, jpegs: list[bytes], rounds: int) 
 
 
 async def _twice_as_much(remote: WorkerProcess, jpegs: list[bytes], pace: float, turns: int, length_s: float) -> None:
-    """A little more than the worker can do, and twice that, take turns without a pause: it is full all the time.
+    """Loads slightly above capacity and twice that alternate without a pause, so the worker is always full.
 
-    What a shared machine gives changes by the second, so turns are short and each is compared with those beside it.
+    A shared machine's speed changes by the second, so turns are short and each is compared with its neighbours.
     """
     seen = _Seen()
     borders: list[_Border] = []
@@ -155,7 +154,7 @@ async def _twice_as_much(remote: WorkerProcess, jpegs: list[bytes], pace: float,
     costs = [(pair[1].cpu_s - pair[0].cpu_s) / seen.answers(*pair) for pair in pairs]
     table(
         [
-            (f"{_LOADS[0]} times what it can do: answered, images/s", spread(paces[::2])),
+            (f"{_LOADS[0]} times its capacity: answered, images/s", spread(paces[::2])),
             (f"{_LOADS[1]} times: answered, share of that (goal 0.95)", spread(_beside(paces))),
             ("the same by the worker's processor time", spread([1 / share for share in _beside(costs)])),
             ("memory MB: when full, most of the first third, most, at the end", seen.told()),
@@ -169,31 +168,32 @@ async def _twice_as_much(remote: WorkerProcess, jpegs: list[bytes], pace: float,
 
 
 def _beside(values: list[float]) -> list[float]:
-    """Every second one, as a share of the mean of its neighbours."""
+    """Every second value, divided by the mean of its neighbours."""
     each = zip(values, values[1:], values[2:], strict=False)
     return [2 * here / (before + after) for before, here, after in each][::2]
 
 
 class _Border(NamedTuple):
-    """Between two turns."""
+    """The border between two turns."""
 
     at_s: float
     cpu_s: float
-    """What the worker took so far."""
+    """Processor seconds of the worker so far."""
 
 
 class _Seen:
-    """What came of the requests of all turns, and the worker's memory meanwhile."""
+    """The results of all turns, and the worker's memory."""
 
     def __init__(self) -> None:
         self.by_load: tuple[_Waits, _Waits] = ({}, {})
         self.waits: _Waits = {}
-        """Of what is asked now."""
+        """For the requests of the current turn."""
         self.memory: list[float] = []
         self.answered_s: list[float] = []
 
     def answers(self, begin: _Border, end: _Border) -> float:
-        """Between the two. A batch's answers come at once: they are spread over the time since the batch before."""
+        """Answers between two borders. A batch's answers arrive together, so they are spread over the time since the
+        previous batch."""
         batches = self.answered_s[::_BATCH]
         first, last = np.interp([begin.at_s, end.at_s], batches, np.arange(len(batches)) * _BATCH)
         return float(last - first)
@@ -221,7 +221,7 @@ def _watched(stub: Any, jpegs: Iterator[bytes], seen: _Seen) -> _Call:
 
 
 async def _by_the_clock(pace: float, length_s: float, send: Callable[[], object]) -> None:
-    """Whatever the answers: an open loop, no repeats."""
+    """Open loop: send at a fixed rate whatever the answers, without retries."""
     began = time.perf_counter()
     for number in range(int(pace * length_s)):
         await asyncio.sleep(max(0.0, began + number / pace - time.perf_counter()))

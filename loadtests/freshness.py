@@ -1,22 +1,22 @@
-"""Captured -> searchable: how long after a scene's first picture was taken can a search find it?
+"""Captured -> searchable: the time from a scene's first picture until a search finds it.
 
     python -m loadtests.freshness [--shares 0.5 1 2] [--seconds 60] [--chunks] [--keep FOLDER]
 
-The whole embedded stack with default settings, but for the camera process: a fleet publishes footage as cameras would,
-since decoding hundreds of cameras would take the processor from what is measured. Each camera looks twice a second and
-shows another scene every 5 s, of which something moves in the first second; three looks of a scene are sent. One client
-asks the query service over and over. A sample is the time between the first picture of a scene and the first reply with
-a hit that holds this picture.
+Runs the whole embedded stack with default settings, except for the camera process: a fleet publishes footage as cameras
+would, because decoding hundreds of cameras would distort the measurement. Each camera looks twice a second and shows
+another scene every 5 s, which moves in its first second; three looks per scene are sent. One client queries the query
+service continuously. A sample is the time from the first picture of a scene to the first reply with a hit that contains
+this picture.
 
-First it measures what the encoder can do here: the same stream worker works off a backlog with full batches
-(catch_up = all), while the client asks as it does later, and the frames embedded a second count. Whatever the other
-parts take from the encoder's share of this machine is taken then too; only what publishing takes is left out, a few
-percent of a core. Then the fleet sends 0.5, 1 and 2 times that, so that a share means the same on every machine.
+First it measures the encoder's capacity here, in frames embedded per second: the same stream worker processes a backlog
+with full batches (catch_up = all) while the client queries as later. So the load of all other parts is included, except
+publishing, which takes a few percent of a core. Then the fleet sends 0.5, 1 and 2 times the capacity, so that a share
+means the same on every machine.
 
-With --chunks, the half load once more with what collects ten seconds of a camera, then embeds and stores them
-(`loadtests.chunks`), in the stream worker's place.
+With --chunks, the half load runs again with `loadtests.chunks`, which collects, embeds and stores ten seconds of a
+camera at a time, in place of the stream worker.
 
-Exits with 1 when a ledger does not balance, or a frame was shed that was not declared.
+Exits with 1 when a ledger does not balance, or when a frame was shed but not declared.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ from workers.client import EncoderClient
 
 STEP_MS, SCENE_LOOKS, KEPT_LOOKS = 500, 10, 3
 KEPT_A_SECOND = 1000 / STEP_MS * KEPT_LOOKS / SCENE_LOOKS
-"""Frames that one camera sends."""
+"""Frames per second that one camera sends."""
 CAPACITY_CAMERAS = 48
 CAPACITY_S, SETTLE_S = 30.0, 5.0
 GUESS_S = 3.0
 STARTS_S = 60.0
 WARM_UP_S = 15.0
 REACH_MS = 20_000
-"""What began longer ago is not asked for any more."""
+"""Scenes that began longer ago are not searched for any more."""
 ASK_S = 0.05
 MOST_HITS = 10_000
 REST_S = 120.0
@@ -68,7 +68,7 @@ CORES = psutil.cpu_count() or 1
 
 @asynccontextmanager
 async def asking(house: House, openings: Openings, cameras: int, reach_ms: int = REACH_MS) -> AsyncIterator[None]:
-    """A client asks the query service over and over, while inside."""
+    """A client queries the query service continuously inside the block."""
     limit = min(MOST_HITS, cameras * (2 + reach_ms // (SCENE_LOOKS * STEP_MS)))
 
     async def ask_for_ever() -> None:
@@ -91,14 +91,14 @@ async def asking(house: House, openings: Openings, cameras: int, reach_ms: int =
 
 
 async def capacity(house: House) -> float:
-    """Frames a second that the encoder does for the stream worker, with as many waiting as it likes."""
+    """Frames per second that the encoder does for the stream worker, with a backlog that is never empty."""
     looks = SCENE_LOOKS * round(await _guess(house) * (CAPACITY_S + SETTLE_S) / CAPACITY_CAMERAS / KEPT_LOOKS + 1)
     plan = Plan(CAPACITY_CAMERAS, rate=0, moving=KEPT_LOOKS, scene_looks=SCENE_LOOKS, name="capacity")
     async with a_pipeline(house, "capacity", plan, {"stream.catch_up": "all"}) as pipeline:
         await pipeline.fleet.publish(looks)
         waiting = len(pipeline.fleet.sent)
         say(f"{waiting:,} frames wait; measuring what the encoder can do")
-        # The backlog is of an hour ago: asking for all of it finds about as much as is found later.
+        # The backlog is an hour old: a search over all of it finds about as much as later searches.
         before = await house.embedded()
         async with pipeline.worker(), asking(house, Openings(), CAPACITY_CAMERAS, 2 * 3_600_000):
             await _embedded(house, before + 1, STARTS_S)
@@ -110,7 +110,7 @@ async def capacity(house: House) -> float:
 
 
 async def _guess(house: House) -> float:
-    """About how many pictures a second the encoder does when it does nothing else."""
+    """Roughly the encoder's pictures per second when idle otherwise."""
     pictures = [scene[0] for scene in house.footage]
     done, end_s = 0, time.monotonic() + GUESS_S
     async with EncoderClient(house.parts.addresses.encoder, timeout_s=30) as encoder:
@@ -125,7 +125,7 @@ async def _guess(house: House) -> float:
 
 
 async def _embedded(house: House, at_least: int, within_s: float) -> int:
-    """Wait until the encoder answered so many pictures, or for so long; how many it answered."""
+    """Wait until the encoder answered `at_least` pictures or the time is over; returns how many it answered."""
     deadline = time.monotonic() + within_s
     while (done := await house.embedded()) < at_least and time.monotonic() < deadline:  # noqa: ASYNC110  # it tells nobody
         await asyncio.sleep(0.2)
@@ -134,27 +134,27 @@ async def _embedded(house: House, at_least: int, within_s: float) -> int:
 
 @dataclass(frozen=True)
 class Arm:
-    """What one load showed."""
+    """The results of one load."""
 
     name: str
     plan: Plan
     openings: Openings
     seconds: float
     balance: Balance | None
-    """None where nothing is balanced: for chunks."""
+    """None for chunks, which have no ledger."""
     left: int
     shed_counted: int
-    """By the worker; `balance` tells what was declared."""
+    """Counted by the worker; `balance` has what was declared."""
     shed: frozenset[Place]
     own: frozenset[Place]
-    """Frames with which a moment begins."""
+    """First frames of moments."""
     hops: Mapping[str, Mapping[float, float]]
     cores: Mapping[str, float]
     idle: float
 
     @property
     def looked_at(self) -> frozenset[Place]:
-        """Openings that were found, and not only covered by a moment that reaches across them."""
+        """Openings that were looked at, not only spanned by a longer moment."""
         return frozenset(self.openings.samples) - self.shed
 
     @property
@@ -179,7 +179,7 @@ class Arm:
 
 
 async def watchword(house: House, share: float, cameras: int, seconds: float) -> Arm:
-    """The stream worker, at a share of what the encoder can do."""
+    """Run the stream worker at a share of the encoder's capacity."""
     openings = Openings()
     plan, name = _plan(cameras, f"x{share:g}"), f"{share:g} x"
     say(f"{name}: {cameras} cameras send {plan.kept_a_second:.1f} frames/s")
@@ -201,7 +201,7 @@ async def watchword(house: House, share: float, cameras: int, seconds: float) ->
 
 
 async def chunks(house: House, cameras: int, seconds: float) -> Arm:
-    """Ten-second chunks in the stream worker's place."""
+    """Run ten-second chunks in place of the stream worker."""
     openings, plan = Openings(), _plan(cameras, "chunks")
     collecting: list[Chunks] = []
 
@@ -243,7 +243,7 @@ async def _measured(
     stream: Running | None,
     reach_ms: int = REACH_MS,
 ) -> tuple[Mapping[str, float], float, Mapping[str, Mapping[float, float]]]:
-    """Let it run in, then measure: what each process used, in cores, what nobody used, and each hop's seconds."""
+    """Warm up, then measure: cores used by each process, idle cores, and each hop's seconds."""
     fleet = pipeline.fleet
     async with fleet.publishing(), asking(house, openings, fleet.plan.cameras, reach_ms):
         await asyncio.sleep(WARM_UP_S)
@@ -262,7 +262,7 @@ async def _measured(
             probe.look(time.monotonic())
         idle = (1 - psutil.cpu_percent() / 100) * CORES
         after = await _hops(stream)
-        # What began is asked for until it must be there, under the same load.
+        # Keep searching for the scenes that began, under the same load, until they must be found.
         end_s = time.monotonic() + reach_ms / 1000
         while openings.waiting and time.monotonic() < end_s:  # noqa: ASYNC110  # a search tells nobody
             await asyncio.sleep(ASK_S)
@@ -290,7 +290,7 @@ def _cameras(can: float, share: float) -> int:
 
 
 def report(can: float, arms: Sequence[Arm]) -> int:
-    """Print what came of it; the exit code."""
+    """Print the results; returns the exit code."""
     print(f"\nthe encoder can do {can:.1f} frames/s beside the rest\n")
     heads = ("cameras", "sent/s", "scenes", "p50 s", "p99 s", "worst", "never", "shed", "not own", "frames shed")
     print(f"{'load':<8}" + "".join(f"{head:>{len(head) + 3}}" for head in heads))
@@ -322,11 +322,9 @@ def report(can: float, arms: Sequence[Arm]) -> int:
 
 def main() -> int:
     arguments = parser(__doc__)
-    arguments.add_argument(
-        "--shares", type=float, nargs="+", default=[0.5, 1.0, 2.0], help="of what the encoder can do"
-    )
-    arguments.add_argument("--seconds", type=float, default=60, help="of each load")
-    arguments.add_argument("--capacity", type=float, help="frames/s, in place of measuring what the encoder can do")
+    arguments.add_argument("--shares", type=float, nargs="+", default=[0.5, 1.0, 2.0], help="of the encoder's capacity")
+    arguments.add_argument("--seconds", type=float, default=60, help="length of each load")
+    arguments.add_argument("--capacity", type=float, help="the encoder's capacity in frames/s, instead of measuring it")
     arguments.add_argument("--chunks", action="store_true", help="compare with chunks of ten seconds")
     return run(freshness, arguments.parse_args())
 

@@ -1,12 +1,12 @@
 """Does an int8 tower give the same vectors on a CPU without VNNI? `python -m loadtests.int8_cpus [--bundle FOLDER]`.
 
-Makes a small picture tower int8 in every way of `models/quantize.py`, with weights of 7 bits as bundles have them and
-with 8, computes its vectors on this CPU and on an emulated one that has AVX2 but neither AVX-512 nor VNNI, and compares
-them. The goal is a cosine of 0.999 with 7 bits. Beside it stands the cosine with the fp32 tower, on this CPU.
+Quantizes a small picture tower with every method of `models/quantize.py`, with 7-bit weights, as in bundles, and with
+8-bit ones. Then it compares the vectors of this CPU with those of an emulated one that has AVX2 but neither AVX-512 nor
+VNNI. The goal is a cosine of 0.999 with 7 bits. The cosine with the fp32 tower, on this CPU, is printed too.
 
-The small tower has uniform weights and is shown bright pictures, so that many weights and activations are large: that
-is hard for sums of 16 bits. With `--bundle` the bundle's own picture tower is taken, which runs for minutes. Needs
-`qemu-x86_64`, Debian's qemu-user.
+The small tower has uniform weights and gets bright pictures, so that many weights and activations are large, which is
+hard for 16-bit sums. `--bundle` uses the bundle's own picture tower, which takes minutes. Needs `qemu-x86_64` from
+Debian's qemu-user.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _FP32, _EIGHT = "fp32", "8 bits"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, help="a bundle's folder; otherwise a small tower")
+    parser.add_argument("--bundle", type=Path, help="a bundle's folder; default: a small tower")
     parser.add_argument("--compared", type=int, default=_COMPARED, help="pictures")
     parser.add_argument("--answer", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def _compare(folder: Path, bundle: Bundle | None, count: int) -> float:
-    """The least cosine between the CPUs of towers as bundles have them."""
+    """The smallest cosine between the CPUs, over the towers with 7-bit weights."""
     pictures = _make(folder, bundle, count)
     np.save(folder / "pictures.npy", pictures)
     here = _answers(folder, [])
@@ -77,7 +77,7 @@ def _compare(folder: Path, bundle: Bundle | None, count: int) -> float:
 
 
 def _make(folder: Path, bundle: Bundle | None, count: int) -> Pictures:
-    """The towers in `folder`, and pictures to compare them on."""
+    """Write the towers to `folder`; returns pictures to compare them on."""
     if bundle:
         read = reader(bundle)
         pictures = np.stack([read(jpeg) for jpeg in frames(_CALIBRATION + count, bundle.image_side)])
@@ -125,7 +125,7 @@ def _small_tower() -> onnx.ModelProto:
 
 
 def _answers(folder: Path, emulator: list[str]) -> tuple[set[str], dict[str, Vectors]]:
-    """What kind of CPU it is, and the vectors by the name of the tower and of what ran it."""
+    """The CPU's features, and the vectors by the names of tower and engine."""
     command = [*emulator, sys.executable, "-m", "loadtests.int8_cpus", "--answer", str(folder)]
     done = subprocess.run(command, capture_output=True, check=False)
     if done.returncode:
@@ -142,7 +142,7 @@ def _answer(folder: Path) -> None:
         found[tower.stem] = engine.embed_images(pictures)
         engine.close()
     np.savez(folder / "answers.npz", **found)  # type: ignore[arg-type]
-    # What the processor itself says: /proc/cpuinfo under the emulator is the host's.
+    # Ask the processor itself: under the emulator /proc/cpuinfo is the host's.
     features = importlib.import_module("numpy._core._multiarray_umath").__cpu_features__
     print(" ".join(name for name in _FEATURES if features.get(name)))
 

@@ -1,8 +1,8 @@
-"""The ledger: every frame that the broker took is accounted for, once, by its place in the log.
+"""The ledger: every frame that the broker accepted is accounted for exactly once, by its place in the log.
 
     frames taken = inside stored moments + dead-lettered + declared shed + declared expired + sent twice
 
-and no two moments of a camera overlap. `audit` is pure; `stored_moments` reads what it compares from a store.
+and no two moments of a camera overlap. `audit` is pure; `stored_moments` reads its input from a store.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ Place = tuple[int, int]
 Fate = Literal["moment", "letter", "shed", "expired", "repeat", "lost"]
 
 TOLD = 12
-"""Imbalances told one by one; the rest are only counted."""
+"""How many imbalances are printed; the rest are only counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """One record that the broker took."""
+    """One record that the broker accepted."""
 
     place: Place
     camera: str
     captured_ms: int
     sequence: int
     opens: bool = False
-    """It is the first picture of a scene."""
+    """Whether it is the first picture of a scene."""
     poison: bool = False
-    """It can never be part of a moment: a dead letter is its place."""
+    """Whether it can never be part of a moment and must be dead-lettered."""
 
     def __str__(self) -> str:
         partition, offset = self.place
@@ -47,17 +47,17 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """What the audit found. It balances when nothing is `wrong`."""
+    """The result of the audit. It balances when `wrong` is empty."""
 
     taken: int
     fates: Mapping[Fate, int]
     moments: int
     letters: int
-    """Dead letters as they lie in the topic; a replay may have written one twice."""
+    """Dead letters in the topic; a replay may have written one twice."""
     unopened: int
-    """First pictures of a scene that begin no moment of their own, though they are in one."""
+    """First pictures of scenes that are in a moment but do not begin one."""
     wrong: tuple[str, ...]
-    """Every imbalance, each in a sentence."""
+    """One sentence per imbalance."""
 
     @property
     def balanced(self) -> bool:
@@ -87,10 +87,10 @@ class Balance:
 
 
 class Ranges:
-    """Ranges of offsets by key, and which of them an offset lies in. Ranges of one key may overlap."""
+    """Finds the ranges of offsets, by key, that contain an offset. Ranges of one key may overlap."""
 
     def __init__(self, ranges: Iterable[tuple[tuple[str, int], int, int]]) -> None:
-        """Each of key, first and last offset."""
+        """Each range is a key, a first and a last offset."""
         self._joined: dict[tuple[str, int], list[list[int]]] = defaultdict(list)
         for key, first, last in sorted(ranges):
             joined = self._joined[key]
@@ -114,9 +114,9 @@ def audit(
     log: str,
     clocks_step: bool = False,
 ) -> Balance:
-    """Compare what the broker took with what came of it, after everything came to rest.
+    """Compare what the broker accepted with the results, after everything has drained.
 
-    `gaps` are those of this log exactly as they were declared. Cameras' times are compared unless their clocks step.
+    `gaps` are those of this log exactly as declared. Cameras' times are compared unless their clocks step.
     """
     gaps = [gap for gap in gaps if gap.log == log]
     by_camera: dict[tuple[str, int], list[Span]] = defaultdict(list)
@@ -152,7 +152,7 @@ def audit(
 
 
 async def stored_moments(store: MomentStore, cameras: Collection[str]) -> list[Span]:
-    """Every moment of these cameras. Raises when the store counts others."""
+    """Every moment of these cameras. Raises when the store's count differs."""
     found: list[Span] = list(await store.between(frozenset(cameras), 0, LATEST_MS))
     there = await store.count(frozenset(cameras))
     if there != len(found):
@@ -161,7 +161,7 @@ async def stored_moments(store: MomentStore, cameras: Collection[str]) -> list[S
 
 
 class _Told:
-    """The moments of one camera in one partition, and which frames are in each."""
+    """The moments of one camera in one partition, and the frames in each."""
 
     def __init__(self, spans: Sequence[Span]) -> None:
         self._spans = spans
@@ -172,7 +172,7 @@ class _Told:
         self._seen: set[int] = set()
 
     def takes(self, frame: Sent) -> bool:
-        """Whether a moment has this frame; it is counted there."""
+        """Whether a moment contains this frame; counts it there."""
         again, span = frame.sequence in self._seen, self._home(frame.place[1])
         self._seen.add(frame.sequence)
         if span is not None:
@@ -180,13 +180,13 @@ class _Told:
         return span is not None
 
     def seen(self, frame: Sent) -> bool:
-        """Whether the same picture came before, at another place."""
+        """Whether the same picture was seen before, at another place."""
         return frame.sequence in self._seen
 
     def miscounted(self) -> list[str]:
-        """Moments whose own count is not that of the frames in them, and those that were left open.
+        """Moments whose frame count is wrong, and moments that were left open.
 
-        A picture that was sent twice may count once or twice: a worker that starts after the first knows nothing of it.
+        A picture sent twice may count once or twice: a worker that starts after the first one does not know it.
         """
         wrong = []
         for span in self._spans:
@@ -204,7 +204,7 @@ class _Told:
 
 @dataclass(frozen=True, slots=True)
 class _Books:
-    """What was told of frames that are in no moment."""
+    """The records of frames outside moments: dead letters and gaps."""
 
     buried: Mapping[Place, str]
     shed: Ranges
@@ -250,7 +250,7 @@ def _overlaps(spans: Sequence[Span], *, times: bool) -> list[str]:
 def _strays(
     sent: Iterable[Sent], by_camera: Mapping[tuple[str, int], Sequence[Span]], buried: Collection[Place]
 ) -> list[str]:
-    """What is there although nobody sent it."""
+    """Results for frames that nobody sent."""
     places = {frame.place: frame for frame in sent}
     wrong = [f"a dead letter of {place}, which was never sent" for place in buried if place not in places]
     for (camera, partition), spans in by_camera.items():

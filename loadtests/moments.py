@@ -1,10 +1,10 @@
-"""Do stored moments agree with what happened? Moments against labelled truth, in composed footage.
+"""Do stored moments agree with what happened? Compares moments with the labels of composed footage.
 
     python -m loadtests.moments [--fps 2] [--scene-change 0.15] [--novelty 0.02]
 
 Runs footage with known cuts, appearances and departures through source, gate, encoder (built-in bundle) and moment
-builder in this process, and scores the moments: do they begin and end where the scenes do, and does asking with a
-scene's own picture, or with words, bring the moment of that scene first?
+builder in this process, and scores the moments: do they begin and end where the scenes do, and does a search with a
+scene's own picture, or with words, rank that scene's moment first?
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ from workers.service import serve_encoder
 TOLERANCE_S = 0.5
 _LOG = "0" * 32
 BEGIN_MS = 1_767_225_600_000
-"""The footage's first picture: 2026, so that times look like times."""
+"""Time of the footage's first picture: in 2026, so that times look realistic."""
 
 
 @dataclass(frozen=True, slots=True)
 class Boundaries:
-    """How well the boundaries that were found agree with the true ones."""
+    """How well the found boundaries agree with the true ones."""
 
     found: int
     true: int
@@ -68,11 +68,11 @@ class Boundaries:
 
 
 def match_boundaries(found: Sequence[float], true: Sequence[float], tolerance_s: float = TOLERANCE_S) -> Boundaries:
-    """Pair found with true boundaries, each once, as many as lie within the tolerance of each other."""
+    """Pair found with true boundaries within the tolerance, each at most once, as many pairs as possible."""
     left = sorted(true)
     matched = 0
     for time_s in sorted(found):
-        # Earlier ones can pair with nothing any more: whatever is found next lies later still.
+        # Earlier true ones can no longer pair: later found ones are even farther away.
         while left and left[0] < time_s - tolerance_s:
             left.pop(0)
         if left and left[0] <= time_s + tolerance_s:
@@ -91,7 +91,7 @@ def overlap(first: tuple[float, float], second: tuple[float, float]) -> float:
 def hit_rate(
     answers: Sequence[tuple[float, float]], truths: Sequence[Sequence[tuple[float, float]]], iou: float
 ) -> float:
-    """The share of questions whose answer overlaps one of its true spans by at least `iou`."""
+    """The share of questions whose answer overlaps a true span by at least `iou`."""
     hits = [
         max(overlap(answer, truth) for truth in spans) >= iou for answer, spans in zip(answers, truths, strict=True)
     ]
@@ -107,7 +107,7 @@ def nearest(moments: Sequence[Moment], question: Vector) -> Moment:
 
 
 class _Collecting:
-    """Takes frames in the broker's place."""
+    """Collects frames in place of the broker."""
 
     def __init__(self) -> None:
         self.frames: list[Frame] = []
@@ -117,7 +117,7 @@ class _Collecting:
 
 
 class _Nothing:
-    """A catalog that keeps nothing."""
+    """A catalog that stores nothing."""
 
     def declare(self, gaps: Sequence[Gap]) -> None:
         pass
@@ -153,11 +153,11 @@ async def vectors_of(encoder: Encoder, pictures: Sequence[bytes]) -> list[Vector
 
 
 def build(frames: Sequence[Frame], vectors: Sequence[Vector], space: str, settings: StreamSettings) -> list[Moment]:
-    """The closed moments of one camera's frames, as the stream worker makes them."""
+    """The closed moments that the stream worker makes of one camera's frames."""
     builder = MomentBuilder(space, _LOG, 0, "footage", settings)
     stored: dict[str, Moment] = {}
     for offset, (frame, vector) in enumerate(zip(frames, vectors, strict=True)):
-        # The broker takes each frame when it is captured, so its time is the log's.
+        # Log time equals captured time, as if the broker took each frame when it was captured.
         record = Record(0, offset, frame.camera.encode(), b"", frame.captured_ms)
         arrived = Arrived(record, record.mark, frame.camera, frame, frame.jpeg, frame.captured_ms)
         seen = Embedded(arrived, vector.astype(np.float64))
@@ -168,7 +168,7 @@ def build(frames: Sequence[Frame], vectors: Sequence[Vector], space: str, settin
 
 
 async def measure(settings: Settings, folder: Path) -> str:
-    """Compose, run, score; the table."""
+    """Compose, run and score; returns the table."""
     clip = folder / "footage.mp4"
     labels = await asyncio.to_thread(compose, clip)
     bundle = await asyncio.to_thread(lambda: load_bundle(bundle_folder(settings, settings.encoder.bundle, print)))

@@ -1,4 +1,4 @@
-"""How long after a scene's first picture was taken a search finds it."""
+"""Measures the time from a scene's first picture until a search finds it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from loadtests.ledger import Place, Sent
 
 @dataclass
 class Openings:
-    """First pictures of scenes, and how long each took until it was found."""
+    """First pictures of scenes, and how long it took to find each."""
 
     samples: dict[Place, float] = field(default_factory=dict)
     """Seconds, by the picture's place in the log."""
@@ -24,7 +24,7 @@ class Openings:
     _waiting: dict[str, dict[int, Sent]] = field(default_factory=lambda: defaultdict(dict))
 
     def sees(self, sent: Sent) -> None:
-        """The broker took a frame."""
+        """Record a frame that the broker accepted."""
         if not self.counts:
             return
         self.frames += 1
@@ -33,18 +33,18 @@ class Openings:
             self._waiting[sent.camera][sent.captured_ms] = sent
 
     def found(self, camera: str, start_ms: int, end_ms: int, at_ms: int) -> None:
-        """A search, answered at this time, found this span."""
+        """Record that a search, answered at `at_ms`, found this span."""
         waiting = self._waiting[camera]
         for time_ms in [time_ms for time_ms in waiting if start_ms <= time_ms <= end_ms]:
             self.samples[waiting.pop(time_ms).place] = (at_ms - time_ms) / 1000
 
     @property
     def waiting(self) -> list[Sent]:
-        """Those that no search found yet."""
+        """The openings not found yet."""
         return [sent for times in self._waiting.values() for sent in times.values()]
 
     def p(self, share: float, places: Collection[Place] | None = None) -> float:
-        """A quantile of the seconds; with `places`, of these openings alone."""
+        """A quantile of the seconds; with `places`, of these openings only."""
         return quantile((s for place, s in self.samples.items() if places is None or place in places), share)
 
 

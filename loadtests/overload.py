@@ -1,16 +1,16 @@
-"""Twice as many frames as the encoder can do: does memory stay flat, is nothing lost, how soon is it over?
+"""Twice the encoder's capacity: does memory stay flat, is nothing lost, how long does recovery take?
 
     python -m loadtests.overload [--minutes 5] [--fresh-minutes 1.5] [--keep FOLDER]
 
 On a real Apache Kafka, Milvus, the stream worker and the encoder worker with the built-in bundle:
 
-    peak     how many frames a second pass through the pipeline while more wait in the broker
-    all      catch_up = all: cameras of 2 frames a second each that send twice that; then they end, and the backlog is
-             worked off. Whenever the pipeline does more, since other programs left it more of the machine, cameras
-             are added
-    fresh    the same, shorter, with catch_up = fresh, as by default: frames that say least are shed and declared
+    peak     frames per second through the pipeline while more wait in the broker
+    all      catch_up = all: cameras of 2 frames a second each send twice the peak; then they stop, and the backlog is
+             processed. When the pipeline gets faster, because other programs use less of the machine, cameras are
+             added
+    fresh    the same, shorter, with catch_up = fresh, the default: the least novel frames are shed and declared
 
-Exits with 1 when a ledger does not balance, a process of ours ended by itself, or memory grows with the backlog.
+Exits with 1 when a ledger does not balance, one of our processes ended by itself, or memory grows with the backlog.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from loadtests.samples import Probe, held, hop_buckets, quantile, told
 FPS = 2
 PEAK_CAMERAS = 48
 PEAK_FRAMES = 100
-"""Of each camera: more than can be embedded in `PEAK_S`."""
+"""Frames per camera: more than can be embedded in `PEAK_S`."""
 PEAK_S, WARM_UP_S = 40.0, 5.0
 EVERY_S = 2.0
 TELL_EVERY = 15
@@ -40,13 +40,13 @@ ADAPT_S = 10.0
 MOST_CAMERAS = 160
 ALL = {"stream.catch_up": "all"}
 REST_S = 90.0
-"""Until the last moments are closed by the clock and committed."""
+"""How long it takes until the last moments are closed by the clock and committed."""
 SHED = "watchword_stream_frames_shed_total"
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """How far the frames were at one time."""
+    """The counts at one time."""
 
     at_s: float
     published: int
@@ -55,13 +55,13 @@ class Point:
 
     @property
     def behind(self) -> int:
-        """Frames that the broker has and nobody looked at yet."""
+        """Frames in the broker that were not looked at yet."""
         return self.published - self.embedded - self.shed
 
 
 @dataclass
 class Course:
-    """A run as it went."""
+    """The course of a run."""
 
     house: House
     pipeline: Pipeline
@@ -87,13 +87,13 @@ class Course:
         return point
 
     async def until(self, at_s: float) -> None:
-        """Look again and again until then."""
+        """Sample repeatedly until then."""
         while time.monotonic() < at_s:
             await self.look()
             await asyncio.sleep(EVERY_S)
 
     async def overloaded_until(self, at_s: float) -> None:
-        """Likewise, and keep what is published at twice what is embedded."""
+        """Like `until`, but keep publishing at twice the embedding rate."""
         fleet = self.pipeline.fleet
         while time.monotonic() < at_s:
             await self.until(min(at_s, time.monotonic() + ADAPT_S))
@@ -104,11 +104,11 @@ class Course:
                 fleet.active = wanted
 
     async def until_embedded(self, frames: int, within_s: float = 60.0) -> None:
-        """Look until so many frames were embedded."""
+        """Sample until this many frames were embedded."""
         await self._until(lambda point: point.embedded >= frames, within_s)
 
     async def until_caught_up(self, within_s: float) -> Point:
-        """Look until nothing waits any more."""
+        """Sample until no frame waits."""
         return await self._until(lambda point: point.behind <= 0, within_s)
 
     async def _until(self, reached: Callable[[Point], bool], within_s: float) -> Point:
@@ -138,7 +138,7 @@ async def overload(asked: argparse.Namespace, folder: Path) -> int:
 
 
 async def _peak(house: House) -> float:
-    """Frames a second through everything, in the middle half of a backlog."""
+    """Frames per second through the whole pipeline, in the middle half of a backlog."""
     async with a_pipeline(house, "peak", Plan(cameras=PEAK_CAMERAS, rate=0, name="peak"), ALL) as pipeline:
         await pipeline.fleet.publish(PEAK_FRAMES)
         say(f"{len(pipeline.fleet.sent):,} frames wait; measuring the peak")
@@ -214,12 +214,12 @@ async def _fresh(house: House, peak: float, length_s: float) -> list[str]:
 
 
 def cameras_for(frames_a_second: float) -> int:
-    """How many cameras send twice as much."""
+    """How many cameras send twice this rate."""
     return max(1, round(2 * frames_a_second / FPS))
 
 
 def rate(points: list[Point]) -> float:
-    """Frames embedded a second, from the first point to the last."""
+    """Frames embedded per second, from the first point to the last."""
     lasted_s = points[-1].at_s - points[0].at_s
     return (points[-1].embedded - points[0].embedded) / lasted_s if lasted_s else 0.0
 

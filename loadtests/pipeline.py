@@ -1,6 +1,6 @@
-"""Frames to moments on real parts: one house with broker, index and encoder, and pipelines in it.
+"""Frames to moments on real parts: a house with broker, index and encoder, and pipelines in it.
 
-A pipeline has a topic, a group and a fleet of its own; whoever tests it starts its stream worker.
+Each pipeline has its own topic, group and fleet; the test starts its stream worker.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _EMBEDDED = "watchword_encoder_items_total{kind=image,outcome=ok}"
 
 @dataclass(frozen=True)
 class House:
-    """What pipelines share: a broker, Milvus, the encoder worker with the built-in bundle, and what was asked for."""
+    """Shared by pipelines: a broker, Milvus, the encoder worker with the built-in bundle, and other requested parts."""
 
     parts: Running
     info: EncoderInfo
@@ -40,18 +40,18 @@ class House:
     footage: Sequence[Sequence[bytes]]
     """Pictures by scene."""
     kafka: Server | None = None
-    """Apache Kafka; else the broker is the embedded one."""
+    """Apache Kafka; None for the embedded broker."""
 
     @property
     def encoder(self) -> Server:
         return self.parts.servers["worker"]
 
     async def embedded(self) -> int:
-        """How many pictures the encoder worker answered since its start."""
+        """Pictures that the encoder worker answered since its start."""
         return int((await metrics(self.parts.addresses.ops["worker"])).get(_EMBEDDED, 0))
 
     def settings(self, name: str, values: Mapping[str, object]) -> Settings:
-        """Those of a pipeline of this name."""
+        """The settings of the pipeline of this name."""
         own = {
             "kafka.brokers": self.parts.addresses.broker,
             "kafka.idempotent": self.kafka is not None,
@@ -70,7 +70,7 @@ class House:
 async def a_house(
     folder: Path, *parts: str, apache: bool = True, values: Mapping[str, object] | None = None
 ) -> AsyncIterator[House]:
-    """It serves while inside, with these parts of the stack beside Milvus and the encoder worker.
+    """A house that serves inside the block, with Milvus, the encoder worker and these parts of the stack.
 
     `values` are settings, by dotted key.
     """
@@ -86,7 +86,7 @@ async def a_house(
 
 @dataclass(frozen=True)
 class Pipeline:
-    """One way of frames to moments."""
+    """One path from frames to moments."""
 
     settings: Settings
     fleet: Fleet
@@ -95,11 +95,11 @@ class Pipeline:
     folder: Path
 
     def worker(self) -> AbstractAsyncContextManager[Running]:
-        """Its stream worker, while inside."""
+        """Run its stream worker inside the block."""
         return running(self.settings, self.folder, "stream")
 
     async def balance(self, within_s: float) -> tuple[Balance, int]:
-        """Wait until everything came to rest, and audit; what was not committed by then is told too."""
+        """Wait until everything has drained, and audit; also returns how much was not committed by then."""
         kafka, sent = self.settings.kafka, self.fleet.sent
         left = await until_drained(kafka, sent, within_s)
         if self.fleet.unsure:
@@ -118,7 +118,7 @@ async def a_pipeline(
     values: Mapping[str, object] | None = None,
     taken: Callable[[Frame, Sent], None] = lambda _frame, _sent: None,
 ) -> AsyncIterator[Pipeline]:
-    """Its topics made and its store open; `values` are settings, by dotted key, and `taken` is told of every frame."""
+    """A pipeline with its topics and an open store. `values` are settings by dotted key; `taken` gets every frame."""
     settings = house.settings(name, values or {})
     await ensure_topics(settings.kafka)
     store = MilvusStore(house.info.space, settings.milvus)
@@ -140,7 +140,7 @@ async def a_pipeline(
 
 
 def scenes(side: int) -> list[list[bytes]]:
-    """Footage by scene, as cameras send it; scenes that follow each other show different clips."""
+    """Footage by scene, as cameras send it; consecutive scenes show different clips."""
     clips = [frames(3 * 3 * _PICTURES_A_SCENE, side)[clip::3] for clip in range(3)]
     return [
         clips[scene % 3][scene // 3 * _PICTURES_A_SCENE : (scene // 3 + 1) * _PICTURES_A_SCENE]

@@ -1,9 +1,8 @@
-"""Two ways to see what costs most in this process while it works.
+"""Two profilers for this process.
 
-The sampler looks at the main thread once in so much processor time, and changes nothing; a function has the time of
-its own lines, and that of all that it calls. Beside it stands what each thread used, as the system counts. The tracer
-counts every call of the main thread, which makes many small calls look dearer than they are; it tells how often each is
-called.
+The sampler looks at the main thread at fixed intervals of processor time, with little overhead. It reports a function's
+own time, its time with callees, and the processor time of each thread. The tracer counts every call of the main thread;
+this makes many small calls look more expensive than they are.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 
 class Sampler:
-    """Looks at the main thread's stack after each millisecond of processor time. To be used from there."""
+    """Samples the main thread's stack every millisecond of processor time. Use it from the main thread."""
 
     name = "sampler"
 
@@ -48,7 +47,7 @@ class Sampler:
         self._threads = {name: seconds - before.get(name, 0.0) for name, seconds in after.items()}
 
     def told(self, frames: int, cpu_s: float, most: int = 40) -> list[str]:
-        """Microseconds of processor a frame; `cpu_s` are those of the whole process."""
+        """Report processor microseconds per frame; `cpu_s` is that of the whole process."""
         main_us = 1e6 * self._threads.get(threading.main_thread().name, 0.0) / frames
         lines = [f"sampled ({self._looks} looks), us of processor a frame: {1e6 * cpu_s / frames:.0f}"]
         used = sorted(self._threads.items(), key=lambda one: -one[1])
@@ -89,7 +88,7 @@ class Tracer:
             self._profile.disable()
 
     def told(self, frames: int, _cpu_s: float, most: int = 30) -> list[str]:
-        """Microseconds a frame in each function by itself, and calls a frame."""
+        """Report microseconds per frame in each function itself, and calls per frame."""
         stats = pstats.Stats(self._profile).stats  # type: ignore[attr-defined]  # its stubs leave this out
         rows = sorted(((own, calls, whole, where) for where, (_, calls, own, whole, _) in stats.items()), reverse=True)
         total = sum(row[0] for row in rows)
@@ -104,7 +103,7 @@ class Tracer:
 
 
 def _thread_seconds() -> dict[str, float]:
-    """What each thread used so far, of the processor; those of one pool together."""
+    """Processor seconds of each thread so far; threads of one pool are summed."""
     seconds: dict[str, float] = defaultdict(float)
     for thread in threading.enumerate():
         if thread.ident is not None:

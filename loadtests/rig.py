@@ -1,7 +1,7 @@
-"""What the long load tests run in: parts of the stack and a real Apache Kafka, each a child process.
+"""The environment of the long load tests: parts of the stack and a real Apache Kafka, each a child process.
 
-Nothing is started again when it ends by itself: a load test has to see that. Everything ends with its block, however
-the block ends, and with this process, however that ends.
+Nothing is restarted when it ends by itself: a load test must notice that. Everything ends with its block, however the
+block ends, and with this process, however it ends.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ _BEGUN_S = time.monotonic()
 
 
 def say(text: str) -> None:
-    """Tell whoever watches how far it is."""
+    """Print progress."""
     print(f"[{time.monotonic() - _BEGUN_S:6.0f} s] {text}", flush=True)
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """The arguments that every long load test takes."""
+    """The arguments of every long load test."""
     found = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     found.add_argument("--keep", type=Path, metavar="FOLDER", help="keep logs, samples and data there")
     return found
 
 
 def run(test: Callable[[argparse.Namespace, Path], Coroutine[Any, Any, int]], asked: argparse.Namespace) -> int:
-    """Run `test` in a folder; gives its exit code. SIGINT and SIGTERM end it, and what it started, in order."""
+    """Run `test` in a folder; returns its exit code. SIGINT and SIGTERM stop it, and what it started, in order."""
 
     async def whole(folder: Path) -> int:
         task = asyncio.current_task()
@@ -56,7 +56,7 @@ def run(test: Callable[[argparse.Namespace, Path], Coroutine[Any, Any, int]], as
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         return await test(asked, folder)
 
-    # The brokers' clients tell every connection that fails while something starts or ends.
+    # aiokafka logs every connection that fails while something starts or stops.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory() as scratch:
         folder = asked.keep or Path(scratch)
@@ -70,20 +70,20 @@ def run(test: Callable[[argparse.Namespace, Path], Coroutine[Any, Any, int]], as
 
 @dataclass(frozen=True)
 class Running:
-    """Parts of the stack that run."""
+    """Running parts of the stack."""
 
     servers: Mapping[str, Server]
     addresses: Addresses
 
     @property
     def ended(self) -> list[str]:
-        """Those that ended by themselves."""
+        """The parts that ended by themselves."""
         return [name for name, server in self.servers.items() if not server.alive]
 
 
 @asynccontextmanager
 async def running(settings: Settings, folder: Path, *names: str) -> AsyncIterator[Running]:
-    """These parts of the stack, as the settings make them; they serve while inside."""
+    """These parts of the stack, with the given settings; they serve inside the block."""
     folder.mkdir(parents=True, exist_ok=True)
     stack = Stack(settings, say)
     parts = [part for part in stack.parts() if part.name in names]
@@ -98,7 +98,7 @@ async def running(settings: Settings, folder: Path, *names: str) -> AsyncIterato
 
 @asynccontextmanager
 async def apache_kafka(folder: Path) -> AsyncIterator[Server]:
-    """A broker that serves while inside."""
+    """A broker that serves inside the block."""
     folder.mkdir(parents=True, exist_ok=True)
     server = Server(apache_kafka_part(Port(), folder / "kafka", jars()), folder / "kafka.log")
     try:
@@ -109,7 +109,7 @@ async def apache_kafka(folder: Path) -> AsyncIterator[Server]:
 
 
 async def _end(servers: list[Server]) -> None:
-    """In order, one after the other; whoever interrupts that has them killed."""
+    """Stop them one after another, in order; kill them if this is interrupted."""
     try:
         for server in servers:
             if server.alive:
@@ -120,12 +120,12 @@ async def _end(servers: list[Server]) -> None:
 
 
 def settings_in(folder: Path, values: Mapping[str, object] | None = None) -> Settings:
-    """Settings with everything kept in `folder`; `values` has dotted keys."""
+    """Settings with all data in `folder`; `values` has dotted keys."""
     return read_settings({"data_dir": str(folder)} | {key: str(value) for key, value in (values or {}).items()})
 
 
 async def metrics(address: str) -> dict[str, float]:
-    """What a process of ours tells on /metrics, by name and labels as they are written there. Empty when it is away."""
+    """The metrics of one of our processes, by name and labels as written on /metrics. Empty when it is down."""
     with contextlib.suppress(aiohttp.ClientError, TimeoutError):
         timeout = aiohttp.ClientTimeout(total=5)
         async with aiohttp.ClientSession(timeout=timeout) as session, session.get(f"http://{address}/metrics") as reply:

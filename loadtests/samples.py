@@ -1,6 +1,6 @@
-"""What processes hold, looked at again and again, and what that says in the end: does anything grow?
+"""Samples of processes' memory, open files and processor time, and whether any of them grows.
 
-Pure, but for `Probe`.
+Pure, except for `Probe`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import psutil
 LEAST_GROWTH_MB = 24.0
 MOST_GROWTH = 0.10
 MOST_FDS = 8
-"""What the last quarter may have above the first: caches fill, connections are opened again."""
+"""How many more file descriptors the last quarter may have than the first: caches fill, connections are reopened."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What a process held at one time."""
+    """What a process used at one time."""
 
     at_s: float
     rss_mb: float
@@ -29,14 +29,14 @@ class Sample:
 
 
 class Probe:
-    """Looks at one process."""
+    """Samples one process."""
 
     def __init__(self, pid: int) -> None:
         self._process = psutil.Process(pid)
         self.samples: list[Sample] = []
 
     def look(self, at_s: float) -> None:
-        """Take a sample; a process that ended gives none."""
+        """Take a sample, unless the process has ended."""
         try:
             with self._process.oneshot():
                 times = self._process.cpu_times()
@@ -54,12 +54,12 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """How a number went over time: its median in the first and in the last quarter, its slope, its most."""
+    """How a number changed over time: its median in the first and the last quarter, its slope, its maximum."""
 
     first: float
     last: float
     slope_h: float
-    """By least squares over everything after the first quarter: how much more an hour."""
+    """Increase per hour, by least squares over all after the first quarter."""
     most: float
 
 
@@ -73,7 +73,7 @@ def trend(times_s: Sequence[float], values: Sequence[float]) -> Trend:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What one process held over a run."""
+    """What one process used over a run."""
 
     name: str
     rss_mb: Trend
@@ -83,13 +83,13 @@ class Held:
 
     @property
     def grows(self) -> bool:
-        """Whether it ended with more than it may have."""
+        """Whether it ended with more than allowed."""
         allowed = max(LEAST_GROWTH_MB, MOST_GROWTH * self.rss_mb.first)
         return self.rss_mb.last - self.rss_mb.first > allowed or self.fds.last - self.fds.first > MOST_FDS
 
 
 def held(name: str, samples: Sequence[Sample]) -> Held:
-    """Sum the samples up."""
+    """Summarise the samples."""
     times = [sample.at_s for sample in samples]
     spent = (samples[-1].cpu_s - samples[0].cpu_s) / max(1e-9, times[-1] - times[0])
     return Held(
@@ -112,7 +112,7 @@ def told(everybody: Sequence[Held]) -> str:
 
 
 def quantile(buckets: Mapping[float, float], share: float) -> float:
-    """A quantile of a histogram, straight inside its bucket; `buckets` are cumulative counts by upper bound."""
+    """A quantile of a histogram, interpolated in its bucket; `buckets` are cumulative counts by upper bound."""
     bounds = sorted(buckets)
     total = buckets[bounds[-1]] if bounds else 0.0
     if not total:
@@ -129,7 +129,7 @@ def quantile(buckets: Mapping[float, float], share: float) -> float:
 
 
 def hop_buckets(metrics: Mapping[str, float], hop: str) -> dict[float, float]:
-    """The histogram of one hop, as `rig.metrics` read it."""
+    """The histogram of one hop, from the result of `rig.metrics`."""
     begins, ends = f"watchword_hop_seconds_bucket{{hop={hop},le=", "}"
     return {
         float(key.removeprefix(begins).removesuffix(ends)): value

@@ -1,9 +1,9 @@
-"""How long a search takes, as a client sees it.
+"""Search latency, as a client sees it.
 
     python -m loadtests.search [--data-dir FOLDER] [--calls 50]
 
-Asks a running stack, one call after another, in two arms that take turns: words never asked before (they must be
-embedded) and words asked before (their vector is in the cache).
+Queries a running stack, one call after another, in two arms that take turns: new words, which must be embedded, and
+known words, whose vector is in the cache.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     python -m loadtests.soak [--minutes 60] [--cameras 12] [--keep FOLDER]
 
 A real Apache Kafka, Milvus, the real stream worker and the real encoder worker with the built-in bundle; a live-paced
-fleet publishes footage, of which the novelty gate would keep a third. Every 10 s the processes are looked at. Exits
-with 1 when a process of ours ended by itself or holds more at the end than at first, when the ledger does not balance,
-or when something is left that was not committed.
+fleet publishes footage, of which the novelty gate would keep a third. The processes are sampled every 10 s. Exits with
+1 when one of our processes ended by itself or uses more at the end than at first, when the ledger does not balance, or
+when frames are left uncommitted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from loadtests.samples import Probe, held, hop_buckets, quantile, told
 EVERY_S = 10.0
 TELL_EVERY = 6
 RETENTION_MINUTES = 10
-"""What the broker's disk holds is bounded by this, not by the length of the run."""
+"""Bounds what the broker has on disk, independent of the length of the run."""
 OURS = ("stream", "worker")
 DRAIN_S = 120.0
 KEPT_LOOKS = 3
@@ -37,7 +37,7 @@ KEPT_LOOKS = 3
 
 @dataclass
 class Watch:
-    """What was seen of the run so far."""
+    """The samples of the run so far."""
 
     probes: dict[str, Probe]
     began_s: float = field(default_factory=time.monotonic)
@@ -48,7 +48,7 @@ class Watch:
     ended: set[str] = field(default_factory=set)
 
     def look(self, seen: Mapping[str, float], moments: int, broker_mb: float) -> None:
-        """Take one sample of everything; `seen` are the stream worker's metrics."""
+        """Take one sample of everything; `seen` has the stream worker's metrics."""
         at_s = time.monotonic() - self.began_s
         for probe in self.probes.values():
             probe.look(at_s)
@@ -58,7 +58,7 @@ class Watch:
         self.broker_mb = max(self.broker_mb, broker_mb)
 
     def line(self, published: int) -> str:
-        """The last sample in a line."""
+        """The last sample as a line."""
         last = {name: probe.samples[-1] for name, probe in self.probes.items() if probe.samples}
         held_now = ", ".join(f"{name} {one.rss_mb:.0f} MB {one.fds} fds" for name, one in last.items())
         return f"{published:,} frames, {self.moments:,} moments, lag {self.lag[-1]}; {held_now}"
@@ -102,7 +102,7 @@ async def _steadily(look: Callable[[], Awaitable[None]], watch: Watch, sent: Siz
 
 
 def report(watch: Watch, balance: Balance, left: int, freshness: dict[float, float]) -> int:
-    """Print what came of it; the exit code."""
+    """Print the results; returns the exit code."""
     everybody = [held(name, probe.samples) for name, probe in watch.probes.items()]
     growing = [one.name for one in everybody if one.name in OURS and one.grows]
     looked = max(freshness.values(), default=0.0)
@@ -134,10 +134,10 @@ def _size_mb(folder: Path) -> float:
     total = 0
     for path in folder.rglob("*"):
         try:
-            # Its indexes are long files with holes in them.
+            # Allocated size: its index files are sparse.
             total += path.stat().st_blocks * 512
         except OSError:
-            continue  # a segment that was just dropped
+            continue  # a segment that was just deleted
     return total / 1e6
 
 

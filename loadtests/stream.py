@@ -1,19 +1,19 @@
-"""How many frames a second pass through the stream worker, against a bare aiokafka consumer on the same topic.
+"""Throughput of the stream worker, against a bare aiokafka consumer on the same topic.
 
     python -m loadtests.stream [--broker embedded|apache|HOST:PORT] [--frames 6000] [--rounds 3] [--profile]
 
-The embedded broker and an Apache Kafka are started here; HOST:PORT is one that runs already. All arms get the same
-payload, commit every second and ask the same null encoder in batches of the same size.
+`embedded` and `apache` start a broker; HOST:PORT is a running one. All arms get the same payload, commit every second
+and call the same null encoder with batches of the same size.
 
-    bare     the shortest loop that does so with aiokafka
+    bare     the shortest such loop with aiokafka
     faust    the same loop, fed by the stream worker's Faust side
     worker   the whole stream worker: Faust, ledger, recall, moment builder, an index in memory, catalog, thumbnails,
              metrics
 
-The arms take turns, and the median round counts, since other programs run on the machine; the processor time that a
-frame takes is told too. The goals, on Apache Kafka: faust 0.85 of bare, worker 0.70.
+The arms take turns and the median round counts, because other programs run on the machine; the processor time per frame
+is printed too. The goals, on Apache Kafka: faust 0.85 of bare, worker 0.70.
 
-With --profile two more rounds of the worker follow, one under each profiler of `loadtests.profilers`.
+With --profile two more rounds of the worker follow, one with each profiler of `loadtests.profilers`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ NOBODY: Watch = nullcontext
 
 
 class NullEncoder:
-    """Answers at once, always the same vector."""
+    """Answers immediately, always with the same vector."""
 
     def __init__(self, expected: int) -> None:
         self.left = expected
@@ -103,7 +103,7 @@ async def publish(kafka: KafkaSettings, frames: int, cameras: int, size: int) ->
 
 @dataclass(frozen=True, slots=True)
 class Took:
-    """What one arm needed for all frames."""
+    """What one arm took for all frames."""
 
     seconds: float
     cpu_s: float
@@ -149,7 +149,7 @@ async def bare(kafka: KafkaSettings, frames: int, batch: int) -> Took:
 
 
 class Plain:
-    """Takes what Faust brings, and does with it what the bare arm does."""
+    """Does with Faust's records what the bare arm does."""
 
     def __init__(self, encoder: NullEncoder, batch: int) -> None:
         self._encoder = encoder
@@ -163,15 +163,15 @@ class Plain:
         self.next[records[-1].partition] = records[-1].offset + 1
 
     async def given(self, log: str, partitions: Sequence[Held]) -> None:
-        """It needs to know nothing of them."""
+        """Nothing to prepare."""
 
     async def taken_away(self) -> None:
-        """It writes nothing."""
+        """Nothing to finish: it writes nothing."""
         self.next.clear()
 
 
 async def faust(kafka: KafkaSettings, frames: int, batch: int) -> Took:
-    """The stream worker's consumer, and nothing behind it."""
+    """The stream worker's consumer without the rest."""
     encoder = NullEncoder(frames)
     taker = Plain(encoder, batch)
     consumer = FrameConsumer(kafka, StreamSettings())
@@ -192,7 +192,7 @@ async def through(kafka: KafkaSettings, frames: int, folder: Path, batch: int, w
     encoder = NullEncoder(frames)
     catalog = Catalog(f"sqlite:///{folder / 'catalog.db'}")
     catalog.open()
-    # Everything waits from the start, and is looked at: the fastest way through is what is measured.
+    # All frames wait from the start and none is shed: this measures throughput.
     settings = StreamSettings(batch_frames=batch, catch_up="all")
     async with FrameProducer(kafka) as letters:
         house = House(
@@ -241,7 +241,7 @@ async def measure(broker: str, asked: argparse.Namespace) -> str:
 
 
 async def profiled(kafka: KafkaSettings, asked: argparse.Namespace) -> list[str]:
-    """What costs most: two more rounds of the worker, one of them with the sampler and one with the tracer."""
+    """Two more rounds of the worker, one with the sampler and one with the tracer."""
     lines = []
     for profiler in (Sampler(), Tracer()):
         own = kafka.model_copy(update={"group": f"{kafka.group}-{profiler.name}"})
@@ -253,15 +253,15 @@ async def profiled(kafka: KafkaSettings, asked: argparse.Namespace) -> list[str]
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--broker", default="embedded", help="embedded, apache, or HOST:PORT of one that runs")
+    parser.add_argument("--broker", default="embedded", help="embedded, apache, or HOST:PORT of a running one")
     parser.add_argument("--frames", type=int, default=6000)
     parser.add_argument("--cameras", type=int, default=20)
-    parser.add_argument("--size", type=int, default=30_000, help="bytes of a picture")
+    parser.add_argument("--size", type=int, default=30_000, help="bytes per picture")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--profile", action="store_true", help="tell what costs most in the worker")
+    parser.add_argument("--profile", action="store_true", help="profile the worker")
     asked = parser.parse_args()
-    # The brokers' clients tell every connection that fails while something starts.
+    # aiokafka logs every connection that fails while something starts.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     if asked.broker not in ("embedded", "apache"):
         print(asyncio.run(measure(asked.broker, asked)))

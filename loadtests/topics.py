@@ -1,4 +1,4 @@
-"""What lies in the topics of a drill or a load test, and how far its group is."""
+"""Reads the topics of a drill or a load test, and its group's progress."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from proto.v1.events_pb2 import DeadLetter, Frame
 
 
 async def lag(kafka: KafkaSettings, sent: Iterable[Sent]) -> int:
-    """How many offsets up to the last frame that was sent the group has not yet committed."""
-    # Not the broker's end offsets: the embedded one tells the beginning of its last batch.
+    """How many offsets, up to the last sent frame, the group has not committed yet."""
+    # Not the broker's end offsets: the embedded broker reports the start of its last batch.
     ends: dict[int, int] = defaultdict(int)
     for frame in sent:
         partition, offset = frame.place
@@ -31,14 +31,14 @@ async def lag(kafka: KafkaSettings, sent: Iterable[Sent]) -> int:
 
 
 async def committed(kafka: KafkaSettings) -> dict[int, int]:
-    """The offset that the group committed, of each partition; 0 where there is none."""
+    """The group's committed offset of each partition; 0 if there is none."""
     async with _looking(kafka.brokers, group=kafka.group) as consumer:
         places = await _partitions(consumer, kafka.frames_topic)
         return {place.partition: max(0, await consumer.committed(place) or 0) for place in places}
 
 
 async def until_drained(kafka: KafkaSettings, sent: Iterable[Sent], within_s: float) -> int:
-    """Wait until everything that was sent is committed; the lag that is left at the deadline."""
+    """Wait until everything sent is committed; returns the lag left at the deadline."""
     deadline = time.monotonic() + within_s
     while True:
         try:
@@ -51,7 +51,7 @@ async def until_drained(kafka: KafkaSettings, sent: Iterable[Sent], within_s: fl
 
 
 async def rewind(kafka: KafkaSettings) -> None:
-    """Make the group begin at the first record again. The group must have no members."""
+    """Reset the group to the first record. The group must have no members."""
     async with _looking(kafka.brokers, group=kafka.group) as consumer:
         places = await _partitions(consumer, kafka.frames_topic)
         consumer.assign(places)
@@ -75,7 +75,7 @@ async def dead_letters(kafka: KafkaSettings) -> list[DeadLetter]:
 
 
 async def unanswered(kafka: KafkaSettings, sent: Iterable[Sent]) -> list[Sent]:
-    """Frames that lie in the topic although the broker's answer never came."""
+    """Frames that are in the topic although their acknowledgement never arrived."""
     known = {frame.place for frame in sent}
     return [
         _found(record)
@@ -94,7 +94,7 @@ def _found(record: Any) -> Sent:
 
 
 async def _records(brokers: str, topic: str) -> AsyncIterator[Any]:
-    """Every record that the topic keeps now, each partition in order."""
+    """Every record in the topic now, each partition in order."""
     async with _looking(brokers) as consumer:
         places = await _partitions(consumer, topic)
         consumer.assign(places)
@@ -123,7 +123,7 @@ async def _looking(brokers: str, *, group: str | None = None) -> AsyncIterator[A
 
 
 async def _partitions(consumer: Any, topic: str) -> list[TopicPartition]:
-    # The consumer knows only topics that it was told of; asking for one fetches its metadata.
+    # The consumer fetches metadata only of topics added to its client.
     consumer._client.add_topic(topic)
     await consumer._client.force_metadata_update()
     return [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]

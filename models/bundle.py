@@ -30,7 +30,7 @@ TORCH_TEXT = "torch/text/config.json"
 OPTIONAL = frozenset({TORCH_CONFIG, TORCH_WEIGHTS, TORCH_TEXT})
 
 _PIPELINE = "1"
-"""Raise it whenever the code around the models (decoding, scaling, padding, unit length) changes their vectors."""
+"""Raise it when a change to the code around the models (decoding, scaling, padding, unit length) changes vectors."""
 _MOST_MANIFEST_BYTES = 4 * 1024 * 1024
 _GET_AGAIN = "remove the folder and get the bundle again"
 
@@ -40,7 +40,7 @@ class _Strict(BaseModel):
 
 
 class Canary(_Strict):
-    """What the towers answered when the bundle was sealed; every engine must answer the same."""
+    """Vectors recorded when the bundle was sealed; every engine must reproduce them."""
 
     pictures: list[list[float]] = Field(min_length=2)
     """Vectors of the pictures that `models.engine.canary_pictures` draws."""
@@ -57,8 +57,8 @@ class Manifest(_Strict):
     provenance: list[str]
     """Where each part came from, for people."""
     sources: dict[str, str] = {}
-    """What the towers were assembled from, by name and digest. Then these stand for the towers in the space's id,
-    because assembling on another processor gives the same vectors but not the same last bits."""
+    """Digests, by name, of the parts that the towers were assembled from. If given, they replace the towers in the
+    space's id, because assembling on another processor gives towers that differ in their last bits."""
     files: dict[str, str]
     """SHA-256 of every file, by its path inside the folder."""
     canary: Canary
@@ -69,11 +69,11 @@ class _TextConfig(BaseModel):
 
     context_length: int = Field(77, ge=2, le=8192)
     fixed_length: bool = True
-    """False: the model takes texts of any length up to the window."""
+    """False: the model accepts texts of any length up to the window."""
 
 
 class _Config(BaseModel):
-    """The part of open_clip's `config.json` that says how the towers are fed."""
+    """The part of open_clip's `config.json` that describes the towers' input."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -104,7 +104,7 @@ class Bundle:
 
     @property
     def image_side(self) -> int:
-        """Pixels of the short side that the model looks at."""
+        """Pixels of the model's input, on the short side."""
         return min(self.preprocess.size)
 
     @property
@@ -121,7 +121,7 @@ class Bundle:
 
     @property
     def torch(self) -> Path | None:
-        """The folder with what the torch engine opens; None when the bundle has no such part."""
+        """The folder with the torch engine's files; None when the bundle has none."""
         there = {TORCH_CONFIG, TORCH_WEIGHTS} <= self.manifest.files.keys()
         return (self.folder / TORCH_CONFIG).parent if there else None
 
@@ -129,7 +129,7 @@ class Bundle:
     def space(self) -> SpaceInfo:
         """The space of its vectors: the same for every bundle that gives the same vectors, whatever its name.
 
-        The torch part is not asked: it holds the weights that the ONNX towers were written from.
+        The torch part does not count: it holds the weights that the ONNX towers were exported from.
         """
         towers = {path: self.manifest.files[path] for path in (VISUAL, TEXTUAL)}
         facts = {
@@ -144,7 +144,7 @@ class Bundle:
 
 
 def load_bundle(folder: Path) -> Bundle:
-    """Verify the bundle in `folder`: Broken unless every file is the one its manifest pins, and no other is there."""
+    """Load and verify the bundle in `folder`: Broken unless it has exactly the files that its manifest pins."""
     manifest = _parsed(Manifest, folder, MANIFEST, most_bytes=_MOST_MANIFEST_BYTES)
     if missing := NEEDED - manifest.files.keys():
         raise Broken(f"the bundle {folder} has no {', '.join(sorted(missing))}", todo=_GET_AGAIN)
@@ -152,7 +152,7 @@ def load_bundle(folder: Path) -> Bundle:
         _check(folder, path, digest)
     present = {found.relative_to(folder).as_posix() for found in folder.rglob("*") if not found.is_dir()}
     if strange := present - manifest.files.keys() - {MANIFEST}:
-        # A tower could read such a file as its external weights.
+        # A tower could load such a file as external weights.
         raise Broken(f"the bundle {folder} holds files it does not name: {', '.join(sorted(strange))}", todo=_GET_AGAIN)
     config = _parsed(_Config, folder, CONFIG)
     return Bundle(

@@ -1,4 +1,4 @@
-"""The bundles on this machine: which there are, whether they are sound, how fast they answer."""
+"""The bundles on this machine: listing, verifying and benchmarking them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _BENCH_TEXT = "a person riding a bicycle past a red truck at the gate"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One bundle as the list shows it."""
+    """One bundle in the list."""
 
     folder: Path
     bundle: Bundle | None
@@ -42,7 +42,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong with a bundle."""
+    """One problem of a bundle."""
 
     kind: Kind
     path: str
@@ -51,12 +51,12 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast a tower answered."""
+    """The measured speed of a tower."""
 
     tower: Literal["image", "text"]
     batch: int
     call_ms: float
-    """Median of its calls."""
+    """Median over its calls."""
 
     @property
     def per_second(self) -> float:
@@ -64,7 +64,7 @@ class Pace:
 
 
 def list_bundles(folders: Sequence[Path]) -> list[Entry]:
-    """Every bundle in these folders, the unusable ones too."""
+    """Every bundle in these folders, including unusable ones."""
     found = {
         path.parent
         for folder in folders
@@ -75,7 +75,7 @@ def list_bundles(folders: Sequence[Path]) -> list[Entry]:
 
 
 def find_bundle(name: str, folders: Sequence[Path]) -> Path:
-    """The bundle of that name in these folders, or the folder of that path. Unknown when there is neither."""
+    """The folder of the bundle with this name, or at this path. Unknown when there is neither."""
     if "/" in name or (Path(name) / MANIFEST).exists():
         if not Path(name).is_dir():
             raise Unknown(f"there is no folder {name}", todo="`watchword models list` shows the bundles")
@@ -97,7 +97,7 @@ def _entry(folder: Path) -> Entry:
 
 
 def verify(folder: Path) -> list[Finding]:
-    """Everything that is wrong with the bundle; its towers are opened only when nothing else is."""
+    """All problems of the bundle; its towers are opened only when there is no other problem."""
     try:
         if (folder / MANIFEST).stat().st_size > _MOST_MANIFEST_BYTES:
             return [Finding("manifest", MANIFEST, "is far too large")]
@@ -171,7 +171,7 @@ def _canary(folder: Path) -> list[Finding]:
 
 
 def bench(bundle: Bundle, *, threads: int) -> Iterator[Pace]:
-    """How fast each tower answers, batch by batch, on ready tensors."""
+    """The speed of each tower at each batch size, on prepared tensors."""
     engine = open_engine(bundle, threads=threads)
     try:
         picture = canary_pictures(bundle.preprocess)[:1]

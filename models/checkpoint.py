@@ -1,8 +1,8 @@
-"""A reader of torch's legacy checkpoint files (before they became zip archives) that can execute nothing.
+"""A reader of torch's legacy checkpoint files (before they became zip archives) that cannot execute code.
 
 Such a file is five pickles (magic number, protocol, system facts, the state dict, the order of storages) and
-then the storages as raw numbers. The pickles are interpreted here by hand, with the few opcodes that a state
-dict needs: there is no way to name a function that is then called. Everything else is Broken.
+then the storages as raw numbers. The pickles are interpreted here, with only the opcodes that a state dict needs:
+no function can be named and called. Everything else is Broken.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 
 
 class _Refused(Exception):
-    """The file holds something that a state dict of plain tensors does not."""
+    """The file holds something that does not belong in a state dict of plain tensors."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Name:
-    """A global that the file names: an inert word, never the thing itself."""
+    """A global that the file names. It stays a word and is never imported."""
 
     words: str
 
@@ -129,7 +129,7 @@ def _array(tensor: _Tensor, numbers: NDArray[Any]) -> NDArray[Any]:
 
 
 class _Pickle:
-    """The machine that reads one pickle: a stack, a memo, and opcodes that only build plain values."""
+    """Interprets one pickle: a stack, a memo, and opcodes that only build plain values."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
@@ -137,7 +137,7 @@ class _Pickle:
         self.memo: dict[int, Any] = {}
 
     def load(self, file: io.BytesIO) -> Any:
-        """The value of the pickle at the file's position, which moves behind it."""
+        """The value of the pickle at the file's position, which advances past it."""
         for number, (opcode, argument, _) in enumerate(pickletools.genops(file)):
             if number >= _MOST_OPCODES:
                 raise _Refused("a pickle is too long")

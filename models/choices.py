@@ -1,4 +1,4 @@
-"""The names by which settings choose what runs a bundle."""
+"""The engine, provider and precision names used in settings."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The clean-up that open_clip does on a text before it cuts it into tokens, as a normalizer of `tokenizer.json`.
+"""open_clip's text clean-up before tokenising, as a normalizer of `tokenizer.json`.
 
-Written into the file, it needs neither open_clip nor Python at the time of asking. One thing stays out: repairing
-text that was decoded with the wrong character set ("schÃ¶n"), which no rule of replacement can express.
+Because it is in the file, queries need no open_clip. Not covered: repairing text that was decoded with the wrong
+character set ("schÃ¶n"), which replacement rules cannot express.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _LAST_SIGMA = rf"(?<={_CASED})Σ(?![\p{{Mn}}\p{{Me}}\p{{Cf}}\p{{Lm}}\p{{Sk}}'.:�
 _LIGATURES = (0x0132, 0x0133, 0x0149, *range(0x01C4, 0x01CD), *range(0x01F1, 0x01F4), *range(0xFB00, 0xFB07))
 _FULL_WIDTH = range(0xFF01, 0xFFF0)
 _NUMBERED = range(0x20, 0x100)
-"""Characters that are also read when written by number, such as &#39; or &#x27;."""
+"""Characters also recognised as numeric entities, such as &#39; or &#x27;."""
 _TIMES_ESCAPED = 3
-"""How often an ampersand may have been escaped over again."""
+"""How many times an ampersand may have been escaped."""
 
 
 def cleaning(clean: Clean, after: Any = None) -> Any:
-    """The normalizer for that way of cleaning, followed by the model's own (`after`)."""
+    """The normalizer for this kind of cleaning, followed by the model's own (`after`)."""
     steps = [*_unescaped(), *_plain_characters(), normalizers.NFC()]
     if clean == "canonicalize":
         steps.append(normalizers.Replace("_", " "))
@@ -40,7 +40,7 @@ def cleaning(clean: Clean, after: Any = None) -> Any:
             normalizers.Replace(Regex("[" + "".join(f"\\x{ord(mark):02x}" for mark in string.punctuation) + "]"), "")
         )
     if clean in ("lower", "canonicalize"):
-        # Python ends a word with another small sigma than the rule for single letters does.
+        # Python lowercases a sigma at the end of a word differently from the rule for single letters.
         steps.append(normalizers.Replace(Regex(_LAST_SIGMA), "ς"))
         steps.append(normalizers.Lowercase())
     steps += [normalizers.Replace(Regex(_SPACES), " "), normalizers.Strip()]
@@ -53,7 +53,7 @@ def _unescaped() -> Iterator[Any]:
     for name, text in html5.items():
         if name.endswith(";") and name != "amp;":
             yield normalizers.Replace(f"&{name}", text)
-    # The old names also count without their semicolon; the longer one first, so that &notin is not read as &not.
+    # The old names are also valid without a semicolon. Longer names first, so that &notin is not read as &not.
     for name in sorted((name for name in html5 if not name.endswith(";")), key=len, reverse=True):
         yield normalizers.Replace(f"&{name}", html5[name])
     for code in _NUMBERED:

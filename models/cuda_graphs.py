@@ -1,6 +1,6 @@
-"""CUDA graphs through the driver itself: pycuda has streams but no graphs.
+"""CUDA graphs through the driver API: pycuda has streams but no graphs.
 
-Not run on hardware: written against the documented driver API (CUDA 12), covered by a double of it.
+Not run on hardware: written against the documented driver API (CUDA 12), tested with a double of it.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from proto.errors import Broken, Transient
 
 _LIBRARY = "libcuda.so.1"
 _THREAD_LOCAL = 1
-"""Capture mode: calls of other threads do not disturb it."""
+"""Capture mode: calls in other threads do not break the capture."""
 
 
 class Graph:
-    """Work that was recorded on a stream once, and is started again as one piece."""
+    """Work recorded once on a stream, and launched again as a unit."""
 
     def __init__(self, driver: Any, graph: Any, ready: Any) -> None:
         self._driver, self._graph, self._ready = driver, graph, ready
 
     def launch(self, stream: int) -> None:
-        """Start the work on the stream with that handle."""
+        """Launch the work on the stream with this handle."""
         _check(self._driver.cuGraphLaunch(self._ready, ctypes.c_void_p(stream)), "cuGraphLaunch")
 
     def close(self) -> None:
@@ -32,7 +32,7 @@ class Graph:
 
 
 def capture(stream: int, work: Callable[[], None]) -> Graph:
-    """Record what `work` puts on the stream with that handle, instead of running it."""
+    """Record what `work` enqueues on the stream with this handle, instead of running it."""
     driver = _driver()
     handle = ctypes.c_void_p(stream)
     graph, ready = ctypes.c_void_p(), ctypes.c_void_p()

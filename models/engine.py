@@ -1,4 +1,4 @@
-"""What runs a bundle's towers, and the canary that every engine must pass before it serves."""
+"""Engines, which run a bundle's towers, and the canary that each must pass before it serves."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ log = logging.getLogger("watchword.models")
 
 _LEAST_COSINE = 0.99
 _CONSTANT_ABOVE = 0.9999
-"""Different pictures whose vectors are nearer than this mean that the engine ignores its input."""
+"""If the vectors of different pictures have a higher cosine, the engine ignores its input."""
 
 
 class Engine(Protocol):
-    """Both towers of one bundle. Not safe in threads: one thread owns it from opening to closing.
+    """Both towers of one bundle. Not thread-safe: one thread owns it from opening to closing.
 
-    An engine with a true `towers_apart` allows one thing more: texts in a second thread while pictures run. One with
-    a true `normalises` takes pixel values instead of normalised pictures.
+    An engine with a true `towers_apart` also allows texts in a second thread while pictures run. One with a true
+    `normalises` takes pixel values instead of normalised pictures.
     """
 
     name: str
-    """What runs the towers, such as `onnxruntime/CPUExecutionProvider`."""
+    """The runtime, such as `onnxruntime/CPUExecutionProvider`."""
     best_batch: int
-    """Beyond so many pictures a call only takes longer; whoever batches need not collect more."""
+    """Pictures per call beyond which throughput no longer grows."""
 
     def embed_images(self, pictures: Pictures) -> Vectors:
-        """One unit vector a picture. Transient when the engine failed and must be opened again."""
+        """One unit vector per picture. Transient when the engine failed and must be reopened."""
 
     def embed_texts(self, ids: Ids, mask: Ids) -> Vectors:
-        """One unit vector a text."""
+        """One unit vector per text."""
 
     def close(self) -> None:
-        """Give back memory and devices."""
+        """Release memory and devices."""
 
 
 def texts_apart(engine: Engine) -> bool:
-    """Whether texts may be embedded in a thread of their own."""
+    """Whether texts may be embedded in a separate thread."""
     return bool(getattr(engine, "towers_apart", False))
 
 
 def numbers_of(engine: Engine) -> type[np.float32 | np.uint8]:
-    """What pictures are made of for this engine."""
+    """The number type of this engine's pictures."""
     return np.uint8 if getattr(engine, "normalises", False) else np.float32
 
 
@@ -68,9 +68,9 @@ def open_engine(
     device: int = 0,
     compiled: bool = False,
 ) -> Engine:
-    """The engine of that name with the bundle's towers, admitted by its canary.
+    """The named engine with the bundle's towers, after it passed the canary.
 
-    `threads` 0 means one a core; `device` is which GPU, and nothing on a CPU; `compiled` is torch's.
+    `threads` 0 means one per core; `device` is the GPU's number, unused on a CPU; `compiled` is for torch.
     """
     match engine:
         case "onnxruntime":
@@ -121,7 +121,7 @@ def open_engine(
 
 
 def _best(bundle: Bundle, **options: Any) -> Engine:
-    """The first of the engines, fastest first, that opens and passes the canary."""
+    """The fastest engine that opens and passes the canary."""
     names: tuple[EngineName, ...] = ("tensorrt", "torch", "onnxruntime")
     reasons = []
     for name in names:
@@ -138,7 +138,7 @@ def _best(bundle: Bundle, **options: Any) -> Engine:
 
 
 def _torch(bundle: Bundle) -> Any:
-    """The module of the torch engine. Broken where the bundle or this machine lacks its part of it."""
+    """The module of the torch engine. Broken when the bundle has no torch part or torch is not installed."""
     if bundle.torch is None:
         raise Broken(
             "this bundle has no weights for torch",
@@ -162,12 +162,12 @@ def _admitted(opening: Callable[[], Engine], bundle: Bundle) -> Engine:
 
 
 def tokenizer_of(bundle: Bundle) -> TextTokenizer:
-    """The tokenizer that belongs to the bundle's textual tower."""
+    """The tokenizer of the bundle's text tower."""
     return TextTokenizer(bundle.tokenizer, window=bundle.text_window, fixed=bundle.text_fixed)
 
 
 def check_canary(engine: Engine, bundle: Bundle) -> None:
-    """Broken unless the engine gives the vectors that were recorded when the bundle was sealed."""
+    """Broken unless the engine reproduces the vectors recorded when the bundle was sealed."""
     canary = bundle.manifest.canary
     pictures = engine.embed_images(canary_pictures(bundle.preprocess, numbers_of(engine)))
     texts = engine.embed_texts(*canary_texts(tokenizer_of(bundle), list(canary.texts)))
@@ -176,7 +176,7 @@ def check_canary(engine: Engine, bundle: Bundle) -> None:
 
 
 def canary_pictures(config: PreprocessConfig, numbers: type[np.float32 | np.uint8] = np.float32) -> Pictures:
-    """Two pictures, drawn with whole numbers so that every machine draws the same."""
+    """Two pictures, drawn with integers so that they are the same on every machine."""
     height, width = config.size
     y, x = np.mgrid[:height, :width]
     waves: Pixels = np.stack([x * 3 % 256, y * 5 % 256, (x + y) * 2 % 256], axis=2).astype(np.uint8)

@@ -1,7 +1,6 @@
-"""Turns an open_clip model into a bundle. With models/torch_engine.py the only module that imports torch and open_clip.
+"""Turns an open_clip model into a bundle. Besides models/torch_engine.py the only module that imports torch.
 
-Weights come from safetensors files only. A model may also have no weights of its own: drawn at random from a seed,
-which is of use for tests and for measuring speed.
+Weights come from safetensors files only, or are drawn at random from a seed, for tests and speed measurements.
 """
 
 from __future__ import annotations
@@ -43,14 +42,14 @@ from proto.types import Vectors
 OPSET = 17
 LEAST_COSINE = 0.9999
 _MOST_BYTES = 2_000_000_000
-"""An ONNX file is one protobuf message, and a message ends at 2 GiB."""
+"""An ONNX file is one protobuf message, which is limited to 2 GiB."""
 _PICKLES = {".pt", ".pth", ".bin", ".ckpt", ".pkl", ".npy", ".npz"}
 _CONFIG_FILE, _WEIGHTS_FILE = "open_clip_config.json", "open_clip_model.safetensors"
 _VISIBLE = ("size", "mode", "mean", "std", "interpolation", "resize_mode", "fill_color")
 
 Say = Callable[[str], None]
 Fetch = Callable[[str, list[str], Path], None]
-"""Brings files of a hub's repository into a folder."""
+"""Fetches files of a hub's repository into a folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +66,10 @@ class Source:
 
 
 def find_source(model: str, *, weights: str | None, seed: int | None, cache: Path, fetch: Fetch) -> Source:
-    """The model of that name: one of open_clip's, `hf-hub:OWNER/NAME`, or a folder with `open_clip_config.json`.
+    """Find a model: one of open_clip's names, `hf-hub:OWNER/NAME`, or a folder with `open_clip_config.json`.
 
-    `weights` is one of open_clip's tags or a safetensors file; exactly one of it and `seed` is given, unless the
-    model's own folder or repository carries its weights.
+    `weights` is one of open_clip's tags or a safetensors file. Give exactly one of `weights` and `seed`, unless the
+    model's folder or repository contains its weights.
     """
     if model.startswith("hf-hub:"):
         repository = model.removeprefix("hf-hub:")
@@ -150,7 +149,7 @@ def _safetensors(file: Path) -> Path:
 
 
 def build_model(source: Source) -> nn.Module:
-    """The torch model, ready to answer."""
+    """The torch model, in evaluation mode."""
     preprocess = _preprocessing(source.preprocess)
     return torch_engine.build_model(source.name, source.config, preprocess, weights=source.weights, seed=source.seed)
 
@@ -162,9 +161,9 @@ def _preprocessing(given: Mapping[str, Any]) -> dict[str, Any]:
 def export_bundle(
     source: Source, target: Path, *, licence: str, cache: Path, fetch: Fetch, say: Say, with_torch: bool = False
 ) -> Bundle:
-    """Write the model as a bundle to `target`, compared with the model it came from.
+    """Write the model as a bundle to `target`, and compare it with the original model.
 
-    `with_torch` also stores what the torch engine opens; the bundle's space stays the same.
+    `with_torch` also stores the torch engine's files; the bundle's space stays the same.
     """
     say(f"building {source.name}")
     model = build_model(source)
@@ -194,7 +193,7 @@ def export_bundle(
 
 
 def compare(model: nn.Module, bundle: Bundle) -> dict[str, float]:
-    """The least cosine between the bundle's recorded vectors and the model's own, by tower."""
+    """The smallest cosine between the bundle's recorded vectors and the model's own, by tower."""
     pictures = torch.from_numpy(canary_pictures(bundle.preprocess))
     ids, _ = canary_texts(tokenizer_of(bundle), list(CANARY_TEXTS))
     canary = bundle.manifest.canary
@@ -232,7 +231,7 @@ def _write_tokenizer(source: Source, target: Path, cache: Path, fetch: Fetch) ->
 
 
 def _write_torch(model: Any, source: Source, work: Path, say: Say) -> None:
-    """open_clip's own files of a local model, and the configuration that its Hugging Face text tower is built from."""
+    """Write open_clip's files of a local model, and the configuration of its Hugging Face text tower, if any."""
     say("the weights for torch")
     weights = {name: values.clone(memory_format=torch.contiguous_format) for name, values in model.state_dict().items()}
     described = {"model_cfg": source.config, "preprocess_cfg": _preprocessing(source.preprocess)}
@@ -242,7 +241,7 @@ def _write_torch(model: Any, source: Source, work: Path, say: Say) -> None:
     if source.config["text_cfg"].get("hf_model_name"):
         (work / TORCH_TEXT).parent.mkdir()
         facts = json.loads(model.text.config.to_json_string(use_diff=False))
-        facts.pop("_name_or_path", None)  # a folder of the machine that exported it
+        facts.pop("_name_or_path", None)  # a path on the exporting machine
         (work / TORCH_TEXT).write_text(json.dumps(facts, indent=2) + "\n")
 
 
@@ -278,8 +277,8 @@ def _write_onnx(tower: nn.Module, example: torch.Tensor, name: str, path: Path) 
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # The tracing exporter: for these towers it writes as exact a graph as the newer one, ten times sooner,
-            # and needs no further package.
+            # The tracing exporter: for these towers its graph is as exact as the newer exporter's. It is ten times
+            # faster and needs no further package.
             torch.onnx.export(
                 tower.eval(),
                 (example,),

@@ -1,7 +1,7 @@
 """Files from a Hugging Face style hub; the only module that imports huggingface_hub.
 
-The address is the library's own: `HF_ENDPOINT`, or the public hub. Nothing is told about who asks and why.
-Only files that hold numbers or settings are fetched, never pickles or programs.
+The address is the library's own: `HF_ENDPOINT`, or the public hub. Telemetry is off. Only files that hold numbers or
+settings are fetched, never pickles or programs.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from huggingface_hub import constants, errors
 
 from proto.errors import Broken, Denied, Invalid, Transient, Unknown, WatchwordError
 
-# The library reads this once, when it is imported; what it would tell is nobody's business.
+# The library reads this only on import.
 constants.HF_HUB_DISABLE_TELEMETRY = True
-# An interruption loses what had come of one block; the library's own are of 10 MB.
+# An interruption loses the current block; the library's default is 10 MB.
 constants.DOWNLOAD_CHUNK_SIZE = 1024 * 1024
 
 _HARMLESS = {".json", ".onnx", ".safetensors"}
@@ -32,15 +32,15 @@ _OFFLINE = "is there a way out, and does HF_ENDPOINT name the hub? A bundle fold
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """Files of one repository as they were at one revision."""
+    """Files of one repository at one revision."""
 
     repository: str
     revision: str
-    """The commit, so that the same can be fetched again."""
+    """The commit, so that the same files can be fetched again."""
     licence: str
-    """As the repository's card says; empty where it says nothing."""
+    """As stated on the repository's card; empty when not stated."""
     digests: dict[str, str]
-    """SHA-256 by path, of what was fetched."""
+    """SHA-256 of the fetched files, by path."""
 
 
 def fetch(
@@ -52,9 +52,9 @@ def fetch(
     revision: str = "main",
     endpoint: str | None = None,
 ) -> Fetched:
-    """Fetch files into `folder`, which keeps what an interrupted fetch already had; progress on standard error.
+    """Fetch files into `folder`, continuing an interrupted fetch; progress goes to standard error.
 
-    Each file is compared with the checksum that the hub lists. Unknown when the repository or a file is not there.
+    Each file is compared with the hub's checksum. Unknown when the repository or a file does not exist.
     """
     for path in (*wanted, *optional):
         pure = PurePosixPath(path)
@@ -79,7 +79,7 @@ def fetch(
 
 
 def without_notes(folder: Path) -> None:
-    """Remove what the library keeps beside the files in order to go on where it stopped."""
+    """Remove the library's files for resuming downloads."""
     shutil.rmtree(folder / ".cache", ignore_errors=True)
 
 

@@ -1,7 +1,7 @@
-"""EfficientNet-Lite2 as an ONNX graph whose answer is a vector of words, drawn from its checkpoint without torch.
+"""EfficientNet-Lite2 as an ONNX graph that returns a vector in a text model's space, built from its checkpoint.
 
-The network gives 1,000 class probabilities. The ten largest weigh the vectors of the classes' names; the sum,
-brought to unit length, is the picture's vector. It lies in the space of the text model that made the names' vectors.
+The network gives 1,000 class probabilities. The ten largest weight the vectors of their class names; the sum, scaled
+to unit length, is the picture's vector. It lies in the space of the text model that embedded the names.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from onnx import TensorProto, helper, numpy_helper
 from proto.types import Vectors
 
 SIDE = 260
-"""Pixels of the square picture that the network was trained on."""
+"""Side in pixels of the square pictures that the network was trained on."""
 MEAN = 127 / 255
 STD = 128 / 255
-"""(x - 127) / 128 on pixels of 0 to 255, in the usual notation for pixels of 0 to 1."""
+"""(x - 127) / 128 for pixels of 0 to 255, written for pixels of 0 to 1."""
 
 OPSET = 17
 _IR_VERSION = 10
@@ -79,7 +79,7 @@ def _probabilities(drawing: _Drawing, tensors: Tensors) -> None:
 
 
 class _Network:
-    """Draws the network's parts, with each batch norm folded into the convolution before it."""
+    """Adds the network's parts to the graph, with each batch norm folded into the convolution before it."""
 
     def __init__(self, drawing: _Drawing, tensors: Tensors) -> None:
         self._drawing = drawing
@@ -124,7 +124,7 @@ class _Network:
         return now
 
     def _padding(self, kernel: int, stride: int) -> tuple[int, int]:
-        """TensorFlow's SAME: what is odd goes behind. Also halves the side that the next part sees."""
+        """TensorFlow's SAME padding: the odd pixel goes at the end. Also updates the side for the next part."""
         side, self._side = self._side, -(-self._side // stride)
         whole = max((self._side - 1) * stride + kernel - side, 0)
         return whole // 2, whole - whole // 2

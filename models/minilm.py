@@ -1,4 +1,4 @@
-"""MiniLM with its pooling inside the graph: tokens in, one unit vector a text out."""
+"""MiniLM with its pooling inside the graph: tokens in, one unit vector per text out."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ DIMENSION = 384
 
 
 def pooled_minilm(model: onnx.ModelProto) -> onnx.ModelProto:
-    """`input_ids` and `attention_mask` (batch, tokens) to `unit_embedding` (batch, 384): their mean, unit length."""
+    """Maps `input_ids` and `attention_mask` (batch, tokens) to `unit_embedding` (batch, 384): mean of unit length."""
     graph = model.graph
-    # One text at a time has no second segment, so every token type is zero.
+    # A single text has no second segment, so every token type is zero.
     kept = [value for value in graph.input if value.name != "token_type_ids"]
     types = helper.make_node("Sub", ["input_ids", "input_ids"], ["token_type_ids"], name="token_types")
     del graph.input[:]
@@ -25,7 +25,7 @@ def pooled_minilm(model: onnx.ModelProto) -> onnx.ModelProto:
             helper.make_node("Cast", ["attention_mask"], ["pooling.mask"], to=TensorProto.FLOAT),
             helper.make_node("Unsqueeze", ["pooling.mask", "pooling.last"], ["pooling.column"]),
             helper.make_node("Mul", ["last_hidden_state", "pooling.column"], ["pooling.masked"]),
-            # The length of the mean is lost in the end, so the sum will do.
+            # The result is normalised, so the sum serves as the mean.
             helper.make_node("ReduceSum", ["pooling.masked", "pooling.tokens"], ["pooling.sum"], keepdims=0),
             helper.make_node("LpNormalization", ["pooling.sum"], ["unit_embedding"], axis=1, p=2),
         ]

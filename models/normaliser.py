@@ -1,4 +1,4 @@
-"""Puts the normalising into a visual tower, so that a device of its own does it and is sent a quarter of the bytes."""
+"""Adds normalising to a visual tower, so that the device does it and receives a quarter of the bytes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _NAME = "watchword.pixels"
 
 
 def taking_pixels(tower: bytes, config: PreprocessConfig) -> bytes:
-    """The ONNX model with pixel values, (count, 3, height, width), as its input."""
+    """The ONNX model with pixel values, (count, 3, height, width), as input."""
     model = onnx.load_from_string(tower)
     graph = model.graph
     picture = graph.input[0]

@@ -1,7 +1,7 @@
-"""Lets a tower that was published for one item at a time take any number.
+"""Gives a tower that was published for a batch of one a free batch size.
 
-Such a file has the batch of one written all over its graph. So the graph stays as it is and becomes the body of a
-Scan, which hands it one item after the other; the weights stay outside, once.
+The batch of one is fixed throughout such a graph. So the graph becomes the body of a Scan, which passes it one item
+after another; the weights stay outside and exist once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from proto.errors import Broken
 
 
 def with_free_batch(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model, or one around it that takes any number of items and answers the same."""
+    """The model, wrapped if needed so that it takes any number of items, with the same results."""
     graph = model.graph
     weights = {weight.name for weight in graph.initializer}
     inputs = [value for value in graph.input if value.name not in weights]
@@ -30,7 +30,7 @@ def with_free_batch(model: onnx.ModelProto) -> onnx.ModelProto:
         raise Broken("the tower takes a fixed number of items at once", todo="use one that was exported for any number")
     nodes = copy.deepcopy(list(graph.node))
     for value in inputs:
-        # Inside, the item's tensor must not have the name of the whole batch outside.
+        # The item's tensor inside must not share the name of the batch outside.
         _rename(nodes, value.name, f"{value.name}.one")
     items = [_typed(f"{value.name}.item", value, _sizes(value)[1:]) for value in inputs]
     body = helper.make_graph(

@@ -1,7 +1,7 @@
-"""Looks into an ONNX file, before any engine does, for weights that lie outside it.
+"""Checks an ONNX file for weights in other files, before an engine opens it.
 
-An external weight names a path, and paths have walked out of the model's folder before. Only the few fields on the
-way to a tensor are described here, so running a bundle does not need the `onnx` package.
+An external weight names a path, which could lead out of the model's folder. Only the fields on the way to a tensor are
+described here, so running a bundle does not need the `onnx` package.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _view() -> Any:
     for message, fields in _FIELDS.items():
         described = file.message_type.add(name=message)
         for name, (number, kind) in fields.items():
-            # A field that comes once is read as repeated, which the wire allows: nothing can hide behind a second one.
+            # Singular fields are read as repeated, which the wire allows, so that a second occurrence is checked too.
             field = described.field.add(name=name, number=number, label=_MANY)
             field.type = _MESSAGE if kind else _INT32
             if kind:
@@ -56,7 +56,7 @@ _Model = _view()
 
 
 def outside_weights(model: bytes) -> bool:
-    """True when any tensor of the model lies in another file. ValueError when this is no ONNX model."""
+    """Whether any tensor of the model lies in another file. ValueError when this is not an ONNX model."""
     try:
         return _reaches_out(_Model.FromString(model))
     except DecodeError as error:

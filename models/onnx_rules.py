@@ -1,6 +1,6 @@
-"""What a tower's ONNX file must be before it may run here: whole, alone, and made of known operators.
+"""Checks a tower's ONNX file before it may run: valid, self-contained, and made of known operators.
 
-Needs the `onnx` package, which only those who make, fetch or verify bundles have.
+Needs the `onnx` package, which is installed only for making, fetching or verifying bundles.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from models.onnx_file import outside_weights
 from proto.errors import Broken
 
 _DOMAINS = frozenset({"", "ai.onnx", "com.microsoft"})
-"""com.microsoft: ONNX Runtime's own operators, which quantized towers use."""
+"""com.microsoft: ONNX Runtime's operators, used by quantized towers."""
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong with a tower."""
+    """One problem of a tower."""
 
     kind: Literal["external", "operator", "invalid", "batch"]
     words: str
-    """Goes on after the file's name."""
+    """The sentence after the file's name."""
 
 
 def check_file(path: Path) -> None:
-    """Broken, with the first thing that is wrong with the tower."""
+    """Raise Broken with the tower's first problem, if any."""
     for problem in problems_of(path):
         raise Broken(f"{path.parent.name}/{path.name} {problem.words}", todo="get the model from somewhere else")
 
 
 def problems_of(path: Path) -> Iterator[Problem]:
-    """What is wrong with the tower, most dangerous first; nothing is read but this one file."""
+    """The tower's problems, most dangerous first. Reads only this file."""
     content = path.read_bytes()
     try:
         if outside_weights(content):
@@ -59,7 +59,7 @@ def problems_of(path: Path) -> Iterator[Problem]:
 
 
 def fixed_batch(value: Any) -> int | None:
-    """The number of items an input insists on; None when it takes any."""
+    """The fixed batch size of an input; None when it is free."""
     dimensions = value.type.tensor_type.shape.dim
     return int(dimensions[0].dim_value) if dimensions and dimensions[0].HasField("dim_value") else None
 

@@ -29,11 +29,11 @@ _PROVIDERS: dict[Provider, str] = {
     "cpu": "CPUExecutionProvider",
 }
 _AUTO: tuple[Provider, ...] = ("cuda", "rocm", "cpu")
-"""The others are asked for by name: TensorRT here takes minutes to build, and OpenVINO is not always the faster."""
+"""The others must be named: TensorRT here takes minutes to build, and OpenVINO is not always faster."""
 _NUMBERED = {_PROVIDERS[name] for name in ("tensorrt", "cuda", "rocm")}
-"""Those that are told which of several GPUs."""
+"""Providers that take a GPU number."""
 _MEMORY = {_PROVIDERS[name]: "cuda" for name in ("tensorrt", "cuda")}
-"""Where pictures lie for those that have their own memory, as ONNX Runtime calls it."""
+"""ONNX Runtime's name of the device memory, for providers that have their own."""
 _MOST_LANES = 4
 _BATCH_A_LANE = 4
 _GPU_BATCH = 64
@@ -51,9 +51,9 @@ Inputs = TypeVar("Inputs")
 class OrtEngine:
     """Both towers on ONNX Runtime.
 
-    On a CPU the pictures of a batch are shared out to lanes that run side by side on the same weights. That keeps the
-    cores busier than many threads on one picture, which wait for each other at every layer. On a GPU they are written
-    to places that are fixed there, as pixel values, and normalised there.
+    On a CPU, lanes that share the weights run parts of a batch in parallel. That keeps the cores busier than many
+    threads on one picture, which wait for each other at every layer. On a GPU the pictures are copied to fixed places
+    as pixel values, and normalised there.
     """
 
     def __init__(
@@ -67,8 +67,8 @@ class OrtEngine:
         preprocess: PreprocessConfig | None = None,
         fixed: bool | None = None,
     ) -> None:
-        """`threads` 0 means one a core; `device` is which GPU; `preprocess` is needed to normalise there. `fixed`,
-        whether pictures have fixed places, is the provider's to say where it is not given."""
+        """`threads` 0 means one per core; `device` is the GPU's number; `preprocess` is needed to normalise there.
+        `fixed` is whether pictures have fixed places; by default the provider decides."""
         chosen = _provider(provider)
         cores = threads or len(os.sched_getaffinity(0))
         on_cpu = chosen == _PROVIDERS["cpu"]
@@ -77,7 +77,7 @@ class OrtEngine:
         self.normalises = fixed and preprocess is not None
         self._lanes = min(cores, _MOST_LANES) if on_cpu and not fixed else 1
         self.name = f"onnxruntime/{chosen}"
-        # A lane is at its best with a few pictures; more only let callers wait.
+        # A lane needs only a few pictures; more would only make callers wait.
         self.best_batch = self._lanes * _BATCH_A_LANE if on_cpu else _GPU_BATCH
         self.towers_apart = on_cpu
         self._visual = _open(
@@ -114,11 +114,10 @@ class OrtEngine:
 
 
 class _Places:
-    """A visual tower whose pictures lie at one place on the device for each bucket, bound once.
+    """A visual tower with one fixed input buffer on the device per bucket, bound once.
 
-    ONNX Runtime then neither takes device memory for a call nor binds anything: a call copies the pictures there and
-    the vectors back. And it meets no shape but the buckets', or it would look anew for the fastest convolutions each
-    time another number of pictures comes.
+    A call then allocates no device memory and binds nothing: it copies the pictures in and the vectors out. ONNX
+    Runtime sees only the buckets' shapes; for every new shape it would search for the fastest convolutions again.
     """
 
     def __init__(self, session: Any, memory: str, device: int, most: int) -> None:
@@ -139,12 +138,12 @@ class _Places:
                 part = np.resize(part, shape)
             place.update_inplace(np.ascontiguousarray(part))
             self._session.run_with_iobinding(binding)
-            # A view of what the next call writes to.
+            # Copied: the next call overwrites this buffer.
             vectors.append(binding.get_outputs()[0].numpy()[: piece.count].copy())
         return np.concatenate(vectors)
 
     def _bind(self, shape: tuple[int, ...], numbers: type[np.float32 | np.uint8]) -> tuple[Any, Any]:
-        """The place, and what makes the session read it. The vectors are few: their place is on the host."""
+        """The input buffer and its binding. The vectors are small, so their buffer is on the host."""
         place = ort.OrtValue.ortvalue_from_shape_and_type(list(shape), numbers, *self._where)
         binding = self._session.io_binding()
         binding.bind_ortvalue_input(self._session.get_inputs()[0].name, place)
@@ -153,7 +152,7 @@ class _Places:
 
 
 def _provider(name: Provider) -> str:
-    """ONNX Runtime's own name of it; Broken when this build has none."""
+    """ONNX Runtime's name of the provider; Broken when this build lacks it."""
     there = set(ort.get_available_providers())
     if name == "auto":
         name = next(known for known in _AUTO if _PROVIDERS[known] in there)
@@ -170,10 +169,10 @@ def _options(provider: str, device: int) -> dict[str, str]:
 
 
 def _open(model: Path, threads: int, provider: str, device: int, pixels: PreprocessConfig | None = None) -> Any:
-    """The model, ready to run; with `pixels` it takes pixel values."""
+    """The session of the model. With `pixels` its input is pixel values."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
-    # Idle threads that spin would take the cores from the database and the broker beside us.
+    # Spinning idle threads would take cores from the database and the broker on this machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     todo = "get the bundle again"
@@ -189,7 +188,7 @@ def _open(model: Path, threads: int, provider: str, device: int, pixels: Preproc
     except _VENDOR_ERRORS as error:
         raise Broken(f"onnxruntime cannot open {model}: {error}", todo=todo) from error
     if provider not in session.get_providers():
-        # It only warns, and computes on the CPU.
+        # ONNX Runtime only warns, and falls back to the CPU.
         raise Broken(f"onnxruntime cannot load its {provider}", todo="is the driver installed? or encoder.provider=cpu")
     return session
 

@@ -1,7 +1,6 @@
-"""Encoded pictures to the numbers that the visual model takes. Pure; one picture at a time; safe in threads.
+"""Turns encoded pictures into the visual model's input. Pure, one picture at a time, thread-safe.
 
-An engine that computes on a device of its own takes pixel values and normalises them there, since they are a quarter
-of the bytes; any other takes them normalised.
+A GPU engine takes pixel values, a quarter of the bytes, and normalises them on the device. Others take them normalised.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from proto.errors import Poison
 
 Picture = NDArray[np.float32 | np.uint8]
-"""One picture as an engine takes it: (3, height, width), normalised where the numbers are floats."""
+"""One picture as engine input: (3, height, width). Floats are normalised."""
 
 Pictures = NDArray[np.float32 | np.uint8]
-"""Several pictures as an engine takes them: (count, 3, height, width)."""
+"""Several pictures as engine input: (count, 3, height, width)."""
 
 Pixels = NDArray[np.uint8]
 """One decoded picture: (height, width, 3), red, green, blue."""
@@ -34,7 +33,7 @@ _EXIF_WITHIN = 64 * 1024
 _ORIENTATION = 0x0112
 _UPRIGHT = 1
 _DAMAGE = (ValueError, KeyError, RuntimeError, OverflowError)
-"""What simplejpeg says of damaged files: KeyError is an unknown kind of colours in the header."""
+"""What simplejpeg raises for damaged files: KeyError for an unknown colour space in the header."""
 _OTHER_FORMATS = ("PNG", "WEBP", "JPEG")
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
@@ -51,12 +50,12 @@ class PreprocessConfig(BaseModel):
     std: tuple[float, float, float]
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     resize_mode: Literal["shortest", "longest", "squash"] = "shortest"
-    """shortest: fill the input, cut the rest. longest: show the whole picture, with a margin. squash: stretch."""
+    """shortest: fill the input and crop. longest: the whole picture, with a margin. squash: stretch."""
     fill_color: int = Field(0, ge=0, le=255)
     """The margin of `longest`."""
     decode_at_least: float = Field(2.5, ge=1)
-    """A JPEG may be decoded smaller than it is, but so many times as large as it is then scaled to. Decoding shrinks
-    otherwise than open_clip does; at 1 the vectors of a model that was not made for it have a cosine of 0.99."""
+    """A JPEG may be decoded at a reduced size, but at least this many times the size it is then scaled to. Decoding
+    scales differently from open_clip: at 1, vectors of a model not made for it have a cosine of 0.99."""
 
     @field_validator("size", mode="before")
     @classmethod
@@ -65,7 +64,7 @@ class PreprocessConfig(BaseModel):
 
 
 class Preprocessor:
-    """Decodes a JPEG, PNG or WebP and brings it to the model's size. What is too large is refused before decoding."""
+    """Decodes a JPEG, PNG or WebP and scales it to the model's size. Refuses too large pictures before decoding."""
 
     def __init__(self, config: PreprocessConfig, *, max_bytes: int, max_pixels: int) -> None:
         self._config = config
@@ -74,11 +73,11 @@ class Preprocessor:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of every picture that it gives."""
+        """The shape of every picture it returns."""
         return 3, *self._config.size
 
     def __call__(self, data: bytes, out: Picture | None = None) -> Picture:
-        """The picture, ready for the model, in `out` when given; Poison when it can never be read."""
+        """The picture as engine input, written to `out` if given. Poison when it can never be read."""
         if not data:
             raise Poison("empty", "the picture has no bytes", todo="send a JPEG, PNG or WebP")
         if len(data) > self._max_bytes:
@@ -111,13 +110,13 @@ class Preprocessor:
                 self._check_pixels(*image.size)
                 return _opaque(_upright(image))
             finally:
-                image.close()  # gives its pixels back at once; leaving a `with` block only closes the file
+                image.close()  # frees the pixels at once; leaving a `with` block only closes the file
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise Poison("too_large", "the picture has far too many pixels", todo="send it smaller") from error
         except UnidentifiedImageError as error:
             raise _not_an_image() from error
         except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError) as error:
-            # Pillow says OSError for a file that ends early, and these others for damage in its inner structure.
+            # Pillow raises OSError for a truncated file, and the others for a damaged inner structure.
             _forget_frames(error)
             raise Poison("truncated", f"the picture is cut off or damaged ({error})", todo="send it whole") from error
 
@@ -131,8 +130,8 @@ class Preprocessor:
 
 
 def _forget_frames(error: BaseException | None) -> None:
-    """Give back the half-read pixels that Pillow's frames behind an error hold: hundreds of megabytes at worst, and in
-    a ring of references that only the garbage collector would find, some day."""
+    """Free the half-read pixels, up to hundreds of megabytes, that Pillow's frames in the traceback hold. They are in a
+    reference cycle that would otherwise stay until a garbage collection."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
@@ -154,16 +153,16 @@ def _is_rotated(data: bytes) -> bool:
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
             return bool(image.getexif().get(_ORIENTATION, _UPRIGHT) != _UPRIGHT)
-    except Exception:  # damaged notes about a picture do not make the picture unreadable
+    except Exception:  # damaged metadata does not make the picture unreadable
         return False
 
 
 def _decode_scaled(data: bytes, height: int, width: int) -> Pixels:
-    """Decode at the smallest eighth of the size that is still no smaller than asked for."""
+    """Decode at the smallest multiple of an eighth of the size that is not below the requested size."""
     try:
         pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width)
     except ValueError as error:
-        # Some cameras leave stray bytes between segments; the picture itself is whole.
+        # Some cameras leave stray bytes between segments; the picture itself is complete.
         if "extraneous bytes" not in str(error):
             raise
         pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width, strict=False)
@@ -176,7 +175,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _opaque(image: Image.Image) -> Pixels:
-    """Eight-bit RGB: 16-bit grey is scaled rather than clipped, and what is transparent lies on white."""
+    """8-bit RGB: 16-bit grey is scaled, not clipped, and transparent parts become white."""
     if image.mode.startswith("I"):
         grey = np.asarray(image).astype(np.uint32)
         return np.repeat((np.minimum(grey, 65535) // 257).astype(np.uint8)[:, :, None], 3, axis=2)
@@ -187,20 +186,20 @@ def _opaque(image: Image.Image) -> Pixels:
 
 
 def _fit(height: int, width: int, config: PreprocessConfig) -> tuple[int, int]:
-    """The size the whole picture is scaled to before it is cut or given a margin."""
+    """The size the whole picture is scaled to before cropping or adding a margin."""
     wanted_height, wanted_width = config.size
     if config.resize_mode == "squash":
         return wanted_height, wanted_width
     scales = (wanted_height / height, wanted_width / width)
     scale = max(scales) if config.resize_mode == "shortest" else min(scales)
-    # A square is filled as torchvision does it, which rounds down; open_clip itself rounds to the nearest.
+    # For a square, open_clip uses torchvision, which rounds down; otherwise it rounds to the nearest.
     whole = int if config.resize_mode == "shortest" and wanted_height == wanted_width else round
     least = (wanted_height, wanted_width) if config.resize_mode == "shortest" else (1, 1)
     return max(least[0], whole(height * scale)), max(least[1], whole(width * scale))
 
 
 def fitted(pixels: Pixels, config: PreprocessConfig, out: Picture | None = None) -> Picture:
-    """The picture at the model's size, whatever its own; normalised, unless `out` has room for pixel values alone."""
+    """The picture scaled to the model's size; normalised unless `out` is for pixel values."""
     fit = _fit(pixels.shape[0], pixels.shape[1], config)
     seen = config.size if config.resize_mode == "shortest" else fit
     out = np.empty((3, *config.size), np.float32) if out is None else out
@@ -214,9 +213,9 @@ def fitted(pixels: Pixels, config: PreprocessConfig, out: Picture | None = None)
 
 
 def _middle(pixels: Pixels, fit: tuple[int, int], wanted: tuple[int, int], config: PreprocessConfig) -> Pixels:
-    """The middle part, of the size `wanted`, of what the picture would be at size `fit`.
+    """The centre crop, of size `wanted`, of the picture scaled to size `fit`.
 
-    Only that part is ever made, so that a thin strip, which would be huge at that size, stays small.
+    Only the crop is computed, so that a thin strip, which would be huge at that size, stays small.
     """
     height, width = pixels.shape[:2]
     if (height, width) == fit == wanted:
@@ -229,7 +228,7 @@ def _middle(pixels: Pixels, fit: tuple[int, int], wanted: tuple[int, int], confi
 
 
 def _put(pixels: Pixels, config: PreprocessConfig, out: Picture) -> Picture:
-    """Channels first, normalised where `out` takes floats. Writing into memory that is used again costs a third."""
+    """Write channels first, normalised if `out` has floats. Reusing memory takes a third of the time."""
     channels = pixels.transpose(2, 0, 1)
     if out.dtype == np.uint8:
         out[...] = channels
@@ -241,6 +240,6 @@ def _put(pixels: Pixels, config: PreprocessConfig, out: Picture) -> Picture:
 
 
 def normalising(config: PreprocessConfig) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """What pixel values are multiplied by, and what is then taken off: that is (value / 255 - mean) / std."""
+    """The factor for pixel values and what is then subtracted, which gives (value / 255 - mean) / std."""
     mean, std = (np.array(values)[:, None, None] for values in (config.mean, config.std))
     return (1 / (255 * std)).astype(np.float32), (mean / std).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Fetches a ready bundle from a hub, in the layout in which Immich publishes its open_clip exports, and seals it."""
+"""Fetches a ready bundle from a hub, in the layout of Immich's open_clip exports, and seals it."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ Say = Callable[[str], None]
 def pull_bundle(
     repository: str, target: Path, *, say: Say, revision: str = "main", endpoint: str | None = None
 ) -> Bundle:
-    """The bundle that the hub's repository holds, in the folder `target`.
+    """Fetch the bundle in the hub's repository to the folder `target`.
 
-    What was fetched before an interruption is kept beside it and fetched no second time. A repository that brings
-    its own manifest is taken as it is; any other is checked, completed and sealed here.
+    An interrupted fetch continues where it stopped; its files are kept beside `target`. A repository with its own
+    manifest is used as it is; any other is checked, completed and sealed here.
     """
     partial = target.parent / f".{target.name}.partial"
     say(f"fetching {repository}")
@@ -59,7 +59,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _complete(work: Path) -> None:
-    """Bring what was published into the form that a bundle has here."""
+    """Convert the published files to the form of a bundle."""
     for tower in (VISUAL, TEXTUAL):
         for problem in problems_of(work / tower):
             if problem.kind != "batch":
@@ -81,7 +81,7 @@ def _complete(work: Path) -> None:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Write anew instead of over it: the file may be a link to what was fetched."""
+    """Replace the file instead of overwriting it: it may be a link to the fetched one."""
     path.unlink()
     path.write_bytes(content)
 

@@ -1,7 +1,7 @@
-"""Makes an int8 bundle, and keeps it only where it wins: faster, and with the same answers on real frames.
+"""Makes an int8 bundle, and keeps it only if it is faster and finds the same on real frames.
 
-Whether it wins depends on the processor: the same file that is twice as fast on one is slower on another. So the
-question is asked here, on this machine, each tower by itself.
+That depends on the processor: a file that is twice as fast on one is slower on another. So each tower is tried
+separately, on this machine.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from proto.types import Vectors
 LEAST_COSINE = 0.995
 LEAST_OVERLAP = 0.9
 LEAST_GAIN = 1.1
-"""Less than that is within what a measurement wavers."""
+"""Less is within measurement noise."""
 LEAST_FRAMES = 40
-"""Half calibrate, half judge; the ten best of fewer than twenty would agree by chance."""
+"""Half calibrate, half judge. Among fewer than twenty the ten best would agree by chance."""
 QUERIES = (
     "a person walking", "a person riding a bicycle", "a child playing", "a group of people", "somebody at the door",
     "a red car", "a white van", "a truck at the gate", "a bus in the street", "a motorcycle", "a dog running", "a cat",
@@ -50,7 +50,7 @@ _WAYS: tuple[tuple[Tower, Method], ...] = (
     ("image", "static"),
     ("text", "dynamic"),
 )
-"""Texts are short, so measuring their scales as they come costs little; pictures are worth a calibration."""
+"""Texts are short, so measuring their scales at each call costs little; pictures are worth a calibration."""
 _NONE = float("nan")
 _BEST = 10
 _ROUNDS = 7
@@ -58,17 +58,17 @@ _LEAST_ROUND_S = 0.05
 _BATCH = 8
 _MOST_BYTES, _MOST_PIXELS = 32 * 1024 * 1024, 50_000_000
 _PRODUCTS = ["MatMul", "Gemm"]
-"""Where a transformer spends its time. Its sums and norms lose most and gain least."""
+"""The operators where a transformer spends its time. Quantized sums and norms lose most and gain least."""
 
 Say = Callable[[str], None]
 Tower = Literal["image", "text"]
 Method = Literal["dynamic", "products", "static"]
-"""dynamic: products, with scales measured at each call; products, static: scales from frames, of products or of all."""
+"""dynamic: products only, scales measured at each call. products, static: scales from frames, for products or all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One way to make one tower int8, against the tower as it was."""
+    """One method of quantizing one tower, compared with the original."""
 
     tower: Tower
     method: Method
@@ -78,21 +78,21 @@ class Trial:
     was_item_ms: float
     least_cosine: float
     reason: str
-    """Why it is not kept; empty when it may be."""
+    """Why it is rejected; empty when it may be kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What was tried and what came of it."""
+    """What was tried, and the result."""
 
     trials: list[Trial]
     overlap: float | None
-    """Mean share of each query's ten best frames that stayed among its ten best. None when nothing got so far."""
+    """Mean share of each query's ten best frames that stayed among its ten best. None when no tower passed."""
     tau: float | None
     """Mean Kendall tau of the order of all frames."""
     kept: Bundle | None
     reason: str
-    """Why nothing was kept; empty when something was."""
+    """Why no bundle was kept; empty when one was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class _Sample:
 
 
 def quantize_bundle(bundle: Bundle, target: Path, frames: Sequence[bytes], *, threads: int, say: Say) -> Verdict:
-    """Try an int8 bundle on encoded `frames` of real cameras; `target` exists afterwards only when it is kept."""
+    """Try an int8 bundle on encoded `frames` of real cameras; `target` exists afterwards only if it is kept."""
     if target.exists():
         raise Invalid(f"{target} is already there", todo="remove it, or choose another --name")
     sample = _sample(bundle, frames)
@@ -149,7 +149,7 @@ def _trials(bundle: Bundle, sample: _Sample, was: OrtEngine, scratch: Path, thre
                 quantize_tower(before, after, method, sample.calibration)
             towers = (after, bundle.textual) if tower == "image" else (bundle.visual, after)
             now = OrtEngine(*towers, threads=threads)
-        except Exception as error:  # the quantizer says what it cannot do in as many ways as it has steps
+        except Exception as error:  # every step of the quantizer raises errors of its own
             words = error.message if isinstance(error, WatchwordError) else f"{type(error).__name__}: {error}"
             yield Trial(tower, method, _NONE, _megabytes(before), _NONE, _NONE, _NONE, f"not possible ({words[:120]})")
             continue
@@ -188,7 +188,7 @@ def _tried(
 
 
 def _alternated(first: Callable[[], object], second: Callable[[], object], items: int) -> tuple[float, float]:
-    """Median milliseconds an item of both, taken in turn and in both orders so that a busy moment hits both."""
+    """Median milliseconds per item of both, run alternately and in both orders so that a busy moment affects both."""
     first()
     repeats = max(1, round(_LEAST_ROUND_S / _seconds(first, 1)))
     second()
@@ -212,7 +212,7 @@ def _embed(engine: OrtEngine, pictures: Pictures) -> Vectors:
 
 
 class _Calibration(CalibrationDataReader):  # type: ignore[misc]
-    """Hands the quantizer one picture at a time."""
+    """Passes the quantizer one picture at a time."""
 
     def __init__(self, name: str, pictures: Pictures) -> None:
         self._feeds = iter([{name: picture[None]} for picture in pictures])
@@ -224,10 +224,10 @@ class _Calibration(CalibrationDataReader):  # type: ignore[misc]
 def quantize_tower(
     before: Path, after: Path, method: Method, calibration: Pictures, *, bits: Literal[7, 8] = 7
 ) -> None:
-    """Write the tower `before` in int8 to `after`. `calibration` pictures give the scales that are not dynamic.
+    """Write the tower `before` in int8 to `after`. `calibration` pictures give the static scales.
 
-    A CPU without VNNI adds two products of an activation (0 to 255) and a weight in 16 bits. That holds 2 * 255 * 64,
-    so weights of 7 bits mean the same on every CPU; 2 * 255 * 127 is cut off. 8 bits are for measuring that.
+    A CPU without VNNI adds two products of an activation (0 to 255) and a weight in 16 bits. 2 * 255 * 64 fits, so
+    7-bit weights give the same result on every CPU; 2 * 255 * 127 saturates. 8 bits are for measuring that.
     """
     if method == "dynamic":
         quantize_dynamic(
@@ -260,7 +260,7 @@ def quantize_tower(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The quantizer gives advice through the root logger, in the middle of our table."""
+    """Silence the quantizer, which logs advice to the root logger in the middle of our table."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -270,7 +270,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _agreement(was: OrtEngine, now: OrtEngine, sample: _Sample) -> tuple[float, float]:
-    """Overlap of the ten best and Kendall tau, over texts and frames as queries, with both towers as they will be."""
+    """Overlap of the ten best and Kendall tau, with texts and frames as queries and both final towers."""
     try:
         before, after = _embed(was, sample.pictures), _embed(now, sample.pictures)
         asked, asks = was.embed_texts(*sample.texts), now.embed_texts(*sample.texts)
@@ -286,7 +286,7 @@ def _overlap(left: NDArray[np.float32], right: NDArray[np.float32]) -> float:
 
 
 def kendall_tau(left: NDArray[np.float32], right: NDArray[np.float32]) -> float:
-    """How far two scorings put the same things in the same order: 1 entirely, -1 reversed."""
+    """How far two scorings agree on the order: 1 entirely, -1 reversed."""
     upper = np.triu_indices(len(left), 1)
     signs = [np.sign(scores[:, None] - scores[None, :])[upper] for scores in (left, right)]
     moved = float(np.sqrt(np.count_nonzero(signs[0]) * np.count_nonzero(signs[1])))

@@ -1,4 +1,4 @@
-"""Turns a folder of towers into a bundle: the canary is recorded and every file pinned."""
+"""Turns a folder of towers into a bundle: records the canary and pins every file."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ CANARY_TEXTS = ("a person riding a bicycle", "a red truck at the gate")
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """An empty folder that gets the name `target` when the block ends well, and is gone when it does not."""
+    """An empty folder that is renamed to `target` when the block succeeds, and removed when it raises."""
     if target.exists():
         raise Invalid(f"{target} is already there", todo="remove it, or choose another --name")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -62,10 +62,10 @@ def seal(
     provenance: Sequence[str],
     sources: Mapping[str, str] | None = None,
 ) -> Bundle:
-    """Write the manifest of the towers in `folder` and give back the verified bundle.
+    """Write the manifest of the towers in `folder` and return the verified bundle.
 
-    The canary is what ONNX Runtime answers now, so whoever has a reference compares with it afterwards. `sources` are
-    the digests of what the towers were assembled from, for towers whose last bits differ from machine to machine.
+    The canary is recorded with ONNX Runtime now, so a caller with a reference must compare afterwards. `sources` are
+    the digests of the parts of assembled towers, whose last bits differ between machines.
     """
     if missing := sorted(path for path in NEEDED if not (folder / path).is_file()):
         raise Broken(f"there is no {', '.join(missing)}", todo="get the model from somewhere else")
@@ -89,7 +89,7 @@ def seal(
         )
         (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
         bundle = load_bundle(folder)
-        check_canary(engine, bundle)  # nothing is sealed that would refuse to serve
+        check_canary(engine, bundle)  # do not seal a bundle that would refuse to serve
     finally:
         engine.close()
     return bundle
@@ -100,7 +100,7 @@ def _there(folder: Path) -> set[str]:
 
 
 def preprocess_of(folder: Path) -> PreprocessConfig:
-    """How the towers in `folder`, sealed or not, take their pictures."""
+    """The preprocessing of the towers in `folder`, sealed or not."""
     try:
         return PreprocessConfig.model_validate_json((folder / PREPROCESS).read_bytes())
     except (OSError, ValidationError) as error:

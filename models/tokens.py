@@ -1,4 +1,4 @@
-"""Texts to the numbers that the textual model takes."""
+"""Turns texts into the text model's input."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """One text, cut into the model's words."""
+    """One tokenised text."""
 
     ids: tuple[int, ...]
     truncated: bool
-    """The text was longer than the model's window."""
+    """Whether the text was longer than the model's window."""
 
 
 class TextTokenizer:
-    """The tokenizer of one bundle. Safe in threads."""
+    """The tokenizer of one bundle. Thread-safe."""
 
     def __init__(self, path: Path, *, window: int, fixed: bool) -> None:
-        """`window` is the most tokens the model sees; `fixed` models want every text padded to it."""
+        """`window` is the most tokens the model sees; `fixed` pads every text to it."""
         try:
             self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises bare Exception
@@ -46,7 +46,7 @@ class TextTokenizer:
         self._special = self._tokenizer.num_special_tokens_to_add(is_pair=False)
 
     def __call__(self, text: str) -> Tokens:
-        """The text's tokens; Poison when it says nothing that a model could read."""
+        """The text's tokens; Poison when a model cannot read it."""
         if len(text) > MOST_CHARACTERS:
             raise Poison(
                 "text_too_long", f"the text has {len(text):,} characters", todo=f"use {MOST_CHARACTERS:,} at most"

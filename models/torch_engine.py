@@ -1,7 +1,7 @@
-"""The torch engine, and how an open_clip model is built. With models/export.py the only module that imports torch,
+"""The torch engine, and building an open_clip model. Besides models/export.py the only module that imports torch,
 open_clip and timm.
 
-Nothing is fetched and nothing is unpickled: the architecture comes from a configuration, the weights from safetensors.
+It fetches and unpickles nothing: the architecture comes from a configuration, the weights from safetensors.
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ _building = threading.Lock()
 
 
 def cuda_devices() -> int:
-    """How many GPUs torch could compute on here."""
+    """How many GPUs torch can use here."""
     return int(torch.cuda.device_count()) if torch.cuda.is_available() else 0
 
 
 class TorchEngine:
-    """Both towers in torch: on a GPU where there is one, else on the CPU. One thread owns it."""
+    """Both towers in torch, on a GPU if there is one, else on the CPU. One thread owns it."""
 
     normalises = True
 
     def __init__(
         self, bundle: Bundle, *, precision: Precision, device: int = 0, threads: int = 0, compiled: bool = False
     ) -> None:
-        """`threads` 0 means one a core; `device` is which GPU; `compiled` has torch compile the towers, for minutes.
+        """`threads` 0 means one per core; `device` is the GPU's number; `compiled` compiles the towers, for minutes.
 
-        The weights are cast to `precision`. On a CPU fp16 becomes fp32: few processors compute with it.
+        The weights are cast to `precision`. On a CPU fp16 becomes fp32: few processors support fp16.
         """
         assert bundle.torch is not None, "open_engine asks first"
         self._device = _device(device)
@@ -64,7 +64,7 @@ class TorchEngine:
         self.best_batch = _GPU_BATCH if on_gpu else _CPU_BATCH
         with _translated(Broken, "cannot be opened", "encoder.engine=onnxruntime runs everywhere"):
             if on_gpu:
-                torch.cuda.set_device(self._device)  # of this thread, the owner
+                torch.cuda.set_device(self._device)  # for this thread, which owns the engine
             else:
                 torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
             model = folded(_saved_model(bundle.torch, bundle.name)).to(self._device, self._numbers)
@@ -73,8 +73,8 @@ class TorchEngine:
         towers: list[Callable[[torch.Tensor], torch.Tensor]] = [model.encode_image, model.encode_text]
         self._visual, self._textual = [torch.compile(tower) if compiled else tower for tower in towers]
         if compiled:
-            # It compiles for the first size that it meets, for any size with the second, and for one by itself. Were
-            # that left to callers, the engine would count as hung.
+            # torch compiles for the first batch size, then for any size at the second, and separately for 1. If that
+            # happened in callers' requests, the engine would count as hung.
             for count in (2, 3, 1):
                 self.embed_images(np.zeros((count, 3, *bundle.preprocess.size), np.uint8))
                 ids = np.ones((count, bundle.text_window), np.int64)
@@ -82,7 +82,7 @@ class TorchEngine:
 
     def embed_images(self, pictures: Pictures) -> Vectors:
         def normalised(pixels: torch.Tensor) -> torch.Tensor:
-            # In long numbers: short ones would lose some of what tells neighbouring values apart.
+            # In fp32: half precision cannot tell all neighbouring pixel values apart.
             return (pixels.float() * self._factor - self._less).to(self._numbers)
 
         return self._run(lambda pixels: self._visual(normalised(pixels)), pictures)
@@ -97,7 +97,7 @@ class TorchEngine:
 
     def _run(self, tower: Callable[[torch.Tensor], torch.Tensor], values: NDArray[Any]) -> Vectors:
         with _translated(Transient, "failed", "the worker opens its engine again; try again"), torch.inference_mode():
-            vectors = tower(self._placed(values)).float()  # short numbers would not end in unit length
+            vectors = tower(self._placed(values)).float()  # in half precision the length would not be 1
             unit: Vectors = nn.functional.normalize(vectors, dim=-1).cpu().numpy()
         return unit
 
@@ -105,14 +105,14 @@ class TorchEngine:
         given = torch.from_numpy(np.require(values, requirements=["C", "W"]))
         if self._device.type == "cpu":
             return given
-        # From pinned memory a copy goes to the GPU at full speed.
+        # Copies from pinned memory run at full speed.
         return given.pin_memory().to(self._device, non_blocking=True)
 
 
 def build_model(
     name: str, config: Mapping[str, Any], preprocess: Mapping[str, Any], *, weights: Path | None, seed: int = 0
 ) -> nn.Module:
-    """open_clip's model of that configuration, ready to answer, with the weights of a safetensors file or at random."""
+    """The open_clip model of this configuration, with weights from a safetensors file or at random, in eval mode."""
     with _building, tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), _quiet():
         warnings.simplefilter("ignore")
         torch.manual_seed(seed)
@@ -137,7 +137,7 @@ def build_model(
 
 
 def folded(model: Any) -> Any:
-    """The model with the branches that only training needs folded into one, where it has such."""
+    """The model with its training-time branches folded into one, if it has any."""
     if not hasattr(model.visual, "trunk"):
         return model
     lean = copy.copy(model)
@@ -149,7 +149,7 @@ def folded(model: Any) -> Any:
 
 
 def _saved_model(folder: Path, name: str) -> nn.Module:
-    """The model in a bundle's torch part. Broken where open_clip would ask a hub for something."""
+    """The model in a bundle's torch part. Broken when open_clip would fetch something from a hub."""
     try:
         described = json.loads((folder / Path(TORCH_CONFIG).name).read_bytes())
         config = described["model_cfg"]
@@ -182,7 +182,7 @@ def _numbers(precision: Precision, on_gpu: bool) -> torch.dtype:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """open_clip speaks through the root logger itself; what others log passes no filter of that logger."""
+    """Silence open_clip, which logs to the root logger directly. Other loggers do not pass that logger's filters."""
 
     def nothing(_: logging.LogRecord) -> bool:
         return False

@@ -1,11 +1,10 @@
 """The native TensorRT engine; the only module that imports tensorrt and pycuda.
 
 Not run on hardware: written against the documented API of TensorRT 10 and pycuda, type-checked against TensorRT's
-stubs, and covered by a double of the calls it makes.
+stubs, and tested with a double of the calls it makes.
 
-Each tower is built once for a GPU: one optimisation profile per batch bucket, kept in a cache on disk. Each bucket has
-two lanes, each with its own buffers and its own CUDA graph, so that one lane's pictures are copied in while the other
-lane's are computed.
+Each tower is built once per GPU model and cached on disk, with one optimisation profile per batch bucket. Each bucket
+has two lanes with their own buffers and CUDA graph, so that one lane copies pictures in while the other computes.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ Say = Callable[[str], None]
 _MAJOR = "10."
 _WORKSPACE_BYTES = 4 << 30
 _FLAGS: dict[Precision, tuple[str, ...]] = {"fp32": (), "fp16": ("FP16",), "bf16": ("BF16",), "int8": ("FP16",)}
-"""int8 is a flag of quantised networks, whatever is asked for; their other layers compute in fp16."""
+"""Quantised networks get the int8 flag whatever the precision; their other layers compute in fp16."""
 _TINY = 1e-12
 _LANES = 2
 _AGAIN = "the worker opens its engine again; try again"
@@ -48,7 +47,7 @@ _log = logging.getLogger("watchword.models")
 
 @dataclass(frozen=True, slots=True)
 class PlanKey:
-    """What a built tower is good for. A plan under another key is never opened; it is built anew."""
+    """Identifies a built tower. A plan with another key is never opened; the tower is built again."""
 
     space: str
     tower: str
@@ -66,7 +65,7 @@ class PlanKey:
 
     @property
     def timings(self) -> str:
-        """What TensorRT measured of single layers: it serves every model on this GPU."""
+        """The file of TensorRT's layer timings, which are valid for every model on this GPU."""
         return f"{self._gpu}-trt{self.version}.timings"
 
     @property
@@ -75,7 +74,7 @@ class PlanKey:
 
 
 class TrtEngine:
-    """Both towers on one NVIDIA GPU. One thread owns it: the CUDA context is current in the thread that opened it."""
+    """Both towers on one NVIDIA GPU. One thread owns it: the CUDA context is current in the opening thread."""
 
     normalises = True
 
@@ -89,7 +88,7 @@ class TrtEngine:
         device: int = 0,
         say: Say = _log.info,
     ) -> None:
-        """Plans are looked for in `cache` and built there, which takes minutes, when this GPU has none yet."""
+        """Plans are read from `cache`, or built there, which takes minutes, if this GPU has none yet."""
         if not str(trt.__version__).startswith(_MAJOR):
             raise Broken(f"TensorRT {trt.__version__} is installed", todo="pip install 'tensorrt>=10,<11'")
         self.name = f"tensorrt/{precision}"
@@ -128,7 +127,7 @@ class TrtEngine:
         return self._run(0, [pictures])
 
     def embed_texts(self, ids: Ids, mask: Ids) -> Vectors:
-        # A profile has one length, so shorter texts are filled up; what is masked changes nothing.
+        # A profile has one length, so shorter texts are padded; masked tokens change nothing.
         missing = self._window - ids.shape[1]
         filled = [np.pad(values, ((0, 0), (0, missing))) for values in (ids, mask)] if missing else [ids, mask]
         return self._run(1, filled)
@@ -180,7 +179,7 @@ class _Tower:
 
 
 class _Lane:
-    """One bucket's buffers, pinned on the host and fixed on the device, with its graph of the work between them."""
+    """One bucket's buffers, pinned on the host and fixed on the device, and the CUDA graph of its work."""
 
     def __init__(self, engine: trt.ICudaEngine, profile: int, stream: cuda.Stream) -> None:
         self._context = engine.create_execution_context()
@@ -196,12 +195,12 @@ class _Lane:
         for name, memory in self._device.items():
             self._context.set_tensor_address(name, int(memory))
         self._copied, self._done = cuda.Event(), cuda.Event()
-        self._execute(stream)  # what is allocated lazily must be there before the work is recorded
+        self._execute(stream)  # lazy allocations must happen before the capture
         stream.synchronize()
         self._graph: Graph = capture(stream.handle, lambda: self._execute(stream))
 
     def start(self, inputs: Sequence[NDArray[Any]], copying: cuda.Stream, computing: cuda.Stream) -> None:
-        """Put one piece on the streams. The lane must have been answered before."""
+        """Enqueue one piece on the streams. The previous answer must have been taken."""
         for name, values in zip(self._inputs, inputs, strict=False):
             self._host[name][: len(values)] = values
             cuda.memcpy_htod_async(self._device[name], self._host[name], copying)
@@ -212,7 +211,7 @@ class _Lane:
         self._done.record(computing)
 
     def answer(self, count: int) -> Vectors:
-        """Wait for the piece and give its vectors, without those of the empty places."""
+        """Wait for the piece and return its vectors, without those of unused places."""
         self._done.synchronize()
         return self._host[self._output][:count].astype(np.float32)
 
@@ -234,7 +233,7 @@ class _Lane:
 
 
 def _engine(key: PlanKey, read: Callable[[], bytes], cache: Path, say: Say) -> trt.ICudaEngine:
-    """The tower as built for this GPU: from the cache, or built now."""
+    """The tower built for this GPU, from the cache or built now."""
     log = _TrtLog()
     runtime = trt.Runtime(log)
     plan = cache / key.file
@@ -287,7 +286,7 @@ def _built(key: PlanKey, model: bytes, cache: Path, log: trt.ILogger, say: Say) 
 
 
 def _int8_of(network: trt.INetworkDefinition, key: PlanKey) -> tuple[str, ...]:
-    """The flag without which TensorRT builds no network with quantised layers. The scales are the layers' own."""
+    """The flag that TensorRT needs to build a network with quantised layers. The scales come from the layers."""
     kinds = {network.get_layer(number).type for number in range(network.num_layers)}
     if trt.LayerType.QUANTIZE in kinds:
         return ("INT8",)
@@ -300,7 +299,7 @@ def _int8_of(network: trt.INetworkDefinition, key: PlanKey) -> tuple[str, ...]:
 
 
 def _keep(path: Path, content: bytes) -> None:
-    """Write the file whole: another process may be looking for it."""
+    """Write the file atomically: another process may read it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     scratch.write_bytes(content)
@@ -308,7 +307,7 @@ def _keep(path: Path, content: bytes) -> None:
 
 
 class _TrtLog(trt.ILogger):  # type: ignore[misc]
-    """TensorRT's words in our log."""
+    """Forwards TensorRT's messages to our log."""
 
     _LEVELS = (logging.ERROR, logging.ERROR, logging.WARNING, logging.DEBUG, logging.DEBUG)
 
@@ -320,7 +319,7 @@ class _TrtLog(trt.ILogger):  # type: ignore[misc]
 
 
 class _Progress(trt.IProgressMonitor):  # type: ignore[misc]
-    """Says how far the outermost phase of a build has come, every tenth of it."""
+    """Reports the progress of a build's outermost phase in steps of a tenth."""
 
     def __init__(self, tower: str, say: Say) -> None:
         trt.IProgressMonitor.__init__(self)

@@ -1,4 +1,4 @@
-"""Makes a bundle's `tokenizer.json`, so that a text becomes the same tokens as in open_clip, without open_clip."""
+"""Makes a bundle's `tokenizer.json`, which gives the same tokens as open_clip, without open_clip."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from proto.errors import Broken, Invalid
 
 _START, _END = "<start_of_text>", "<end_of_text>"
 _CLIP_WORDS = 49152 - 256 - 2
-"""So many merges of the published list belong to CLIP."""
+"""How many merges of the published list CLIP uses."""
 _CLIP_SPLIT = r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 _CLIP_PADDING = 0
 _HANDLED = {"clean", "strip_sep_token"}
@@ -54,7 +54,7 @@ def clip_tokenizer(merges: Path, text: TextConfig) -> Tokenizer:
 
 
 def published_tokenizer(content: bytes, settings: Mapping[str, Any], text: TextConfig) -> Tokenizer:
-    """A `tokenizer.json` as it was published, with open_clip's clean-up and padding written into it.
+    """A published `tokenizer.json` with open_clip's clean-up and padding added.
 
     `settings` is its `tokenizer_config.json`, which names the padding.
     """
@@ -72,7 +72,7 @@ def published_tokenizer(content: bytes, settings: Mapping[str, Any], text: TextC
     except Exception as error:  # the library raises bare Exception
         raise Broken(f"tokenizer.json is no tokenizer: {error}", todo="choose another model") from error
     if not text.get("hf_tokenizer_name") and not text.get("hf_model_name"):
-        # Published CLIP exports carry OpenAI's file, which pads with another token than open_clip trained with.
+        # Published CLIP exports contain OpenAI's file, whose padding token is not the one open_clip trained with.
         return _finished(tokenizer, _clean_of(text, "lower"), _CLIP_PADDING, text)
     return _finished(tokenizer, _clean_of(text, "whitespace"), _padding(tokenizer, settings), text)
 
@@ -106,7 +106,7 @@ def _padding(tokenizer: Tokenizer, settings: Mapping[str, Any]) -> int:
 
 
 def _strip_separator(described: dict[str, Any]) -> None:
-    """The closing token becomes 0, as open_clip turns it."""
+    """Replace the closing token by 0, as open_clip does."""
     after = described.get("post_processor") or {}
     match after.get("type"):
         case "TemplateProcessing":

@@ -1,1 +1,1 @@
-"""What is said on the wire and between rooms: messages, plain types, the error tree, metric names."""
+"""Shared by all rooms: wire messages, plain types, the error tree, metric names."""

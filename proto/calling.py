@@ -1,4 +1,4 @@
-"""What every client of a gRPC service of ours shares: how its channel is opened, and which errors it raises."""
+"""Shared by our gRPC clients: opening a channel and translating errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Reply = TypeVar("Reply")
 
 
 class Client(ABC):
-    """A service's client: for an `async with` block, at whose end it is closed."""
+    """A service's client. Use it in an `async with` block, which closes it."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -24,11 +24,11 @@ class Client(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
 
 
 def open_channel(address: str, *, connect_within_s: float | None = None) -> grpc.aio.Channel:
-    """A plaintext channel. `connect_within_s`: give up an attempt to connect that takes longer; else gRPC decides."""
+    """A plaintext channel. `connect_within_s` bounds one attempt to connect; None leaves it to gRPC."""
     options = list(CHANNEL_OPTIONS)
     if connect_within_s is not None:
         options.append(("grpc.min_reconnect_backoff_ms", round(connect_within_s * 1000)))
@@ -36,7 +36,7 @@ def open_channel(address: str, *, connect_within_s: float | None = None) -> grpc
 
 
 async def answer_of(call: Awaitable[Reply], part: str) -> Reply:
-    """The call's reply. An error is raised as one of our tree, as `part` sent it."""
+    """The call's reply. Errors are raised as the WatchwordErrors that `part` sent."""
     try:
         return await call
     except grpc.aio.AioRpcError as error:

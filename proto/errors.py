@@ -34,13 +34,13 @@ class WatchwordError(Exception):
 
 
 class Transient(WatchwordError):
-    """A part is away and is expected back; the same call may succeed later."""
+    """A part is down and expected back; the same call may succeed later."""
 
     exit_code = 3
 
 
 class Overloaded(WatchwordError):
-    """Refused at the door because too much is under way."""
+    """Refused at the door because too much is in progress."""
 
     exit_code = 4
 
@@ -58,9 +58,9 @@ class Invalid(WatchwordError):
 
 
 class Poison(Invalid):
-    """One item of many that can never be processed; the others go on.
+    """One item of a batch can never be processed; the others go on.
 
-    `reason` is one stable word, for programs and for counting.
+    `reason` is a stable word, for programs and for counting.
     """
 
     def __init__(self, reason: str, message: str, *, todo: str = "") -> None:
@@ -69,7 +69,7 @@ class Poison(Invalid):
 
 
 class Unknown(WatchwordError):
-    """Names something that is not here."""
+    """The request names something that does not exist here."""
 
     exit_code = 6
 
@@ -81,12 +81,12 @@ class Denied(WatchwordError):
 
 
 class Mismatch(WatchwordError):
-    """Vectors of different spaces would have met."""
+    """Vectors of different spaces would be compared."""
 
     exit_code = 8
 
 
 class Broken(WatchwordError):
-    """The installation, a setting or the machine is wrong; trying again does not help."""
+    """The installation, a setting or the machine is wrong; retrying does not help."""
 
     exit_code = 9

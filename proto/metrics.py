@@ -13,8 +13,8 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 # Camera process
 FRAMES_SEEN = Counter("watchword_camera_frames_seen_total", "Pictures sampled from sources.")
 FRAMES_PUBLISHED = Counter("watchword_camera_frames_published_total", "Frames that the broker acknowledged.")
-FRAMES_SAME = Counter("watchword_camera_frames_same_total", "Pictures not kept: they said nothing new.")
-FRAMES_LOST = Counter("watchword_camera_frames_lost_total", "Frames given up before the broker had them.", ["reason"])
+FRAMES_SAME = Counter("watchword_camera_frames_same_total", "Pictures not kept, since they showed nothing new.")
+FRAMES_LOST = Counter("watchword_camera_frames_lost_total", "Frames dropped before the broker had them.", ["reason"])
 SOURCE_FAILURES = Counter(
     "watchword_camera_source_failures_total", "Sources that failed or ended in error.", ["reason"]
 )
@@ -23,26 +23,26 @@ CAMERAS_OPEN = Gauge("watchword_camera_sources_open", "Sources that deliver pict
 # Stream worker
 FRAMES_CONSUMED = Counter("watchword_stream_frames_consumed_total", "Frames taken from the topic.")
 FRAMES_DONE = Counter(
-    "watchword_stream_frames_done_total", "Frames finished: in a stored moment, dead-lettered or declared."
+    "watchword_stream_frames_done_total", "Frames finished: in a stored moment, dead-lettered or declared as a gap."
 )
-DEAD_LETTERS = Counter("watchword_stream_dead_letters_total", "Frames given up for good.", ["reason"])
+DEAD_LETTERS = Counter("watchword_stream_dead_letters_total", "Frames that can never be processed.", ["reason"])
 MOMENTS_WRITTEN = Counter("watchword_stream_moments_written_total", "Moments upserted.", ["state"])
 FRAMES_SHED = Counter(
-    "watchword_stream_frames_shed_total", "Frames passed over and declared, since more came than could be looked at."
+    "watchword_stream_frames_shed_total", "Frames skipped and declared, since more arrived than could be looked at."
 )
 FRAMES_EXPIRED = Counter(
     "watchword_stream_frames_expired_total", "Frames that the broker dropped before they were read."
 )
 MOMENTS_WAITING = Gauge("watchword_stream_moments_waiting", "Moments that wait to be stored.")
-LATE_SECONDS = Gauge("watchword_stream_late_seconds", "How long the frames taken last had been waiting.")
+LATE_SECONDS = Gauge("watchword_stream_late_seconds", "How long the last frames taken had waited.")
 FRAMES_OPEN = Gauge("watchword_stream_frames_open", "Frames taken and not yet finished.")
-LAG = Gauge("watchword_stream_lag_frames", "Frames that lie in this worker's partitions and were not taken yet.")
+LAG = Gauge("watchword_stream_lag_frames", "Frames in this worker's partitions not taken yet.")
 PARTITIONS = Gauge("watchword_stream_partitions", "Partitions that this worker holds.", ["state"])
-RETRIES = Counter("watchword_stream_retries_total", "Calls repeated because a part was away or full.", ["part"])
+RETRIES = Counter("watchword_stream_retries_total", "Calls repeated because a part was down or full.", ["part"])
 HOP_SECONDS = Histogram(
     "watchword_hop_seconds",
-    "Time since the picture was in hand, at each hop: published, consumed, embedded, written, visible. The stream "
-    "worker looks at one frame of a batch.",
+    "Time since the picture was grabbed, at each hop: published, consumed, embedded, written, visible. The stream "
+    "worker measures one frame per batch.",
     ["hop"],
     buckets=_SECONDS,
 )
@@ -53,13 +53,13 @@ ENCODER_REFUSED = Counter("watchword_encoder_refused_total", "Requests refused a
 ENCODER_BATCH = Histogram("watchword_encoder_batch_items", "Items per engine call.", ["kind"], buckets=_SIZES)
 ENCODER_RUN_SECONDS = Histogram(
     "watchword_encoder_run_seconds",
-    "Time of one engine call. An engine is its place in encoder.devices.",
+    "Time of one engine call. The engine label is the position in encoder.devices.",
     ["kind", "engine"],
     buckets=_SECONDS,
 )
 ENCODER_ENGINES = Gauge("watchword_encoder_engines_ready", "Engines that serve now.")
 ENCODER_ENGINE_FAILURES = Counter(
-    "watchword_encoder_engine_failures_total", "Engines that failed or hung, and were given up.", ["engine", "reason"]
+    "watchword_encoder_engine_failures_total", "Engines that failed or hung, and were abandoned.", ["engine", "reason"]
 )
 ENCODER_QUEUED = Gauge("watchword_encoder_queued_items", "Items admitted and not yet answered.", ["kind"])
 

@@ -1,4 +1,4 @@
-"""How long to wait before something that failed is tried again. Pure: chance and attempt are arguments."""
+"""Backoff: how long to wait before a retry. Pure: randomness and failure count are arguments."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """The pause doubles with each failure, up to a limit, and is spread so that many callers do not retry in step."""
+    """The pause doubles with each failure, up to a limit, with jitter so that callers do not retry in step."""
 
     first_s: float
     most_s: float
     spread: float = 0.5
-    """The share of each pause that chance decides."""
+    """The random share of each pause."""
 
     def pause_s(self, failures: int, chance: float) -> float:
-        """The pause after so many failures in a row (from 1), with `chance` between 0 and 1."""
+        """The pause after this many consecutive failures (from 1), with `chance` between 0 and 1."""
         longest_s: float = min(self.first_s * 2.0 ** min(failures - 1, 32), self.most_s)
         return longest_s * (1.0 - self.spread * (1.0 - chance))

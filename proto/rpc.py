@@ -1,9 +1,9 @@
-"""The one place where the error tree meets gRPC, and where both ends agree on channel options.
+"""Maps the error tree to gRPC, and holds the channel options of both ends.
 
-An error travels as a status code, a sentence for people (message and todo, in the status message), and three trailing
+An error is sent as a status code, a sentence for people (message and todo, in the status message), and three trailing
 metadata keys for programs: `watchword-error`, `watchword-todo` and `watchword-reason`. Plain metadata rather than
-google.rpc status details, because a client of any language reads it without another library. `proto/v1/query.proto`
-documents them for clients.
+google.rpc status details, because clients in any language read it without another library. `proto/v1/query.proto`
+documents them.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from proto.errors import (
 )
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-"""A full batch of frames fits; anything larger is refused by gRPC before it is read."""
+"""A full batch of frames fits; gRPC refuses larger messages before reading them."""
 
 CHANNEL_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    # The server tolerates pings this often (below): a client that pings faster is cut off after two strikes.
+    # Above the server's minimum interval (below): a client that pings faster is disconnected after two strikes.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -47,7 +47,7 @@ SERVER_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 30_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    # Two servers on one port would share its callers by chance; the second must fail instead.
+    # Otherwise two servers could share one port and split its callers; the second must fail.
     ("grpc.so_reuseport", 0),
 ]
 
@@ -59,7 +59,7 @@ REASON_KEY = "watchword-reason"
 """The stable reason of a Poison, percent-encoded UTF-8."""
 
 _MESSAGE_BYTES, _TODO_BYTES = 1200, 400
-"""gRPC takes 8 KiB of trailers by default, and percent-encoding may triple a text that is sent in full and as todo."""
+"""gRPC accepts 8 KiB of trailers by default, and percent-encoding may triple a text; the todo is sent twice."""
 _READABLE = "".join(sorted(set(string.printable) - set(string.whitespace) - {"%"})) + " "
 
 _CODES: dict[type[WatchwordError], grpc.StatusCode] = {
@@ -83,7 +83,7 @@ def status_of(error: WatchwordError) -> grpc.StatusCode:
 
 
 def on_the_wire(error: WatchwordError) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str], ...]]:
-    """Status code, status message and trailing metadata of `error`. Texts that are too long for a trailer are cut."""
+    """Status code, status message and trailing metadata of `error`. Texts too long for a trailer are cut."""
     kind = _kind_of(error)
     message, todo = _cut(error.message, _MESSAGE_BYTES), _cut(error.todo, _TODO_BYTES)
     metadata = [(ERROR_KEY, kind.__name__)]
@@ -95,7 +95,7 @@ def on_the_wire(error: WatchwordError) -> tuple[grpc.StatusCode, str, tuple[tupl
 
 
 def error_of(error: AioRpcError, part: str) -> WatchwordError:
-    """The error that `part` sent; or, when gRPC itself or a proxy made it, what it means to a client of `part`."""
+    """The error that `part` sent, or the meaning of one made by gRPC itself or a proxy."""
     told = _told(error.trailing_metadata() or ())
     kind = _NAMES.get(told.get(ERROR_KEY, ""))
     if kind is None or _CODES[kind] is not error.code():
@@ -106,7 +106,7 @@ def error_of(error: AioRpcError, part: str) -> WatchwordError:
 
 
 def _foreign(error: AioRpcError, part: str, todo: str) -> WatchwordError:
-    """The meaning of a status that no service of ours made, or one of a later version made."""
+    """The error for a status not made by our services, or made by a later version."""
     details = error.details() or "no details"
     match error.code():
         case grpc.StatusCode.UNAVAILABLE:
@@ -125,7 +125,7 @@ def _foreign(error: AioRpcError, part: str, todo: str) -> WatchwordError:
 
 
 def _kind_of(error: WatchwordError) -> type[WatchwordError]:
-    """The error's class, or the one of the tree that it is nearest to."""
+    """The error's class in the tree, or its nearest base there."""
     return next(kind for kind in type(error).__mro__ if kind in _CODES)
 
 
@@ -134,7 +134,7 @@ def _told(metadata: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:
 
 
 def _cut(text: str, most_bytes: int) -> str:
-    """What can be sent of the text: valid UTF-8, of so many bytes at most."""
+    """The text cut to at most `most_bytes` of valid UTF-8."""
     encoded = text.encode("utf-8", "replace")
     if len(encoded) <= most_bytes:
         return encoded.decode()

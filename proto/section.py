@@ -6,6 +6,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Section(BaseModel):
-    """One room's settings. Each field's description says what turning it does."""
+    """One room's settings. Each field's docstring says what changing it does."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)

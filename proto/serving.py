@@ -1,4 +1,4 @@
-"""What both gRPC services share: the server with its health service, the bound on calls, and errors as statuses."""
+"""Shared by both gRPC services: the server with its health service, the limit on calls, and errors as statuses."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from proto.rpc import SERVER_OPTIONS, on_the_wire
 log = logging.getLogger("watchword.rpc")
 
 _SPARE_CALLS = 4096
-"""gRPC's own bound on calls is so much higher than the door's, since it refuses health probes too. It bounds memory
-when callers open calls and send nothing. Calls that the door refuses end at once and do not add up to it."""
+"""How much gRPC's own limit on calls exceeds the door's. gRPC's limit also refuses health probes, so it must be higher;
+it bounds memory when callers open calls and send nothing. Calls refused by the door end at once and do not add up."""
 
 
 class Door:
-    """Bounds how many calls of one service are under way. Health probes do not pass through it."""
+    """Limits the concurrent calls of one service. Health probes do not count."""
 
     def __init__(self, part: str, most: int) -> None:
         self.part = part
@@ -33,7 +33,7 @@ class Door:
             f"{part} has {most} calls under way and takes no more",
             todo="wait a moment and try again, or start more of them",
         )
-        """What a call meets when the door is full."""
+        """The error when the door is full."""
         self._most = most
         self._inside = 0
 
@@ -42,7 +42,7 @@ class Door:
         return self._inside >= self._most
 
     def __enter__(self) -> None:
-        """A call comes in. Overloaded when the door is full."""
+        """Admit a call. Overloaded when the door is full."""
         if self.full:
             raise Overloaded(self.refusal.message, todo=self.refusal.todo)
         self._inside += 1
@@ -67,8 +67,8 @@ Call = Callable[[Servicer, Request, "ServicerContext[Any, Any]"], Awaitable[Repl
 def answers(call: Call[Servicer, Request, Reply]) -> Call[Servicer, Request, Reply]:
     """Decorate a servicer's method: calls beyond its door are refused, and every error reaches the caller typed.
 
-    An error of our tree becomes its status with todo and reason. Any other exception is a fault of ours: the caller
-    gets Broken, the log the traceback.
+    A WatchwordError becomes its status with todo and reason. Any other exception is a bug: the caller gets Broken, and
+    the traceback is logged.
     """
 
     @wraps(call)
@@ -95,10 +95,10 @@ async def _refuse(context: ServicerContext[Any, Any], error: WatchwordError) -> 
 
 
 class _AtTheDoor(grpc.GenericRpcHandler):
-    """Finds the methods of a service. While its door is full, every one of them is a method that refuses.
+    """Looks up the methods of a service. While its door is full, it returns a method that refuses.
 
-    The refusing method is a streaming one: gRPC reads and parses the message of a unary call before it hands the call
-    over, and what is refused should cost neither memory nor time.
+    The refusing method is a streaming one: for a unary call gRPC would first read and parse the message, and a refusal
+    should cost neither memory nor time.
     """
 
     def __init__(self, methods: grpc.GenericRpcHandler, door: Door) -> None:
@@ -116,7 +116,7 @@ class _AtTheDoor(grpc.GenericRpcHandler):
 
 
 class _Registrar:
-    """Stands in for the server where generated code adds a service, so that every call passes the door."""
+    """Passed to generated code in place of the server, so that every call passes the door."""
 
     def __init__(self, server: grpc.aio.Server, door: Door) -> None:
         self._server = server
@@ -126,17 +126,17 @@ class _Registrar:
         self._server.add_generic_rpc_handlers([_AtTheDoor(methods, self._door) for methods in handlers])
 
     def add_registered_method_handlers(self, service: str, methods: object) -> None:
-        """The same methods once more, found by a short cut that would miss the door."""
+        """Ignored: gRPC would find these methods on a fast path that bypasses the door."""
 
 
 class GrpcServer:
-    """A gRPC server of one service of ours, with the standard health service beside it.
+    """A gRPC server for one of our services, plus the standard health service.
 
-    Health says NOT_SERVING for "" and for the service until `set_ready(True)`.
+    Health reports NOT_SERVING for "" and for the service until `set_ready(True)`.
     """
 
     def __init__(self, part: str, service: str, *, most_calls: int) -> None:
-        """`part` names it in sentences, `service` on the wire. `most_calls` may be under way at once."""
+        """`part` names it in messages, `service` on the wire. `most_calls` limits concurrent calls."""
         self.door = Door(part, most_calls)
         self.address = ""
         """HOST:PORT that it listens on, once started."""
@@ -145,11 +145,11 @@ class GrpcServer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._server = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=most_calls + _SPARE_CALLS)
         self.methods: Any = _Registrar(self._server, self.door)
-        """Where generated code adds the service, before the start."""
+        """Pass this to the generated code that adds the service, before `start`."""
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
 
     async def start(self, address: str) -> None:
-        """Listen at `address` (HOST:PORT; port 0 takes a free one). Broken when that cannot be."""
+        """Listen at `address` (HOST:PORT; port 0 takes a free one). Broken when that fails."""
         await self._set_health(ready=False)
         try:
             port = self._server.add_insecure_port(address)
@@ -161,13 +161,13 @@ class GrpcServer:
         await self._server.start()
 
     def set_ready(self, ready: bool) -> None:
-        """Let health say SERVING or NOT_SERVING from now on."""
+        """Set health to SERVING or NOT_SERVING."""
         task = asyncio.get_running_loop().create_task(self._set_health(ready))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def stop(self, grace_s: float | None) -> None:
-        """Say NOT_SERVING, refuse new calls, finish those inside for at most `grace_s`, then give up the rest."""
+        """Report NOT_SERVING, refuse new calls, wait at most `grace_s` for running ones, then cancel the rest."""
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_s)
 

@@ -1,4 +1,4 @@
-"""Plain values that several rooms share. They know no vendor and do no I/O."""
+"""Plain values that several rooms share: no vendor types, no I/O."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SPACE_ID = re.compile(r"[0-9a-f]{16}")
 
 
 def camera_name(name: str) -> str:
-    """Give the name back, or raise Invalid when it could not be a camera's name."""
+    """Return the name, or raise Invalid when it is not valid for a camera."""
     if not CAMERA_NAME.fullmatch(name):
         raise Invalid(
             f"{name[:80]!r} cannot be a camera's name",
@@ -37,23 +37,23 @@ def camera_name(name: str) -> str:
 
 
 def check_moment_ids(ids: Sequence[str]) -> None:
-    """Raise Invalid unless each could be a moment's id."""
+    """Raise Invalid unless each has the form of a moment's id."""
     for text in ids:
         if not MOMENT_ID.fullmatch(text):
             raise Invalid(f"{text[:80]!r} cannot be a moment's id", todo="give the 32 hex digits that a hit shows")
 
 
 def moment_id(camera: str, start_ms: int, log: str, partition: int, first_offset: int) -> str:
-    """The id of a moment, from the place of its first frame: the same at every replay, in every space.
+    """The id of a moment, derived from the place of its first frame: the same at every replay, in every space.
 
-    The start comes first, so that ids sort by time and tell which bucket holds the moment.
+    The start comes first, so that ids sort by time and identify the moment's bucket.
     """
     words = f"{camera}\0{log}\0{partition}\0{first_offset}".encode()
     return f"{start_ms:014x}{hashlib.blake2b(words, digest_size=9).hexdigest()}"
 
 
 def start_of(name: str) -> int:
-    """When the moment of this id starts."""
+    """The start of the moment with this id."""
     return int(name[:14], 16)
 
 
@@ -64,24 +64,24 @@ def now_ms() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """A camera as its owner registered it."""
+    """A registered camera."""
 
     name: str
     url: str
     """rtsp://…, http(s)://…, a file's path, or a device such as /dev/video0."""
     loop: bool = False
-    """Start a file again when it ends."""
+    """Restart a file when it ends."""
     speed: float = 1.0
-    """How fast a file is replayed: 1 is live pace, 0 is as fast as it can be read (`--speed max`)."""
+    """Replay speed of a file: 1 is real time, 0 is as fast as it can be read (`--speed max`)."""
     start_ms: int | None = None
-    """For a file: the time of its first frame. None means the wall clock when it was opened."""
+    """For a file: the time of its first frame. None: the wall clock when it is opened."""
     watching: bool = True
     """False once removed: its moments stay searchable, and its name stays known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A span of one camera in which the scene stayed the same: what is told of a moment."""
+    """A moment without its vector: a span of one camera in which the scene stayed the same."""
 
     id: str
     space: str
@@ -95,25 +95,25 @@ class Span:
     closed: bool
     """False while it is still going on."""
     log: str
-    """The incarnation of the topic that its frames lie in: 32 hex digits."""
+    """The id of the topic that holds its frames: 32 hex digits."""
     partition: int
     first_offset: int
-    """The place of its first frame there. Its camera's frames from here to `last_offset` are its own."""
+    """The offset of its first frame there. Its camera's frames from here to `last_offset` belong to it."""
     last_offset: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Moment(Span):
-    """A span with its vector: what is stored."""
+    """A span with its vector, as stored."""
 
     vector: Vector
     resume: str = ""
-    """What a worker needs in order to go on with a moment that is open; empty once it is closed."""
+    """State that a worker needs to continue an open moment; empty once it is closed."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpaceInfo:
-    """What the index must know of a space before it stores its vectors."""
+    """What the index must know about a space to store its vectors."""
 
     id: str
     dimension: int

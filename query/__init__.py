@@ -1,1 +1,1 @@
-"""Where questions meet moments: search, cache and the gRPC API."""
+"""The query service: search, cache and the gRPC API."""

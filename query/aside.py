@@ -1,4 +1,4 @@
-"""Blocking reads beside the event loop, which may hang for ever without holding up anything else."""
+"""Blocking reads in threads of their own. A read that hangs forever blocks nothing else."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Result = TypeVar("Result")
 
 
 class Aside:
-    """Runs blocking calls in threads, at most `most` at once; the others wait for their turn.
+    """Runs blocking calls in daemon threads, at most `most` at once; further calls wait.
 
-    Not asyncio.to_thread: its threads are shared with everything else, so that a few reads of a disk that hangs would
-    stop them all, and a process waits for them when it ends. For these nobody waits.
+    Not asyncio.to_thread: its pool is shared, so a few reads of a hanging disk would block everything else, and the
+    process waits for its threads on exit.
     """
 
     def __init__(self, most: int, name: str) -> None:
@@ -23,7 +23,7 @@ class Aside:
         self._name = name
 
     async def run(self, work: Callable[[], Result]) -> Result:
-        """What `work` gives or raises. A caller that gives up leaves the thread behind, and its place taken by it."""
+        """Returns or raises what `work` does. If the caller is cancelled, the thread keeps its place until it ends."""
         await self._free.acquire()
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Result] = loop.create_future()
@@ -39,7 +39,7 @@ class Aside:
                 told = answer.set_result, work()
             except BaseException as error:
                 told = answer.set_exception, error
-            with suppress(RuntimeError):  # The loop is over: nobody asks any more.
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(tell, *told)
 
         try:

@@ -1,4 +1,4 @@
-"""The cache in Redis. It only ever saves time: without it, or when it is slow, everything works as before."""
+"""The Redis cache. It only saves time: searches work without it, and when it is slow."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ _KIND = "text_vector"
 _NUMBERS = np.dtype("<f4")
 _MOST_CONNECTIONS = 64
 _PASS_BY_S = 1.0
-"""After a failure it is not asked for so long, so that an outage costs one wait a second and not one a search."""
+"""How long Redis is bypassed after a failure, so that an outage costs one wait per second and not one per search."""
 
 Result = TypeVar("Result")
 
 
 class VectorCache:
-    """Vectors of texts by space and text.
+    """Caches vectors by space and text.
 
-    Nothing here raises for Redis' sake: a vector that cannot be had within `timeout_s` is not in the cache, whether
-    Redis is slow or too many others ask at the same time. Without a url it is always empty.
+    Redis failures never raise here: a vector that does not arrive within `timeout_s` is a miss, whether Redis is slow
+    or too many calls run at once. Without a url the cache is always empty.
     """
 
     def __init__(self, settings: RedisSettings, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -45,7 +45,7 @@ class VectorCache:
         self._away_until = -math.inf
         self._away = False
         self._redis = _client(settings)
-        # Not redis-py's blocking pool: it raises the same error when it is full and when nobody listens.
+        # Not redis-py's blocking pool: it raises the same error when it is full and when Redis is down.
         self._turns = asyncio.Semaphore(_MOST_CONNECTIONS)
 
     async def get(self, space: SpaceInfo, text: str) -> Vector | None:
@@ -63,16 +63,16 @@ class VectorCache:
             await self._redis.aclose()
 
     async def _ask(self, call: Callable[[Redis], Awaitable[Result]]) -> Result | None:
-        """The answer, or None when there is none in time."""
+        """The answer, or None when it fails or is late."""
         if self._redis is None or self._clock() < self._away_until:
             return None
         queued = self._turns.locked()
         try:
-            # A cancelled command drops its connection (redis-py does), so nobody gets the late answer.
+            # redis-py drops the connection of a cancelled command, so nobody reads its late answer.
             async with asyncio.timeout(self._settings.timeout_s), self._turns:
                 answer = await call(self._redis)
         except TimeoutError:
-            if not queued:  # else Redis had less than its time, and those who came first know whether it answers
+            if not queued:  # a queued call gave Redis less than timeout_s; the calls before it judge Redis
                 self._pass_by("too slow")
             return None
         except (RedisError, OSError) as error:
@@ -91,7 +91,7 @@ class VectorCache:
 
 
 async def cache_answers(url: str) -> None:
-    """PING, as the url's user. Denied when that user may not, Transient when nobody answers."""
+    """Ping Redis as the url's user. Denied when Redis refuses this user, Transient when nobody answers."""
     async with Redis.from_url(url, retry=Retry(NoBackoff(), 0)) as redis:
         where = redis.connection_pool.connection_kwargs
         at = f"{where.get('host', 'localhost')}:{where.get('port', 6379)}"
@@ -120,13 +120,13 @@ def _client(settings: RedisSettings) -> Redis | None:
 
 
 def _key(space: SpaceInfo, text: str) -> str:
-    """The one place where keys are made. Texts that differ only in white space are the same question."""
+    """Makes every key. Texts that differ only in white space share one."""
     words = hashlib.blake2b(" ".join(text.split()).encode(), digest_size=20).hexdigest()
     return f"watchword:1:{_KIND}:{space.id}:{space.dimension}:{words}"
 
 
 def _vector(value: bytes, space: SpaceInfo) -> Vector | None:
-    """The vector in a cached value; None when it holds anything else."""
+    """The cached vector; None when the value is not a vector of this space."""
     if len(value) != space.dimension * _NUMBERS.itemsize:
         return None
     vector = np.frombuffer(value, _NUMBERS).astype(np.float32)

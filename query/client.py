@@ -13,7 +13,7 @@ Reply = TypeVar("Reply")
 
 
 class QueryClient(Client):
-    """Asks a query service. Each call ends within `timeout_s`, with its answer or an error of our tree."""
+    """Calls a query service. Each call ends within `timeout_s`, with its answer or a WatchwordError."""
 
     def __init__(self, address: str, timeout_s: float) -> None:
         self._address = address
@@ -35,12 +35,12 @@ class QueryClient(Client):
         end_ms: int = 0,
         limit: int | None = None,
     ) -> query_pb2.SearchReply:
-        """The moments most like the text, the image, or the moment: give exactly one."""
+        """The moments most similar to the text, image or moment. Give exactly one of the three."""
         if [text, image, moment_id].count(None) != 2:
             raise Invalid("there is no question", todo="give exactly one of text, image and moment_id")
         try:
             request = query_pb2.SearchRequest(
-                # Protobuf leaves out what is None; its stubs do not say so.
+                # Protobuf leaves out fields that are None; its stubs do not say so.
                 text=text,  # type: ignore[arg-type]
                 image=image,  # type: ignore[arg-type]
                 moment_id=moment_id,  # type: ignore[arg-type]

@@ -1,8 +1,8 @@
-"""What an answer says of the time that was asked for: which spans were not looked at, and how far each camera is. Pure.
+"""The coverage of an answer: which spans of the requested time were not looked at, and how far each camera is. Pure.
 
-A live camera delivers a picture every ten seconds at least, also of a scene that stands still. So its mark, the time of
-the latest picture that was looked at, is never much older than the clock; where it is, pictures wait, or nobody took
-any: both were not looked at. That is told as a WAITING gap, unless a gap that was declared explains it.
+A live camera delivers a picture at least every ten seconds, even of a still scene. So its mark, the time of the latest
+picture looked at, stays close to the clock. An old mark means that pictures wait or were never taken. The answer
+reports this as a WAITING gap, unless a declared gap explains it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MOST_WATERMARKS = 100
 
 @dataclass(frozen=True, slots=True)
 class AskedTime:
-    """[start_ms, end_ms), None for open, as it was asked at `now_ms`."""
+    """[start_ms, end_ms), None for open, as requested at `now_ms`."""
 
     start_ms: int | None
     end_ms: int | None
@@ -28,11 +28,11 @@ class AskedTime:
 
     @property
     def until_ms(self) -> int:
-        """The end of what can have been captured."""
+        """The end of the requested time, at most now."""
         return self.now_ms if self.end_ms is None else min(self.end_ms, self.now_ms)
 
     def overlaps(self, gap: Gap) -> bool:
-        """Whether the gap, both of its ends included, lies in it in part."""
+        """Whether any part of the gap, both ends inclusive, lies in it."""
         return (self.start_ms is None or gap.end_ms >= self.start_ms) and (
             self.end_ms is None or gap.start_ms < self.end_ms
         )
@@ -40,7 +40,7 @@ class AskedTime:
 
 @dataclass(frozen=True, slots=True)
 class Watermark:
-    """Up to when everything that a camera captured was looked at."""
+    """The time up to which everything that a camera captured was looked at."""
 
     camera: str
     looked_ms: int
@@ -48,24 +48,24 @@ class Watermark:
 
 @dataclass(frozen=True, slots=True)
 class CoverageTold:
-    """What an answer says of the time that was asked for."""
+    """The coverage of an answer."""
 
     gaps: Sequence[Gap] = ()
-    """The spans in it that were not looked at, earliest first."""
+    """Spans of the requested time that were not looked at, earliest first."""
     watermarks: Sequence[Watermark] = ()
-    """The furthest behind first: live cameras before recordings and those that are no longer watched. At most 100."""
+    """At most 100: live cameras before all others, and the furthest behind first."""
     unknown: bool = False
     """Gaps and watermarks could not be read."""
 
 
 def first_gap_needed(asked: AskedTime, behind_ms: int) -> int | None:
-    """From when on declared gaps must be known to tell the asked time: a camera that was away until just now does not
-    wait, whatever was asked."""
+    """The time from which declared gaps must be read. It includes recent ones whatever was asked: a camera that was
+    away until just now is not waiting."""
     return None if asked.start_ms is None else min(asked.start_ms, asked.now_ms - behind_ms)
 
 
 def never_looked_at(cameras: Iterable[Camera], looked: Mapping[str, int]) -> frozenset[str]:
-    """The live cameras that have no mark: all of their gaps are needed to tell since when they are watched."""
+    """The live cameras without a mark. All their gaps are needed to know since when they are watched."""
     return frozenset(camera.name for camera in cameras if camera.name not in looked and _delivers(camera))
 
 
@@ -77,10 +77,10 @@ def told(
     declared: Sequence[Gap],
     behind_ms: int,
 ) -> CoverageTold:
-    """What an answer says, of the asked cameras, their marks, and their declared gaps in order of their starts.
+    """The coverage of an answer. `declared` is ordered by start.
 
-    `opened` says of those without a mark when they were opened last. `behind_ms` is how old the mark of a camera may
-    be before its pictures count as waiting.
+    `opened` says when cameras without a mark were last opened. `behind_ms` is how old a camera's mark may be before
+    its pictures count as waiting.
     """
     delivering = [camera.name for camera in cameras if _delivers(camera)]
     of_camera = defaultdict[str, list[Gap]](list)
@@ -109,12 +109,12 @@ def _waiting(
     """The spans in which this live camera's pictures wait."""
     until_ms = asked.until_ms
     if asked.start_ms is not None and until_ms <= asked.start_ms:
-        return  # Of a time to come nothing can wait.
+        return  # nothing can wait in the future
     recent_ms = asked.now_ms - behind_ms
-    # Of a camera that was never looked at, the first sign of it tells since when it is watched.
+    # A camera that was never looked at is watched since its earliest sign.
     signs = [gap.start_ms for gap in declared[:1]] + ([] if opened_ms is None else [opened_ms])
     if looked_ms is None and not signs:
-        # Just now it was watched, and nothing of that was looked at.
+        # Without any sign only the latest `behind_ms` counts as waiting.
         if until_ms > recent_ms:
             yield Gap(camera, Reason.WAITING, recent_ms, until_ms)
         return
@@ -122,11 +122,11 @@ def _waiting(
     for gap in declared:
         if gap.start_ms >= until_ms:
             break
-        # Between the last picture and the start of the gap there need not have been another one.
+        # A shorter span between the last picture and the gap need not have held another picture.
         if gap.start_ms - reached_ms > behind_ms:
             yield Gap(camera, Reason.WAITING, reached_ms, gap.start_ms)
         reached_ms = max(reached_ms, gap.end_ms)
-    # By the clock, not by the asked end: a camera that is an hour behind also misses the last ten seconds before that.
+    # Compare with the clock, not with the requested end: a camera that is an hour behind lacks these seconds too.
     if reached_ms < recent_ms and reached_ms < until_ms:
         yield Gap(camera, Reason.WAITING, reached_ms, until_ms)
 
@@ -139,11 +139,11 @@ def _watermarks(looked: Mapping[str, int], delivering: frozenset[str]) -> list[W
 
 
 def _delivers(camera: Camera) -> bool:
-    """Whether the camera should deliver pictures of now: one that is watched, and that is not a recording."""
+    """Whether the camera should deliver live pictures: it is watched and not a recording."""
     return camera.watching and not is_recording(camera.url)
 
 
 def is_recording(url: str) -> bool:
-    """Whether a camera's address names a file: its pictures are of its own time, which may be long ago."""
+    """Whether a camera's address names a file. Its pictures carry file time, which may be long ago."""
     scheme, separator, _ = url.partition("://")
     return scheme.lower() == "file" if separator else not url.startswith("/dev/video")

@@ -1,4 +1,4 @@
-"""Reads what an answer says of its coverage. It never holds up the answer: what cannot be read in time is unknown."""
+"""Reads the coverage of an answer. It never delays the answer: coverage that is late or unreadable is unknown."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _READS_AT_ONCE = 8
 
 
 class CoverageReader:
-    """Reads gaps, marks and cameras, and tells what they mean for one question."""
+    """Reads gaps, marks and cameras, and computes the coverage of one question."""
 
     def __init__(self, coverage: Coverage, cameras: CameraRegistry, behind_s: float) -> None:
         self._coverage = coverage
@@ -30,7 +30,7 @@ class CoverageReader:
     async def read(
         self, cameras: frozenset[str] | None, start_ms: int | None, end_ms: int | None, timeout_s: float
     ) -> CoverageTold:
-        """What to tell of these cameras (None: all) in [start_ms, end_ms). Unknown when it cannot be read in time."""
+        """The coverage of these cameras (None: all) in [start_ms, end_ms). Unknown when it cannot be read in time."""
         try:
             async with asyncio.timeout(timeout_s):
                 found = await self._aside.run(lambda: self._read(cameras, start_ms, end_ms))
@@ -43,7 +43,7 @@ class CoverageReader:
         return found
 
     def _read(self, names: frozenset[str] | None, start_ms: int | None, end_ms: int | None) -> CoverageTold:
-        # The clock first: a mark that is written meanwhile is newer, and only makes the answer more careful.
+        # Read the clock first: a mark written meanwhile is newer, which only makes the answer more careful.
         asked = AskedTime(start_ms, end_ms, now_ms())
         cameras = [camera for camera in self._cameras.all() if names is None or camera.name in names]
         looked = self._coverage.looked_until(names)
@@ -57,7 +57,7 @@ class CoverageReader:
         return told(asked, cameras, looked, opened, declared, self._behind_ms)
 
     def _note_failure(self, why: str) -> None:
-        """Once, not at every search: the answers say it too."""
+        """Log once, not at every search: the answers report it too."""
         if not self._failing:
             self._failing = True
             log.warning("coverage is unknown, answers say so: %s", why)

@@ -1,4 +1,4 @@
-"""What was found, as the wire has it."""
+"""The search reply as protobuf."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MOST_GAPS = 100
 
 
 def reply_of(found: Found) -> query_pb2.SearchReply:
-    """The reply that tells what was found and what that is based on."""
+    """The reply: hits, what they are based on, and coverage."""
     return query_pb2.SearchReply(
         hits=[
             query_pb2.Hit(

@@ -1,4 +1,4 @@
-"""Where a question meets moments: it is checked, made a vector, asked of the index, told with its coverage."""
+"""A search: check the question, embed it, query the index, add the coverage."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from workers.client import Encoder
 
 MOST_IMAGE_BYTES = 8 * 1024 * 1024
 _INDEX_SHARE = 0.8
-"""Of the time that is left, so much is for the index: a shard that hangs still leaves time to tell of the others."""
+"""The index's share of the time left, so that a hanging shard leaves time to answer from the others."""
 _COVERAGE_SHARE = 0.5
 _COVERAGE_S = 1.0
-"""Reading the coverage takes milliseconds. Where it takes longer, the answer goes without it."""
+"""Most time for reading the coverage, which usually takes milliseconds. After it the answer has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +43,11 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The answer of a search, and where its time went."""
+    """The result of a search, and where its time went."""
 
     answer: Answer
     coverage: CoverageTold
-    """What of the asked time was not looked at, and how far the asked cameras are."""
+    """Which spans of the requested time were not looked at, and how far the requested cameras are."""
     space: str
     vector_cached: bool
     embed_s: float
@@ -56,13 +56,13 @@ class Found:
 
     @property
     def partial(self) -> bool:
-        """Whether something that was asked for could not be searched."""
+        """Whether part of the requested moments could not be searched."""
         not_searched = self.answer.shards_missing or self.answer.unsearched or self.answer.spaces
         return bool(not_searched or self.coverage.gaps or self.coverage.unknown)
 
 
 class Searcher:
-    """Answers questions. Errors: Invalid, Unknown, and those of the encoder and the store."""
+    """Answers questions. Raises Invalid, Unknown, and the errors of the encoder and the store."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class Searcher:
         self._asked: dict[str, asyncio.Task[tuple[Vector, bool]]] = {}
 
     async def search(self, question: Question, *, timeout_s: float) -> Found:
-        """The moments that look most like the question; of `moment_id` the others, not the moment itself."""
+        """The moments most similar to the question. For `moment_id`, the moment itself is left out."""
         begun = time.perf_counter()
         question = self._checked(question)
         if question.cameras:
@@ -129,11 +129,11 @@ class Searcher:
         return await asyncio.to_thread(self._thumbnails.get, moment_id)
 
     async def cameras(self) -> Sequence[Camera]:
-        """All cameras that can be searched, with the removed ones."""
+        """All cameras that can be searched, including removed ones."""
         return await asyncio.to_thread(self._cameras.all)
 
     def _checked(self, question: Question) -> Question:
-        """The question as it is asked; raises Invalid unless it can be."""
+        """The question with its text normalised. Raises Invalid when it cannot be answered."""
         if [question.text, question.image, question.moment_id].count(None) != 2:
             raise Invalid("there is no question", todo="give exactly one of text, image and moment_id")
         if not 1 <= question.limit <= self._settings.max_limit:
@@ -186,18 +186,18 @@ class Searcher:
         )
 
     async def _text_vector(self, text: str) -> tuple[Vector, bool]:
-        """The text's vector. Those who ask the same at the same time share one call."""
+        """The text's vector, and whether it was cached. Concurrent callers with the same text share one call."""
         task = self._asked.get(text)
         if task is None:
             task = self._asked[text] = asyncio.create_task(self._find_text_vector(text))
             task.add_done_callback(partial(self._forget, text))
-        # One caller that gives up must not take the answer from the others.
+        # A caller that is cancelled must not cancel the call for the others.
         return await asyncio.shield(task)
 
     def _forget(self, text: str, task: asyncio.Task[tuple[Vector, bool]]) -> None:
         del self._asked[text]
         if not task.cancelled():
-            task.exception()  # Seen: everybody who asked may have given up by now.
+            task.exception()  # mark as retrieved: every caller may have given up by now
 
     async def _find_text_vector(self, text: str) -> tuple[Vector, bool]:
         cached = await self._cache.get(self._store.space, text)

@@ -28,8 +28,8 @@ Result = TypeVar("Result")
 class QueryServer:
     """A running query service.
 
-    It serves one space. When the encoders give vectors of another, it says NOT_SERVING and `run` ends with that
-    Mismatch: only a process that starts anew opens the index of the new space.
+    It serves one space. When the encoders return vectors of another, it reports NOT_SERVING and `run` raises the
+    Mismatch: only a new process opens the index of the new space.
     """
 
     def __init__(self, server: GrpcServer) -> None:
@@ -43,7 +43,7 @@ class QueryServer:
         return self._server.address
 
     async def run(self) -> None:
-        """Wait until `end` is called, or raise the Mismatch that a search met. Stops nothing: `stop` does."""
+        """Wait until `end` is called, or raise a search's Mismatch. It stops nothing; `stop` does."""
         await self._over.wait()
         if self._mismatch is not None:
             raise self._mismatch
@@ -53,7 +53,7 @@ class QueryServer:
         self._over.set()
 
     async def stop(self, grace_s: float) -> None:
-        """Refuse new calls, finish those inside for at most `grace_s`, then give up the rest."""
+        """Refuse new calls, wait at most `grace_s` for running ones, then cancel the rest."""
         await self._server.stop(grace_s)
 
     def outlived(self, mismatch: Mismatch) -> None:
@@ -126,7 +126,7 @@ class _QueryService(query_pb2_grpc.QueryServicer):
         )
 
     def _left(self, context: Context) -> float:
-        """Seconds until the deadline: the client's or the server's own, whichever is first."""
+        """Seconds until the deadline: the client's or the server's, whichever comes first."""
         client_s = context.time_remaining()
         return self._settings.timeout_s if client_s is None else max(0.0, min(client_s, self._settings.timeout_s))
 

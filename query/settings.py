@@ -11,28 +11,28 @@ class QuerySettings(Section):
     """The query service."""
 
     address: str = ""
-    """HOST:PORT of the query service that `watchword search` asks. Empty: that of the stack on `data_dir`."""
+    """HOST:PORT of the query service that `watchword search` calls. Empty: the one of the stack on `data_dir`."""
     listen: str = "127.0.0.1:8700"
-    """Where the query service listens. The stack takes a free port where this default is taken."""
+    """Where the query service listens. The stack uses a free port if this default is taken."""
     max_text: int = Field(2000, ge=1, le=100_000)
     """Longest question, in characters."""
     max_limit: int = Field(1000, ge=1, le=10_000)
     """Most hits one search may ask for."""
     max_concurrent: int = Field(256, ge=1)
-    """Searches under way at once; beyond it callers are refused at once."""
+    """Concurrent searches. Further callers are refused immediately."""
     timeout_s: float = Field(10.0, gt=0, le=600)
     """The server's own deadline for one search, whatever the client's."""
     behind_s: float = Field(30.0, gt=0, le=86_400)
-    """A live camera whose latest looked-at picture is older counts as not looked at since then, and the answer is
-    partial. Keep it well above camera.heartbeat_s: of a scene that stands still no other pictures come."""
+    """If the latest picture looked at of a live camera is older than this, the time since then counts as not looked at
+    and the answer is partial. Keep it well above camera.heartbeat_s, the pace of pictures of a still scene."""
 
 
 class RedisSettings(Section):
-    """The cache. Without it everything works, slower."""
+    """The cache. It is optional; without it searches are slower."""
 
     url: SecretStr = SecretStr("")
     """redis://[user:password@]host:port/db. Empty: the stack starts its own."""
     timeout_s: float = Field(0.05, gt=0, le=10)
-    """A cache slower than this is passed by."""
+    """A cache slower than this is bypassed."""
     vector_ttl_s: int = Field(86_400, ge=1)
     """How long the vector of a text is kept."""

@@ -1,1 +1,1 @@
-"""The front door: command line, settings, the embedded stack, and the composition of each process."""
+"""The entry point: command line, settings, the embedded stack, and the wiring of each process."""

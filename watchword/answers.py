@@ -1,4 +1,4 @@
-"""What the command line shows: answers, cameras, findings; as a table for people or JSON for programs."""
+"""Output of the command line: answers, cameras and findings, as a table for people or JSON for programs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class TypedSearch:
 
 @dataclass(frozen=True)
 class Shown:
-    """A hit and where its picture was saved (None when it has none)."""
+    """A hit, and the path of its saved picture (None without one)."""
 
     hit: query_pb2.Hit
     thumbnail: Path | None
@@ -138,7 +138,7 @@ def as_table(shown: list[Shown]) -> Table:
 
 
 def show_cameras(cameras: list[Camera], as_json: bool) -> None:
-    """Every camera that is known; passwords inside addresses are hidden."""
+    """Print every known camera, with passwords in addresses hidden."""
     if as_json:
         rows = [
             {"name": one.name, "url": without_secrets(one.url), "watching": one.watching, "loop": one.loop}
@@ -158,7 +158,7 @@ def show_cameras(cameras: list[Camera], as_json: bool) -> None:
 
 
 def show_findings(findings: list[Finding]) -> int:
-    """One line a part; the exit code is 1 when anything is wrong."""
+    """Print one line per part; returns exit code 1 if anything is wrong."""
     console = _console()
     for finding in findings:
         mark = "[green]ok[/]" if finding.ok else "[red]!![/]"
@@ -167,5 +167,5 @@ def show_findings(findings: list[Finding]) -> int:
 
 
 def _console() -> Console:
-    """Wider than any terminal: a path that we broke into lines could not be copied."""
+    """A console wider than any terminal, since a path broken into lines could not be copied."""
     return Console(width=1000, highlight=False)

@@ -1,4 +1,4 @@
-"""Where bundles live on this machine, and which one a name means."""
+"""Where bundles are stored on this machine, and how a name is resolved."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from watchword.settings import Settings
 
 
 def made_bundles(settings: Settings) -> Path:
-    """Where bundles go that were fetched or made on purpose."""
+    """The folder for bundles that were fetched, exported or quantized."""
     return settings.data_dir / "bundles"
 
 
@@ -19,7 +19,7 @@ def bundle_folders(settings: Settings) -> list[Path]:
 
 
 def bundle_folder(settings: Settings, name: str, say: Callable[[str], None]) -> Path:
-    """`builtin` (assembled when it is not there yet), the name of a bundle on this machine, or a folder."""
+    """The folder of a bundle: `builtin` (assembled if missing), the name of one on this machine, or a path."""
     from models.builtin import builtin_bundle
     from models.catalogue import find_bundle
 

@@ -1,5 +1,5 @@
-"""The command line. Every command reads the settings once, does its work in another module, and turns an
-error of the tree into one line on standard error and an exit code."""
+"""The command line. Every command reads the settings once and calls another module. A WatchwordError becomes one line
+on standard error and an exit code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 EXITS = (
-    "Exit codes: 0 done; 2 wrong request; 3 a part is away; 4 busy; 5 too late; 6 unknown name; 7 not allowed; "
+    "Exit codes: 0 done; 2 wrong request; 3 a part is down; 4 busy; 5 too late; 6 unknown name; 7 not allowed; "
     "8 another bundle; 9 wrong set-up."
 )
 
@@ -53,7 +53,7 @@ def command(context: click.Context, config: Path | None, data_dir: str | None, s
 @click.option("--kafka", metavar="HOST:PORT[,…]", help="Use this Kafka instead of the embedded broker.")
 @click.option("--milvus", metavar="URL", help="Use this Milvus instead of the embedded one.")
 @click.option("--redis", metavar="URL", help="Use this Redis instead of the embedded one.")
-@click.option("--encoder", metavar="HOST:PORT", help="Use this encoder worker instead of an own one.")
+@click.option("--encoder", metavar="HOST:PORT", help="Use this encoder worker instead of the stack's own.")
 @click.pass_obj
 def up(front: Front, kafka: str | None, milvus: str | None, redis: str | None, encoder: str | None) -> None:
     """Start everything on this machine and stay until Ctrl-C."""
@@ -87,7 +87,7 @@ command.add_command(topics)
 
 @command.group()
 def camera() -> None:
-    """Say which cameras are watched."""
+    """Choose which cameras are watched."""
 
 
 def _registry(settings: Settings) -> CameraRegistry:
@@ -104,21 +104,22 @@ def _speed(_: click.Context, __: click.Parameter, words: str) -> float:
     except ValueError:
         speed = -1.0
     if not 0 < speed <= 1000:
-        raise Invalid(f"{words!r} is no speed", todo="write 1 for live pace, 4 for four times, or max")
+        raise Invalid(f"{words!r} is not a speed", todo="write 1 for real time, 4 for four times as fast, or max")
     return speed
 
 
 @camera.command("add")
 @click.argument("name")
 @click.argument("url")
-@click.option("--loop", is_flag=True, help="A file starts again when it ends.")
+@click.option("--loop", is_flag=True, help="Restart a file when it ends.")
 @click.option(
-    "--speed", default="1", callback=_speed, help="A file's pace: 1 is live, max is as fast as it can be read."
+    "--speed",
+    default="1",
+    callback=_speed,
+    help="Replay speed of a file: 1 is real time, max is as fast as possible.",
 )
-@click.option(
-    "--start", metavar="TIME", help="A file's time of its first picture, such as 2026-05-01T10:00. Default: now."
-)
-@click.option("--unchecked", is_flag=True, help="Register it although it does not answer now.")
+@click.option("--start", metavar="TIME", help="Time of a file's first picture, such as 2026-05-01T10:00. Default: now.")
+@click.option("--unchecked", is_flag=True, help="Register it even if it does not answer now.")
 @click.pass_obj
 def camera_add(front: Front, name: str, url: str, loop: bool, speed: float, start: str | None, unchecked: bool) -> None:
     """Watch the camera at URL under NAME: rtsp://…, http(s)://…, a file, or a device such as /dev/video0."""
@@ -148,7 +149,7 @@ def camera_add(front: Front, name: str, url: str, loop: bool, speed: float, star
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.pass_obj
 def camera_list(front: Front, as_json: bool) -> None:
-    """Show the cameras that are known."""
+    """Show the known cameras."""
     from watchword.answers import show_cameras
 
     show_cameras(_registry(front.settings()).all(), as_json)
@@ -158,8 +159,8 @@ def camera_list(front: Front, as_json: bool) -> None:
 @click.argument("name")
 @click.pass_obj
 def camera_remove(front: Front, name: str) -> None:
-    """Stop watching NAME. What it saw stays searchable until the retention limit; a recording that is added again is
-    replayed from its start."""
+    """Stop watching NAME. What it saw stays searchable until the retention limit. A recording that is added again is
+    replayed from the start."""
     from catalog.progress import Progresses
     from catalog.store import Catalog
 
@@ -178,8 +179,8 @@ def camera_remove(front: Front, name: str) -> None:
 @click.argument("words", required=False)
 @click.option("--camera", "-c", "cameras", multiple=True, metavar="NAME", help="Only this camera. Repeatable.")
 @click.option("--since", metavar="TIME", help="30s, 10m, 2h, 7d ago, or 2026-05-01T10:00.")
-@click.option("--until", metavar="TIME", help="Written as --since.")
-@click.option("--limit", "-n", default=10, show_default=True, help="How many moments at most.")
+@click.option("--until", metavar="TIME", help="Same form as --since.")
+@click.option("--limit", "-n", default=10, show_default=True, help="Most moments to show.")
 @click.option("--like", metavar="MOMENT", help="Instead of words: more moments like this one.")
 @click.option("--image", type=click.Path(path_type=Path), help="Instead of words: moments that look like this picture.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
@@ -199,7 +200,7 @@ def search(
     from watchword.answers import TypedSearch, ask_and_show
 
     if sum(given is not None for given in (words, like, image)) != 1:
-        raise Invalid("nothing to look for", todo="give words, or --image FILE, or --like MOMENT, and one of them only")
+        raise Invalid("nothing to look for", todo="give exactly one of words, --image FILE and --like MOMENT")
     question = TypedSearch(words, image, like, cameras, since, until, limit)
     _run(ask_and_show(front.settings(), question, as_json))
 
@@ -207,7 +208,7 @@ def search(
 @command.command()
 @click.pass_obj
 def config(front: Front) -> None:
-    """Show the effective settings, secrets hidden."""
+    """Show the effective settings, with secrets hidden."""
     click.echo(describe_settings(front.settings()))
 
 
@@ -222,7 +223,7 @@ def doctor(front: Front) -> None:
 
 
 @command.command()
-@click.option("--once", is_flag=True, help="End after the answers.")
+@click.option("--once", is_flag=True, help="Exit after the answers.")
 @click.pass_obj
 def demo(front: Front, once: bool) -> None:
     """Watch three real clips, ask three questions, show the answers."""
@@ -233,7 +234,7 @@ def demo(front: Front, once: bool) -> None:
 
 
 def _logs(level: int) -> None:
-    # These say much at INFO and repeat at ERROR what is translated and told here.
+    # These log a lot at INFO, and repeat at ERROR what is translated and reported here.
     for vendor in ("aiokafka", "faust", "mode", "stream.app"):
         logging.getLogger(vendor).setLevel(logging.CRITICAL)
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
@@ -244,7 +245,7 @@ def _run(work: Coroutine[Any, Any, Result]) -> Result:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The console script: never a traceback for an error that has a name."""
+    """The console script. A WatchwordError prints one line, never a traceback."""
     sys.exit(_guarded(lambda: command.main(arguments, prog_name="watchword", standalone_mode=False)))
 
 

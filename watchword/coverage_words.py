@@ -1,4 +1,4 @@
-"""What an answer is based on, in words for people and as plain values for programs."""
+"""The coverage of an answer, as sentences for people and plain values for programs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from watchword.times import local, span
 
 _MOST_NAMED = 3
 _LATEST_MS = 2**53
-"""The end of a part of the index that is open."""
+"""The end of an open span in the index."""
 
 
 def not_searched(coverage: query_pb2.Coverage) -> list[str]:
-    """What could not be searched and why, a sentence each. Empty when everything was."""
+    """Sentences about what was not searched, and why. Empty when everything was."""
     lines = [*_of_the_index(coverage), *_of_the_cameras(coverage)]
     if coverage.coverage_unknown:
         lines.append("whether a camera was away or is behind is not known: query.log in the logs folder says why")
@@ -24,7 +24,7 @@ def not_searched(coverage: query_pb2.Coverage) -> list[str]:
 
 
 def plain_coverage(coverage: query_pb2.Coverage) -> dict[str, Any]:
-    """All of it, for programs."""
+    """The whole coverage, for programs."""
     return {
         "partial": coverage.partial,
         "shards_missing": list(coverage.shards_missing),
@@ -122,7 +122,7 @@ def _whose(gaps: Sequence[query_pb2.Gap]) -> str:
     frames = _frames(gaps)
     names = sorted({gap.camera for gap in gaps if gap.camera})
     if any(not gap.camera for gap in gaps):
-        whose = ""  # Any camera may be meant.
+        whose = ""  # it may be any camera
     elif len(names) <= _MOST_NAMED:
         whose = f" of {' and '.join(names)}"
     else:
@@ -145,7 +145,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _long(ms: int) -> str:
-    """How long, in the largest unit that says it well."""
+    """A duration in the largest unit that fits."""
     for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000)):
         if ms >= 2 * size:
             return f"{ms // size} {unit}"

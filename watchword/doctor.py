@@ -1,4 +1,4 @@
-"""Checks every part, and says what to do about what it finds."""
+"""Checks every part, and says what to do about each problem."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from watchword.stack import RunningStack, binaries, query_address, ready, runnin
 from watchword.stack.state import without_password
 
 LEAST_FREE_BYTES = 2 * 1024**3
-"""Milvus needs about 0.3 GB to begin with; moments and logs come on top."""
+"""Milvus needs about 0.3 GB when empty; moments and logs come on top."""
 CAMERA_S = 10.0
 CAMERAS_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was seen of one part."""
+    """The result for one part."""
 
     part: str
     ok: bool
     seen: str
     todo: str = ""
-    """What to do; empty when nothing."""
+    """What to do; empty when nothing is wrong."""
 
 
 async def examine(settings: Settings) -> list[Finding]:
-    """Look at everything, one part after the other; nothing is started or changed."""
+    """Check the parts one after another. Starts and changes nothing."""
     stack = running_stack(settings.data_dir)
     return [
         _python(),
@@ -58,7 +58,7 @@ def _python() -> Finding:
 
 
 def _wheels(settings: Settings) -> list[Finding]:
-    """The programs that `watchword up` would start, for the parts that the settings do not name."""
+    """Check the programs that `watchword up` would start, for parts without an address in the settings."""
     wanted: list[tuple[str, bool, Callable[[], object]]] = [
         ("broker program", not settings.kafka.brokers, binaries.tansu),
         ("milvus program", not settings.milvus.endpoints, binaries.milvus_wheel),
@@ -78,7 +78,7 @@ def _wheels(settings: Settings) -> list[Finding]:
 def _folder(folder: Path) -> Finding:
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not there.is_dir():
-        return Finding("data folder", False, f"{there} is no folder", "move that file away, or set another --data-dir")
+        return Finding("data folder", False, f"{there} is not a folder", "move it away, or set another --data-dir")
     if not os.access(there, os.W_OK | os.X_OK):
         return Finding(
             "data folder",
@@ -94,12 +94,12 @@ def _space(folder: Path) -> Finding:
     free = shutil.disk_usage(there).free
     seen = f"{free / 1024**3:.1f} GB free"
     if free < LEAST_FREE_BYTES:
-        return Finding("disk", False, seen, f"free some space: below {LEAST_FREE_BYTES / 1024**3:.0f} GB it gets tight")
+        return Finding("disk", False, seen, f"free some space: have {LEAST_FREE_BYTES / 1024**3:.0f} GB or more")
     return Finding("disk", True, seen)
 
 
 async def _servers(settings: Settings, stack: RunningStack | None) -> list[Finding]:
-    """Ask each server that should be there: those that the settings name, and those of the running stack."""
+    """Check each server that should run: those in the settings, and those of the running stack."""
     at = stack.addresses if stack else None
     broker = settings.kafka.brokers or (at.broker if at else "")
     endpoints = settings.milvus.endpoints or (at.milvus if at else ())
@@ -121,7 +121,7 @@ async def _servers(settings: Settings, stack: RunningStack | None) -> list[Findi
 
 
 async def _ask(part: str, address: str, look: Callable[[], Awaitable[str]]) -> Finding:
-    """Nothing to ask is no fault: the stack is simply not up."""
+    """Check one server. Without an address there is no problem: the stack is not up."""
     if not address:
         return Finding(part, True, "not running; `watchword up` starts it")
     shown = without_password(address)

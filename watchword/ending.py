@@ -1,7 +1,7 @@
 """Ends a process whose work is over but which a thread keeps alive.
 
-Python waits at its end for every thread of a pool, and a thread that hangs in a blocking call, as on a disk that does
-not answer, cannot be stopped. Without a bound such a process neither works nor ends, and nobody starts another.
+On exit Python joins all pool threads, and a thread that hangs in a blocking call, such as a read of a hung disk, cannot
+be stopped. Without a bound such a process neither works nor exits, so it is never restarted.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from contextlib import contextmanager
 from proto.errors import WatchwordError
 
 _TELL_S = 1.0
-"""For the last words: standard error may be what hangs."""
+"""Bound for printing the last words: standard error itself may hang."""
 
 
 class Ending:
-    """Once begun, this process ends within a bound: by itself, or else at once, with its error's exit code.
+    """Bounds how long this process takes to end. When the bound passes, it exits at once with its error's exit code.
 
-    Nothing happens until `begin`. Safe for many threads.
+    Does nothing until `begin`. Thread-safe.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Ending:
         self._changed = threading.Condition()
 
     def begin(self, within_s: float, error: BaseException | None) -> None:
-        """Let it end within so many seconds. Of several bounds the earliest holds, of several outcomes the last."""
+        """End within this many seconds. Of several calls the earliest bound and the last error count."""
         with self._changed:
             begun = self._ends_at < math.inf
             self._error = error
@@ -47,7 +47,7 @@ class Ending:
 
     @contextmanager
     def after(self, within_s: float) -> Iterator[None]:
-        """Begin when the block is over, with the error that ended it."""
+        """Call `begin` when the block ends, with its error if it raised."""
         try:
             yield
         except asyncio.CancelledError:
@@ -74,7 +74,7 @@ class Ending:
                 os._exit(1)
 
     def _tell(self) -> None:
-        """Where every thread hangs, and the error last: whoever reads the log's last line should find that."""
+        """Print every thread's stack, then the error, so that it is the log's last line."""
         with contextlib.suppress(OSError, ValueError):
             faulthandler.dump_traceback(sys.stderr, all_threads=True)
             print("watchword: the threads above keep this process alive; it ends without them", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`watchword models …`: the bundles on this machine, and how new ones come to be."""
+"""`watchword models …`: list, check and make bundles."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def models_list(front: Front, as_json: bool) -> None:
 @click.argument("name")
 @click.pass_obj
 def models_show(front: Front, name: str) -> None:
-    """Show where a bundle comes from and how it is fed. NAME may be a folder."""
+    """Show a bundle's origin and its input. NAME may be a folder."""
     bundle = _bundle(front.settings(), name)
     size = " x ".join(map(str, bundle.preprocess.size))
     fed = f"{size} pixels, {bundle.preprocess.resize_mode}, {bundle.preprocess.interpolation}"
@@ -89,7 +89,7 @@ def models_show(front: Front, name: str) -> None:
 @click.argument("name")
 @click.pass_obj
 def models_verify(front: Front, name: str) -> None:
-    """Look for everything that is wrong with a bundle; exit code 9 when something is."""
+    """Check a bundle for all problems; exit code 9 if there are any."""
     from models.catalogue import verify
 
     folder = bundle_folder(front.settings(), name, _say)
@@ -104,7 +104,7 @@ def models_verify(front: Front, name: str) -> None:
 @models.command("build")
 @click.pass_obj
 def models_build(front: Front) -> None:
-    """Assemble the built-in bundle, offline, unless it is there."""
+    """Assemble the built-in bundle, offline, unless it exists."""
     from models.builtin import builtin_bundle
 
     click.echo(builtin_bundle(front.settings().cache_dir, _say))
@@ -113,10 +113,10 @@ def models_build(front: Front) -> None:
 @models.command("export")
 @click.argument("model")
 @click.option("--weights", metavar="TAG|FILE", help="One of open_clip's tags, or a safetensors file.")
-@click.option("--random", "seed", type=int, metavar="SEED", help="Weights at random: for tests and measurements.")
+@click.option("--random", "seed", type=int, metavar="SEED", help="Random weights, for tests and measurements.")
 @click.option("--licence", default="see the weights' owner", show_default=True, help="The weights' licence.")
 @click.option("--name", help="The bundle's name (default: the model's).")
-@click.option("--torch", "with_torch", is_flag=True, help="Store the weights for encoder.engine=torch too.")
+@click.option("--torch", "with_torch", is_flag=True, help="Also store the weights for encoder.engine=torch.")
 @click.pass_obj
 def models_export(
     front: Front, model: str, weights: str | None, seed: int | None, licence: str, name: str | None, with_torch: bool
@@ -143,7 +143,7 @@ def models_export(
 @click.option("--revision", default="main", show_default=True, help="Branch, tag or commit.")
 @click.pass_obj
 def models_pull(front: Front, repository: str, name: str | None, revision: str) -> None:
-    """Fetch a ready bundle from a hub: OWNER/NAME. HF_ENDPOINT names another hub, HF_TOKEN opens private ones."""
+    """Fetch the bundle OWNER/NAME from a hub. HF_ENDPOINT sets another hub, HF_TOKEN gives access to private ones."""
     try:
         from models.pull import pull_bundle
     except ImportError as error:
@@ -159,7 +159,7 @@ def models_pull(front: Front, repository: str, name: str | None, revision: str) 
 @click.option("--as", "new_name", help="The int8 bundle's name (default: NAME-int8).")
 @click.pass_obj
 def models_quantize(front: Front, name: str, clips: tuple[Path, ...], new_name: str | None) -> None:
-    """Make an int8 bundle; keep it if it is faster here and finds the same in CLIPS, recordings of your cameras."""
+    """Make an int8 bundle. It is kept if it is faster here and finds the same in CLIPS, recordings of your cameras."""
     try:
         from models.quantize import quantize_bundle
     except ImportError as error:
@@ -178,7 +178,7 @@ def models_quantize(front: Front, name: str, clips: tuple[Path, ...], new_name: 
 @click.argument("name")
 @click.pass_obj
 def models_bench(front: Front, name: str) -> None:
-    """Measure how fast a bundle answers on this machine, batch by batch."""
+    """Measure a bundle's speed on this machine, by batch size."""
     from models.catalogue import bench
 
     settings = front.settings()
@@ -205,7 +205,7 @@ def _fetch(repository: str, paths: list[str], folder: Path) -> None:
 
 
 def _frames(settings: Settings, clip: Path) -> Iterator[bytes]:
-    """The first frames of a recording, a few a second."""
+    """The first frames of a recording, at a few per second."""
     import threading
     from itertools import islice
 

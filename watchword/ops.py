@@ -12,12 +12,12 @@ from proto.errors import Broken
 from watchword.settings import OpsSettings
 
 Ready = Callable[[], str | None]
-"""None when the process can do its work, else a sentence about what it waits for."""
+"""Returns None when the process can work, else a sentence about what it waits for."""
 
 
 @asynccontextmanager
 async def ops_endpoint(settings: OpsSettings, ready: Ready) -> AsyncIterator[str]:
-    """Serve while inside; gives HOST:PORT."""
+    """Serve inside the block; yields HOST:PORT."""
 
     async def answer_ready(_: web.Request) -> web.Response:
         waiting = ready()

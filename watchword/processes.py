@@ -1,6 +1,6 @@
-"""The four processes, each put together from the rooms. Nothing else wires.
+"""The four processes, each wired from the rooms. Nothing else wires.
 
-Each ends in two stages when it is told to stop (SIGTERM or Ctrl-C): first it takes nothing more, then it finishes.
+On SIGTERM or Ctrl-C each stops in two stages: first it takes nothing more, then it finishes.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
 log = logging.getLogger("watchword.process")
 
 GRACE_S = 4.0
-"""What is under way may take so long to finish once the process was told to stop."""
+"""How long calls in progress may take to finish after the process was told to stop."""
 DESCRIBE_S = 30.0
-"""How long a process that starts waits for the encoder to say which space it serves."""
+"""How long a starting process waits for the encoder to report its space."""
 END_S = 10.0
-"""A process whose work is over ends within this, whatever hangs."""
+"""A process whose work is over ends within this, even if a thread hangs."""
 TOLD_S = 60.0
 """A process that was told to stop ends within this. The stream worker leaves its group within about 35 s."""
 
 
 class Stage:
-    """Where a process stands: starting, ready, told to stop."""
+    """The state of a process: starting, ready, stopping."""
 
     def __init__(self) -> None:
         self.closing = AsyncExitStack()
-        """Closes what the process opened, the last first."""
+        """Closes what the process opened, in reverse order."""
         self._ready: Ready = lambda: "starting"
         self._stop: Callable[[], None] | None = None
         self._told = asyncio.Event()
@@ -51,7 +51,7 @@ class Stage:
         return self._ready()
 
     def tell_to_stop(self, work: asyncio.Task[None]) -> None:
-        """Signals come here. A process that is not ready yet has nothing to finish."""
+        """Called on signals. A process that is not ready yet has nothing to finish and is cancelled."""
         self._told.set()
         if self._stop is None:
             work.cancel()
@@ -59,9 +59,9 @@ class Stage:
             self._stop()
 
     async def serve(self, work: Awaitable[None] | None, stop: Callable[[], None], ready: Ready = lambda: None) -> None:
-        """Be ready until told to stop. With `work`: until it ends, which `stop` asks of it."""
+        """Report ready until told to stop; with `work`, until it ends. `stop` is called to end it."""
         self._stop, self._ready = stop, ready
-        # What was loaded until now stays: a collection that looks through all of it would stop the process for long.
+        # Objects loaded so far stay alive. Frozen, they do not prolong the pauses of later collections.
         gc.collect()
         gc.freeze()
         log.info("ready")
@@ -77,9 +77,9 @@ Process = Callable[[Settings, Stage], Awaitable[None]]
 
 
 async def run_process(name: str, settings: Settings, ending: Ending | None = None) -> None:
-    """Run one of PROCESSES until it is told to stop. Its errors are raised here.
+    """Run one of PROCESSES until it is told to stop. Raises its errors.
 
-    `ending` ends the whole process when a thread that hangs keeps it from ending; without it there is no bound.
+    `ending` ends the whole process when a hanging thread keeps it alive; without it there is no bound.
     """
     stage = Stage()
 
@@ -200,7 +200,7 @@ PROCESSES: dict[str, Process] = {"worker": _worker, "camera": _camera, "stream":
 
 
 async def _catalog(settings: Settings, stage: Stage) -> Catalog:
-    """The store with the small facts, opened."""
+    """The catalog, opened."""
     from catalog.store import Catalog, sqlite_url
 
     catalog = Catalog(sqlite_url(settings.data_dir / "catalog.db"))
@@ -210,7 +210,7 @@ async def _catalog(settings: Settings, stage: Stage) -> Catalog:
 
 
 async def _encoder(settings: Settings, stage: Stage) -> tuple[EncoderClient, EncoderInfo]:
-    """A client of the encoder, and which space it serves. Waits a while for a worker that starts."""
+    """A client of the encoder, and what it serves. Waits up to DESCRIBE_S for a worker that is starting."""
     if not settings.encoder.address:
         raise Broken("encoder.address is not set", todo="set it to the HOST:PORT of an encoder worker")
     client = EncoderClient(settings.encoder.address, timeout_s=settings.encoder.timeout_s)

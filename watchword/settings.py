@@ -1,7 +1,7 @@
 """Settings: read once, into one frozen object.
 
-Defaults < `watchword.toml` < `WATCHWORD_…` in the environment < flags. Inside a section the environment's
-name has two underscores: `WATCHWORD_KAFKA__BROKERS=host:9092`.
+Defaults < `watchword.toml` < `WATCHWORD_…` in the environment < flags. In environment names two underscores
+separate section and field: `WATCHWORD_KAFKA__BROKERS=host:9092`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class OpsSettings(Section):
     """The small HTTP endpoint of each process: /ready for orchestrators, /metrics for Prometheus."""
 
     host: str = "127.0.0.1"
-    """Where it listens. In a container: 0.0.0.0, inside the cluster's own network only."""
+    """Address to listen on. In a container use 0.0.0.0, and only inside the cluster's network."""
     port: int = Field(0, ge=0, le=65535)
     """Its port; 0 takes a free one."""
 
@@ -64,9 +64,9 @@ class Settings(BaseSettings):
     )
 
     data_dir: Path = Field(default_factory=lambda: _home("XDG_DATA_HOME", ".local/share"))
-    """One folder for everything that must outlive a restart: moments, thumbnails, cameras, logs."""
+    """Folder for everything that must survive a restart: moments, thumbnails, cameras, logs."""
     cache_dir: Path = Field(default_factory=lambda: _home("XDG_CACHE_HOME", ".cache"))
-    """What can be made again: the built-in bundle, unpacked binaries."""
+    """Folder for what can be recreated: the built-in bundle, unpacked binaries."""
     kafka: KafkaSettings = KafkaSettings()
     milvus: MilvusSettings = MilvusSettings()
     redis: RedisSettings = RedisSettings()
@@ -79,7 +79,7 @@ class Settings(BaseSettings):
     @field_validator("data_dir", "cache_dir")
     @classmethod
     def _absolute(cls, folder: Path) -> Path:
-        """Other processes start elsewhere: they must mean the same folder."""
+        """Absolute, since processes start in other folders but must use the same one."""
         return folder.expanduser().absolute()
 
     @model_validator(mode="after")
@@ -99,7 +99,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _moments_fit(self) -> Self:
-        """The index reaches `longest_moment_s` before a search; a longer moment would be missed."""
+        """A search looks `longest_moment_s` before its start; it would miss a longer moment."""
         longest = max(self.stream.still_most_s, self.stream.busy_most_s)
         if longest > self.milvus.longest_moment_s:
             raise ValueError(f"moments of {longest:g} s are longer than milvus.longest_moment_s allows; raise that")
@@ -114,15 +114,15 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """`read_settings` merges the layers itself, so that it can say where each value came from."""
+        """No other sources: `read_settings` merges the layers itself, so that errors can name a value's origin."""
         del settings_cls, env_settings, dotenv_settings, file_secret_settings
         return (init_settings,)
 
 
 def read_settings(flags: Mapping[str, str] | None = None, config: Path | None = None) -> Settings:
-    """Read every layer once. `flags` maps dotted keys to values, as `--set stream.batch_frames=32` gives them.
+    """Read every layer once. `flags` maps dotted keys to values, as in `--set stream.batch_frames=32`.
 
-    Raises Invalid naming the key, the value, where it came from and what is allowed.
+    Raises Invalid naming the key, the value, its origin and what is allowed.
     """
     merged: dict[str, Any] = {}
     origin: dict[str, str] = {}
@@ -137,7 +137,7 @@ def read_settings(flags: Mapping[str, str] | None = None, config: Path | None = 
 
 
 def describe_settings(settings: Settings) -> str:
-    """The effective settings as TOML, each with what it does; secrets are hidden."""
+    """The effective settings as commented TOML, with secrets hidden."""
     lines: list[str] = []
     sections: list[tuple[str, Section]] = []
     for name, field in Settings.model_fields.items():
@@ -173,7 +173,7 @@ def _layers(flags: Mapping[str, str], config: Path | None) -> Iterator[tuple[str
             yield str(path), TomlConfigSettingsSource(Settings, path)()
         except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
             raise Invalid(
-                f"{path} cannot be read ({error})", todo="mend it; `watchword config` shows the form"
+                f"{path} cannot be read ({error})", todo="repair it; `watchword config` shows the form"
             ) from None
     elif path != CONFIG_FILE:
         raise Invalid(f"there is no settings file {path}", todo="name one that exists, or leave it out")
@@ -193,7 +193,7 @@ def _layers(flags: Mapping[str, str], config: Path | None) -> Iterator[tuple[str
 
 
 def _parsed(text: str) -> object:
-    """A flag's value: JSON where it is a list, text otherwise (pydantic turns text into numbers)."""
+    """A flag's value: JSON for a list, else text (pydantic converts text to numbers)."""
     if text.startswith("["):
         try:
             return json.loads(text)
@@ -256,12 +256,12 @@ def _refusal(error: ValidationError, origin: Mapping[str, str]) -> Invalid:
 
 @dataclass(frozen=True)
 class Front:
-    """What every command starts from: flags that may still be added to, and the file named on the command line."""
+    """The global options of every command: the settings file and the flags, to which a command may add."""
 
     flags: dict[str, str]
     config: Path | None
 
     def settings(self, **more: str | None) -> Settings:
-        """All layers, with `section__key=value` of this command's own flags on top."""
+        """The settings, with this command's own `section__key=value` flags on top."""
         own = {key.replace("__", "."): value for key, value in more.items() if value is not None}
         return read_settings({**self.flags, **own}, self.config)

@@ -1,4 +1,4 @@
-"""The commands about the broker: its topics, and the dead letters that lie in one of them."""
+"""Commands for the broker's topics and for dead letters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def _kafka(settings: Settings) -> KafkaSettings:
-    """The broker in the settings, else that of the stack that runs on the data folder."""
+    """The broker in the settings, else that of the stack on the data folder."""
     from watchword.stack import running_stack
 
     if settings.kafka.brokers:
@@ -35,12 +35,12 @@ def _kafka(settings: Settings) -> KafkaSettings:
 
 @click.group("dead-letters")
 def dead_letters() -> None:
-    """Look at frames that could not be processed."""
+    """Show, replay or drop frames that could not be processed."""
 
 
 _reason = click.option("--reason", "reasons", multiple=True, help="Only letters with this reason. Repeatable.")
 _camera = click.option(
-    "--camera", "-c", "cameras", multiple=True, metavar="NAME", help="Only of this camera. Repeatable."
+    "--camera", "-c", "cameras", multiple=True, metavar="NAME", help="Only this camera's letters. Repeatable."
 )
 
 
@@ -56,7 +56,7 @@ def _choice(reasons: tuple[str, ...], cameras: tuple[str, ...]) -> Choice:
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.pass_obj
 def letters_list(front: Front, reasons: tuple[str, ...], cameras: tuple[str, ...], as_json: bool) -> None:
-    """Show what was given up, oldest first, and why."""
+    """Show dead letters and their reasons, oldest first."""
     from broker.letterbox import list_letters
     from watchword.times import local
 
@@ -76,9 +76,9 @@ def letters_list(front: Front, reasons: tuple[str, ...], cameras: tuple[str, ...
 @_camera
 @click.pass_obj
 def letters_replay(front: Front, reasons: tuple[str, ...], cameras: tuple[str, ...]) -> None:
-    """Send the records again to where they came from, after their cause was mended.
+    """Send the records to their topics again, after the cause was fixed.
 
-    They come after newer frames of their camera, so the moment that is open there is cut in two.
+    They arrive after newer frames of their camera, so its open moment is cut in two.
     """
     from broker.letterbox import replay_letters
 
@@ -94,7 +94,7 @@ def letters_replay(front: Front, reasons: tuple[str, ...], cameras: tuple[str, .
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def letters_drop(front: Front, reasons: tuple[str, ...], cameras: tuple[str, ...], yes: bool) -> None:
-    """Take dead letters away for good."""
+    """Delete dead letters permanently."""
     from broker.letterbox import drop_letters
 
     if not yes:
@@ -110,7 +110,7 @@ def topics() -> None:
 @topics.command("plan")
 @click.pass_obj
 def topics_plan(front: Front) -> None:
-    """Show what would be changed. Changes nothing."""
+    """Show what `apply` would change."""
     _shown_plan(_kafka(front.settings()))
 
 

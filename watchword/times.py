@@ -26,11 +26,11 @@ def instant(words: str, now_ms: int) -> int:
 
 
 def local(ms: int) -> str:
-    """The day and time here, to the second."""
+    """The local date and time, to the second."""
     return datetime.fromtimestamp(ms / 1000).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def span(start_ms: int, end_ms: int) -> str:
-    """Start and end in local time; the day is not said twice."""
+    """Start and end in local time; the date is not repeated."""
     start, end = local(start_ms), local(end_ms)
     return f"{start} - {end[11:]}" if start[:10] == end[:10] else f"{start} - {end}"

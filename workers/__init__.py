@@ -1,1 +1,1 @@
-"""The encoder worker: one gRPC service that batches everybody's pictures and words onto one model."""
+"""The encoder worker: a gRPC service that batches the pictures and texts of all callers for one model."""

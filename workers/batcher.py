@@ -1,10 +1,10 @@
-"""The heart of the worker: merges everybody's pictures and texts into calls of one engine or several.
+"""Batching: merges the pictures and texts of all callers into calls of one or several engines.
 
     callers -> door (permits) -> waiting -> batch, decoded in a small pool -> ready -> engine thread -> answers
                                          `-> the same, for each further engine (workers/lane.py)
 
-Everything but decoding and the engines happens in the event loop, so nothing here is locked. An engine that fails or
-hangs is opened again by itself, while the others go on.
+All but decoding and the engines runs in the event loop, so nothing here is locked. An engine that fails or hangs is
+reopened while the others go on.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ log = logging.getLogger("watchword.workers")
 
 _PAUSES = Backoff(0.5, 30.0)
 _MOST_HANGING = 3
-"""Engines that hang keep their memory. With so many in one place, only a new process helps."""
+"""A hung engine keeps its memory. After this many hangs of one engine only a new process helps."""
 
 OpenEngine = Callable[[], Engine]
-"""Gives an engine that passed its canary and is warm; it is called again after a failure."""
+"""Opens an engine that passed its canary and is warm. Called again after a failure."""
 
 
 class Batcher:
-    """Embeds pictures and texts for many callers at once. Start it, then call; stop it in two stages."""
+    """Embeds pictures and texts for concurrent callers. Call `start` first; stopping has two stages."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Batcher:
         *,
         on_ready: Callable[[bool], None] = lambda _: None,
     ) -> None:
-        """`on_ready` hears when the first engine becomes ready and when the last one is lost."""
+        """`on_ready` is called when the first engine becomes ready and when the last one is lost."""
         self._openers = engines
         self._settings = settings
         self._on_ready = on_ready
@@ -60,17 +60,17 @@ class Batcher:
 
     @property
     def engine_name(self) -> str:
-        """What serves now; different ones with commas."""
+        """The names of the engines that serve now, separated by commas."""
         return ", ".join(sorted({lane.engine.name for lane in self._lanes})) or "starting"
 
     @property
     def engines(self) -> int:
-        """How many serve now."""
+        """How many engines serve now."""
         return len(self._lanes)
 
     @property
     def most_images(self) -> list[int]:
-        """Pictures in one call, at most, for each of the engines that serve now."""
+        """Most pictures per call, for each engine that serves now."""
         return [lane.most_images for lane in self._lanes]
 
     def queued(self, kind: Kind) -> int:
@@ -78,9 +78,9 @@ class Batcher:
         return self._waiting.inside(kind)
 
     async def start(self) -> None:
-        """Open the engines, one after another so that a later one finds what an earlier one built.
+        """Open the engines one after another, so that later ones reuse what the first one built.
 
-        The error of any ends the start.
+        Raises the first error.
         """
         for number, open_engine in enumerate(self._openers):
             threads = EngineThreads(number)
@@ -89,12 +89,12 @@ class Batcher:
         self._tell()
 
     def close_door(self) -> None:
-        """First stage of stopping: refuse what comes, finish what is inside."""
+        """First stage of stopping: refuse new items, finish admitted ones."""
         self._closing = True
         self._tell()
 
     async def stop(self) -> None:
-        """Second stage: give up what is still waiting, and give the engines back."""
+        """Second stage: fail what still waits, and close the engines."""
         self.close_door()
         for keeper in self._keepers:
             keeper.cancel()
@@ -105,7 +105,7 @@ class Batcher:
         self._reader.close()
 
     async def embed_images(self, images: Sequence[bytes]) -> list[Embedded | Poison]:
-        """One answer per picture, in order. Overloaded at once when they do not fit; Transient without an engine."""
+        """One answer per picture, in order. Overloaded when they do not fit; Transient when no engine serves."""
         return await self._embed("image", images)
 
     async def embed_texts(self, texts: Sequence[str]) -> list[Embedded | Poison]:
@@ -143,7 +143,7 @@ class Batcher:
             self._on_ready(ready)
 
     async def _keep(self, lane: Lane) -> None:
-        """Let one lane follow another, each with an engine opened anew."""
+        """Serve lane after lane, each with a newly opened engine."""
         hung = 0
         while True:
             error = await lane.serve()
@@ -179,7 +179,7 @@ class Batcher:
                 pause_s = _PAUSES.pause_s(failures, 1.0)
                 try:
                     return self._lane(number, await threads.image.run(self._openers[number]), threads)
-                except Exception:  # nothing else can take its place; keep trying, and say why
+                except Exception:  # no other engine replaces it, so keep trying and log why
                     log.exception("engine %d cannot be opened; the next try is in %.1f s", number, pause_s)
                 await asyncio.sleep(pause_s)
             raise AssertionError("counting does not end")

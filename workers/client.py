@@ -1,4 +1,4 @@
-"""The encoder as its callers see it, and the gRPC client that reaches a worker."""
+"""The encoder's port, and its gRPC client."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ log = logging.getLogger("watchword.workers")
 
 _DESCRIBE_WITHIN_S = 2.0
 _PARTS_A_WORKER = 2
-"""Requests of one call under way at each worker: while one is embedded the next is on the wire."""
+"""Requests of one call in flight per worker: while one is embedded, the next is on the wire."""
 _MESSAGE_BYTES = MAX_MESSAGE_BYTES // 2
-"""Pictures in one request stay well below what gRPC takes."""
+"""Most bytes of pictures per request, well below gRPC's limit."""
 
 Item = TypeVar("Item", bytes, str)
 Reply = TypeVar("Reply")
@@ -41,7 +41,7 @@ class EncoderInfo:
     bundle: str
     licence: str
     image_side: int
-    """Pixels of the short side that the model looks at."""
+    """Pixels of the model's input, on the short side."""
     engine: str
     max_items: int
     max_item_bytes: int
@@ -51,22 +51,22 @@ class Encoder(Protocol):
     """Turns pictures and texts into vectors of one space."""
 
     async def describe(self) -> EncoderInfo:
-        """What runs at the other end."""
+        """What the workers run."""
 
     async def embed_images(self, images: Sequence[bytes]) -> list[Vector | Poison]:
-        """One vector per picture, in order, or the reason why that one can never have one."""
+        """One vector per picture, in order, or the reason why this picture can never have one."""
 
     async def embed_texts(self, texts: Sequence[str]) -> list[Vector | Poison]:
-        """One vector per text, in order, or the reason why that one can never have one."""
+        """One vector per text, in order, or the reason why this text can never have one."""
 
 
 class EncoderClient(Client):
     """An Encoder behind gRPC: one worker, or several that share the load.
 
-    Each call ends within `timeout_s`: with its answer, or with Transient, Overloaded, Late, Mismatch or Invalid.
-    A call goes to the worker that has least to do for us. Where that one is full or away, another is asked, or the
-    same again after a pause, while time and the budget for repeats last. Once described, or given `space`, every call
-    names the space it expects, and workers of another are left alone; when there is no other, that is a Mismatch.
+    Each call ends within `timeout_s`, with its answer or with Transient, Overloaded, Late, Mismatch or Invalid. A call
+    goes to the worker with the fewest items in flight from this client. If that worker is full or down, another is
+    tried, or the same again after a pause, while time and the retry budget last. After `describe`, or with `space`,
+    every call names the space it expects. Workers of another space are avoided; if there are no others, Mismatch.
     """
 
     def __init__(
@@ -78,9 +78,9 @@ class EncoderClient(Client):
         resolve: Resolve = resolve,
         resolve_every_s: float = 5.0,
     ) -> None:
-        """`address` is HOST:PORT, or several with commas; a name that leads to several machines is all of them.
+        """`address` is HOST:PORT, or several separated by commas. A name may resolve to several machines.
 
-        Names are looked up again while they are used, so workers may come and go.
+        Names are resolved again while in use, so workers may come and go.
         """
         self._timeout_s = timeout_s
         self._space = space
@@ -92,7 +92,7 @@ class EncoderClient(Client):
         await self._pool.close()
 
     async def describe(self) -> EncoderInfo:
-        """What suits every worker of our space. Mismatch when workers disagree before any space was chosen."""
+        """What holds for every worker of our space. Mismatch when no space was chosen yet and workers disagree."""
         return await self._describe(self._deadline())
 
     async def embed_images(self, images: Sequence[bytes]) -> list[Vector | Poison]:
@@ -137,7 +137,7 @@ class EncoderClient(Client):
         return [answer for part in found for answer in part]
 
     async def _somewhere(self, at: Callable[[Worker], Awaitable[Reply]], items: int) -> Reply:
-        """One worker's answer. Each worker is asked once at most; one that rests only when there is no other."""
+        """One worker's answer. Each worker is tried at most once, and a resting one only if there is no other."""
         loop = asyncio.get_running_loop()
         left = await self._pool.workers()
         met: WatchwordError | None = None
@@ -169,7 +169,7 @@ class EncoderClient(Client):
         raise met
 
     async def _repeat(self, attempt: Callable[[], Awaitable[Reply]], deadline: float) -> Reply:
-        """Until there is an answer, an error that repeating cannot mend, or neither time nor budget for more."""
+        """Retry until there is an answer, an error that is not transient, or no time or budget left."""
         loop = asyncio.get_running_loop()
         self._budget.earn()
         met: WatchwordError | None = None
@@ -179,7 +179,7 @@ class EncoderClient(Client):
                 return await attempt()
             except Late:
                 if met:
-                    raise met from None  # it says more than that the time for repeats is over
+                    raise met from None  # the earlier error says more than that time ran out
                 raise
             except (Transient, Overloaded) as error:
                 met = error
@@ -195,7 +195,7 @@ class EncoderClient(Client):
         return self._info
 
     async def _ask_all(self, deadline: float) -> EncoderInfo:
-        """Every worker is asked, so that a stray one is found at the start and not by some later query."""
+        """Describe every worker, so that one with another space is found at the start and not by a later query."""
         workers = await self._pool.workers()
         within_s = _left(deadline) if len(workers) == 1 else min(_left(deadline), _DESCRIBE_WITHIN_S)
         asked = await asyncio.gather(*(_described(worker, within_s) for worker in workers), return_exceptions=True)
@@ -246,7 +246,7 @@ def _mismatch(expected: str, found: str) -> Mismatch:
 
 
 def _parts(items: Sequence[Item], most: int) -> Iterator[list[Item]]:
-    """The items in order, in parts that a worker takes whole."""
+    """The items in order, in parts that each fit one request."""
     part: list[Item] = []
     size = 0
     for item in items:

@@ -1,8 +1,8 @@
-"""One open engine at work: it takes what waits when it is free, until it fails or hangs.
+"""One open engine at work: it takes waiting items whenever it is free, until it fails or hangs.
 
-Several lanes share what waits, so that the fastest serves most. One thread owns the engine. While one picture batch
-runs, the next is decoded. Texts wait for no picture where the engine's towers are apart or another engine is free, and
-for the one batch that runs where neither is so.
+Several lanes share one queue, so that the fastest serves most. One thread owns the engine. While one picture batch
+runs, the next is decoded. Texts do not wait for pictures if the engine's towers are separate or another engine is free;
+otherwise they wait for the batch that runs.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TEXTS_AT_ONCE = 32
 
 
 class Lane:
-    """Serves from the opening of its engine to the engine's end; another lane follows it."""
+    """Serves as long as its engine lives; a new lane follows it."""
 
     def __init__(
         self,
@@ -41,17 +41,17 @@ class Lane:
         settings: EncoderSettings,
         lanes: Sequence[Lane],
     ) -> None:
-        """`threads` own the engine; `lanes` are all that serve now, this one among them."""
+        """`threads` own the engine; `lanes` are all that serve now, including this one."""
         self.number = number
         self.engine = engine
         self.most_images = min(settings.max_batch, engine.best_batch)
-        """Pictures in one engine call, at most."""
+        """Most pictures in one engine call."""
         self._threads = threads
         self._waiting = waiting
         self._reader = reader
         self._hangs_s = settings.engine_hangs_s
         self._lanes = lanes
-        # Two batches of pictures, one filled while one runs: fresh memory for each would cost more than normalising.
+        # Two picture buffers, one filled while the other runs. Allocating one per batch costs more than normalising.
         self._filled: Pictures = np.empty((0, *reader.shape), numbers_of(engine))
         self._spare: Pictures = self._filled
         self._next: list[QueuedItem] = []
@@ -61,11 +61,11 @@ class Lane:
 
     @property
     def held(self) -> list[QueuedItem]:
-        """What it took and did not answer."""
+        """Items taken and not yet answered."""
         return [item for item in (*self._running, *self._next, *self._texts) if not item.answered()]
 
     async def serve(self) -> Exception:
-        """Until the engine fails; what it met. TimeoutError when it hangs."""
+        """Serve until the engine fails; returns the error. TimeoutError when it hangs."""
         met: list[Exception] = []
         try:
             async with asyncio.TaskGroup() as group:
@@ -76,11 +76,11 @@ class Lane:
         return met[0]
 
     async def close(self) -> None:
-        """Give the engine back; one that hangs is left behind."""
+        """Close the engine; abandon one that hangs."""
         await self._threads.close(self.engine, self._hangs_s)
 
     def leave(self) -> None:
-        """Do not wait for the engine: it is closed when it wakes."""
+        """Abandon the engine without waiting: if it returns, it is closed."""
         self._threads.leave(self.engine)
 
     def _idle(self) -> bool:
@@ -90,14 +90,14 @@ class Lane:
         return not self._texts and (not self._running or texts_apart(self.engine))
 
     def _may_take_images(self) -> bool:
-        """The first batch of an idle lane goes before the second one of a busy lane."""
+        """An idle lane's first batch has priority over a busy lane's second."""
         return not self._next and (not self._running or not any(lane._idle() for lane in self._lanes))
 
     def _may_take_texts(self) -> bool:
         return self._free_for_texts() or not any(lane._free_for_texts() for lane in self._lanes)
 
     async def _collect_images(self) -> None:
-        """Take a batch when the last one went to the engine, and decode it while that runs."""
+        """Take a batch once the previous one is with the engine, and decode it meanwhile."""
         while True:
             self._next = batch = await self._waiting.images(self.most_images, self._may_take_images)
             if len(self._filled) < len(batch):

@@ -1,4 +1,4 @@
-"""The workers behind one address: who they are, and which of them to ask next."""
+"""The workers behind one address: discovery, and which one to ask next."""
 
 from __future__ import annotations
 
@@ -18,20 +18,19 @@ from proto.v1 import encoder_pb2_grpc
 log = logging.getLogger("watchword.workers")
 
 _RESTS = Backoff(0.1, 5.0)
-"""How long a worker that failed is left alone."""
+"""How long a failed worker rests."""
 _RESOLVE_WITHIN_S = 2.0
 _CONNECT_WITHIN_S = 1.0
-"""A machine that is gone says nothing; the next worker should not have to wait for that."""
+"""A machine that is gone does not refuse connections; this bounds the wait before the next worker is tried."""
 
 Resolve = Callable[[str, int], Awaitable[Collection[str]]]
-"""The addresses (HOST:PORT) behind a host's name and a port. OSError when there are none now."""
+"""Resolves a host name and a port to addresses (HOST:PORT). OSError when there are none now."""
 
 
 class Budget:
-    """How many tries may be repeats: so many a second, and one for every five calls.
+    """The retry budget, a token bucket: some retries per second, and one for every five calls.
 
-    While most calls succeed every failed one may be repeated. When most fail, repeating them all would only add to
-    what the workers choke on.
+    While most calls succeed, every failed one may be retried. When most fail, retrying all would add to the overload.
     """
 
     def __init__(self, *, most: float = 100, a_second: float = 10, a_call: float = 0.2) -> None:
@@ -41,11 +40,11 @@ class Budget:
         self._seen = 0.0
 
     def earn(self) -> None:
-        """A call begins."""
+        """Count a new call."""
         self._left = min(self._most, self._left + self._a_call)
 
     def take(self, now: float) -> bool:
-        """Whether a try may be repeated now."""
+        """Spend one retry; False when the budget is empty."""
         self._left = min(self._most, self._left + max(0.0, now - self._seen) * self._a_second)
         self._seen = now
         if self._left < 1:
@@ -55,17 +54,17 @@ class Budget:
 
 
 class Worker:
-    """One worker: how busy we keep it, and whether it may be asked now."""
+    """One worker: its load from this client, and whether it may be asked now."""
 
     def __init__(self, address: str) -> None:
         self.address = address
         self.items = 0
         """Items sent there and not yet answered."""
         self.space: str | None = None
-        """Of its vectors, once it said so."""
+        """The space of its vectors; None until it was described."""
         self.rests_until = 0.0
         self.strange = False
-        """It gave vectors of another space."""
+        """It serves another space."""
         self._failures = 0
         self._channel = open_channel(address, connect_within_s=_CONNECT_WITHIN_S)
         self.stub: Any = encoder_pb2_grpc.EncoderStub(self._channel)
@@ -74,7 +73,7 @@ class Worker:
         return now < self.rests_until
 
     def chosen(self, now: float, items: int) -> None:
-        """It gets so many items. While it is doubtful only one caller in a while tries it."""
+        """Count the items sent. A worker that failed before rests at once, so that only one caller probes it."""
         self.items += items
         if self.strange:
             self.rests_until = now + _RESTS.most_s
@@ -85,7 +84,7 @@ class Worker:
         self._failures, self.rests_until, self.strange = 0, 0.0, False
 
     def failed(self, error: WatchwordError, now: float) -> None:
-        """Let it rest: a moment when it is full, longer and longer while it is away."""
+        """Let it rest: briefly when it is full, with growing backoff while it is down."""
         match error:
             case Overloaded():
                 self.rests_until = max(self.rests_until, now + _RESTS.first_s / 2)
@@ -97,12 +96,12 @@ class Worker:
                 self.rests_until = now + _RESTS.pause_s(self._failures, 1.0)
 
     async def close(self, grace_s: float | None = None) -> None:
-        """Calls that are under way have so long to finish."""
+        """Close the channel; calls in flight have `grace_s` to finish."""
         await self._channel.close(grace_s)
 
 
 def choose(workers: Iterable[Worker], now: float) -> Worker | None:
-    """The one to ask: awake rather than resting, of this space rather than of another, least busy, else by chance."""
+    """The worker to ask: prefers those not resting, then our space, then the least busy, then a random one."""
 
     def rank(worker: Worker) -> tuple[bool, float, int, float]:
         rest = max(0.0, worker.rests_until - now)
@@ -115,7 +114,7 @@ class Pool:
     """Follows the workers behind `address`: HOST:PORT[,HOST:PORT…], where a name may stand for several machines."""
 
     def __init__(self, address: str, resolve: Resolve, *, grace_s: float, every_s: float = 5.0) -> None:
-        """Names are looked up again when used and `every_s` old. A worker that left has `grace_s` to finish."""
+        """A name older than `every_s` is resolved again when used. A worker that left has `grace_s` to finish."""
         self._every_s = every_s
         self._hosts = _hosts(address)
         self._fixed = all(_is_number(host) for host, _ in self._hosts)
@@ -129,11 +128,11 @@ class Pool:
 
     @property
     def known(self) -> list[str]:
-        """Addresses of the workers there are now."""
+        """Addresses of the current workers."""
         return list(self._workers)
 
     async def workers(self) -> list[Worker]:
-        """All there are now; Transient when no name leads anywhere."""
+        """The current workers; Transient when no name resolves."""
         stale = asyncio.get_running_loop().time() - self._resolved_at >= self._every_s
         if not self._resolving and (not self._workers or (stale and not self._fixed)):
             self._resolving = asyncio.create_task(self._follow())
@@ -155,7 +154,7 @@ class Pool:
         await asyncio.gather(*self._leaving, *(worker.close() for worker in self._workers.values()))
 
     async def _follow(self) -> None:
-        """Let the workers be those that the names lead to now. A name that leads nowhere changes nothing."""
+        """Resolve the names and update the workers. A name that does not resolve changes nothing."""
         try:
             await asyncio.gather(*(self._look_up(*host) for host in self._hosts))
             self._keep({address for addresses in self._found.values() for address in addresses})
@@ -180,7 +179,7 @@ class Pool:
 
 
 async def resolve(host: str, port: int) -> list[str]:
-    """Every address of one family: a machine that answers on both would count twice."""
+    """Every address, of one family only: a machine with both would count twice."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     family = socket.AF_INET if any(kind == socket.AF_INET for kind, *_ in found) else socket.AF_INET6
     return [_joined(str(where[0]), port) for kind, *_, where in found if kind == family]

@@ -24,7 +24,7 @@ class Embedded:
 
 @dataclass(slots=True, eq=False)
 class QueuedItem:
-    """One admitted item. Its future carries an Embedded, or the error that this item met."""
+    """One admitted item. Its future yields an Embedded, or this item's error."""
 
     kind: Kind
     content: bytes | str
@@ -32,12 +32,12 @@ class QueuedItem:
     arrived: float
     answer: asyncio.Future[Embedded]
     prepared: int | Tokens | None = field(default=None)
-    """A text's tokens; a picture's place in its batch."""
+    """The tokens of a text, or the place of a picture in its batch."""
     tries: int = field(default=0)
     """Engines that have tried this item."""
 
     def answered(self) -> bool:
-        """Also true when the caller went away."""
+        """Whether it is done; also true when the caller cancelled it."""
         return self.answer.done()
 
     def fail(self, error: WatchwordError) -> None:

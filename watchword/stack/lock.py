@@ -19,9 +19,9 @@ LOCK_NAME = "stack.lock"
 
 @contextmanager
 def holding(folder: Path) -> Iterator[None]:
-    """Hold the folder while inside. Invalid, naming the holder, when another process does.
+    """Hold the folder's lock inside the block. Invalid, naming the holder, when another process has it.
 
-    The kernel lets go when the process ends, however it ends: a lock is never stale.
+    The kernel releases it when the process ends, however it ends, so a lock is never stale.
     """
     path = folder / LOCK_NAME
     try:

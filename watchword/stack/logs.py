@@ -1,4 +1,4 @@
-"""One log file per child: appended to, bounded, and read back when something went wrong."""
+"""One log file per child: appended to, bounded in size, and read back after a failure."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 from catalog.files import disk_trouble
 
 MOST_BYTES = 16 * 1024 * 1024
-"""A file larger than this becomes NAME.log.1, and a new one is begun; so a child has twice this at most."""
+"""A larger file is moved to NAME.log.1 and a new one is started, so a child has at most twice this."""
 _TAIL_BYTES = 16 * 1024
 
 
 class ChildLog:
-    """Where a child's output goes."""
+    """The log file of a child's output."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.path = folder / f"{name}.log"
@@ -25,11 +25,11 @@ class ChildLog:
 
     @contextmanager
     def opened(self) -> Iterator[int]:
-        """A descriptor for a child that is about to start; what is read back later begins here."""
+        """A descriptor for a child about to start. `last_lines` reads from here on."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.trim()
-            # Appending also holds after `trim` emptied the file below the child.
+            # With O_APPEND the child's writes stay correct after `trim` truncates the file.
             descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except OSError as problem:
             raise disk_trouble("write", self.path, problem) from problem
@@ -40,16 +40,16 @@ class ChildLog:
             os.close(descriptor)
 
     def trim(self) -> None:
-        """Keep the file bounded, also while the child writes."""
+        """Bound the file's size; safe while the child writes."""
         if not self.path.exists() or self.path.stat().st_size <= MOST_BYTES:
             return
-        with contextlib.suppress(OSError):  # A full disk: then room counts for more than old lines.
+        with contextlib.suppress(OSError):  # on a full disk, free space matters more than old lines
             shutil.copyfile(self.path, self.path.with_name(f"{self.path.name}.1"))
         os.truncate(self.path, 0)
         self._from = 0
 
     def last_lines(self, count: int) -> list[str]:
-        """The last lines that are not empty, of the child that was started last."""
+        """The last non-empty lines of the child that was started last."""
         try:
             with self.path.open("rb") as file:
                 file.seek(max(self._from, self.path.stat().st_size - _TAIL_BYTES))

@@ -1,8 +1,8 @@
-"""Becomes a program that insists on listening on every address, and keeps it on 127.0.0.1.
+"""Execs a program that binds to every address, and keeps it on 127.0.0.1.
 
-Run by path, with no site: `python -I -S loopback.py PROGRAM …`. Milvus 2.3 has no setting for it. Linux only; needs no
-rights: the program runs under a seccomp filter that reports each bind() to a small keeper process, which puts
-127.0.0.1 where "every address" was asked for and lets the call go on. The keeper ends with the program.
+Run by path, without site: `python -I -S loopback.py PROGRAM …`. Needed because Milvus 2.3 has no setting for it. Linux
+only, unprivileged: the program runs under a seccomp filter that reports each bind() to a small keeper process, which
+replaces "every address" by 127.0.0.1 and lets the call continue. The keeper ends with the program.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ _SET_MODE_FILTER, _FLAG_NEW_LISTENER = 1, 8
 _RECEIVE, _SEND = 0xC0502100, 0xC0182101
 _NOTIFICATION, _ANSWER = struct.Struct("=QIIiIQ6Q"), struct.Struct("=QqiI")
 _GO_ON = 1
-# By machine: what seccomp calls it, and the numbers of seccomp() and bind().
+# By machine: its seccomp architecture code, and the syscall numbers of seccomp() and bind().
 _MACHINES = {"x86_64": (0xC000003E, 317, 49), "aarch64": (0xC00000B7, 277, 200)}
 _INET, _INET6 = socket.AF_INET, socket.AF_INET6
 
 
 def keep_on_loopback() -> None:
-    """From here on this process, and what it becomes, listens on 127.0.0.1 where it asks for every address.
+    """From now on this process, also after exec, binds to 127.0.0.1 when it asks for every address.
 
-    OSError where the kernel does not offer this.
+    OSError when the kernel does not support this.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     ours, keepers = socket.socketpair()
@@ -37,7 +37,7 @@ def keep_on_loopback() -> None:
     if keeper == 0:
         _keeper(ours, keepers)
     keepers.close()
-    # Where a program may look into its descendants only, the keeper needs to be named.
+    # The keeper is a child and writes to our memory; if only ancestors may (Yama), it must be allowed explicitly.
     libc.prctl(_PR_SET_PTRACER, keeper, 0, 0, 0)
     listener = _install(libc)
     socket.send_fds(ours, [b"!"], [listener])
@@ -47,19 +47,19 @@ def keep_on_loopback() -> None:
 
 
 def _install(libc: Any) -> int:
-    """Install the filter; gives the descriptor on which bind() is reported."""
+    """Install the filter; returns the descriptor that reports bind()."""
     try:
         machine, seccomp, bind = _MACHINES[platform.machine()]
     except KeyError:
         raise OSError(f"unknown machine {platform.machine()}") from None
     load, jump_equal, give = 0x20, 0x15, 0x06
     steps = [
-        (load, 0, 0, 4),  # the machine's code
+        (load, 0, 0, 4),  # the architecture
         (jump_equal, 0, 3, machine),
-        (load, 0, 0, 0),  # the call's number
+        (load, 0, 0, 0),  # the syscall number
         (jump_equal, 0, 1, bind),
-        (give, 0, 0, 0x7FC00000),  # report it
-        (give, 0, 0, 0x7FFF0000),  # let it pass
+        (give, 0, 0, 0x7FC00000),  # notify the keeper
+        (give, 0, 0, 0x7FFF0000),  # allow
     ]
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
     program = ctypes.create_string_buffer(struct.pack("@HP", len(steps), ctypes.addressof(code)))
@@ -72,7 +72,7 @@ def _install(libc: Any) -> int:
 
 
 def _keeper(ours: socket.socket, keepers: socket.socket) -> None:
-    """Serve until nobody is left to serve. Never returns."""
+    """Serve until the program has ended. Never returns."""
     try:
         ours.close()
         _, descriptors, _, _ = socket.recv_fds(keepers, 1, 1)
@@ -103,11 +103,11 @@ def _serve(listener: int) -> None:
                 print(f"cannot keep this on loopback ({problem})", file=sys.stderr, flush=True)
             fcntl.ioctl(listener, _SEND, _ANSWER.pack(number, 0, 0, _GO_ON))
         except FileNotFoundError:
-            continue  # The caller has ended meanwhile.
+            continue  # the caller has ended meanwhile
 
 
 def _narrow(pid: int, address: int, length: int) -> None:
-    """Put 127.0.0.1 into the caller's address where it is "every address"."""
+    """Replace "every address" by 127.0.0.1 in the caller's memory."""
     with open(f"/proc/{pid}/mem", "r+b", buffering=0) as memory:  # noqa: PTH123  # pathlib costs the keeper memory
         asked = os.pread(memory.fileno(), min(length, 28), address)
         family = struct.unpack_from("=H", asked)[0] if len(asked) >= 2 else 0

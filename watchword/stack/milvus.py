@@ -1,4 +1,4 @@
-"""The configuration of the embedded Milvus: one process, on this machine only, small."""
+"""The configuration of the embedded Milvus: one small process, on loopback only."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class MilvusPorts:
 
 
 def write_config(folder: Path, ports: MilvusPorts) -> dict[str, str]:
-    """Write the configuration below `folder` and give the environment that makes Milvus use it.
+    """Write the configuration to `folder` and return the environment that makes Milvus use it.
 
-    The files are JSON, which is YAML too.
+    The files are JSON, which is valid YAML.
     """
     config = folder / "config"
     files = {
         "milvus.yaml": json.dumps(_milvus(folder, ports), indent=1),
         "etcd.yaml": json.dumps(_etcd(folder), indent=1),
-        # The engine's own log: warnings and worse, to where the rest goes. Milvus ends when this file is absent.
+        # The engine's log: warnings and errors, to standard error. Milvus exits when this file is missing.
         "glog.conf": "--logtostderr=true\n--minloglevel=1\n",
     }
     for name, text in files.items():
@@ -69,19 +69,19 @@ def _milvus(folder: Path, ports: MilvusPorts) -> dict[str, Any]:
         **{name: {"ip": HOST, "port": port.number} for name, port in ports.inner.items()},
         "common": {
             "storageType": "local",
-            # A start after a kill waits until the former server's lease has run out: 65 s at the default of 30. It
-            # looks after 3 and 6 s, so 4 is found gone at 6. Much shorter, and a machine that stalls would lose a
-            # server that lives.
+            # A start after a kill waits until the old server's lease has expired: 65 s at the default of 30. It checks
+            # after 3 and 6 s, so a lease of 4 is found expired at 6. With a much shorter one a live server would lose
+            # its lease when the machine stalls.
             "session": {"ttl": 4},
         },
-        # Its parts find each other by asking; by default their pause doubles up to 10 s.
+        # Its components poll for each other; by default the pause doubles up to 10 s.
         "grpc": {"client": {"maxBackoff": 1, "maxMaxAttempts": 60}},
         "log": {"level": "warn", "stdout": True, "file": {"rootPath": ""}},
     }
 
 
 def _etcd(folder: Path) -> dict[str, Any]:
-    # Sockets in the data folder instead of ports: nobody else on the machine can reach them, and none is taken.
+    # Unix sockets in the data folder: no other user can reach them, and no port is used.
     client, peer = "unix://client.sock:0", "unix://peer.sock:0"
     return {
         "name": "default",
@@ -91,7 +91,7 @@ def _etcd(folder: Path) -> dict[str, Any]:
         "listen-peer-urls": peer,
         "initial-advertise-peer-urls": peer,
         "initial-cluster": f"default={peer}",
-        # It is alone: nobody to wait for before it leads.
+        # A single node: it need not wait for others before it leads.
         "heartbeat-interval": 50,
         "election-timeout": 250,
         "log-level": "warn",

@@ -1,4 +1,4 @@
-"""One part of the stack: how it is started, and how it is asked whether it is ready."""
+"""One part of the stack: how to start it, and how to check that it is ready."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from watchword.stack.ports import Port
 CHILD = Path(__file__).with_name("child.py")
 LOOPBACK = Path(__file__).with_name("loopback.py")
 MILVUS_ROOM_BYTES = 384 * 1024**2
-"""What it takes before the first moment; on a full disk it would only crash."""
+"""Disk space of an empty Milvus; on a full disk it would crash."""
 PLAIN_PYTHON = (sys.executable, "-I", "-S")
-"""Starts in 15 ms: neither the user's environment nor installed packages are looked at."""
+"""Starts in 15 ms, because it ignores the user's environment and installed packages."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """A program as it is to be started."""
+    """How to start a program."""
 
     argv: tuple[str, ...]
     cwd: Path
@@ -43,30 +43,30 @@ class Launch:
 
 @dataclass(frozen=True)
 class Part:
-    """What the supervisor must know of one part."""
+    """What the supervisor must know about one part."""
 
     name: str
     address: Callable[[], str]
-    """Where others reach it. It may differ from one start to the next."""
+    """Where others reach it. It may change at a restart."""
     ready: Callable[[], Awaitable[None]]
-    """Asks it once; returns when it serves, raises a WatchwordError that says why not (see `ready.py`)."""
+    """Asks it once: returns if it serves, else raises a WatchwordError that says why not (see `ready.py`)."""
     plan: Callable[[], Launch] | None = None
-    """Makes it ready to start, right before each start. None: it runs elsewhere and is only asked."""
+    """Prepares each start, just before it. None: it runs elsewhere and is only checked."""
     needs: tuple[str, ...] = ()
     """Parts that must be ready before this one is started."""
     forgets: bool = False
-    """A restart loses what it held, so that the parts that need it must begin anew too."""
+    """A restart loses its data, so the parts that need it must restart too."""
     deadline_s: float = 60.0
-    """A start that is not ready by then has failed."""
+    """A start that takes longer to become ready has failed."""
     silent_s: float = 60.0
-    """It is started anew when it was ready and then answered nothing for so long: it hangs, or it lives and refuses
-    connections. A part that answers that it does not serve now is not silent."""
+    """It is restarted when it was ready and then did not answer for this long: it hangs or refuses connections. An
+    answer that it does not serve now counts as an answer."""
     most_bytes: int = 0
-    """It is started anew when it holds more memory than this; 0 is no bound."""
+    """It is restarted when it uses more memory than this; 0 means no limit."""
     stop: signal.Signals = signal.SIGTERM
-    """How it is asked to stop."""
+    """The signal that asks it to stop."""
     grace_s: float = 3.0
-    """How long it may take to stop when asked, before it is killed."""
+    """How long it may take to stop before it is killed."""
 
 
 def broker_part(port: Port, folder: Path) -> Part:
@@ -79,13 +79,13 @@ def broker_part(port: Port, folder: Path) -> Part:
         arguments = ("--listener-url", url, "--advertised-listener-url", url, "--storage-engine", "memory://tansu/")
         return Launch(argv=(str(program), "broker", *arguments), cwd=folder)
 
-    # It never lets go of a record, whatever the retention of its topics: without a bound it would take all memory.
+    # Tansu never drops records, whatever the retention of its topics: without a limit it would use all memory.
     most = max(1024**3, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4)
     return Part("broker", lambda: port.address, lambda: ready.broker(port.address), plan, forgets=True, most_bytes=most)
 
 
 def milvus_part(port: Port, folder: Path, cache: Path, say: binaries.Say) -> Part:
-    """The embedded Milvus standalone server; everything it keeps lies in `folder`."""
+    """The embedded Milvus standalone server, with all its data in `folder`."""
     ports = MilvusPorts(proxy=port)
 
     def plan() -> Launch:
@@ -107,12 +107,12 @@ def milvus_part(port: Port, folder: Path, cache: Path, say: binaries.Say) -> Par
     def address() -> str:
         return f"http://{port.address}"
 
-    # Asked to stop, Milvus 2.3 waits minutes for its own parts. What it acknowledged survives a kill.
+    # On SIGTERM Milvus 2.3 waits minutes for its own components. What it acknowledged survives a kill.
     return Part("milvus", address, lambda: ready.milvus(address()), plan, deadline_s=120, stop=signal.SIGKILL)
 
 
 def redis_part(port: Port, folder: Path) -> Part:
-    """The embedded Redis: a bounded cache that keeps nothing on disk."""
+    """The embedded Redis: a cache with bounded memory and nothing on disk."""
 
     def plan() -> Launch:
         program = binaries.redis_server()

@@ -1,4 +1,4 @@
-"""Which TCP ports the embedded parts listen on."""
+"""TCP ports of the embedded parts."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from proto.errors import Broken
 HOST = "127.0.0.1"
 EVERYWHERE = {"0.0.0.0", "[::]"}  # noqa: S104  # compared with, not bound to
 INNER_PORTS = range(20_000, 32_000)
-"""Where ports that nobody types are taken from: below the range of outgoing connections."""
+"""Ports that no user types, chosen below the range of outgoing connections."""
 
 _given: set[int] = set()
-"""Ports given out by this process: two parts must not be told the same one while neither listens yet."""
+"""Ports given out by this process, so that two parts do not get the same one before either listens."""
 
 
 class Port:
-    """One part's port: the preferred one, or the next free one when somebody else has that.
+    """One part's port: the preferred one, or the next free one if that is taken.
 
-    `fixed` is a port that the settings name: it is used or refused, never replaced. `preferred=0` is any port.
+    A `fixed` port, named in the settings, is used or refused, never replaced. `preferred=0` means any port.
     """
 
     def __init__(self, preferred: int = 0, *, fixed: bool = False, what: str = "this part", host: str = HOST) -> None:
@@ -31,16 +31,16 @@ class Port:
 
     @property
     def address(self) -> str:
-        """Where a client on this machine reaches it."""
+        """The address for clients on this machine."""
         return f"{HOST if self._host in EVERYWHERE else self._host}:{self.number}"
 
     @property
     def listen(self) -> str:
-        """Where the server is told to listen."""
+        """The address for the server to listen on."""
         return f"{self._host}:{self.number}"
 
     def settle(self) -> int:
-        """Keep the number while it is free, else take another. Called right before each start of the part."""
+        """Keep the number if it is free, else take another. Called just before each start of the part."""
         if self.number and is_free(self.number):
             return self.number
         _given.discard(self.number)
@@ -72,7 +72,7 @@ def next_free(preferred: int) -> int:
 def is_free(number: int) -> bool:
     """Whether a server could listen there now, on any of this machine's addresses."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As servers do: connections that linger after a crash do not count, a listener does.
+        # Like servers: connections that linger after a crash do not block the port, a listener does.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("0.0.0.0", number))  # noqa: S104  # bound for a moment, never listening

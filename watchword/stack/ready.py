@@ -1,6 +1,6 @@
-"""Asks each part whether it serves. Every question raises a WatchwordError that says why not.
+"""Readiness checks. Each raises a WatchwordError that says why a part does not serve.
 
-Late and Transient mean that nobody answered, except NotServing: the part itself answered that it does not serve now.
+Late and Transient mean that nobody answered, except NotServing: the part answered that it does not serve now.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from watchword.stack.state import without_password
 
 NOBODYS_SPACE = SpaceInfo(id="0" * 16, dimension=2)
 Ask = Callable[[str], Awaitable[None]]
-"""Asks the part at an address."""
+"""Checks the part at an address."""
 ASK_S = 5.0
-"""Nobody is waited for longer than this; whoever asks will ask again."""
+"""Timeout of one check; the caller repeats it."""
 
 
 class NotServing(Transient):
-    """The part is there, and says that it waits for something."""
+    """The part answered that it is not ready."""
 
 
 async def broker(brokers: str) -> None:
@@ -56,7 +56,7 @@ async def shards(settings: MilvusSettings) -> None:
 
 
 async def redis(url: str) -> None:
-    """PINGs, as the url's user."""
+    """Pings Redis as the url's user."""
     from query.cache import cache_answers
 
     async with _in_time(without_password(url)):
@@ -73,7 +73,7 @@ async def health(address: str) -> None:
 
 
 async def encoders(address: str) -> None:
-    """Asks the encoder workers behind an address, which may be a list, what they run."""
+    """Describes the encoder workers behind an address, which may be a list."""
     from workers.client import EncoderClient
 
     async with EncoderClient(address, timeout_s=2 * ASK_S) as client, _in_time(address):
@@ -81,7 +81,7 @@ async def encoders(address: str) -> None:
 
 
 async def page(address: str) -> None:
-    """Asks a process's own /ready."""
+    """Fetches a process's /ready."""
     try:
         async with (
             _in_time(address),
@@ -96,7 +96,7 @@ async def page(address: str) -> None:
 
 @asynccontextmanager
 async def _in_time(where: str) -> AsyncIterator[None]:
-    """Late when it takes too long: that nothing answers is another thing than an answer that says no."""
+    """Raises Late when the block takes too long, so that no answer differs from a negative one."""
     try:
         async with asyncio.timeout(ASK_S):
             yield

@@ -1,4 +1,4 @@
-"""A whole stack, from the lock on its folder to the last child's end."""
+"""Runs a whole stack, from locking its folder to the end of the last child."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ OnReady = Callable[[Addresses], Awaitable[int | None]]
 
 
 async def run_stack(settings: Settings, *, on_ready: OnReady | None = None, live: bool) -> int:
-    """Start everything and stay until told to stop; gives the exit code.
+    """Start everything and run until told to stop; returns the exit code.
 
-    `on_ready` is called once everything is ready; a number that it returns ends the stack with that exit code.
-    Raises what keeps the stack from starting. Call it on the main thread.
+    `on_ready` is called once everything is ready; if it returns a number, the stack stops with that exit code.
+    Raises the error that prevents the start. Call it on the main thread.
     """
     with holding(settings.data_dir), Board(Console(file=sys.stdout), live=live) as board:
         house = _House(settings, board)
@@ -49,7 +49,7 @@ class _House:
         board.states = self._supervisor.states
 
     async def serve(self, on_ready: OnReady | None) -> int:
-        """Until told to stop, until `on_ready` gives a number, or until a part cannot be kept up."""
+        """Run until told to stop, until `on_ready` returns a number, or until a part cannot be kept running."""
         work = asyncio.create_task(self._work(on_ready))
         told = asyncio.create_task(self._told.wait())
         try:
@@ -70,7 +70,7 @@ class _House:
 
     @contextlib.contextmanager
     def stop_signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM stop the stack in order; the second one ends everything at once."""
+        """SIGINT and SIGTERM stop the stack in order; a second one kills everything at once."""
         loop = asyncio.get_running_loop()
         numbers = (signal.SIGINT, signal.SIGTERM)
         for number in numbers:
@@ -100,7 +100,7 @@ class _House:
         try:
             write_state(self._folder, self._stack.addresses(), self._supervisor.states())
         except Broken as problem:
-            # A disk that fills up later must not end what still answers.
+            # A disk that fills up later must not stop a running stack.
             if self._starting:
                 raise
             self._say(problem.message)

@@ -1,4 +1,4 @@
-"""What a running stack tells others: `stack.json` in its data folder."""
+"""The published state of a running stack: `stack.json` in its data folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Phase = Literal["waiting", "starting", "ready", "restarting", "elsewhere", "away
 
 @dataclass(frozen=True)
 class PartState:
-    """One part, as it stands now."""
+    """The current state of one part."""
 
     name: str
     phase: Phase
@@ -30,14 +30,14 @@ class PartState:
     pid: int | None = None
     restarts: int = 0
     since: float = 0.0
-    """Unix time at which it came into this phase."""
+    """Unix time at which it entered this phase."""
     why: str = ""
-    """Why it is not ready, when it is not."""
+    """Why it is not ready; empty when it is."""
 
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where the parts of a stack are reached."""
+    """The addresses of a stack's parts."""
 
     broker: str
     milvus: tuple[str, ...]
@@ -57,7 +57,7 @@ class RunningStack:
 
 
 def write_state(folder: Path, addresses: Addresses, states: Sequence[PartState]) -> None:
-    """Tell others; replaced whole at each change."""
+    """Publish the state; the file is replaced atomically at each change."""
     told = {
         "pid": os.getpid(),
         "addresses": {
@@ -72,12 +72,12 @@ def write_state(folder: Path, addresses: Addresses, states: Sequence[PartState])
 
 
 def remove_state(folder: Path) -> None:
-    """The stack has stopped."""
+    """Remove the file when the stack has stopped."""
     (folder / STATE_NAME).unlink(missing_ok=True)
 
 
 def running_stack(folder: Path) -> RunningStack | None:
-    """The stack that is up on this folder; None when there is none, or only what a killed one left behind."""
+    """The stack that runs on this folder; None without one, or when only a killed one's file is left."""
     try:
         told = json.loads((folder / STATE_NAME).read_text())
         addresses = told["addresses"]
@@ -91,7 +91,7 @@ def running_stack(folder: Path) -> RunningStack | None:
 
 
 def query_address(settings: Settings) -> str:
-    """Where to ask: the address in the settings, else that of the stack on this data folder. Transient when neither."""
+    """The query service's address: from the settings, else that of this folder's stack. Transient when neither."""
     if settings.query.address:
         return settings.query.address
     stack = running_stack(settings.data_dir)
@@ -104,7 +104,7 @@ def query_address(settings: Settings) -> str:
 
 
 def without_password(url: str) -> str:
-    """The address as it may be shown."""
+    """The address without its password, for display."""
     parts = urlsplit(url)
     if "@" not in parts.netloc:
         return url

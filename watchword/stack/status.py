@@ -1,4 +1,4 @@
-"""What `watchword up` shows: a live table on a terminal, plain lines in a log."""
+"""The output of `watchword up`: a live table on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _COLOURS = {"ready": "green", "elsewhere": "green", "restarting": "yellow", "awa
 
 
 class Board:
-    """Shows the parts while entered. `states` is asked for them whenever the table is drawn."""
+    """Shows the parts inside the block. `states` is called at every redraw."""
 
     def __init__(self, console: Console, *, live: bool) -> None:
         self.states: Callable[[], Sequence[PartState]] = list
@@ -41,7 +41,7 @@ class Board:
             self._live.stop()
 
     def say(self, line: str) -> None:
-        """Tell one thing that happened. Whoever cannot be told any more does not stop the stack."""
+        """Print one event. A closed output does not stop the stack."""
         with contextlib.suppress(OSError):
             self._console.print(
                 Text(f"{datetime.now():%H:%M:%S} {line}"), soft_wrap=self._live is None, highlight=False
@@ -67,7 +67,7 @@ def _table(states: Sequence[PartState]) -> Table:
 
 
 def duration(seconds: float) -> str:
-    """As people say it: 5 s, 12 min, 3 h, 2 d."""
+    """Formats a duration: 5 s, 12 min, 3 h, 2 d."""
     for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"

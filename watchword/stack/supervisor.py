@@ -1,4 +1,4 @@
-"""Keeps the parts of a stack alive: starts them in order, restarts what crashes, stops them in reverse order."""
+"""Keeps the parts of a stack running: starts them in order, restarts crashed ones, stops them in reverse order."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from watchword.stack.ready import NotServing
 from watchword.stack.state import PartState, Phase, without_password
 
 STOP_S = 9.0
-"""Everything has stopped by then, one way or the other."""
+"""Everything has stopped after this long, killed if necessary."""
 PAUSES = Backoff(0.5, 30.0, spread=0.0)
 STEADY_S = 30.0
-"""A part that was ready for so long may crash again without a longer pause."""
+"""After being ready this long, a part's next crash counts as its first."""
 TRIES = 3
-"""A part that was never ready is started so often before the stack gives up."""
+"""How often a part that was never ready is started before the stack gives up."""
 POLL_S, AWAY_POLL_S, LOOK_S = 0.1, 5.0, 10.0
 ANSWER_S = 10.0
 KILL_S = 1.0
-"""Kept back of the time to stop, for those that must be killed."""
+"""The share of STOP_S reserved for killing."""
 
 Say = Callable[[str], None]
 
 
 class Supervisor:
-    """Runs the parts. `say` gets one line for each thing worth telling, `changed` is called at every new state.
+    """Runs the parts. `say` gets a line per event; `changed` is called at every change of state.
 
-    Use it from the main thread: a child is tied to the thread that started it.
+    Use it from the main thread: a child dies with the thread that started it.
     """
 
     def __init__(self, parts: Sequence[Part], logs: Path, say: Say, changed: Callable[[], None] = lambda: None) -> None:
@@ -47,11 +47,11 @@ class Supervisor:
         self._tasks: dict[str, asyncio.Task[NoReturn]] = {}
 
     def states(self) -> list[PartState]:
-        """Every part as it stands now, in the order in which they were given."""
+        """The current state of every part, in the given order."""
         return [keeper.state for keeper in self._keepers.values()]
 
     async def start(self) -> None:
-        """Start everything; returns when every part is ready. Raises what keeps a part from it."""
+        """Start everything; returns when every part is ready. Raises the error of a part that cannot start."""
         self._tasks = {name: asyncio.create_task(keeper.keep(), name=name) for name, keeper in self._keepers.items()}
         ready = asyncio.create_task(self._all_ready())
         try:
@@ -61,7 +61,7 @@ class Supervisor:
             ready.cancel()
 
     async def watch(self) -> None:
-        """Until cancelled: what crashes is restarted, logs and memory are kept bounded."""
+        """Until cancelled: raise when a part cannot be kept running; keep logs and memory bounded."""
         while True:
             await asyncio.wait(self._tasks.values(), timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
             self._raise_failure()
@@ -70,7 +70,7 @@ class Supervisor:
                 keeper.bound_memory()
 
     async def stop(self) -> None:
-        """Stop everything in reverse order: a part stops when nobody needs it any more. Never longer than STOP_S."""
+        """Stop everything in reverse order, each part once no other needs it. Takes at most STOP_S."""
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
@@ -82,7 +82,7 @@ class Supervisor:
             await asyncio.gather(*(left.pop(name).end(deadline) for name in unneeded))
 
     def kill(self) -> None:
-        """End everything now, in no order."""
+        """Kill everything now, in any order."""
         for keeper in self._keepers.values():
             keeper.kill()
 
@@ -91,7 +91,7 @@ class Supervisor:
             await self._keepers[need].is_ready.wait()
 
     def part_began_anew(self, part: Part) -> None:
-        """Restart those who rely on what it held before, or who know it by another address."""
+        """Restart the parts that rely on its lost data or know its old address."""
         for keeper in self._keepers.values():
             if part.name in keeper.part.needs:
                 keeper.begin_anew(f"{part.name} was restarted")
@@ -110,7 +110,7 @@ class Supervisor:
 
 
 class _Keeper:
-    """Keeps one part."""
+    """Keeps one part running."""
 
     def __init__(self, part: Part, house: Supervisor, log: ChildLog, say: Say) -> None:
         self.part = part
@@ -134,7 +134,7 @@ class _Keeper:
                 await self._one_life()
 
     async def end(self, deadline: float) -> None:
-        """Stop the child for good."""
+        """Stop the child permanently."""
         await self._end_child(deadline)
         self._enter("stopped", pid=None)
 
@@ -155,7 +155,7 @@ class _Keeper:
             self.begin_anew(f"it held {held / 1024**2:.0f} MB")
 
     async def _ask_elsewhere(self) -> None:
-        """Somebody else runs it. Not being there at the start is an error, later it is only shown."""
+        """Check a part that runs elsewhere. Being down is an error at the start; later it is only shown."""
         try:
             await self._ask()
         except WatchwordError as problem:
@@ -173,7 +173,7 @@ class _Keeper:
         await asyncio.sleep(AWAY_POLL_S)
 
     async def _one_life(self) -> None:
-        """From one start of the child to its end, and the pause after it."""
+        """Start the child, wait until it ends, and pause before the next start."""
         began = time.monotonic()
         ready_at: float | None = None
         problem: WatchwordError
@@ -207,7 +207,7 @@ class _Keeper:
         await asyncio.sleep(pause)
 
     async def _silent(self) -> None:
-        """Asks now and then; over when the part answered nothing for too long. An answer that says no is one too."""
+        """Check periodically; return when the part did not answer for `silent_s`. A negative answer is an answer."""
         heard = time.monotonic()
         while time.monotonic() - heard < self.part.silent_s:
             await asyncio.sleep(min(LOOK_S, self.part.silent_s / 4))
@@ -221,7 +221,7 @@ class _Keeper:
             heard = time.monotonic()
 
     async def _what_ended(self, child: asyncio.subprocess.Process) -> WatchwordError:
-        """Why a part that was ready is so no more. One that hangs is killed: it would not hear anything else."""
+        """Why a ready part ended. One that hangs is killed: it would not react to another signal."""
         if child.returncode is not None or self._anew.is_set():
             return Transient(_how_it_ended(child.returncode) + self._last_words())
         self.kill()
@@ -239,7 +239,7 @@ class _Keeper:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                # Out of the terminal's group: Ctrl-C reaches the supervisor alone, which stops its parts in order.
+                # Outside the terminal's group: Ctrl-C reaches only the supervisor, which stops its parts in order.
                 start_new_session=True,
             )
         self._enter("starting", pid=self._child.pid)
@@ -273,7 +273,7 @@ class _Keeper:
             raise Late(f"{self.part.name} did not answer within {ANSWER_S:.0f} s") from None
 
     async def _end_child(self, deadline: float) -> None:
-        """Ask the child to stop, and kill it when it takes longer than its grace or the deadline."""
+        """Ask the child to stop, and kill it after its grace or the deadline."""
         if self._child is None or self._child.returncode is not None:
             return
         self._signal(self.part.stop)
@@ -320,7 +320,7 @@ class _Keeper:
 
 
 def memory_of(pid: int) -> int:
-    """Bytes of memory that the process holds; 0 when that cannot be told."""
+    """Resident memory of the process in bytes; 0 when unknown."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except (OSError, IndexError):
@@ -329,7 +329,7 @@ def memory_of(pid: int) -> int:
 
 
 async def _first(*waits: Coroutine[Any, Any, object]) -> None:
-    """Until one of them is over; the others are given up."""
+    """Wait until one of them ends; cancel the others."""
     tasks = [asyncio.create_task(wait) for wait in waits]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
