@@ -13,7 +13,7 @@ from stream.consumer import Mark
 from stream.frames import Embedded
 from stream.moments import MomentBuilder, Write
 from stream.settings import StreamSettings
-from tests.stream.rig import LOG, SPACE, START_MS, arrived, frame, vector
+from tests.stream.rig import LOG, SPACE, START_MS, arrived, frame, unit, vector
 
 RUN = 7
 
@@ -49,7 +49,7 @@ def looked_at(
     )
     log_ms = None if log_s is None else START_MS + round(log_s * 1000)
     seen = vector(scene) if towards is None else towards
-    return Embedded(arrived(offset, made, log_ms=log_ms), seen.astype(np.float64))
+    return Embedded(arrived(offset, made, log_ms=log_ms), unit(seen))
 
 
 def feed(machine: MomentBuilder, frames: Iterable[Embedded], now_s: float = 0.0) -> list[Write]:

@@ -22,7 +22,7 @@ from proto.v1.events_pb2 import DeadLetter, Frame
 from stream.app import FrameConsumer
 from stream.assignment import Assignment
 from stream.consumer import Consumer, Mark, Record
-from stream.frames import Arrived, Embedded
+from stream.frames import Arrived, Embedded, Unit
 from stream.letters import DeadLetters
 from stream.memory import MemoryConsumer, MemoryLog
 from stream.moments import MomentBuilder, Write
@@ -120,7 +120,13 @@ def arrived(offset: int, made: Frame, *, partition: int = 0, log_ms: int | None 
 
 def seen(offset: int, made: Frame, towards: Vector | None = None) -> Embedded:
     one = vector(int(made.jpeg)) if towards is None else towards
-    return Embedded(arrived(offset, made), one.astype(np.float64))
+    return Embedded(arrived(offset, made), unit(one))
+
+
+def unit(one: Vector) -> Unit:
+    """As the embedding gives it: of length 1 to the last digit."""
+    exact = one.astype(np.float64)
+    return exact / float(np.linalg.norm(exact))
 
 
 def script(cameras: int, frames: int, poison_every: int = 0) -> list[Frame]:
