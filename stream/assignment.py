@@ -12,7 +12,6 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 
 from catalog.coverage import Gap, Reason
 from proto.errors import Poison
@@ -91,6 +90,8 @@ class Assignment:
         self._moved = moved
         self._inbox = Inbox(_WAITING_BATCHES * settings.batch_frames)
         self._waiting: deque[Recalled] = deque()
+        self._some_are_free = False
+        """Among those that wait are some for which nothing has to be computed."""
         self._held: list[Arrived] = []
         self._ask_again_s = 0.0
         self._tick_s = 0.0
@@ -173,7 +174,7 @@ class Assignment:
     async def _gather(self, idle_s: float = _IDLE_S) -> _Batch:
         """The next frames; empty when nothing came for `idle_s`."""
         most = self._settings.batch_frames
-        room = max(0, _WAITING_BATCHES * most - len(self._waiting) - len(self._held))
+        room = self._room()
         # With frames in hand nothing is waited for.
         idle_s = 0.0 if self._waiting else idle_s
         company_s = 0.0 if self._waiting else self._settings.batch_wait_ms / 1000
@@ -183,14 +184,22 @@ class Assignment:
             records = []
             await asyncio.sleep(0.0 if self._waiting else _IDLE_S)
         await self._recall(await self._arrived(records))
-        late_s = self._late_s()
-        LATE_SECONDS.set(late_s)
-        if self.pipeline.behind(late_s):
-            self._waiting = deque(await self.pipeline.shed(self._waiting, late_s, self._pace.per_s))
         if self._settings.catch_up == "fresh":
             most = self._pace.size(most, _BATCH_S)
+        late_s = self._late_s() if len(self._waiting) > most else 0.0
+        LATE_SECONDS.set(late_s)
+        if self._settings.catch_up == "fresh" and len(self._waiting) > most:
+            self._waiting = deque(await self.pipeline.in_turn(self._waiting, late_s, self._pace.per_s))
+            self._some_are_free = True
         FRAMES_OPEN.set(sum(one.ledger.open for one in self.partitions.values()))
         return _Batch(self._next(most), most)
+
+    def _room(self) -> int:
+        """How many more frames may wait. One for which nothing has to be computed takes less than one that has."""
+        most = _WAITING_BATCHES * self._settings.batch_frames
+        waiting = len(self._waiting)
+        costly = sum(item.known is NEW for item in self._waiting) if self._some_are_free else waiting
+        return max(0, min(most - costly, 4 * most - waiting) - len(self._held))
 
     async def _recall(self, arrived: Sequence[Arrived]) -> None:
         """Have the frames wait for their turn, with what the index knows of them.
@@ -207,21 +216,32 @@ class Assignment:
         if asked:
             recalled, unknown = await self.pipeline.recall(asked)
             self._waiting.extend(recalled)
+            self._some_are_free = self._some_are_free or any(item.known is not NEW for item in recalled)
             if unknown:
                 self._held, self._ask_again_s = [*unknown, *self._held], now_s + _ASK_AGAIN_S
 
     def _next(self, most: int) -> list[Recalled]:
-        """What comes first, with at most so many frames for the encoder."""
+        """So many frames for the encoder, and whatever needs none and waits behind no frame of its camera."""
+        if not self._some_are_free:
+            return [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
         items: list[Recalled] = []
-        while self._waiting and most:
-            items.append(self._waiting.popleft())
-            most -= items[-1].known is NEW
+        left: deque[Recalled] = deque()
+        behind: set[tuple[int, str]] = set()
+        for item in self._waiting:
+            new = item.known is NEW
+            if item.arrived.key in behind or (new and not most):
+                behind.add(item.arrived.key)
+                left.append(item)
+            else:
+                items.append(item)
+                most -= new
+        self._waiting = left
+        self._some_are_free = any(item.known is not NEW for item in left)
         return items
 
     def _late_s(self) -> float:
-        """How long the frame has been waiting that came first, or nearly: they lie about in their order."""
-        front = islice(self._waiting, self._settings.batch_frames)
-        oldest_ms = min((item.arrived.record.at_ms for item in front if item.known is NEW), default=None)
+        """How long the oldest frame has been waiting."""
+        oldest_ms = min((item.arrived.record.at_ms for item in self._waiting if item.known is NEW), default=None)
         return 0.0 if oldest_ms is None else self._lateness.late_s(oldest_ms, self._clock.now_ms())
 
     async def _arrived(self, records: Sequence[Record]) -> list[Arrived]:

@@ -89,22 +89,21 @@ class Pipeline:
             _observe(_CONSUMED, memory.recalled[0].arrived)
         return memory.recalled, memory.unknown
 
-    def behind(self, late_s: float) -> bool:
-        """Whether frames that wait for so long are to be passed over, if they say little."""
-        return self._settings.catch_up == "fresh" and late_s > self._settings.behind_s
+    async def in_turn(self, waiting: Sequence[Recalled], late_s: float, per_s: float) -> list[Recalled]:
+        """What waits, in the order in which it is to be looked at: cameras with a scene that begins go first.
 
-    async def shed(self, waiting: Sequence[Recalled], late_s: float, per_s: float) -> list[Recalled]:
-        """What waits, with those frames marked as passed over that are to be. They are declared when this returns."""
-        if not self.behind(late_s):
+        When frames have been waiting for too long, some are marked as passed over; they are declared when this returns.
+        """
+        if self._settings.catch_up == "all":
             return list(waiting)
         candidates = self._candidates(waiting)
-        going = shed(candidates, late_s, per_s, self._settings.behind_s)
         left = list(waiting)
+        going = shed(candidates, late_s, per_s, self._settings.behind_s)
         if going and await self._declared(waiting, going):
             FRAMES_SHED.inc(len(going))
             left = [one._replace(known=PASSED) if place in going else one for place, one in enumerate(waiting)]
-        # Cameras with a scene that begins go first; the frames of each stay in order.
         first = {one.arrived.key for one, says in zip(left, candidates, strict=True) if says.opens and one.known is NEW}
+        # The order is stable, so the frames of each camera stay in theirs.
         return sorted(left, key=lambda one: one.arrived.key not in first)
 
     async def embed(self, items: Sequence[Recalled]) -> list[Recalled | Embedded]:

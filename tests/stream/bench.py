@@ -68,7 +68,7 @@ class Bench:
         return recalled
 
     async def shed(self, waiting: Sequence[Recalled]) -> list[Recalled]:
-        return await self.pipeline.shed(waiting, LATE_S, PER_S)
+        return await self.pipeline.in_turn(waiting, LATE_S, PER_S)
 
     async def build(self, items: Sequence[Recalled]) -> None:
         """Embed and build them, and wait until all is stored."""

@@ -44,7 +44,7 @@ async def test_nothing_is_passed_over_unless_asked_for_and_behind(
 ) -> None:
     at = Bench(tmp_path, [made(number) for number in range(8)], settings=settings)
     waiting = await at.waiting()
-    assert passed(await at.pipeline.shed(waiting, late_s, PER_S)) == []
+    assert passed(await at.pipeline.in_turn(waiting, late_s, PER_S)) == []
     assert at.coverage.gaps == {}
 
 
@@ -65,7 +65,7 @@ async def test_the_first_of_a_camera_one_after_a_gap_and_one_with_much_that_is_n
     frames = [made(number, novelty=0.3 if number == 6 else 0.2, after_gap=number == 3) for number in range(12)]
     at = Bench(tmp_path, frames)
     waiting = await at.waiting()
-    items = await at.pipeline.shed(waiting, LATE_S, per_s=1e-9)
+    items = await at.pipeline.in_turn(waiting, LATE_S, per_s=1e-9)
     assert [item.arrived.record.offset for item in items if item.known is NEW] == [0, 3, 6]
 
 
@@ -73,9 +73,9 @@ async def test_a_frame_of_a_camera_whose_moment_is_open_is_no_opening_and_after_
     at = Bench(tmp_path, [made(number, novelty=0.2 if number == 3 else 0.1) for number in range(5)])
     await at.build(await at.waiting(most=1))
     waiting = await at.waiting()
-    assert passed(await at.pipeline.shed(waiting, LATE_S, per_s=1e-9)) == [1, 2, 4]
+    assert passed(await at.pipeline.in_turn(waiting, LATE_S, per_s=1e-9)) == [1, 2, 4]
     await at.pipeline.tick(lambda _: START_MS + 3_600_000)
-    assert passed(await at.pipeline.shed(waiting, LATE_S, per_s=1e-9)) == [2, 3, 4]
+    assert passed(await at.pipeline.in_turn(waiting, LATE_S, per_s=1e-9)) == [2, 3, 4]
 
 
 async def test_a_moment_reaches_across_frames_that_were_passed_over(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ async def test_a_moment_reaches_across_frames_that_were_passed_over(tmp_path: Pa
         log.append(0, b"gate", one.SerializeToString(), START_MS + 20_000 * number)
     at = Bench(tmp_path, log)
     await at.build(await at.waiting(most=1))
-    items = await at.pipeline.shed(await at.waiting(), LATE_S, per_s=1e-9)
+    items = await at.pipeline.in_turn(await at.waiting(), LATE_S, per_s=1e-9)
     assert passed(items) == [1]
     await at.build(items)
     await at.pipeline.refresh()
