@@ -20,7 +20,7 @@ from watchword.stack.ports import Port
 CACHE = Path.home() / ".cache" / "watchword"
 
 
-SERVERS = {"broker", "milvus", "redis_url", "apache_kafka", "any_broker"}
+SERVERS = {"broker", "milvus", "redis_url", "apache_kafka", "any_broker", "lite"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

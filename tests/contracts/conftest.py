@@ -19,7 +19,7 @@ from proto.types import SpaceInfo
 from tests.contracts.moments import SPACE
 from tests.index.shards import Held, MemoryShard
 
-STORES = ["memory", "shards", "lite", pytest.param("milvus", marks=pytest.mark.stack)]
+STORES = ["memory", "shards", *(pytest.param(name, marks=pytest.mark.stack) for name in ("lite", "milvus"))]
 
 
 class Open(Protocol):

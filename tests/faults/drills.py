@@ -75,6 +75,11 @@ SCENARIOS = {
     ),
     "overloaded": Scenario(records.overloaded, {"seconds": 12, "kills": 1}, {"seconds": 180, "kills": 10}),
     "expired": Scenario(records.expired, {"times": 1, "frames": SOME_FRAMES}, {"times": 10, "frames": 200}),
+    "expired_before_any_worker": Scenario(
+        records.expired,
+        {"times": 1, "frames": SOME_FRAMES, "ever_read": False},
+        {"times": 10, "frames": 200, "ever_read": False},
+    ),
 }
 
 

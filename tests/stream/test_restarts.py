@@ -138,3 +138,14 @@ async def test_an_open_moment_whose_state_is_damaged_keeps_what_it_was_told_with
     one.store._moments[told.id] = replace(told, resume="damaged")
     await one.ended()
     assert [(moment.frames, moment.closed) for moment in one.moments] == [(30, True), (10, True)]
+
+
+async def test_frames_that_the_broker_dropped_before_any_worker_was_there_are_declared(tmp_path: Path) -> None:
+    one = History(
+        a_log_of([START_MS + 500 * number for number in range(20)], [1] * 20), tmp_path, SceneEncoder(), "all"
+    )
+    one.log.expire(0, 12)
+    await one.ended()
+    (gap,) = one.coverage.gaps.values()
+    assert (gap.camera, gap.reason, gap.frames, gap.first_offset, gap.last_offset) == ("", "expired", 12, 0, 11)
+    assert [moment.frames for moment in one.moments] == [8]
