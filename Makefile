@@ -28,7 +28,7 @@ test: .venv/.ready-dev  ## every test, on the real parts
 	@$(PY) -m pytest $(ARGS)
 
 test-fast: .venv/.ready-dev  ## the tests that need no server and no real model
-	@$(PY) -m pytest -q -n 4 -m "not stack and not reference and not long" $(ARGS)
+	@$(PY) -m pytest -q -n 3 --fast $(ARGS)
 
 check: .venv/.ready-dev  ## style, types and layout, as CI asks
 	@echo "== ruff" && $(PY) -m ruff check . && $(PY) -m ruff format --check .

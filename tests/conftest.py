@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -23,11 +24,30 @@ CACHE = Path.home() / ".cache" / "watchword"
 SERVERS = {"broker", "milvus", "redis_url", "apache_kafka", "any_broker", "lite"}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever asks for a real server is marked, so that `make test-fast` can leave it out."""
+SLOW = ("stack", "reference", "long")
+_ALL_LONG = re.compile(r"^pytestmark = .*mark\.long", re.MULTILINE)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="leave out what needs a server, a real model, or long")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With --fast, a file of long tests is not even imported: most of them import torch."""
+    if config.getoption("fast") and collection_path.suffix == ".py" and _ALL_LONG.search(collection_path.read_text()):
+        return True
+    return None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark whatever asks for a real server; with --fast leave it out."""
     for item in items:
         if SERVERS & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.stack)
+    if config.getoption("fast"):
+        slow = [item for item in items if any(item.get_closest_marker(name) for name in SLOW)]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in set(slow)]
 
 
 @contextmanager
