@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.clocks import Lateness, LogClock, Pace
+from stream.clocks import Lateness, LogClock, Pace, SteadyClock
 
 T = 1_767_225_600_000
 
@@ -160,3 +160,27 @@ def test_one_slow_batch_does_not_decide_the_pace() -> None:
     pace = Pace(40.0)
     pace.did(1, 0.0, 100.0)
     assert pace.per_s > 20.0
+
+
+def test_a_batch_is_no_larger_than_what_the_encoder_answers_in_time() -> None:
+    pace = Pace()
+    settled(pace, 16, 0.8)
+    assert pace.size(16, 1.0) == 16
+    assert pace.size(16, 0.5) == 8
+    assert pace.size(16, 0.01) == 4
+
+
+def test_batches_do_not_shrink_where_each_call_costs_the_same() -> None:
+    pace = Pace()
+    settled(pace, 16, 0.5)
+    assert pace.size(16, 0.25) == 8
+    for number in range(300, 320):
+        pace.did(8, number * 0.5, (number + 1) * 0.5)
+    assert pace.size(16, 0.25) == 16
+
+
+def test_steps_of_the_wall_clock_are_no_lag() -> None:
+    at_s = 100.0
+    clock = SteadyClock(5_000, lambda: at_s)
+    at_s = 101.5
+    assert clock.now_ms() == 6_500

@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY
 
 from catalog.coverage import Gap, Reason
 from proto.errors import Broken
-from stream.frames import NEW
+from stream.frames import NEW, PASSED
 from stream.memory import MemoryLog
 from stream.settings import StreamSettings
 from tests.stream.bench import FRESH, LATE_S, PER_S, Bench, bounds, made, passed
@@ -147,3 +147,31 @@ async def test_what_was_passed_over_stays_so_after_a_restart_and_the_moments_are
     await again.build(waiting)
     assert again.encoder.pictures == 0
     assert {name: span(moment) for name, moment in at.store._moments.items()} == before
+
+
+async def test_a_camera_with_a_scene_that_begins_goes_first_and_its_frames_stay_in_order(tmp_path: Path) -> None:
+    frames = [made(number, camera="gate") for number in range(3)]
+    frames += [made(3, camera="yard"), made(4, camera="yard", novelty=1.0)]
+    at = Bench(tmp_path, frames, settings=FRESH)
+    await at.build(await at.waiting(most=1))
+    waiting = await at.waiting()
+    offsets = [item.arrived.mark.offset for item in await at.pipeline.in_turn(waiting, 0.0, PER_S)]
+    assert offsets == [3, 4, 1, 2]
+
+
+async def test_what_needs_no_encoder_does_not_wait_behind_what_does(tmp_path: Path) -> None:
+    frames = [made(number, camera=camera) for number in range(3) for camera in ("gate", "yard")]
+    at = Bench(tmp_path, frames, settings=FRESH)
+    waiting = await at.waiting()
+    assignment = at.life.assignment
+    # Of the yard all but the first is passed over, of the gate the middle one.
+    going = {2, 3, 5}
+    assignment._waiting.extend(
+        one._replace(known=PASSED) if place in going else one for place, one in enumerate(waiting)
+    )
+    assignment._some_are_free = True
+    first = assignment._next(1)
+    assert [item.arrived.mark.offset for item in first] == [0, 2]
+    second = assignment._next(1)
+    assert [item.arrived.mark.offset for item in second] == [1, 3, 5]
+    assert [item.arrived.mark.offset for item in assignment._next(1)] == [4]
