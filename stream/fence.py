@@ -31,17 +31,22 @@ class Lease:
         """The group said that this worker is no member, or no longer this one: it ends at once."""
         self._until_s = float("-inf")
 
+    def left_s(self, now_s: float) -> float:
+        """For how long nobody else can have the partitions; 0 or less when somebody may."""
+        return self._until_s - now_s
+
     def holds(self, now_s: float) -> bool:
         """Whether nobody else can have the partitions."""
-        return now_s < self._until_s
+        return self.left_s(now_s) > 0
 
 
 class Fence:
     """Lets writes pass while the lease holds. Every write of a worker passes here: rows, pictures, coverage.
 
     A worker that was stopped in the middle and goes on later finds the fence closed; either the group answers it
-    again, or a rebalance makes it drop what it was about to write. A write that was begun ends at its own deadline,
-    also when whoever waited for it is cancelled: the index may take it at any time until then.
+    again, or a rebalance makes it drop what it was about to write. A write that was begun goes on when whoever waited
+    for it is cancelled, since the index may have it already, but not past the lease: it takes several calls, and a
+    process that was stopped between two of them must not make the second.
     """
 
     def __init__(self, lease: Lease, clock: Callable[[], float] = time.monotonic) -> None:
@@ -52,14 +57,20 @@ class Fence:
     async def passes(self, write: Callable[[], Coroutine[Any, Any, Done]]) -> Done:
         """Begin the write, and wait for it. Transient when the lease does not hold; then nothing was begun."""
         if not self._lease.holds(self._clock()):
-            raise Transient(
-                "the group has not answered this worker for so long that another one may have its partitions",
-                todo="it answers again, or gives them out anew",
-            )
-        task = asyncio.create_task(write())
+            raise _no_lease()
+        task = asyncio.create_task(self._within_lease(write))
         self._under_way.add(task)
         task.add_done_callback(self._ended)
         return await asyncio.shield(task)
+
+    async def _within_lease(self, write: Callable[[], Coroutine[Any, Any, Done]]) -> Done:
+        try:
+            async with asyncio.timeout(self._lease.left_s(self._clock())) as lease:
+                return await write()
+        except TimeoutError as error:
+            if not lease.expired():
+                raise
+            raise _no_lease() from error
 
     async def written(self) -> None:
         """Wait until no write is under way."""
@@ -70,3 +81,10 @@ class Fence:
         self._under_way.discard(task)
         if not task.cancelled():
             task.exception()  # told to whoever waited; where nobody did, the next worker writes it again
+
+
+def _no_lease() -> Transient:
+    return Transient(
+        "the group has not answered this worker for so long that another one may have its partitions",
+        todo="it answers again, or gives them out anew",
+    )

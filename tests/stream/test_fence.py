@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
@@ -98,3 +99,21 @@ async def test_a_write_that_fails_tells_its_caller_and_leaves_nothing_under_way(
     with pytest.raises(Broken, match="full"):
         await fence.passes(refused)
     await asyncio.wait_for(fence.written(), 1)
+
+
+async def test_a_write_of_several_calls_makes_none_once_the_lease_has_ended() -> None:
+    lease, calls = Lease(0.05), []
+    lease.renewed(time.monotonic())
+    between = asyncio.Event()
+
+    async def two_calls() -> None:
+        calls.append("first")
+        # As a process that is stopped here and goes on later: the answer is there, and so is the end of the lease.
+        asyncio.get_running_loop().call_later(0.06, between.set)
+        time.sleep(0.1)  # noqa: ASYNC251 - the whole process stands still
+        await between.wait()
+        calls.append("second")
+
+    with pytest.raises(Transient, match="another one may have"):
+        await Fence(lease).passes(two_calls)
+    assert calls == ["first"]
