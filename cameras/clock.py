@@ -127,7 +127,7 @@ class LiveClock:
             moved_ms = now.wall_ms - self._seen.wall_ms - (now.mono_s - self._seen.mono_s) * 1000
             if abs(moved_ms) > _STEP_MS or last.captured_ms - captured_ms > _STEP_MS:
                 gap = True
-            else:
+            elif not gap:
                 captured_ms = max(captured_ms, last.captured_ms)
         self._seen = now
         self._last = Stamp(captured_ms, stream_s, gap)

@@ -11,12 +11,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from proto.errors import WatchwordError
 from tests.tools.apache_kafka import NoKafkaHere, apache_kafka_part, jars
 from tests.tools.servers import Server
 from watchword.stack.parts import Part, broker_part, milvus_part, redis_part
 from watchword.stack.ports import Port
+
+# The same examples at every run, so that a run tells about the change and not about its luck. `pytest
+# --hypothesis-profile=explore` tries others.
+settings.register_profile("steady", derandomize=True)
+settings.register_profile("explore")
+settings.load_profile("steady")
 
 CACHE = Path.home() / ".cache" / "watchword"
 

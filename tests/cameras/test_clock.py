@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cameras.clock import Instant, LiveClock, Placed, RecordingClock, Stamp
@@ -44,6 +44,7 @@ def steady(seconds: float, fps: float = 25.0, begin_s: float = 0.0) -> list[tupl
         max_size=80,
     )
 )
+@example(steps=[(0.0, 0.0, 0.0), (2.0, 0.0, -1.0)])
 def test_time_goes_back_only_after_a_gap_and_is_never_ahead_of_the_arrival(
     steps: list[tuple[float | None, float, float]],
 ) -> None:
