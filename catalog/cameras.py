@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import threading
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -15,7 +13,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from catalog.files import disk_trouble, write_whole
+from catalog.files import disk_trouble, locked, write_whole
 from proto.errors import Broken, Invalid, Unknown
 from proto.types import Camera, camera_name
 
@@ -108,25 +106,11 @@ class CameraRegistry:
     @contextmanager
     def _changing(self) -> Iterator[dict[str, Camera]]:
         """The cameras, to be changed in place. They are written when the block ends without an error."""
-        with self._locked_file():
+        with locked(self._path):
             cameras = dict(self._read())
             yield cameras
             content = {"version": _VERSION, "cameras": [asdict(camera) for camera in cameras.values()]}
             write_whole(self._path, json.dumps(content, indent=1).encode(), durable=True)
-
-    @contextmanager
-    def _locked_file(self) -> Iterator[None]:
-        lock = self._path.with_name(f"{self._path.name}.lock")
-        try:
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise disk_trouble("write", lock, error) from error
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
 
 
 def unknown_camera(name: str, names: frozenset[str]) -> Unknown:

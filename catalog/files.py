@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from proto.errors import Broken
@@ -65,6 +68,22 @@ def _sweep(folder: Path) -> None:
                 left.unlink()
         except FileNotFoundError:
             pass  # another process removed it
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Lock out other processes that do the same, by a lock file beside `path`. Broken when the disk refuses."""
+    lock = path.with_name(f"{path.name}.lock")
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise disk_trouble("write", lock, error) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def disk_trouble(action: str, path: Path, error: OSError) -> Broken:

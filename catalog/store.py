@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from catalog.files import disk_trouble
+from catalog.files import disk_trouble, locked
 from catalog.tables import META, METADATA, VERSION
 from proto.errors import Broken, Transient, WatchwordError
 
@@ -54,7 +53,8 @@ class Catalog:
 
     def open(self) -> None:
         """Create the file and its tables if missing. Broken when it has another version."""
-        with _alone(self.path):
+        # SQLite does not always wait when two processes set the journal mode.
+        with locked(self.path):
             with self._told("open"), self._engine.connect() as connection:
                 # In WAL mode readers do not wait for the writer. The mode is stored in the file.
                 mode = connection.connection.cursor().execute("PRAGMA journal_mode=WAL").fetchone()
@@ -155,22 +155,6 @@ def _path_of(url: str) -> Path:
             todo="name a SQLite file: sqlite:////folder/catalog.db",
         )
     return Path(parsed.database)
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Lock out other processes that open the file: SQLite does not always wait when two set the journal mode."""
-    lock = path.with_name(f"{path.name}.lock")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise disk_trouble("write", lock, error) from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _prepare(connection: Any, _record: object) -> None:

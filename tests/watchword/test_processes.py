@@ -56,7 +56,7 @@ class Encoder(encoder_pb2_grpc.EncoderServicer):
     async def EmbedImages(  # noqa: N802
         self, request: encoder_pb2.EmbedImagesRequest, context: Context
     ) -> encoder_pb2.EmbedReply:
-        raise NotImplementedError
+        raise AssertionError("nobody asks for this here")
 
 
 @asynccontextmanager
