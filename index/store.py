@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from proto.errors import Invalid, Mismatch, WatchwordError
-from proto.types import LOG_ID, MOST_RESUME_CHARS, Moment, SpaceInfo, Span, Vector, camera_name, moment_id
+from proto.types import LOG_ID, MOST_RESUME_CHARS, WHOLE, Box, Moment, SpaceInfo, Span, Vector, camera_name, moment_id
 
 MOST_HITS = 16_000
 """The largest `limit` that a store accepts."""
@@ -31,14 +31,26 @@ class Ask:
     end_ms: int | None = None
     timeout_s: float | None = None
     """Parts that take longer are reported as not searched. None: the store's own timeout."""
+    objects: frozenset[str] = frozenset()
+    """Only moments in which all of these kinds of objects were seen."""
+    with_vectors: bool = False
+    """Whether hits carry the vector of their row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A span, and the cosine similarity of its vector to the question."""
+    """A span, and the cosine similarity to the question of the best of its rows: that of the whole picture, or a region."""
 
     span: Span
     score: float
+    at_ms: int = 0
+    """When the picture was taken that the row is of; 0 in place of `span.peak_ms`."""
+    box: Box = WHOLE
+    """Where in that picture."""
+    kind: str = ""
+    """The kind of object there; empty when it is not known."""
+    vector: Vector | None = None
+    """The row's vector, if `Ask.with_vectors`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +74,8 @@ class Answer:
     """Distinct time buckets that answered on at least one shard."""
     unsearched: list[Unsearched] = field(default_factory=list)
     """Every part that did not answer, by shard and time."""
+    moments_searched: int = 0
+    """About how many moments the hits were chosen from. A count that is some seconds old, or an estimate, will do."""
     spaces: list[str] = field(default_factory=list)
     """Other spaces that may hold moments of the asked time. Hits never include their moments."""
 

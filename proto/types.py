@@ -6,7 +6,7 @@ import hashlib
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,10 @@ CAMERA_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MOMENT_ID = re.compile(r"[0-9a-f]{32}")
 LOG_ID = re.compile(r"[0-9a-f]{32}")
 MOST_RESUME_CHARS = 512
+MOST_REGIONS = 4
+"""The most regions that a moment has rows for, besides the row of its whole picture."""
+KIND = re.compile(r"[a-z][a-z ]{0,31}")
+"""The kind of an object, such as "traffic light"."""
 SPACE_ID = re.compile(r"[0-9a-f]{16}")
 
 
@@ -80,6 +84,43 @@ class Camera:
 
 
 @dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle in a picture. Its sides are shares of the picture's width and height, so it holds at every resolution."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    @property
+    def area(self) -> float:
+        """The share of the picture that it covers."""
+        return (self.right - self.left) * (self.bottom - self.top)
+
+    def is_sound(self) -> bool:
+        """Whether it lies in the picture and holds something."""
+        return 0 <= self.left < self.right <= 1 and 0 <= self.top < self.bottom <= 1
+
+
+WHOLE = Box(0.0, 0.0, 1.0, 1.0)
+"""The whole picture."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Region:
+    """A part of one picture of a moment, with a vector of its own: something that moved, or an object."""
+
+    at_ms: int
+    """When the picture was taken that shows it."""
+    box: Box
+    vector: Vector
+    kind: str = ""
+    """The kind of object, such as "person"; empty when that is not known."""
+    score: float = 0.0
+    """How sure the detector was of the kind, 0 to 1; 0 without a kind."""
+
+
+@dataclass(frozen=True, slots=True)
 class Span:
     """A moment without its vector: a span of one camera in which the scene stayed the same."""
 
@@ -100,15 +141,19 @@ class Span:
     first_offset: int
     """The offset of its first frame there. Its camera's frames from here to `last_offset` belong to it."""
     last_offset: int
+    objects: tuple[tuple[str, int], ...] = field(default=(), kw_only=True)
+    """The kinds of objects that were seen, and how many of each at most at one time, ordered by kind."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Moment(Span):
-    """A span with its vector, as stored."""
+    """A span with its vectors, as stored: one of the whole picture, and one for each region."""
 
     vector: Vector
     resume: str = ""
     """State that a worker needs to continue an open moment; empty once it is closed."""
+    regions: tuple[Region, ...] = ()
+    """At most MOST_REGIONS. Their order is that of their rows."""
 
 
 @dataclass(frozen=True, slots=True)

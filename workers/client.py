@@ -16,7 +16,7 @@ from proto.calling import Client, answer_of
 from proto.errors import Broken, Late, Mismatch, Overloaded, Poison, Transient, WatchwordError
 from proto.retry import Backoff
 from proto.rpc import MAX_MESSAGE_BYTES
-from proto.types import SpaceInfo, Vector
+from proto.types import Box, SpaceInfo, Vector
 from proto.v1 import encoder_pb2
 from workers.pool import Budget, Pool, Resolve, Worker, choose, resolve
 
@@ -45,6 +45,23 @@ class EncoderInfo:
     engine: str
     max_items: int
     max_item_bytes: int
+    kinds: tuple[str, ...] = ()
+    """The kinds of objects that its detector knows; empty when it has none."""
+    detect_cost: float = 0.0
+    """What one detection costs, in pictures embedded."""
+    calibration: str = ""
+    """How scores become confidence, as JSON; empty when the bundle was not calibrated."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """An object in a picture."""
+
+    kind: str
+    score: float
+    """How sure the detector is, 0 to 1."""
+    box: Box
+    vector: Vector
 
 
 class Encoder(Protocol):
@@ -58,6 +75,12 @@ class Encoder(Protocol):
 
     async def embed_texts(self, texts: Sequence[str]) -> list[Vector | Poison]:
         """One vector per text, in order, or the reason why this text can never have one."""
+
+    async def detect_objects(self, images: Sequence[bytes]) -> list[list[Seen] | Poison]:
+        """The objects in each picture, the surest first, or the reason why this picture can never be looked at.
+
+        Only where `EncoderInfo.kinds` is not empty.
+        """
 
 
 class EncoderClient(Client):

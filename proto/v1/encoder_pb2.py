@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16proto/v1/encoder.proto\x12\x0cwatchword.v1\"3\n\x12\x45mbedImagesRequest\x12\x0e\n\x06images\x18\x01 \x03(\x0c\x12\r\n\x05space\x18\x02 \x01(\t\"1\n\x11\x45mbedTextsRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12\r\n\x05space\x18\x02 \x01(\t\"C\n\nEmbedReply\x12\r\n\x05space\x18\x01 \x01(\t\x12&\n\x05items\x18\x02 \x03(\x0b\x32\x17.watchword.v1.Embedding\"d\n\tEmbedding\x12\x10\n\x06vector\x18\x01 \x01(\x0cH\x00\x12(\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x17.watchword.v1.ItemErrorH\x00\x12\x11\n\ttruncated\x18\x03 \x01(\x08\x42\x08\n\x06result\"9\n\tItemError\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x0c\n\x04todo\x18\x03 \x01(\t\"\x11\n\x0f\x44\x65scribeRequest\"\xf2\x01\n\rDescribeReply\x12\r\n\x05space\x18\x01 \x01(\t\x12\x0e\n\x06\x62undle\x18\x02 \x01(\t\x12\x0f\n\x07licence\x18\x03 \x01(\t\x12\x11\n\tdimension\x18\x04 \x01(\r\x12\x12\n\nimage_side\x18\x05 \x01(\r\x12\x0e\n\x06\x65ngine\x18\x06 \x01(\t\x12\x0f\n\x07\x62uckets\x18\x07 \x03(\r\x12\x11\n\tmax_items\x18\x08 \x01(\r\x12\x16\n\x0emax_item_bytes\x18\t \x01(\x04\x12\x15\n\rqueued_images\x18\n \x01(\r\x12\x16\n\x0equeue_capacity\x18\x0b \x01(\r\x12\x0f\n\x07\x65ngines\x18\x0c \x01(\r2\xe5\x01\n\x07\x45ncoder\x12I\n\x0b\x45mbedImages\x12 .watchword.v1.EmbedImagesRequest\x1a\x18.watchword.v1.EmbedReply\x12G\n\nEmbedTexts\x12\x1f.watchword.v1.EmbedTextsRequest\x1a\x18.watchword.v1.EmbedReply\x12\x46\n\x08\x44\x65scribe\x12\x1d.watchword.v1.DescribeRequest\x1a\x1b.watchword.v1.DescribeReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16proto/v1/encoder.proto\x12\x0cwatchword.v1\"3\n\x12\x45mbedImagesRequest\x12\x0e\n\x06images\x18\x01 \x03(\x0c\x12\r\n\x05space\x18\x02 \x01(\t\"1\n\x11\x45mbedTextsRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12\r\n\x05space\x18\x02 \x01(\t\"C\n\nEmbedReply\x12\r\n\x05space\x18\x01 \x01(\t\x12&\n\x05items\x18\x02 \x03(\x0b\x32\x17.watchword.v1.Embedding\"d\n\tEmbedding\x12\x10\n\x06vector\x18\x01 \x01(\x0cH\x00\x12(\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x17.watchword.v1.ItemErrorH\x00\x12\x11\n\ttruncated\x18\x03 \x01(\x08\x42\x08\n\x06result\"9\n\tItemError\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x0c\n\x04todo\x18\x03 \x01(\t\"5\n\x14\x44\x65tectObjectsRequest\x12\x0e\n\x06images\x18\x01 \x03(\x0c\x12\r\n\x05space\x18\x02 \x01(\t\"K\n\x12\x44\x65tectObjectsReply\x12\r\n\x05space\x18\x01 \x01(\t\x12&\n\x05items\x18\x02 \x03(\x0b\x32\x17.watchword.v1.Detection\"Z\n\tDetection\x12%\n\x07objects\x18\x01 \x03(\x0b\x32\x14.watchword.v1.Object\x12&\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x17.watchword.v1.ItemError\"o\n\x06Object\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x0c\n\x04left\x18\x03 \x01(\x02\x12\x0b\n\x03top\x18\x04 \x01(\x02\x12\r\n\x05right\x18\x05 \x01(\x02\x12\x0e\n\x06\x62ottom\x18\x06 \x01(\x02\x12\x0e\n\x06vector\x18\x07 \x01(\x0c\"\x11\n\x0f\x44\x65scribeRequest\"\xab\x02\n\rDescribeReply\x12\r\n\x05space\x18\x01 \x01(\t\x12\x0e\n\x06\x62undle\x18\x02 \x01(\t\x12\x0f\n\x07licence\x18\x03 \x01(\t\x12\x11\n\tdimension\x18\x04 \x01(\r\x12\x12\n\nimage_side\x18\x05 \x01(\r\x12\x0e\n\x06\x65ngine\x18\x06 \x01(\t\x12\x0f\n\x07\x62uckets\x18\x07 \x03(\r\x12\x11\n\tmax_items\x18\x08 \x01(\r\x12\x16\n\x0emax_item_bytes\x18\t \x01(\x04\x12\x15\n\rqueued_images\x18\n \x01(\r\x12\x16\n\x0equeue_capacity\x18\x0b \x01(\r\x12\x0f\n\x07\x65ngines\x18\x0c \x01(\r\x12\r\n\x05kinds\x18\r \x03(\t\x12\x13\n\x0b\x64\x65tect_cost\x18\x0e \x01(\x02\x12\x13\n\x0b\x63\x61libration\x18\x0f \x01(\t2\xbc\x02\n\x07\x45ncoder\x12I\n\x0b\x45mbedImages\x12 .watchword.v1.EmbedImagesRequest\x1a\x18.watchword.v1.EmbedReply\x12G\n\nEmbedTexts\x12\x1f.watchword.v1.EmbedTextsRequest\x1a\x18.watchword.v1.EmbedReply\x12U\n\rDetectObjects\x12\".watchword.v1.DetectObjectsRequest\x1a .watchword.v1.DetectObjectsReply\x12\x46\n\x08\x44\x65scribe\x12\x1d.watchword.v1.DescribeRequest\x1a\x1b.watchword.v1.DescribeReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,10 +41,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EMBEDDING']._serialized_end=313
   _globals['_ITEMERROR']._serialized_start=315
   _globals['_ITEMERROR']._serialized_end=372
-  _globals['_DESCRIBEREQUEST']._serialized_start=374
-  _globals['_DESCRIBEREQUEST']._serialized_end=391
-  _globals['_DESCRIBEREPLY']._serialized_start=394
-  _globals['_DESCRIBEREPLY']._serialized_end=636
-  _globals['_ENCODER']._serialized_start=639
-  _globals['_ENCODER']._serialized_end=868
+  _globals['_DETECTOBJECTSREQUEST']._serialized_start=374
+  _globals['_DETECTOBJECTSREQUEST']._serialized_end=427
+  _globals['_DETECTOBJECTSREPLY']._serialized_start=429
+  _globals['_DETECTOBJECTSREPLY']._serialized_end=504
+  _globals['_DETECTION']._serialized_start=506
+  _globals['_DETECTION']._serialized_end=596
+  _globals['_OBJECT']._serialized_start=598
+  _globals['_OBJECT']._serialized_end=709
+  _globals['_DESCRIBEREQUEST']._serialized_start=711
+  _globals['_DESCRIBEREQUEST']._serialized_end=728
+  _globals['_DESCRIBEREPLY']._serialized_start=731
+  _globals['_DESCRIBEREPLY']._serialized_end=1030
+  _globals['_ENCODER']._serialized_start=1033
+  _globals['_ENCODER']._serialized_end=1349
 # @@protoc_insertion_point(module_scope)

@@ -158,6 +158,125 @@ class ItemError(_message.Message):
 Global___ItemError: _TypeAlias = ItemError  # noqa: Y015
 
 @_typing.final
+class DetectObjectsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGES_FIELD_NUMBER: _builtins.int
+    SPACE_FIELD_NUMBER: _builtins.int
+    space: _builtins.str
+    @_builtins.property
+    def images(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Encoded pictures: JPEG, PNG or WebP."""
+
+    def __init__(
+        self,
+        *,
+        images: _abc.Iterable[_builtins.bytes] | None = ...,
+        space: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "space", b"space"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DetectObjectsRequest: _TypeAlias = DetectObjectsRequest  # noqa: Y015
+
+@_typing.final
+class DetectObjectsReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPACE_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    space: _builtins.str
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___Detection]:
+        """One per picture, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        space: _builtins.str = ...,
+        items: _abc.Iterable[Global___Detection] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "space", b"space"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DetectObjectsReply: _TypeAlias = DetectObjectsReply  # noqa: Y015
+
+@_typing.final
+class Detection(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OBJECTS_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def objects(self) -> _containers.RepeatedCompositeFieldContainer[Global___Object]:
+        """The surest first, at most 16. Empty when there are none."""
+
+    @_builtins.property
+    def error(self) -> Global___ItemError:
+        """Set when this picture cannot be read."""
+
+    def __init__(
+        self,
+        *,
+        objects: _abc.Iterable[Global___Object] | None = ...,
+        error: Global___ItemError | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "objects", b"objects"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Detection: _TypeAlias = Detection  # noqa: Y015
+
+@_typing.final
+class Object(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
+    TOP_FIELD_NUMBER: _builtins.int
+    RIGHT_FIELD_NUMBER: _builtins.int
+    BOTTOM_FIELD_NUMBER: _builtins.int
+    VECTOR_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """One of `kinds` of DescribeReply."""
+    score: _builtins.float
+    """How sure the detector is, 0 to 1."""
+    left: _builtins.float
+    """Where it is: shares of the picture's width and height."""
+    top: _builtins.float
+    right: _builtins.float
+    bottom: _builtins.float
+    vector: _builtins.bytes
+    """As in Embedding."""
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        score: _builtins.float = ...,
+        left: _builtins.float = ...,
+        top: _builtins.float = ...,
+        right: _builtins.float = ...,
+        bottom: _builtins.float = ...,
+        vector: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bottom", b"bottom", "kind", b"kind", "left", b"left", "right", b"right", "score", b"score", "top", b"top", "vector", b"vector"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Object: _TypeAlias = Object  # noqa: Y015
+
+@_typing.final
 class DescribeRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -188,6 +307,9 @@ class DescribeReply(_message.Message):
     QUEUED_IMAGES_FIELD_NUMBER: _builtins.int
     QUEUE_CAPACITY_FIELD_NUMBER: _builtins.int
     ENGINES_FIELD_NUMBER: _builtins.int
+    KINDS_FIELD_NUMBER: _builtins.int
+    DETECT_COST_FIELD_NUMBER: _builtins.int
+    CALIBRATION_FIELD_NUMBER: _builtins.int
     space: _builtins.str
     bundle: _builtins.str
     """The bundle's name and licence."""
@@ -205,9 +327,17 @@ class DescribeReply(_message.Message):
     queue_capacity: _builtins.int
     engines: _builtins.int
     """Engines that serve now. One that failed does not count until it is open again."""
+    detect_cost: _builtins.float
+    """What one detection costs, in pictures embedded; 0 without a detector."""
+    calibration: _builtins.str
+    """How scores become confidence, as JSON from the bundle; empty when the bundle was not calibrated."""
     @_builtins.property
     def buckets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Batch sizes that the engines were warmed up for."""
+
+    @_builtins.property
+    def kinds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The kinds of objects that the bundle's detector knows; empty when it has none."""
 
     def __init__(
         self,
@@ -224,10 +354,13 @@ class DescribeReply(_message.Message):
         queued_images: _builtins.int = ...,
         queue_capacity: _builtins.int = ...,
         engines: _builtins.int = ...,
+        kinds: _abc.Iterable[_builtins.str] | None = ...,
+        detect_cost: _builtins.float = ...,
+        calibration: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["buckets", b"buckets", "bundle", b"bundle", "dimension", b"dimension", "engine", b"engine", "engines", b"engines", "image_side", b"image_side", "licence", b"licence", "max_item_bytes", b"max_item_bytes", "max_items", b"max_items", "queue_capacity", b"queue_capacity", "queued_images", b"queued_images", "space", b"space"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buckets", b"buckets", "bundle", b"bundle", "calibration", b"calibration", "detect_cost", b"detect_cost", "dimension", b"dimension", "engine", b"engine", "engines", b"engines", "image_side", b"image_side", "kinds", b"kinds", "licence", b"licence", "max_item_bytes", b"max_item_bytes", "max_items", b"max_items", "queue_capacity", b"queue_capacity", "queued_images", b"queued_images", "space", b"space"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

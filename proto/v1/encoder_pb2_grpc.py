@@ -44,6 +44,11 @@ class EncoderStub:
                 request_serializer=proto_dot_v1_dot_encoder__pb2.EmbedTextsRequest.SerializeToString,
                 response_deserializer=proto_dot_v1_dot_encoder__pb2.EmbedReply.FromString,
                 _registered_method=True)
+        self.DetectObjects = channel.unary_unary(
+                '/watchword.v1.Encoder/DetectObjects',
+                request_serializer=proto_dot_v1_dot_encoder__pb2.DetectObjectsRequest.SerializeToString,
+                response_deserializer=proto_dot_v1_dot_encoder__pb2.DetectObjectsReply.FromString,
+                _registered_method=True)
         self.Describe = channel.unary_unary(
                 '/watchword.v1.Encoder/Describe',
                 request_serializer=proto_dot_v1_dot_encoder__pb2.DescribeRequest.SerializeToString,
@@ -68,6 +73,14 @@ class EncoderServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DetectObjects(self, request, context):
+        """The objects in pictures, each with a vector of the same space. FAILED_PRECONDITION when the bundle has no detector:
+        `kinds` of DescribeReply is empty then. Detections wait behind pictures to embed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Describe(self, request, context):
         """What this worker runs, and its load.
         """
@@ -87,6 +100,11 @@ def add_EncoderServicer_to_server(servicer, server):
                     servicer.EmbedTexts,
                     request_deserializer=proto_dot_v1_dot_encoder__pb2.EmbedTextsRequest.FromString,
                     response_serializer=proto_dot_v1_dot_encoder__pb2.EmbedReply.SerializeToString,
+            ),
+            'DetectObjects': grpc.unary_unary_rpc_method_handler(
+                    servicer.DetectObjects,
+                    request_deserializer=proto_dot_v1_dot_encoder__pb2.DetectObjectsRequest.FromString,
+                    response_serializer=proto_dot_v1_dot_encoder__pb2.DetectObjectsReply.SerializeToString,
             ),
             'Describe': grpc.unary_unary_rpc_method_handler(
                     servicer.Describe,
@@ -148,6 +166,33 @@ class Encoder:
             '/watchword.v1.Encoder/EmbedTexts',
             proto_dot_v1_dot_encoder__pb2.EmbedTextsRequest.SerializeToString,
             proto_dot_v1_dot_encoder__pb2.EmbedReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DetectObjects(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/watchword.v1.Encoder/DetectObjects',
+            proto_dot_v1_dot_encoder__pb2.DetectObjectsRequest.SerializeToString,
+            proto_dot_v1_dot_encoder__pb2.DetectObjectsReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,6 +40,10 @@ class EncoderStub:
     """Vectors of pictures. If a picture cannot be read, only its item carries an error; the rest carry vectors."""
     EmbedTexts: _grpc.UnaryUnaryMultiCallable[_encoder_pb2.EmbedTextsRequest, _encoder_pb2.EmbedReply]
     """Vectors of texts, from the same bundle as those of pictures. Texts do not queue behind pictures."""
+    DetectObjects: _grpc.UnaryUnaryMultiCallable[_encoder_pb2.DetectObjectsRequest, _encoder_pb2.DetectObjectsReply]
+    """The objects in pictures, each with a vector of the same space. FAILED_PRECONDITION when the bundle has no detector:
+    `kinds` of DescribeReply is empty then. Detections wait behind pictures to embed.
+    """
     Describe: _grpc.UnaryUnaryMultiCallable[_encoder_pb2.DescribeRequest, _encoder_pb2.DescribeReply]
     """What this worker runs, and its load."""
 
@@ -50,6 +54,10 @@ class EncoderAsyncStub(EncoderStub):
     """Vectors of pictures. If a picture cannot be read, only its item carries an error; the rest carry vectors."""
     EmbedTexts: _aio.UnaryUnaryMultiCallable[_encoder_pb2.EmbedTextsRequest, _encoder_pb2.EmbedReply]  # type: ignore[assignment]
     """Vectors of texts, from the same bundle as those of pictures. Texts do not queue behind pictures."""
+    DetectObjects: _aio.UnaryUnaryMultiCallable[_encoder_pb2.DetectObjectsRequest, _encoder_pb2.DetectObjectsReply]  # type: ignore[assignment]
+    """The objects in pictures, each with a vector of the same space. FAILED_PRECONDITION when the bundle has no detector:
+    `kinds` of DescribeReply is empty then. Detections wait behind pictures to embed.
+    """
     Describe: _aio.UnaryUnaryMultiCallable[_encoder_pb2.DescribeRequest, _encoder_pb2.DescribeReply]  # type: ignore[assignment]
     """What this worker runs, and its load."""
 
@@ -69,6 +77,16 @@ class EncoderServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_encoder_pb2.EmbedReply, _abc.Awaitable[_encoder_pb2.EmbedReply]]:
         """Vectors of texts, from the same bundle as those of pictures. Texts do not queue behind pictures."""
+
+    @_abc_1.abstractmethod
+    def DetectObjects(
+        self,
+        request: _encoder_pb2.DetectObjectsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_encoder_pb2.DetectObjectsReply, _abc.Awaitable[_encoder_pb2.DetectObjectsReply]]:
+        """The objects in pictures, each with a vector of the same space. FAILED_PRECONDITION when the bundle has no detector:
+        `kinds` of DescribeReply is empty then. Detections wait behind pictures to embed.
+        """
 
     @_abc_1.abstractmethod
     def Describe(

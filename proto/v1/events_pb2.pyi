@@ -6,8 +6,10 @@ The records in Kafka.
 Times are milliseconds since the Unix epoch, UTC, everywhere in Watchword.
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -39,6 +41,8 @@ class Frame(_message.Message):
     SAME_MS_FIELD_NUMBER: _builtins.int
     RECORDED_FIELD_NUMBER: _builtins.int
     RUN_FIELD_NUMBER: _builtins.int
+    CROPS_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
     camera: _builtins.str
     """The camera's name: 1 to 64 of a-z A-Z 0-9 . _ - beginning with a letter or a digit."""
     captured_ms: _builtins.int
@@ -73,6 +77,14 @@ class Frame(_message.Message):
     """When the source was opened, by the wall clock. `sequence` counts from there, so a repeated number in one run is the
     same frame sent twice. A recording that continues after a restart keeps its run.
     """
+    view: _builtins.int
+    """Counts how often the camera's view became another one for good: it was turned, covered, put out of focus. What is
+    usual for the camera is learned anew when this number changes.
+    """
+    @_builtins.property
+    def crops(self) -> _containers.RepeatedCompositeFieldContainer[Global___Crop]:
+        """What moved in this picture, cut from it at the source's own resolution: the most telling first, at most 3."""
+
     def __init__(
         self,
         *,
@@ -88,14 +100,50 @@ class Frame(_message.Message):
         same_ms: _builtins.int = ...,
         recorded: _builtins.bool = ...,
         run: _builtins.int = ...,
+        crops: _abc.Iterable[Global___Crop] | None = ...,
+        view: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_gap", b"after_gap", "camera", b"camera", "captured_ms", b"captured_ms", "grabbed_ms", b"grabbed_ms", "jpeg", b"jpeg", "novelty", b"novelty", "published_ms", b"published_ms", "recorded", b"recorded", "run", b"run", "same_ms", b"same_ms", "sequence", b"sequence", "usual", b"usual"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_gap", b"after_gap", "camera", b"camera", "captured_ms", b"captured_ms", "crops", b"crops", "grabbed_ms", b"grabbed_ms", "jpeg", b"jpeg", "novelty", b"novelty", "published_ms", b"published_ms", "recorded", b"recorded", "run", b"run", "same_ms", b"same_ms", "sequence", b"sequence", "usual", b"usual", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Frame: _TypeAlias = Frame  # noqa: Y015
+
+@_typing.final
+class Crop(_message.Message):
+    """A part of a picture. The sides are shares of the whole picture's width and height, 0 to 1."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JPEG_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
+    TOP_FIELD_NUMBER: _builtins.int
+    RIGHT_FIELD_NUMBER: _builtins.int
+    BOTTOM_FIELD_NUMBER: _builtins.int
+    jpeg: _builtins.bytes
+    """JPEG. Its long side has at most 416 pixels."""
+    left: _builtins.float
+    top: _builtins.float
+    right: _builtins.float
+    bottom: _builtins.float
+    def __init__(
+        self,
+        *,
+        jpeg: _builtins.bytes = ...,
+        left: _builtins.float = ...,
+        top: _builtins.float = ...,
+        right: _builtins.float = ...,
+        bottom: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bottom", b"bottom", "jpeg", b"jpeg", "left", b"left", "right", b"right", "top", b"top"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Crop: _TypeAlias = Crop  # noqa: Y015
 
 @_typing.final
 class DeadLetter(_message.Message):

@@ -32,6 +32,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -42,6 +43,21 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Order:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Order.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ORDER_RELEVANCE: _Order.ValueType  # 0
+    ORDER_TIME: _Order.ValueType  # 1
+
+class Order(_Order, metaclass=_OrderEnumTypeWrapper): ...
+
+ORDER_RELEVANCE: Order.ValueType  # 0
+ORDER_TIME: Order.ValueType  # 1
+Global___Order: _TypeAlias = Order  # noqa: Y015
 
 @_typing.final
 class SearchRequest(_message.Message):
@@ -54,6 +70,10 @@ class SearchRequest(_message.Message):
     START_MS_FIELD_NUMBER: _builtins.int
     END_MS_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
+    OBJECTS_FIELD_NUMBER: _builtins.int
+    MIN_CONFIDENCE_FIELD_NUMBER: _builtins.int
+    ALL_MOMENTS_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """Plain words, 1 to 2,000 characters: "a person riding a bicycle"."""
     image: _builtins.bytes
@@ -65,9 +85,21 @@ class SearchRequest(_message.Message):
     end_ms: _builtins.int
     limit: _builtins.int
     """Most hits, 1 to 1,000. Unset means 10."""
+    min_confidence: _builtins.float
+    """Only hits of at least this confidence, 0 to 1."""
+    all_moments: _builtins.bool
+    """Show every moment by itself: neighbouring moments that answer alike are not joined, and none is left out because
+    it resembles another.
+    """
+    order: Global___Order.ValueType
+    """Best first, or earliest first. The hits are the same; only their order differs."""
     @_builtins.property
     def cameras(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only these cameras; all when empty. An unknown name is an error, not an empty answer."""
+
+    @_builtins.property
+    def objects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only moments in which all of these kinds of objects were seen: "person". `kinds` of CamerasReply has those that are known."""
 
     def __init__(
         self,
@@ -79,10 +111,14 @@ class SearchRequest(_message.Message):
         start_ms: _builtins.int = ...,
         end_ms: _builtins.int = ...,
         limit: _builtins.int | None = ...,
+        objects: _abc.Iterable[_builtins.str] | None = ...,
+        min_confidence: _builtins.float = ...,
+        all_moments: _builtins.bool = ...,
+        order: Global___Order.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "image", b"image", "limit", b"limit", "moment_id", b"moment_id", "question", b"question", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "cameras", b"cameras", "end_ms", b"end_ms", "image", b"image", "limit", b"limit", "moment_id", b"moment_id", "question", b"question", "start_ms", b"start_ms", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "all_moments", b"all_moments", "cameras", b"cameras", "end_ms", b"end_ms", "image", b"image", "limit", b"limit", "min_confidence", b"min_confidence", "moment_id", b"moment_id", "objects", b"objects", "order", b"order", "question", b"question", "start_ms", b"start_ms", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
     _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
@@ -103,8 +139,11 @@ class SearchReply(_message.Message):
     COVERAGE_FIELD_NUMBER: _builtins.int
     TIMING_FIELD_NUMBER: _builtins.int
     SPACE_FIELD_NUMBER: _builtins.int
+    NO_CONFIDENT_MATCH_FIELD_NUMBER: _builtins.int
     space: _builtins.str
     """The space in which the question and the moments were compared."""
+    no_confident_match: _builtins.bool
+    """True when no hit is likely to be what was asked for: the hits, if any, are only the nearest."""
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hit]:
         """Best first."""
@@ -120,10 +159,11 @@ class SearchReply(_message.Message):
         coverage: Global___Coverage | None = ...,
         timing: Global___Timing | None = ...,
         space: _builtins.str = ...,
+        no_confident_match: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["coverage", b"coverage", "timing", b"timing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["coverage", b"coverage", "hits", b"hits", "space", b"space", "timing", b"timing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coverage", b"coverage", "hits", b"hits", "no_confident_match", b"no_confident_match", "space", b"space", "timing", b"timing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -141,6 +181,12 @@ class Hit(_message.Message):
     SCORE_FIELD_NUMBER: _builtins.int
     CLOSED_FIELD_NUMBER: _builtins.int
     FRAMES_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    BOX_FIELD_NUMBER: _builtins.int
+    AT_MS_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    OBJECTS_FIELD_NUMBER: _builtins.int
+    MOMENTS_FIELD_NUMBER: _builtins.int
     moment_id: _builtins.str
     camera: _builtins.str
     start_ms: _builtins.int
@@ -153,6 +199,23 @@ class Hit(_message.Message):
     """False while the moment is still going on: its end may still change."""
     frames: _builtins.int
     """How many frames the moment has."""
+    confidence: _builtins.float
+    """How likely it is that this is what was asked for, 0 to 1. It means the same for every camera, question and bundle:
+    of hits shown with 0.9, nine in ten are right.
+    """
+    at_ms: _builtins.int
+    kind: _builtins.str
+    """The kind of object there, such as "person"; empty when it is not known."""
+    moments: _builtins.int
+    """How many moments this hit joins: neighbours of one camera that answer alike. Its span covers all of them."""
+    @_builtins.property
+    def box(self) -> Global___Box:
+        """Where in the picture it was found, and when: the picture is that of `at_ms`."""
+
+    @_builtins.property
+    def objects(self) -> _containers.RepeatedCompositeFieldContainer[Global___ObjectCount]:
+        """The objects that were seen in this moment."""
+
     def __init__(
         self,
         *,
@@ -164,14 +227,73 @@ class Hit(_message.Message):
         score: _builtins.float = ...,
         closed: _builtins.bool = ...,
         frames: _builtins.int = ...,
+        confidence: _builtins.float = ...,
+        box: Global___Box | None = ...,
+        at_ms: _builtins.int = ...,
+        kind: _builtins.str = ...,
+        objects: _abc.Iterable[Global___ObjectCount] | None = ...,
+        moments: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["box", b"box"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera", b"camera", "closed", b"closed", "end_ms", b"end_ms", "frames", b"frames", "moment_id", b"moment_id", "peak_ms", b"peak_ms", "score", b"score", "start_ms", b"start_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "box", b"box", "camera", b"camera", "closed", b"closed", "confidence", b"confidence", "end_ms", b"end_ms", "frames", b"frames", "kind", b"kind", "moment_id", b"moment_id", "moments", b"moments", "objects", b"objects", "peak_ms", b"peak_ms", "score", b"score", "start_ms", b"start_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Hit: _TypeAlias = Hit  # noqa: Y015
+
+@_typing.final
+class Box(_message.Message):
+    """Sides are shares of the picture's width and height; 0, 0, 1, 1 is the whole picture."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEFT_FIELD_NUMBER: _builtins.int
+    TOP_FIELD_NUMBER: _builtins.int
+    RIGHT_FIELD_NUMBER: _builtins.int
+    BOTTOM_FIELD_NUMBER: _builtins.int
+    left: _builtins.float
+    top: _builtins.float
+    right: _builtins.float
+    bottom: _builtins.float
+    def __init__(
+        self,
+        *,
+        left: _builtins.float = ...,
+        top: _builtins.float = ...,
+        right: _builtins.float = ...,
+        bottom: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bottom", b"bottom", "left", b"left", "right", b"right", "top", b"top"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Box: _TypeAlias = Box  # noqa: Y015
+
+@_typing.final
+class ObjectCount(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    count: _builtins.int
+    """How many were seen at most at one time."""
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "kind", b"kind"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ObjectCount: _TypeAlias = ObjectCount  # noqa: Y015
 
 @_typing.final
 class Coverage(_message.Message):
@@ -368,15 +490,19 @@ class ThumbnailRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MOMENT_ID_FIELD_NUMBER: _builtins.int
+    AT_MS_FIELD_NUMBER: _builtins.int
     moment_id: _builtins.str
+    at_ms: _builtins.int
+    """The `at_ms` of a hit: the picture in which its box lies. 0, or a time without a picture: the most representative."""
     def __init__(
         self,
         *,
         moment_id: _builtins.str = ...,
+        at_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["moment_id", b"moment_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "moment_id", b"moment_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -421,16 +547,22 @@ class CamerasReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CAMERAS_FIELD_NUMBER: _builtins.int
+    KINDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def cameras(self) -> _containers.RepeatedCompositeFieldContainer[Global___CameraInfo]: ...
+    @_builtins.property
+    def kinds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The kinds of objects that can be asked for; empty when the encoder's bundle has no detector."""
+
     def __init__(
         self,
         *,
         cameras: _abc.Iterable[Global___CameraInfo] | None = ...,
+        kinds: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cameras", b"cameras"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cameras", b"cameras", "kinds", b"kinds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
