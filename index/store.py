@@ -39,7 +39,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A span, and the cosine similarity to the question of the best of its rows: that of the whole picture, or a region."""
+    """A span, and the cosine similarity of the best of its rows to the question: the whole picture, or a region."""
 
     span: Span
     score: float

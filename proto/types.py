@@ -85,7 +85,7 @@ class Camera:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A rectangle in a picture. Its sides are shares of the picture's width and height, so it holds at every resolution."""
+    """A rectangle in a picture, in shares of the picture's width and height: it holds at every resolution."""
 
     left: float
     top: float
