@@ -202,7 +202,7 @@ async def test_a_row_that_milvus_refuses_costs_only_itself(milvus: str) -> None:
     """The collection was made with less room for `resume`, as a later version of a row might."""
     space = SpaceInfo("5ca1" * 4, SPACE.dimension)
     with pytest.MonkeyPatch.context() as narrow:
-        narrow.setattr("index.milvus.MOST_RESUME_CHARS", 8)
+        narrow.setattr("index.rows.MOST_RESUME_CHARS", 8)
         first = MilvusStore(space, MilvusSettings(endpoints=(milvus,)))
         await stored(first, [moment("gate", space=space)])
         await first.close()
