@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pymilvus import AsyncMilvusClient
 
 from index.milvus import MilvusStore
 from index.settings import MilvusSettings
@@ -43,6 +44,7 @@ CACHE = Path.home() / ".cache" / "watchword"
 @dataclass(frozen=True)
 class Arm:
     regions: int
+    address: str
     store: MilvusStore
 
 
@@ -70,7 +72,7 @@ async def measure(address: str, data: Path, chosen: argparse.Namespace) -> None:
     print(f"{chosen.moments:,} moments of {CAMERAS} cameras in one day, {chosen.dimension} dimensions")
     for number, regions in enumerate(map(int, chosen.regions.split(","))):
         space = SpaceInfo(f"{number:016x}", chosen.dimension)
-        arm = Arm(regions, MilvusStore(space, MilvusSettings(endpoints=(address,), timeout_s=60.0)))
+        arm = Arm(regions, address, MilvusStore(space, MilvusSettings(endpoints=(address,), timeout_s=60.0)))
         await arm.store.open()
         await fill(arm, data, chosen)
         arms.append(arm)
@@ -100,23 +102,29 @@ async def fill(arm: Arm, data: Path, chosen: argparse.Namespace) -> None:
         writing += time.perf_counter() - started
         if failed:
             raise next(iter(failed.values()))
-    await flush(arm)
-    grown = size(data)
-    stored = (grown[0] - before[0]) / chosen.moments
+    segments = await flushed(arm)
+    await asyncio.sleep(3.0)
+    live = sum(size(path) for path in data.glob("**/insert_log/*/*/*") if path.name in segments)
+    stored, grown = live / chosen.moments, (size(data) - before) / chosen.moments
     print(
         f"1 + {arm.regions} rows: {chosen.moments / writing:7,.0f} moments/s stored in batches of {BATCH}, "
-        f"{stored:7,.0f} bytes a moment on disk, {(grown[1] - before[1]) / chosen.moments:7,.0f} with the log "
+        f"{stored:7,.0f} bytes a moment in segments, {grown:7,.0f} with Milvus' log and what it has yet to clean up "
         f"({time.perf_counter() - begun:.0f} s)"
     )
 
 
-async def flush(arm: Arm) -> None:
-    """Have Milvus write its segments. Only this measurement does so, so the store has no method for it."""
-    for shard in arm.store._shards.values():
-        for name in await shard._call("list", lambda milvus: milvus.list_collections()):  # type: ignore[attr-defined]
+async def flushed(arm: Arm) -> set[str]:
+    """Have Milvus write its segments: their ids. Only this measurement does so, so the store has no method for it."""
+    segments: set[str] = set()
+    milvus = AsyncMilvusClient(arm.address, timeout=60.0, dedicated=True)
+    try:
+        for name in await milvus.list_collections():
             if arm.store.space.id in name:
-                await shard._call("flush", lambda milvus, name=name: milvus.flush(name))  # type: ignore[attr-defined]
-    await asyncio.sleep(3.0)
+                await milvus.flush(name)
+                segments |= {str(one.segment_id) for one in await milvus.list_persistent_segments(name)}
+    finally:
+        await milvus.close()
+    return segments
 
 
 def batches(arm: Arm, chosen: argparse.Namespace) -> Iterator[list[Moment]]:
@@ -180,10 +188,9 @@ async def show(
     print(f"{what:<22} {'; '.join(figures)}; about {searched:,} searched")
 
 
-def size(data: Path) -> tuple[int, int]:
-    """Bytes of the stored segments, and of all files with Milvus' log."""
-    files = [(path, path.stat().st_size) for path in data.rglob("*") if path.is_file()]
-    return sum(size for path, size in files if "insert_log" in path.parts), sum(size for _, size in files)
+def size(folder: Path) -> int:
+    """Bytes of all files."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 if __name__ == "__main__":

@@ -262,6 +262,26 @@ async def test_many_searches_that_one_bucket_does_not_answer_leave_room_for_the_
     assert {tuple(hit.span.start_ms for hit in answer.hits) for answer in answers} == {(NOON + DAY,)}
 
 
+async def test_collections_of_an_earlier_layout_are_told_once_and_not_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = str(tmp_path / "moments.db")
+    client = AsyncMilvusClient(file, dedicated=True)
+    await client.create_collection(f"watchword2_{SPACE.id}_24h_{NOON // DAY}", dimension=SPACE.dimension)
+    await client.close()
+    store = MilvusStore(SPACE, MilvusSettings(endpoints=(file,)))
+    with caplog.at_level("WARNING"):
+        await store.open()
+        await stored(store, [moment("gate")])
+        assert ids((await found(store, Ask(unit(1), 5), 1)).hits) == [moment("gate").id]
+        assert await store.count() == 1
+    assert [record.message for record in caplog.records if "drop them" in record.message] == [
+        f"1 collections at {file} have the rows of an earlier version and are not read, such as "
+        f"watchword2_{SPACE.id}_24h_{NOON // DAY}: drop them"
+    ]
+    await store.close()
+
+
 async def test_no_milvus_at_all_is_transient_with_what_to_do() -> None:
     store = MilvusStore(SPACE, MilvusSettings(endpoints=(NOBODY,), timeout_s=3.0))
     with pytest.raises(Transient, match=f"Milvus at {NOBODY} .*is it running"):
