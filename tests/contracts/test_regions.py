@@ -11,7 +11,7 @@ import pytest
 
 from index.store import Ask, MomentStore
 from proto.errors import Invalid
-from proto.types import WHOLE, Moment, Region, SpaceInfo
+from proto.types import MOST_REGIONS, WHOLE, Moment, Region, SpaceInfo
 from tests.contracts.conftest import Open
 from tests.contracts.moments import (
     DAY,
@@ -116,8 +116,11 @@ async def until_retold(store: MomentStore, question: Ask, again: Moment) -> None
 
 @pytest.mark.parametrize("left", [0, 1, 3])
 async def test_a_region_that_a_moment_no_longer_has_is_not_found(store: MomentStore, yard: str, left: int) -> None:
-    """Not even by its own vector, as soon as the new telling is found."""
-    regions = [region(n, at_ms=NOON + n) for n in range(10, 14)]
+    """Not even by its own vector, once the new telling is found. All that is gone lies nearer than what is left."""
+    regions = [
+        region(n, at_ms=NOON + n, vector=unit(n) if n < left else near(unit(13), n, by=0.1))
+        for n in range(MOST_REGIONS)
+    ]
     await store.upsert([moment(yard, regions=regions, closed=False)])
     await until_found(store, Ask(unit(13), 1, of(yard)), 1)
     again = moment(yard, frames=4, vector=unit(2), regions=regions[:left])
