@@ -21,7 +21,7 @@ class Thumbnails:
         # One scratch folder: else all 256 folders would have to be swept for files that killed processes left.
         write_whole(self._path(moment_id), jpeg, durable=False, beside=self._folder / "scratch")
 
-    def get(self, moment_id: str) -> bytes:
+    def get(self, moment_id: str, at_ms: int | None = None) -> bytes:  # noqa: ARG002 - there is one picture a moment
         """The picture. Raises Unknown when there is none."""
         path = self._path(moment_id)
         try:
