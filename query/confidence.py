@@ -150,13 +150,12 @@ def _rows(hits: Sequence[Scored], dimension: int) -> Vectors | None:
 
 
 def _of_pool(rows: Vectors | None, question: Vector, pool: Sample | None, words: Words | None, count: int) -> _Usual:
-    """What is usual over all cameras; with few moments sampled, or none, also what other texts score on the row."""
-    if words is None or rows is None:
-        prior = _Usual(np.zeros(count), np.full(count, _WIDE), known=False)
-    else:
+    """What is usual over all cameras. Without a sample of them: what other texts score on the same row."""
+    if pool is None and words is not None and rows is not None:
         others = rows @ _unrelated(question, words.bank).T
-        prior = _Usual(others.mean(axis=1, dtype=np.float64), others.std(axis=1, dtype=np.float64), known=True)
-    return prior if pool is None else _shrunk(pool.scores(question), prior)
+        return _Usual(others.mean(axis=1, dtype=np.float64), others.std(axis=1, dtype=np.float64), known=True)
+    wide = _Usual(np.zeros(count), np.full(count, _WIDE), known=False)
+    return wide if pool is None else _shrunk(pool.scores(question), wide)
 
 
 def _of_cameras(hits: Sequence[Scored], question: Vector, cameras: Mapping[str, Sample], pool: _Usual) -> _Usual:
@@ -213,7 +212,7 @@ def _z_words(rows: Vectors, question: Vector, words: Words, known: Known) -> Num
 
 def _unrelated(question: Vector, bank: Vectors) -> Vectors:
     """The texts of the bank without those nearest to the question."""
-    related = int(np.ceil(_RELATED * len(bank)))
+    related = min(int(np.ceil(_RELATED * len(bank))), len(bank) - 1)
     return bank[np.argsort(bank @ question, kind="stable")[: len(bank) - related]]
 
 
