@@ -25,7 +25,7 @@ _FRESH_S = 15.0
 """A background that was read longer ago is read again, beside the answer that it serves."""
 _STALE_S = 300.0
 """One that could not be read again for so long no longer counts: the camera may have been turned."""
-_POOL_MOMENTS = 1000
+_POOL_MOMENTS = 500
 """Most moments in the pool, evenly over its cameras."""
 _MOST_CAMERAS = 64
 """Most cameras of one answer that are judged by backgrounds of their own; the others by the pool."""

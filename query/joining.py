@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from index.store import Scored
-from proto.types import Vectors
+from proto.types import Vector, Vectors
 
 GAP_MS = 30_000
 """Moments of one camera with at most this between them are neighbours."""
@@ -75,17 +75,17 @@ def joined(judged: Sequence[Judged], tolerance: float) -> list[Hit]:
 
 def without_duplicates(hits: Sequence[Hit], most: int) -> list[Hit]:
     """The hits, best first, without those that resemble `most` better ones of their camera."""
-    of_camera = defaultdict[str, list[int]](list)
+    of_camera = defaultdict[str, list[tuple[int, Vector]]](list)
     for rank, hit in enumerate(hits):
-        if hit.best.scored.vector is not None:
-            of_camera[hit.best.scored.span.camera].append(rank)
+        if (vector := hit.best.scored.vector) is not None:
+            of_camera[hit.best.scored.span.camera].append((rank, vector))
     left_out: set[int] = set()
-    for ranks in of_camera.values():
-        if len(ranks) > most:
-            rows: Vectors = np.stack([hits[rank].best.scored.vector for rank in ranks])  # type: ignore[misc] - not None
-            same = rows @ rows.T >= _SAME
+    for rows in of_camera.values():
+        if len(rows) > most:
+            vectors: Vectors = np.stack([vector for _, vector in rows])
+            same = vectors @ vectors.T >= _SAME
             kept: list[int] = []
-            for number, rank in enumerate(ranks):
+            for number, (rank, _) in enumerate(rows):
                 if np.count_nonzero(same[number, kept]) < most:
                     kept.append(number)
                 else:

@@ -132,7 +132,7 @@ async def test_a_background_that_cannot_be_read_again_for_minutes_counts_no_more
 async def test_the_pool_is_bounded_and_takes_from_every_camera() -> None:
     backgrounds = Counted(*(of(f"camera-{n:03}", moments=32, rows=1) for n in range(200)))
     known = await BackgroundReader(backgrounds, SPACE).known([], None, 10.0)
-    assert shapes(known)[0] == (1000, 1000)
+    assert shapes(known)[0] == (400, 400)
 
 
 async def test_rows_of_another_dimension_are_left_out() -> None:
