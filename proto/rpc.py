@@ -35,6 +35,8 @@ MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 CHANNEL_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    # The features of 1,000 hits fit (query.explain); by default 8 KiB do.
+    ("grpc.max_metadata_size", 512 * 1024),
     # Above the server's minimum interval (below): a client that pings faster is disconnected after two strikes.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 10_000),

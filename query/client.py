@@ -34,6 +34,10 @@ class QueryClient(Client):
         start_ms: int = 0,
         end_ms: int = 0,
         limit: int | None = None,
+        objects: Sequence[str] = (),
+        min_confidence: float = 0.0,
+        all_moments: bool = False,
+        by_time: bool = False,
     ) -> query_pb2.SearchReply:
         """The moments most similar to the text, image or moment. Give exactly one of the three."""
         if [text, image, moment_id].count(None) != 2:
@@ -48,24 +52,34 @@ class QueryClient(Client):
                 start_ms=start_ms,
                 end_ms=end_ms,
                 limit=limit,
+                objects=objects,
+                min_confidence=min_confidence,
+                all_moments=all_moments,
+                order=query_pb2.ORDER_TIME if by_time else query_pb2.ORDER_RELEVANCE,
             )
         except ValueError as error:
             todo = "see query.proto for what is allowed"
             raise Invalid(f"the question cannot be sent ({error})", todo=todo) from None
         return await self._answer(self._stub.Search(request, timeout=self._timeout_s))
 
-    async def thumbnail(self, moment_id: str) -> bytes:
-        """The moment's picture, a JPEG."""
-        request = query_pb2.ThumbnailRequest(moment_id=moment_id)
+    async def thumbnail(self, moment_id: str, at_ms: int = 0) -> bytes:
+        """The moment's picture, a JPEG: of this time, `at_ms` of a hit, or the most representative one."""
+        request = query_pb2.ThumbnailRequest(moment_id=moment_id, at_ms=at_ms)
         reply: query_pb2.ThumbnailReply = await self._answer(self._stub.Thumbnail(request, timeout=self._timeout_s))
         return reply.jpeg
 
     async def cameras(self) -> list[query_pb2.CameraInfo]:
         """Every camera that can be searched."""
-        reply: query_pb2.CamerasReply = await self._answer(
-            self._stub.Cameras(query_pb2.CamerasRequest(), timeout=self._timeout_s)
-        )
-        return list(reply.cameras)
+        return list((await self._cameras()).cameras)
+
+    async def kinds(self) -> list[str]:
+        """The kinds of objects that can be asked for."""
+        return list((await self._cameras()).kinds)
+
+    async def _cameras(self) -> query_pb2.CamerasReply:
+        request = query_pb2.CamerasRequest()
+        reply: query_pb2.CamerasReply = await self._answer(self._stub.Cameras(request, timeout=self._timeout_s))
+        return reply
 
     async def _answer(self, call: Awaitable[Reply]) -> Reply:
         return await answer_of(call, f"the query service at {self._address}")

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from urllib.parse import quote
+
 from proto.v1 import query_pb2
+from query.joining import Hit
 from query.search import Found
 
 MOST_GAPS = 100
+FEATURES_KEY = "watchword-features"
 
 
 def reply_of(found: Found) -> query_pb2.SearchReply:
     """The reply: hits, what they are based on, and coverage."""
     return query_pb2.SearchReply(
-        hits=[
-            query_pb2.Hit(
-                moment_id=hit.span.id,
-                camera=hit.span.camera,
-                start_ms=hit.span.start_ms,
-                peak_ms=hit.span.peak_ms,
-                end_ms=hit.span.end_ms,
-                score=hit.score,
-                closed=hit.span.closed,
-                frames=hit.span.frames,
-            )
-            for hit in found.answer.hits
-        ],
+        hits=[_hit_of(hit) for hit in found.hits],
         coverage=_coverage_of(found),
         timing=query_pb2.Timing(
             total_ms=found.total_s * 1000,
@@ -32,6 +25,35 @@ def reply_of(found: Found) -> query_pb2.SearchReply:
             vector_cached=found.vector_cached,
         ),
         space=found.space,
+        no_confident_match=found.no_confident_match,
+        threshold=found.threshold,
+    )
+
+
+def features_metadata(found: Found) -> tuple[tuple[str, str], ...]:
+    """Trailing metadata with the features of every hit: see query/confidence.py."""
+    features = [{name: round(value, 5) for name, value in hit.best.features.items()} for hit in found.hits]
+    return ((FEATURES_KEY, quote(json.dumps(features, separators=(",", ":")), safe='{}[]":,')),)
+
+
+def _hit_of(hit: Hit) -> query_pb2.Hit:
+    best = hit.best.scored
+    span, box = best.span, best.box
+    return query_pb2.Hit(
+        moment_id=span.id,
+        camera=span.camera,
+        start_ms=hit.start_ms,
+        peak_ms=span.peak_ms,
+        end_ms=hit.end_ms,
+        score=best.score,
+        closed=hit.closed,
+        frames=hit.frames,
+        confidence=hit.best.confidence,
+        box=query_pb2.Box(left=box.left, top=box.top, right=box.right, bottom=box.bottom),
+        at_ms=best.at_ms or span.peak_ms,
+        kind=best.kind,
+        objects=[query_pb2.ObjectCount(kind=kind, count=count) for kind, count in hit.objects],
+        moments=hit.moments,
     )
 
 

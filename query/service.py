@@ -9,12 +9,13 @@ from typing import Any, TypeVar
 
 import grpc.aio
 
-from proto.errors import Late, Mismatch, WatchwordError
+from proto.errors import Invalid, Late, Mismatch, WatchwordError
 from proto.metrics import SEARCH_SECONDS, SEARCHES
 from proto.serving import Door, GrpcServer, answers
 from proto.v1 import query_pb2, query_pb2_grpc
-from query.reply import reply_of
-from query.search import Question, Searcher
+from query.asking import Question
+from query.reply import features_metadata, reply_of
+from query.search import Searcher
 from query.settings import QuerySettings
 
 log = logging.getLogger("watchword.query")
@@ -92,6 +93,8 @@ class _QueryService(query_pb2_grpc.QueryServicer):
             with SEARCH_SECONDS.time():
                 found = await self._within(left, self._searcher.search(_question(request), timeout_s=left))
             outcome = "partial" if found.partial else "ok"
+            if self._settings.explain:
+                context.set_trailing_metadata(features_metadata(found))
             return reply_of(found)
         except Mismatch as error:
             outcome = "mismatch"
@@ -111,7 +114,9 @@ class _QueryService(query_pb2_grpc.QueryServicer):
     async def Thumbnail(  # noqa: N802
         self, request: query_pb2.ThumbnailRequest, context: Context
     ) -> query_pb2.ThumbnailReply:
-        jpeg = await self._within(self._left(context), self._searcher.thumbnail(request.moment_id))
+        jpeg = await self._within(
+            self._left(context), self._searcher.thumbnail(request.moment_id, request.at_ms or None)
+        )
         return query_pb2.ThumbnailReply(jpeg=jpeg)
 
     @answers
@@ -122,7 +127,8 @@ class _QueryService(query_pb2_grpc.QueryServicer):
     ) -> query_pb2.CamerasReply:
         cameras = await self._within(self._left(context), self._searcher.cameras())
         return query_pb2.CamerasReply(
-            cameras=[query_pb2.CameraInfo(name=camera.name, watching=camera.watching) for camera in cameras]
+            cameras=[query_pb2.CameraInfo(name=camera.name, watching=camera.watching) for camera in cameras],
+            kinds=self._searcher.kinds,
         )
 
     def _left(self, context: Context) -> float:
@@ -140,6 +146,12 @@ class _QueryService(query_pb2_grpc.QueryServicer):
             ) from error
 
 
+def _by_time(order: int) -> bool:
+    if order not in query_pb2.Order.values():
+        raise Invalid(f"there is no order {order}", todo="give ORDER_RELEVANCE (0) or ORDER_TIME (1)")
+    return order == query_pb2.ORDER_TIME
+
+
 def _question(request: query_pb2.SearchRequest) -> Question:
     kind = request.WhichOneof("question")
     return Question(
@@ -150,4 +162,8 @@ def _question(request: query_pb2.SearchRequest) -> Question:
         start_ms=request.start_ms,
         end_ms=request.end_ms,
         limit=request.limit if request.HasField("limit") else 10,
+        objects=tuple(request.objects),
+        min_confidence=request.min_confidence,
+        all_moments=request.all_moments,
+        by_time=_by_time(request.order),
     )

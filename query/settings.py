@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, SecretStr
 
 from proto.section import Section
@@ -25,6 +27,13 @@ class QuerySettings(Section):
     behind_s: float = Field(30.0, gt=0, le=86_400)
     """If the latest picture looked at of a live camera is older than this, the time since then counts as not looked at
     and the answer is partial. Keep it well above camera.heartbeat_s, the pace of pictures of a still scene."""
+    relevance: Literal["auto", "score", "confidence"] = "auto"
+    """What "best first" means: the nearest by cosine, or the surest. `auto`: the surest where the bundle was
+    calibrated."""
+    most_duplicates: int = Field(3, ge=1, le=10_000)
+    """Most hits of one camera in one answer that look the same. Callers who ask for all moments get all."""
+    explain: bool = False
+    """Send with each answer what its confidences were computed from, as trailing metadata: for calibrating a bundle."""
 
 
 class RedisSettings(Section):

@@ -20,9 +20,11 @@ from proto.v1 import query_pb2
 from query.client import QueryClient
 from watchword.coverage_words import not_searched, plain_coverage
 from watchword.doctor import Finding
+from watchword.hits import LESS_SURE, NOTHING_SURE, Shown, as_row, as_table, parted, plain_hit
 from watchword.settings import Settings
+from watchword.sheet import check_sheet, write_sheet
 from watchword.stack import query_address
-from watchword.times import instant, local, span
+from watchword.times import instant
 
 
 @dataclass(frozen=True)
@@ -36,18 +38,19 @@ class TypedSearch:
     since: str | None = None
     until: str | None = None
     limit: int = 10
+    objects: tuple[str, ...] = ()
+    min_confidence: float = 0.0
+    all_moments: bool = False
+    by_time: bool = False
 
-
-@dataclass(frozen=True)
-class Shown:
-    """A hit, and the path of its saved picture (None without one)."""
-
-    hit: query_pb2.Hit
-    thumbnail: Path | None
+    @property
+    def title(self) -> str:
+        """The question in a few words."""
+        return f'"{self.words}"' if self.words is not None else f"like {self.image or self.like}"
 
 
 async def ask(client: QueryClient, question: TypedSearch, pictures: Path) -> tuple[query_pb2.SearchReply, list[Shown]]:
-    """Ask the query service and save the thumbnail of every hit under `pictures`."""
+    """Ask the query service and save the picture of every hit under `pictures`."""
     now = now_ms()
     image = None
     if question.image is not None:
@@ -63,57 +66,72 @@ async def ask(client: QueryClient, question: TypedSearch, pictures: Path) -> tup
         start_ms=instant(question.since, now) if question.since else 0,
         end_ms=instant(question.until, now) if question.until else 0,
         limit=question.limit,
+        objects=question.objects,
+        min_confidence=question.min_confidence,
+        all_moments=question.all_moments,
+        by_time=question.by_time,
     )
     gate = asyncio.Semaphore(8)
 
     async def save(hit: query_pb2.Hit) -> Shown:
         async with gate:
             try:
-                jpeg = await client.thumbnail(hit.moment_id)
+                jpeg = await client.thumbnail(hit.moment_id, hit.at_ms)
             except Unknown:
                 return Shown(hit, None)
-        path = pictures / f"{hit.moment_id}.jpg"
+        of_its_own = "" if hit.at_ms == hit.peak_ms else f"-{hit.at_ms}"
+        path = pictures / f"{hit.moment_id}{of_its_own}.jpg"
         await asyncio.to_thread(write_whole, path, jpeg, durable=False)
         return Shown(hit, path)
 
     return reply, list(await asyncio.gather(*(save(hit) for hit in reply.hits)))
 
 
-async def ask_and_show(settings: Settings, question: TypedSearch, as_json: bool) -> None:
-    """Answer one question on the terminal."""
+async def ask_and_show(settings: Settings, question: TypedSearch, as_json: bool, sheet: Path | None = None) -> None:
+    """Answer one question on the terminal, and as a contact sheet if a file is named for it."""
     pictures = settings.cache_dir / "thumbnails"
+    if sheet is not None:
+        check_sheet(sheet)
     async with QueryClient(query_address(settings), settings.query.timeout_s) as client:
         reply, shown = await ask(client, question, pictures)
+    if sheet is not None:
+        await asyncio.to_thread(write_sheet, sheet, [as_row(question.title, reply, shown)])
     if as_json:
-        click.echo(json.dumps(as_plain(reply, shown), ensure_ascii=False, indent=2))
+        click.echo(json.dumps(as_plain(reply, shown, sheet), ensure_ascii=False, indent=2))
         return
-    _console().print(as_table(shown) if shown else "no moment matches: widen --since, or name other cameras")
+    _show_hits(reply, shown, question)
+    if sheet is not None:
+        click.echo(f"contact sheet: {sheet}")
     if lines := not_searched(reply.coverage):
         click.echo("not everything could be searched:", err=True)
         for line in lines:
             click.echo(f"  {line}", err=True)
 
 
-def as_plain(reply: query_pb2.SearchReply, shown: list[Shown]) -> dict[str, Any]:
+def _show_hits(reply: query_pb2.SearchReply, shown: list[Shown], question: TypedSearch) -> None:
+    """The sure hits, then the others behind a line that says so."""
+    sure, weak = parted(reply, shown)
+    if not shown:
+        click.echo(
+            "nothing matches with this confidence: lower --min-confidence, or widen --since"
+            if question.min_confidence
+            else "no moment matches: widen --since, or name other cameras"
+        )
+    if sure:
+        _console().print(as_table(sure))
+    if weak:
+        click.echo(LESS_SURE if sure else NOTHING_SURE)
+        _console().print(as_table(weak))
+
+
+def as_plain(reply: query_pb2.SearchReply, shown: list[Shown], sheet: Path | None = None) -> dict[str, Any]:
     """The answer for programs: plain values, times in milliseconds and in local time."""
     timing = reply.timing
     return {
-        "hits": [
-            {
-                "camera": one.hit.camera,
-                "start": local(one.hit.start_ms),
-                "end": local(one.hit.end_ms),
-                "start_ms": one.hit.start_ms,
-                "peak_ms": one.hit.peak_ms,
-                "end_ms": one.hit.end_ms,
-                "score": round(one.hit.score, 4),
-                "closed": one.hit.closed,
-                "frames": one.hit.frames,
-                "moment_id": one.hit.moment_id,
-                "thumbnail": str(one.thumbnail) if one.thumbnail else None,
-            }
-            for one in shown
-        ],
+        "hits": [plain_hit(one) for one in shown],
+        "no_confident_match": reply.no_confident_match,
+        "threshold": round(reply.threshold, 4),
+        "sheet": str(sheet) if sheet else None,
         "coverage": plain_coverage(reply.coverage),
         "timing_ms": {
             "total": round(timing.total_ms, 2),
@@ -125,16 +143,14 @@ def as_plain(reply: query_pb2.SearchReply, shown: list[Shown]) -> dict[str, Any]
     }
 
 
-def as_table(shown: list[Shown]) -> Table:
-    """The answer for people."""
-    table = Table(box=None, pad_edge=False)
-    for heading in ("camera", "when", "score", "thumbnail"):
-        table.add_column(heading, justify="right" if heading == "score" else "left", no_wrap=True)
-    for one in shown:
-        going_on = "" if one.hit.closed else " …"
-        when = span(one.hit.start_ms, one.hit.end_ms) + going_on
-        table.add_row(one.hit.camera, when, f"{one.hit.score:.3f}", str(one.thumbnail or "-"))
-    return table
+async def show_kinds(settings: Settings, as_json: bool) -> None:
+    """Print the kinds of objects that can be asked for."""
+    async with QueryClient(query_address(settings), settings.query.timeout_s) as client:
+        kinds = await client.kinds()
+    if as_json:
+        click.echo(json.dumps(kinds, ensure_ascii=False, indent=2))
+    else:
+        click.echo("\n".join(kinds) or "this bundle knows no kinds of objects: ask in words")
 
 
 def show_cameras(cameras: list[Camera], as_json: bool) -> None:

@@ -168,11 +168,15 @@ async def _stream(settings: Settings, stage: Stage) -> None:
 
 
 async def _query(settings: Settings, stage: Stage) -> None:
+    from catalog.backgrounds import Backgrounds
     from catalog.cameras import CameraRegistry
     from catalog.coverage import Coverage
     from catalog.media import Thumbnails
     from index.milvus import MilvusStore
+    from query.backgrounds import BackgroundReader
+    from query.bank import Bank
     from query.cache import VectorCache
+    from query.judging import Judge
     from query.search import Searcher
     from query.service import serve_query
 
@@ -182,13 +186,20 @@ async def _query(settings: Settings, stage: Stage) -> None:
     await store.open()
     cache = VectorCache(settings.redis)
     stage.closing.push_async_callback(cache.close)
+    catalog = await _catalog(settings, stage)
+    bank = Bank(encoder, cache, info.space, kinds=info.kinds)
+    judge = Judge(info.calibration, bank, BackgroundReader(Backgrounds(catalog), info.space))
+    judge.start()
+    stage.closing.push_async_callback(judge.stop)
     searcher = Searcher(
         encoder=encoder,
         store=store,
         cache=cache,
         cameras=CameraRegistry(settings.data_dir / "cameras.json"),
         thumbnails=Thumbnails(settings.data_dir / "thumbnails"),
-        coverage=Coverage(await _catalog(settings, stage)),
+        coverage=Coverage(catalog),
+        judge=judge,
+        kinds=info.kinds,
         settings=settings.query,
     )
     server = await serve_query(searcher, settings.query, settings.query.listen)

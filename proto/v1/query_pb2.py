@@ -24,45 +24,45 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14proto/v1/query.proto\x12\x0cwatchword.v1\"\x84\x02\n\rSearchRequest\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x0f\n\x05image\x18\x02 \x01(\x0cH\x00\x12\x13\n\tmoment_id\x18\x03 \x01(\tH\x00\x12\x0f\n\x07\x63\x61meras\x18\x04 \x03(\t\x12\x10\n\x08start_ms\x18\x05 \x01(\x03\x12\x0e\n\x06\x65nd_ms\x18\x06 \x01(\x03\x12\x12\n\x05limit\x18\x07 \x01(\rH\x01\x88\x01\x01\x12\x0f\n\x07objects\x18\x08 \x03(\t\x12\x16\n\x0emin_confidence\x18\t \x01(\x02\x12\x13\n\x0b\x61ll_moments\x18\n \x01(\x08\x12\"\n\x05order\x18\x0b \x01(\x0e\x32\x13.watchword.v1.OrderB\n\n\x08questionB\x08\n\x06_limit\"\xa9\x01\n\x0bSearchReply\x12\x1f\n\x04hits\x18\x01 \x03(\x0b\x32\x11.watchword.v1.Hit\x12(\n\x08\x63overage\x18\x02 \x01(\x0b\x32\x16.watchword.v1.Coverage\x12$\n\x06timing\x18\x03 \x01(\x0b\x32\x14.watchword.v1.Timing\x12\r\n\x05space\x18\x04 \x01(\t\x12\x1a\n\x12no_confident_match\x18\x05 \x01(\x08\"\x98\x02\n\x03Hit\x12\x11\n\tmoment_id\x18\x01 \x01(\t\x12\x0e\n\x06\x63\x61mera\x18\x02 \x01(\t\x12\x10\n\x08start_ms\x18\x03 \x01(\x03\x12\x0f\n\x07peak_ms\x18\x04 \x01(\x03\x12\x0e\n\x06\x65nd_ms\x18\x05 \x01(\x03\x12\r\n\x05score\x18\x06 \x01(\x02\x12\x0e\n\x06\x63losed\x18\x07 \x01(\x08\x12\x0e\n\x06\x66rames\x18\x08 \x01(\r\x12\x12\n\nconfidence\x18\t \x01(\x02\x12\x1e\n\x03\x62ox\x18\n \x01(\x0b\x32\x11.watchword.v1.Box\x12\r\n\x05\x61t_ms\x18\x0b \x01(\x03\x12\x0c\n\x04kind\x18\x0c \x01(\t\x12*\n\x07objects\x18\r \x03(\x0b\x32\x19.watchword.v1.ObjectCount\x12\x0f\n\x07moments\x18\x0e \x01(\r\"?\n\x03\x42ox\x12\x0c\n\x04left\x18\x01 \x01(\x02\x12\x0b\n\x03top\x18\x02 \x01(\x02\x12\r\n\x05right\x18\x03 \x01(\x02\x12\x0e\n\x06\x62ottom\x18\x04 \x01(\x02\"*\n\x0bObjectCount\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\r\"\xd6\x02\n\x08\x43overage\x12\x0f\n\x07partial\x18\x01 \x01(\x08\x12\x16\n\x0eshards_missing\x18\x02 \x03(\t\x12\x17\n\x0fshards_searched\x18\x03 \x01(\r\x12\x18\n\x10\x62uckets_searched\x18\x04 \x01(\r\x12\x1f\n\x04gaps\x18\x07 \x03(\x0b\x32\x11.watchword.v1.Gap\x12\x13\n\x0bgaps_in_all\x18\x08 \x01(\x04\x12\x1c\n\x14\x66rames_not_looked_at\x18\t \x01(\x04\x12+\n\nwatermarks\x18\n \x03(\x0b\x32\x17.watchword.v1.Watermark\x12,\n\nunsearched\x18\x0b \x03(\x0b\x32\x18.watchword.v1.Unsearched\x12\x19\n\x11spaces_unsearched\x18\x0c \x03(\t\x12\x18\n\x10\x63overage_unknown\x18\r \x01(\x08J\x04\x08\x05\x10\x06J\x04\x08\x06\x10\x07\"W\n\x03Gap\x12\x0e\n\x06\x63\x61mera\x18\x01 \x01(\t\x12\x10\n\x08start_ms\x18\x02 \x01(\x03\x12\x0e\n\x06\x65nd_ms\x18\x03 \x01(\x03\x12\x0e\n\x06\x66rames\x18\x04 \x01(\x04\x12\x0e\n\x06reason\x18\x05 \x01(\t\".\n\tWatermark\x12\x0e\n\x06\x63\x61mera\x18\x01 \x01(\t\x12\x11\n\tlooked_ms\x18\x02 \x01(\x03\"=\n\nUnsearched\x12\r\n\x05shard\x18\x01 \x01(\t\x12\x10\n\x08start_ms\x18\x02 \x01(\x03\x12\x0e\n\x06\x65nd_ms\x18\x03 \x01(\x03\"U\n\x06Timing\x12\x10\n\x08total_ms\x18\x01 \x01(\x02\x12\x10\n\x08\x65mbed_ms\x18\x02 \x01(\x02\x12\x10\n\x08index_ms\x18\x03 \x01(\x02\x12\x15\n\rvector_cached\x18\x04 \x01(\x08\"4\n\x10ThumbnailRequest\x12\x11\n\tmoment_id\x18\x01 \x01(\t\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x03\"\x1e\n\x0eThumbnailReply\x12\x0c\n\x04jpeg\x18\x01 \x01(\x0c\"\x10\n\x0e\x43\x61merasRequest\"H\n\x0c\x43\x61merasReply\x12)\n\x07\x63\x61meras\x18\x01 \x03(\x0b\x32\x18.watchword.v1.CameraInfo\x12\r\n\x05kinds\x18\x02 \x03(\t\",\n\nCameraInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08watching\x18\x02 \x01(\x08*,\n\x05Order\x12\x13\n\x0fORDER_RELEVANCE\x10\x00\x12\x0e\n\nORDER_TIME\x10\x01\x32\xd9\x01\n\x05Query\x12@\n\x06Search\x12\x1b.watchword.v1.SearchRequest\x1a\x19.watchword.v1.SearchReply\x12I\n\tThumbnail\x12\x1e.watchword.v1.ThumbnailRequest\x1a\x1c.watchword.v1.ThumbnailReply\x12\x43\n\x07\x43\x61meras\x12\x1c.watchword.v1.CamerasRequest\x1a\x1a.watchword.v1.CamerasReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14proto/v1/query.proto\x12\x0cwatchword.v1\"\x84\x02\n\rSearchRequest\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x0f\n\x05image\x18\x02 \x01(\x0cH\x00\x12\x13\n\tmoment_id\x18\x03 \x01(\tH\x00\x12\x0f\n\x07\x63\x61meras\x18\x04 \x03(\t\x12\x10\n\x08start_ms\x18\x05 \x01(\x03\x12\x0e\n\x06\x65nd_ms\x18\x06 \x01(\x03\x12\x12\n\x05limit\x18\x07 \x01(\rH\x01\x88\x01\x01\x12\x0f\n\x07objects\x18\x08 \x03(\t\x12\x16\n\x0emin_confidence\x18\t \x01(\x02\x12\x13\n\x0b\x61ll_moments\x18\n \x01(\x08\x12\"\n\x05order\x18\x0b \x01(\x0e\x32\x13.watchword.v1.OrderB\n\n\x08questionB\x08\n\x06_limit\"\xbc\x01\n\x0bSearchReply\x12\x1f\n\x04hits\x18\x01 \x03(\x0b\x32\x11.watchword.v1.Hit\x12(\n\x08\x63overage\x18\x02 \x01(\x0b\x32\x16.watchword.v1.Coverage\x12$\n\x06timing\x18\x03 \x01(\x0b\x32\x14.watchword.v1.Timing\x12\r\n\x05space\x18\x04 \x01(\t\x12\x1a\n\x12no_confident_match\x18\x05 \x01(\x08\x12\x11\n\tthreshold\x18\x06 \x01(\x02\"\x98\x02\n\x03Hit\x12\x11\n\tmoment_id\x18\x01 \x01(\t\x12\x0e\n\x06\x63\x61mera\x18\x02 \x01(\t\x12\x10\n\x08start_ms\x18\x03 \x01(\x03\x12\x0f\n\x07peak_ms\x18\x04 \x01(\x03\x12\x0e\n\x06\x65nd_ms\x18\x05 \x01(\x03\x12\r\n\x05score\x18\x06 \x01(\x02\x12\x0e\n\x06\x63losed\x18\x07 \x01(\x08\x12\x0e\n\x06\x66rames\x18\x08 \x01(\r\x12\x12\n\nconfidence\x18\t \x01(\x02\x12\x1e\n\x03\x62ox\x18\n \x01(\x0b\x32\x11.watchword.v1.Box\x12\r\n\x05\x61t_ms\x18\x0b \x01(\x03\x12\x0c\n\x04kind\x18\x0c \x01(\t\x12*\n\x07objects\x18\r \x03(\x0b\x32\x19.watchword.v1.ObjectCount\x12\x0f\n\x07moments\x18\x0e \x01(\r\"?\n\x03\x42ox\x12\x0c\n\x04left\x18\x01 \x01(\x02\x12\x0b\n\x03top\x18\x02 \x01(\x02\x12\r\n\x05right\x18\x03 \x01(\x02\x12\x0e\n\x06\x62ottom\x18\x04 \x01(\x02\"*\n\x0bObjectCount\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\r\"\xd6\x02\n\x08\x43overage\x12\x0f\n\x07partial\x18\x01 \x01(\x08\x12\x16\n\x0eshards_missing\x18\x02 \x03(\t\x12\x17\n\x0fshards_searched\x18\x03 \x01(\r\x12\x18\n\x10\x62uckets_searched\x18\x04 \x01(\r\x12\x1f\n\x04gaps\x18\x07 \x03(\x0b\x32\x11.watchword.v1.Gap\x12\x13\n\x0bgaps_in_all\x18\x08 \x01(\x04\x12\x1c\n\x14\x66rames_not_looked_at\x18\t \x01(\x04\x12+\n\nwatermarks\x18\n \x03(\x0b\x32\x17.watchword.v1.Watermark\x12,\n\nunsearched\x18\x0b \x03(\x0b\x32\x18.watchword.v1.Unsearched\x12\x19\n\x11spaces_unsearched\x18\x0c \x03(\t\x12\x18\n\x10\x63overage_unknown\x18\r \x01(\x08J\x04\x08\x05\x10\x06J\x04\x08\x06\x10\x07\"W\n\x03Gap\x12\x0e\n\x06\x63\x61mera\x18\x01 \x01(\t\x12\x10\n\x08start_ms\x18\x02 \x01(\x03\x12\x0e\n\x06\x65nd_ms\x18\x03 \x01(\x03\x12\x0e\n\x06\x66rames\x18\x04 \x01(\x04\x12\x0e\n\x06reason\x18\x05 \x01(\t\".\n\tWatermark\x12\x0e\n\x06\x63\x61mera\x18\x01 \x01(\t\x12\x11\n\tlooked_ms\x18\x02 \x01(\x03\"=\n\nUnsearched\x12\r\n\x05shard\x18\x01 \x01(\t\x12\x10\n\x08start_ms\x18\x02 \x01(\x03\x12\x0e\n\x06\x65nd_ms\x18\x03 \x01(\x03\"U\n\x06Timing\x12\x10\n\x08total_ms\x18\x01 \x01(\x02\x12\x10\n\x08\x65mbed_ms\x18\x02 \x01(\x02\x12\x10\n\x08index_ms\x18\x03 \x01(\x02\x12\x15\n\rvector_cached\x18\x04 \x01(\x08\"4\n\x10ThumbnailRequest\x12\x11\n\tmoment_id\x18\x01 \x01(\t\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x03\"\x1e\n\x0eThumbnailReply\x12\x0c\n\x04jpeg\x18\x01 \x01(\x0c\"\x10\n\x0e\x43\x61merasRequest\"H\n\x0c\x43\x61merasReply\x12)\n\x07\x63\x61meras\x18\x01 \x03(\x0b\x32\x18.watchword.v1.CameraInfo\x12\r\n\x05kinds\x18\x02 \x03(\t\",\n\nCameraInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08watching\x18\x02 \x01(\x08*,\n\x05Order\x12\x13\n\x0fORDER_RELEVANCE\x10\x00\x12\x0e\n\nORDER_TIME\x10\x01\x32\xd9\x01\n\x05Query\x12@\n\x06Search\x12\x1b.watchword.v1.SearchRequest\x1a\x19.watchword.v1.SearchReply\x12I\n\tThumbnail\x12\x1e.watchword.v1.ThumbnailRequest\x1a\x1c.watchword.v1.ThumbnailReply\x12\x43\n\x07\x43\x61meras\x12\x1c.watchword.v1.CamerasRequest\x1a\x1a.watchword.v1.CamerasReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'proto.v1.query_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ORDER']._serialized_start=1721
-  _globals['_ORDER']._serialized_end=1765
+  _globals['_ORDER']._serialized_start=1740
+  _globals['_ORDER']._serialized_end=1784
   _globals['_SEARCHREQUEST']._serialized_start=39
   _globals['_SEARCHREQUEST']._serialized_end=299
   _globals['_SEARCHREPLY']._serialized_start=302
-  _globals['_SEARCHREPLY']._serialized_end=471
-  _globals['_HIT']._serialized_start=474
-  _globals['_HIT']._serialized_end=754
-  _globals['_BOX']._serialized_start=756
-  _globals['_BOX']._serialized_end=819
-  _globals['_OBJECTCOUNT']._serialized_start=821
-  _globals['_OBJECTCOUNT']._serialized_end=863
-  _globals['_COVERAGE']._serialized_start=866
-  _globals['_COVERAGE']._serialized_end=1208
-  _globals['_GAP']._serialized_start=1210
-  _globals['_GAP']._serialized_end=1297
-  _globals['_WATERMARK']._serialized_start=1299
-  _globals['_WATERMARK']._serialized_end=1345
-  _globals['_UNSEARCHED']._serialized_start=1347
-  _globals['_UNSEARCHED']._serialized_end=1408
-  _globals['_TIMING']._serialized_start=1410
-  _globals['_TIMING']._serialized_end=1495
-  _globals['_THUMBNAILREQUEST']._serialized_start=1497
-  _globals['_THUMBNAILREQUEST']._serialized_end=1549
-  _globals['_THUMBNAILREPLY']._serialized_start=1551
-  _globals['_THUMBNAILREPLY']._serialized_end=1581
-  _globals['_CAMERASREQUEST']._serialized_start=1583
-  _globals['_CAMERASREQUEST']._serialized_end=1599
-  _globals['_CAMERASREPLY']._serialized_start=1601
-  _globals['_CAMERASREPLY']._serialized_end=1673
-  _globals['_CAMERAINFO']._serialized_start=1675
-  _globals['_CAMERAINFO']._serialized_end=1719
-  _globals['_QUERY']._serialized_start=1768
-  _globals['_QUERY']._serialized_end=1985
+  _globals['_SEARCHREPLY']._serialized_end=490
+  _globals['_HIT']._serialized_start=493
+  _globals['_HIT']._serialized_end=773
+  _globals['_BOX']._serialized_start=775
+  _globals['_BOX']._serialized_end=838
+  _globals['_OBJECTCOUNT']._serialized_start=840
+  _globals['_OBJECTCOUNT']._serialized_end=882
+  _globals['_COVERAGE']._serialized_start=885
+  _globals['_COVERAGE']._serialized_end=1227
+  _globals['_GAP']._serialized_start=1229
+  _globals['_GAP']._serialized_end=1316
+  _globals['_WATERMARK']._serialized_start=1318
+  _globals['_WATERMARK']._serialized_end=1364
+  _globals['_UNSEARCHED']._serialized_start=1366
+  _globals['_UNSEARCHED']._serialized_end=1427
+  _globals['_TIMING']._serialized_start=1429
+  _globals['_TIMING']._serialized_end=1514
+  _globals['_THUMBNAILREQUEST']._serialized_start=1516
+  _globals['_THUMBNAILREQUEST']._serialized_end=1568
+  _globals['_THUMBNAILREPLY']._serialized_start=1570
+  _globals['_THUMBNAILREPLY']._serialized_end=1600
+  _globals['_CAMERASREQUEST']._serialized_start=1602
+  _globals['_CAMERASREQUEST']._serialized_end=1618
+  _globals['_CAMERASREPLY']._serialized_start=1620
+  _globals['_CAMERASREPLY']._serialized_end=1692
+  _globals['_CAMERAINFO']._serialized_start=1694
+  _globals['_CAMERAINFO']._serialized_end=1738
+  _globals['_QUERY']._serialized_start=1787
+  _globals['_QUERY']._serialized_end=2004
 # @@protoc_insertion_point(module_scope)

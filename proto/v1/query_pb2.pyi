@@ -24,6 +24,9 @@ carry trailing metadata in ASCII: percent-decode a value (as in a URL) to get it
 
 A status without `watchword-error` was made by gRPC itself or by a proxy.
 
+With the setting `query.explain` an answer carries `watchword-features`, percent-encoded JSON: for each hit an object
+with the numbers that its confidence was computed from. It is meant for calibrating a bundle, not for clients.
+
 The service also implements the standard health protocol (grpc.health.v1), for "" and for "watchword.v1.Query". It
 answers health probes however busy it is.
 """
@@ -86,10 +89,12 @@ class SearchRequest(_message.Message):
     limit: _builtins.int
     """Most hits, 1 to 1,000. Unset means 10."""
     min_confidence: _builtins.float
-    """Only hits of at least this confidence, 0 to 1."""
+    """Only hits of at least this confidence, 0 to 1. They are taken from the moments nearest to the question: at least
+    twice `limit`, and up to 2,000 as long as too few are found and farther ones are still sure enough.
+    """
     all_moments: _builtins.bool
     """Show every moment by itself: neighbouring moments that answer alike are not joined, and none is left out because
-    it resembles another.
+    it resembles another. Otherwise at most a few hits of one camera look the same, so there may be fewer than `limit`.
     """
     order: Global___Order.ValueType
     """Best first, or earliest first. The hits are the same; only their order differs."""
@@ -99,7 +104,9 @@ class SearchRequest(_message.Message):
 
     @_builtins.property
     def objects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Only moments in which all of these kinds of objects were seen: "person". `kinds` of CamerasReply has those that are known."""
+        """Only moments in which all of these kinds of objects were seen: "person". `kinds` of CamerasReply has those that are
+        known; another one is an error.
+        """
 
     def __init__(
         self,
@@ -140,13 +147,16 @@ class SearchReply(_message.Message):
     TIMING_FIELD_NUMBER: _builtins.int
     SPACE_FIELD_NUMBER: _builtins.int
     NO_CONFIDENT_MATCH_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
     space: _builtins.str
     """The space in which the question and the moments were compared."""
     no_confident_match: _builtins.bool
     """True when no hit is likely to be what was asked for: the hits, if any, are only the nearest."""
+    threshold: _builtins.float
+    """A hit of at least this confidence counts as found."""
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hit]:
-        """Best first."""
+        """In the order that was asked for."""
 
     @_builtins.property
     def coverage(self) -> Global___Coverage: ...
@@ -160,10 +170,11 @@ class SearchReply(_message.Message):
         timing: Global___Timing | None = ...,
         space: _builtins.str = ...,
         no_confident_match: _builtins.bool = ...,
+        threshold: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["coverage", b"coverage", "timing", b"timing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["coverage", b"coverage", "hits", b"hits", "no_confident_match", b"no_confident_match", "space", b"space", "timing", b"timing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coverage", b"coverage", "hits", b"hits", "no_confident_match", b"no_confident_match", "space", b"space", "threshold", b"threshold", "timing", b"timing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -190,11 +201,13 @@ class Hit(_message.Message):
     moment_id: _builtins.str
     camera: _builtins.str
     start_ms: _builtins.int
-    """The span in which the scene stayed the same, and its most representative instant."""
+    """The span in which the scene stayed the same, and its most representative instant. Where several moments were joined:
+    the span of all of them, and the instant of the best, whose id, picture, score and confidence the hit has.
+    """
     peak_ms: _builtins.int
     end_ms: _builtins.int
     score: _builtins.float
-    """Cosine similarity of question and moment, -1 to 1. Comparable only within one reply."""
+    """Cosine similarity of question and moment, -1 to 1. Says little by itself: see `confidence`."""
     closed: _builtins.bool
     """False while the moment is still going on: its end may still change."""
     frames: _builtins.int

@@ -24,6 +24,9 @@ carry trailing metadata in ASCII: percent-decode a value (as in a URL) to get it
 
 A status without `watchword-error` was made by gRPC itself or by a proxy.
 
+With the setting `query.explain` an answer carries `watchword-features`, percent-encoded JSON: for each hit an object
+with the numbers that its confidence was computed from. It is meant for calibrating a bundle, not for clients.
+
 The service also implements the standard health protocol (grpc.health.v1), for "" and for "watchword.v1.Query". It
 answers health probes however busy it is.
 """

@@ -79,11 +79,11 @@ async def server(tmp_path: Path) -> AsyncIterator[QueryServer]:
 async def test_words_give_one_line_per_hit_best_first(client: Path, server: QueryServer) -> None:
     assert NODE
     code, out, err = await run(NODE, client, server.address, "red truck at the gate")
-    assert (code, err) == (0, "")
+    assert (code, err.strip()) == (0, "nothing matches with confidence; these are the nearest")
     rows = [line.split("\t") for line in out.splitlines()]
     assert len(rows) == len(MOMENTS)
-    assert rows[0][1:] == ["gate", "2026-01-01T12:00:00.000Z", "2026-01-01T12:00:02.000Z", MOMENTS[0].id]
-    assert [float(row[0]) for row in rows] == sorted((float(row[0]) for row in rows), reverse=True)
+    assert rows[0][1:] == ["gate", "2026-01-01T12:00:00.000Z", "2026-01-01T12:00:02.000Z", MOMENTS[0].id, "-"]
+    assert all(0 < float(row[0].removesuffix(" %")) < 50 for row in rows)
 
 
 @pytest.mark.parametrize(

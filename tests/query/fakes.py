@@ -16,6 +16,7 @@ from index.store import MomentStore
 from proto.errors import Poison
 from proto.types import Camera, Vector
 from query.cache import VectorCache
+from query.judging import Judge
 from query.search import Searcher
 from query.settings import QuerySettings, RedisSettings
 from tests.contracts.moments import NOON, SPACE, moment
@@ -90,6 +91,8 @@ def searcher(
     settings: QuerySettings | None = None,
     coverage: Coverage | None = None,
     cameras: CameraRegistry | None = None,
+    judge: Judge | None = None,
+    kinds: Sequence[str] = (),
 ) -> Searcher:
     return Searcher(
         encoder=encoder or WordEncoder(),
@@ -98,5 +101,7 @@ def searcher(
         cameras=cameras or registry(folder),
         thumbnails=Thumbnails(folder / "thumbnails"),
         coverage=coverage or coverage_in(folder),
+        judge=judge or Judge("", None, None),
+        kinds=kinds,
         settings=settings or QuerySettings(),
     )

@@ -12,9 +12,11 @@ from tests.contracts.moments import DAY, NOON, SPACE
 
 def found(answer: Answer, coverage: CoverageTold) -> Found:
     return Found(
+        hits=[],
         answer=answer,
         coverage=coverage,
         space=SPACE.id,
+        threshold=0.5,
         vector_cached=True,
         embed_s=0.001,
         index_s=0.002,
@@ -23,7 +25,7 @@ def found(answer: Answer, coverage: CoverageTold) -> Found:
 
 
 def test_everything_that_was_not_searched_is_on_the_wire() -> None:
-    answer = Answer([], ["m1"], 2, 3, [Unsearched("m2", NOON, NOON + DAY)], ["f" * 16])
+    answer = Answer([], ["m1"], 2, 3, [Unsearched("m2", NOON, NOON + DAY)], spaces=["f" * 16])
     told = CoverageTold([Gap("gate", Reason.AWAY, 1, 2, 3)], [Watermark("gate", NOON)])
     coverage = reply_of(found(answer, told)).coverage
     assert coverage.partial

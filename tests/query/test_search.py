@@ -18,11 +18,16 @@ from index.memory import MemoryStore
 from index.store import Answer, Ask, Unsearched
 from proto.errors import Broken, Transient
 from proto.types import Camera, now_ms
+from query.asking import Question
 from query.coverage import Watermark
-from query.search import Question
+from query.search import Found
 from query.settings import QuerySettings
 from tests.contracts.moments import DAY, HOUR, LOG, MINUTE, NOON, SPACE, until
 from tests.query.fakes import MOMENTS, WordEncoder, coverage_in, searcher
+
+
+def ids(found: Found) -> list[str]:
+    return [hit.best.scored.span.id for hit in found.hits]
 
 
 @pytest.fixture
@@ -37,7 +42,7 @@ async def test_identical_questions_in_flight_are_embedded_once(store: MemoryStor
     asker = searcher(store, tmp_path, encoder=encoder)
     found = await asyncio.gather(*(asker.search(Question(text=" red  truck"), timeout_s=5) for _ in range(10)))
     assert encoder.asked == ["red truck"]
-    assert all(one.answer.hits == found[0].answer.hits for one in found)
+    assert all(ids(one) == ids(found[0]) for one in found)
 
 
 async def test_one_who_gives_up_does_not_take_the_answer_from_the_others(store: MemoryStore, tmp_path: Path) -> None:
@@ -50,7 +55,7 @@ async def test_one_who_gives_up_does_not_take_the_answer_from_the_others(store: 
     first.cancel()
     await asyncio.wait([first])
     go.set()
-    assert (await second).answer.hits[0].span.id == MOMENTS[1].id
+    assert ids(await second)[0] == MOMENTS[1].id
     assert first.cancelled()
     assert encoder.asked == ["dog"]
 
@@ -66,7 +71,7 @@ async def test_a_failure_is_not_kept(store: MemoryStore, tmp_path: Path) -> None
     with pytest.raises(Transient):
         await asker.search(Question(text="dog"), timeout_s=5)
     encoder.before = lambda: asyncio.sleep(0)
-    assert (await asker.search(Question(text="dog"), timeout_s=5)).answer.hits
+    assert (await asker.search(Question(text="dog"), timeout_s=5)).hits
 
 
 DOG = Question(text="dog")
@@ -184,7 +189,7 @@ async def test_a_catalog_that_hangs_takes_half_of_the_time_and_the_answer_says_s
     asker = searcher(store, tmp_path, coverage=hung)
     async with asyncio.timeout(1.0):
         found = await asker.search(DOG, timeout_s=1.0)
-    assert found.answer.hits
+    assert found.hits
     assert (found.partial, found.coverage.unknown, found.coverage.gaps) == (True, True, ())
 
 
@@ -193,7 +198,7 @@ async def test_searches_on_a_catalog_that_hangs_take_no_more_than_a_few_threads_
 ) -> None:
     asker = searcher(store, tmp_path, coverage=hung)
     found = await asyncio.gather(*(asker.search(DOG, timeout_s=0.2) for _ in range(50)))
-    assert all(one.coverage.unknown and one.answer.hits for one in found)
+    assert all(one.coverage.unknown and one.hits for one in found)
     assert hung.reads == 8
     assert len(await asker.cameras()) == 3  # Is asked in the threads that everybody shares.
     hung.let_go.set()
@@ -210,7 +215,7 @@ async def test_a_broken_catalog_is_told_in_the_answer_and_logged_once(
     with caplog.at_level(logging.INFO, "watchword.query"):
         for _ in range(3):
             found = await asker.search(DOG, timeout_s=5)
-            assert (found.partial, found.coverage.unknown, len(found.answer.hits)) == (True, True, 4)
+            assert (found.partial, found.coverage.unknown, len(found.hits)) == (True, True, 4)
         with coverage._catalog.writing() as connection:
             connection.exec_driver_sql("ALTER TABLE elsewhere RENAME TO marks")
         assert not (await asker.search(DOG, timeout_s=5)).partial

@@ -17,6 +17,7 @@ from tests.contracts.moments import SPACE
 from tests.query.fakes import MOMENTS, coverage_in, searcher
 from watchword.answers import TypedSearch, as_plain, ask_and_show
 from watchword.coverage_words import not_searched, plain_coverage
+from watchword.hits import NOTHING_SURE
 from watchword.settings import Settings
 from watchword.times import local
 
@@ -147,7 +148,9 @@ async def test_the_command_prints_hits_for_pipes_and_what_it_missed_for_people(
         program = capsys.readouterr()
     finally:
         await server.stop(0)
-    assert people.out.splitlines()[0].split() == ["camera", "when", "score", "thumbnail"]
+    nothing_sure, headings = people.out.splitlines()[:2]
+    assert nothing_sure == NOTHING_SURE
+    assert headings.split() == ["camera", "when", "sure", "found", "seen", "picture"]
     assert people.err.splitlines() == [
         "not everything could be searched:",
         "  gate was away 2026-05-01 12:00:00 - 12:04:00",

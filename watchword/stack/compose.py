@@ -29,6 +29,9 @@ EMBEDDED_SESSION_S = 6.0
 """With the embedded broker a new group member waits for half of it."""
 WORKER_DEADLINE_S = 180.0
 """The first start of an encoder worker assembles the built-in bundle."""
+_ONE_BLAS_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
+"""numpy's products are small here. On a machine that the encoder keeps busy, a second thread makes judging the hits of
+an answer cost ten times as much processor time: it spins until it is given a core."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ class Stack:
         }
         if not self._settings.kafka.brokers and "session_s" not in self._settings.kafka.model_fields_set:
             told["KAFKA__SESSION_S"] = EMBEDDED_SESSION_S
-        return {f"{PREFIX}{key}": _written(value) for key, value in told.items()}
+        return {**_ONE_BLAS_THREAD, **{f"{PREFIX}{key}": _written(value) for key, value in told.items()}}
 
 
 def _leaves(section: Section | Settings, above: str = "") -> list[tuple[str, Any]]:

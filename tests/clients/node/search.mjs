@@ -2,8 +2,9 @@
 //
 //   node search.mjs HOST:PORT "words"
 //
-// Prints one line per hit, best first: score, camera, start, end, moment id. Ends with 0, or with 1 and one
-// line on standard error.
+// Prints one line per hit, best first: confidence in percent, camera, start, end, moment id, kind of object. Says on
+// standard error when no hit is sure, or when not everything was searched. Ends with 0, or with 1 and one line on
+// standard error.
 
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -32,10 +33,14 @@ query.Search({ text: words }, { deadline: Date.now() + 10_000 }, (error, reply) 
   }
   for (const hit of reply.hits) {
     const [start, end] = [hit.start_ms, hit.end_ms].map((ms) => new Date(ms).toISOString());
-    console.log([hit.score.toFixed(3), hit.camera, start, end, hit.moment_id].join("\t"));
+    const sure = `${(100 * hit.confidence).toFixed(1)} %`;
+    console.log([sure, hit.camera, start, end, hit.moment_id, hit.kind || "-"].join("\t"));
   }
-  const { partial, shards_missing: missing, frames_skipped: skipped } = reply.coverage;
+  if (reply.no_confident_match) {
+    console.error("nothing matches with confidence; these are the nearest");
+  }
+  const { partial, shards_missing: missing, gaps_in_all: gaps } = reply.coverage;
   if (partial) {
-    console.error(`incomplete: ${skipped} frames were skipped; did not answer: ${missing.join(", ") || "none"}`);
+    console.error(`incomplete: ${gaps} gaps; did not answer: ${missing.join(", ") || "none"}`);
   }
 });

@@ -1,0 +1,136 @@
+"""Neighbouring moments of one camera that answer alike become one hit, and near-duplicates are few. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from index.store import Scored
+from proto.types import Vector, Vectors
+
+GAP_MS = 30_000
+"""Moments of one camera with at most this between them are neighbours."""
+_NEAR = 0.9
+"""Cosine of the vectors of two neighbours' rows from which their scores may differ twice as much."""
+_SAME = 0.98
+"""Cosine of the vectors of two hits' rows from which they are near-duplicates."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """A moment that the index found, and how likely it is what was asked for."""
+
+    scored: Scored
+    confidence: float
+    features: Mapping[str, float] = field(default_factory=dict)
+    """What the confidence was computed from: see query/confidence.py."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hit:
+    """One hit of an answer: a moment, or neighbouring ones that answer alike."""
+
+    best: Judged
+    """The moment that answers best. Identity, peak, picture and confidence are its own."""
+    start_ms: int
+    """The span covers all its moments."""
+    end_ms: int
+    frames: int
+    closed: bool
+    """Whether all are closed."""
+    objects: tuple[tuple[str, int], ...]
+    """The kinds of objects seen, and how many of each at most at one time, ordered by kind."""
+    moments: int
+
+
+def alone(judged: Judged) -> Hit:
+    """The moment as a hit by itself."""
+    return _hit(judged, [judged])
+
+
+def joined(judged: Sequence[Judged], tolerance: float) -> list[Hit]:
+    """The moments, best first, as hits, best first. Each moment is in exactly one hit.
+
+    A hit grows from its best moment to both sides, as long as the next found moment of this camera follows within
+    GAP_MS and answers alike: its score differs by at most `tolerance`, or by twice that when the rows look alike.
+    """
+    of_camera = defaultdict[str, list[int]](list)
+    for rank, one in enumerate(judged):
+        of_camera[one.scored.span.camera].append(rank)
+    hits: dict[int, Hit] = {}
+    for ranks in of_camera.values():
+        in_time = sorted(ranks, key=lambda rank: (judged[rank].scored.span.start_ms, judged[rank].scored.span.id))
+        place = {rank: number for number, rank in enumerate(in_time)}
+        taken: set[int] = set()
+        for rank in ranks:
+            if rank not in taken:
+                group = _around(place[rank], in_time, judged, taken, tolerance)
+                taken.update(group)
+                hits[rank] = _hit(judged[rank], [judged[one] for one in group])
+    return [hits[rank] for rank in sorted(hits)]
+
+
+def without_duplicates(hits: Sequence[Hit], most: int) -> list[Hit]:
+    """The hits, best first, without those that resemble `most` better ones of their camera."""
+    of_camera = defaultdict[str, list[tuple[int, Vector]]](list)
+    for rank, hit in enumerate(hits):
+        if (vector := hit.best.scored.vector) is not None:
+            of_camera[hit.best.scored.span.camera].append((rank, vector))
+    left_out: set[int] = set()
+    for rows in of_camera.values():
+        if len(rows) > most:
+            vectors: Vectors = np.stack([vector for _, vector in rows])
+            same = vectors @ vectors.T >= _SAME
+            kept: list[int] = []
+            for number, (rank, _) in enumerate(rows):
+                if np.count_nonzero(same[number, kept]) < most:
+                    kept.append(number)
+                else:
+                    left_out.add(rank)
+    return [hit for rank, hit in enumerate(hits) if rank not in left_out]
+
+
+def _around(
+    middle: int, in_time: Sequence[int], judged: Sequence[Judged], taken: set[int], tolerance: float
+) -> list[int]:
+    """The ranks of the moment at `middle` and of its neighbours on both sides that answer alike."""
+    best = judged[in_time[middle]].scored
+    group = [in_time[middle]]
+    start_ms, end_ms = best.span.start_ms, best.span.end_ms
+    for step in (-1, 1):
+        place = middle + step
+        while 0 <= place < len(in_time) and (rank := in_time[place]) not in taken:
+            other = judged[rank].scored
+            apart_ms = max(start_ms - other.span.end_ms, other.span.start_ms - end_ms)
+            if apart_ms > GAP_MS or not _alike(best, other, tolerance):
+                break
+            group.append(rank)
+            start_ms, end_ms = min(start_ms, other.span.start_ms), max(end_ms, other.span.end_ms)
+            place += step
+    return group
+
+
+def _alike(best: Scored, other: Scored, tolerance: float) -> bool:
+    apart = abs(best.score - other.score)
+    if apart <= tolerance or best.vector is None or other.vector is None:
+        return apart <= tolerance
+    return apart <= 2 * tolerance and float(best.vector @ other.vector) >= _NEAR
+
+
+def _hit(best: Judged, group: Sequence[Judged]) -> Hit:
+    spans = [one.scored.span for one in group]
+    objects: Counter[str] = Counter()
+    for span in spans:
+        objects |= Counter(dict(span.objects))
+    return Hit(
+        best=best,
+        start_ms=min(span.start_ms for span in spans),
+        end_ms=max(span.end_ms for span in spans),
+        frames=sum(span.frames for span in spans),
+        closed=all(span.closed for span in spans),
+        objects=tuple(sorted(objects.items())),
+        moments=len(spans),
+    )

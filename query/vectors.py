@@ -1,0 +1,66 @@
+"""The vector of a question, from the cache, the encoder or the index."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from index.store import MomentStore
+from proto.errors import Invalid, Poison, Unknown
+from proto.types import Vector
+from query.asking import Question
+from query.cache import VectorCache
+from workers.client import Encoder
+
+
+class QuestionVectors:
+    """Finds vectors of questions. Raises Invalid, Unknown, and the errors of the encoder and the store."""
+
+    def __init__(self, encoder: Encoder, store: MomentStore, cache: VectorCache) -> None:
+        self._encoder = encoder
+        self._store = store
+        self._cache = cache
+        self._asked: dict[str, asyncio.Task[tuple[Vector, bool]]] = {}
+
+    async def find(self, question: Question) -> tuple[Vector, bool]:
+        """The question's vector, and whether it came from the cache."""
+        if question.text is not None:
+            return await self._of_text(question.text)
+        if question.image is not None:
+            (result,) = await self._encoder.embed_images([question.image])
+            return _good(result, "image"), False
+        assert question.moment_id is not None
+        for moment in await self._store.fetch([question.moment_id]):
+            return moment.vector, False
+        raise Unknown(
+            f"there is no moment {question.moment_id}", todo="give the moment_id of a hit; it may have expired"
+        )
+
+    async def _of_text(self, text: str) -> tuple[Vector, bool]:
+        """The text's vector, and whether it was cached. Concurrent callers with the same text share one call."""
+        task = self._asked.get(text)
+        if task is None:
+            task = self._asked[text] = asyncio.create_task(self._find_text(text))
+            task.add_done_callback(partial(self._forget, text))
+        # A caller that is cancelled must not cancel the call for the others.
+        return await asyncio.shield(task)
+
+    def _forget(self, text: str, task: asyncio.Task[tuple[Vector, bool]]) -> None:
+        del self._asked[text]
+        if not task.cancelled():
+            task.exception()  # mark as retrieved: every caller may have given up by now
+
+    async def _find_text(self, text: str) -> tuple[Vector, bool]:
+        cached = await self._cache.get(self._store.space, text)
+        if cached is not None:
+            return cached, True
+        (result,) = await self._encoder.embed_texts([text])
+        vector = _good(result, "text")
+        await self._cache.put(self._store.space, text, vector)
+        return vector, False
+
+
+def _good(result: Vector | Poison, kind: str) -> Vector:
+    if isinstance(result, Poison):
+        raise Invalid(f"the {kind} cannot be used: {result.message}", todo=result.todo or f"give another {kind}")
+    return result

@@ -1,0 +1,150 @@
+"""Neighbours become one hit, and near-duplicates are few."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from index.store import Scored
+from proto.types import Span, Vector
+from query.joining import GAP_MS, Hit, Judged, alone, joined, without_duplicates
+from tests.contracts.moments import LOG, NOON, SPACE, unit
+
+
+def span(
+    camera: str, start_ms: int, length_ms: int = 2000, *, closed: bool = True, objects: tuple[tuple[str, int], ...] = ()
+) -> Span:
+    return Span(
+        id=f"{start_ms:014x}{camera:0>18}"[:32],
+        space=SPACE.id,
+        camera=camera,
+        start_ms=start_ms,
+        peak_ms=start_ms + length_ms // 2,
+        end_ms=start_ms + length_ms,
+        frames=3,
+        closed=closed,
+        log=LOG,
+        partition=0,
+        first_offset=start_ms,
+        last_offset=start_ms + 3,
+        objects=objects,
+    )
+
+
+def judged(one: Span, score: float, vector: Vector | None = None, confidence: float = 0.5) -> Judged:
+    return Judged(Scored(one, score, vector=vector), confidence)
+
+
+def spans_of(hits: list[Hit]) -> list[tuple[str, int, int, int]]:
+    return [(hit.best.scored.span.camera, hit.start_ms, hit.end_ms, hit.moments) for hit in hits]
+
+
+def test_neighbours_that_answer_alike_are_one_hit_with_the_best_ones_identity() -> None:
+    a, b, c = (span("gate", NOON + n * 10_000) for n in range(3))
+    (hit,) = joined([judged(b, 0.50), judged(a, 0.48), judged(c, 0.47)], 0.05)
+    assert spans_of([hit]) == [("gate", a.start_ms, c.end_ms, 3)]
+    assert (hit.best.scored.span, hit.frames, hit.closed) == (b, 9, True)
+
+
+def test_moments_far_apart_in_time_or_score_stay_apart() -> None:
+    first, near, late = span("gate", NOON), span("gate", NOON + 2000), span("gate", NOON + 4000 + GAP_MS + 1)
+    hits = joined([judged(first, 0.5), judged(late, 0.5), judged(near, 0.3)], 0.05)
+    assert spans_of(hits) == [(one.camera, one.start_ms, one.end_ms, 1) for one in (first, late, near)]
+
+
+def test_a_pause_of_just_the_gap_still_joins() -> None:
+    first, later = span("gate", NOON), span("gate", NOON + 2000 + GAP_MS)
+    assert [hit.moments for hit in joined([judged(first, 0.5), judged(later, 0.5)], 0.0)] == [2]
+
+
+def test_a_moment_between_two_that_answers_otherwise_keeps_them_apart() -> None:
+    a, between, c = (span("gate", NOON + n * 3000) for n in range(3))
+    assert [hit.moments for hit in joined([judged(a, 0.5), judged(c, 0.5), judged(between, 0.1)], 0.05)] == [1, 1, 1]
+
+
+def test_rows_that_look_alike_may_differ_twice_as_much_in_score() -> None:
+    a, b = span("gate", NOON), span("gate", NOON + 3000)
+    same, other = unit(1), unit(2)
+    assert len(joined([judged(a, 0.5, same), judged(b, 0.42, same)], 0.05)) == 1
+    assert len(joined([judged(a, 0.5, same), judged(b, 0.42, other)], 0.05)) == 2
+    assert len(joined([judged(a, 0.5, same), judged(b, 0.39, same)], 0.05)) == 2
+
+
+def test_cameras_are_never_joined() -> None:
+    assert len(joined([judged(span("gate", NOON), 0.5), judged(span("dock", NOON), 0.5)], 1.0)) == 2
+
+
+def test_a_hit_shows_the_most_of_each_kind_and_is_open_while_one_moment_is() -> None:
+    a = span("gate", NOON, objects=(("car", 1), ("person", 2)))
+    b = span("gate", NOON + 3000, objects=(("dog", 1), ("person", 1)), closed=False)
+    (hit,) = joined([judged(a, 0.5), judged(b, 0.5)], 0.1)
+    assert hit.objects == (("car", 1), ("dog", 1), ("person", 2))
+    assert not hit.closed
+
+
+moments = st.lists(
+    st.tuples(st.sampled_from(["gate", "dock"]), st.integers(0, 40), st.integers(0, 10)), unique_by=lambda m: m[:2]
+)
+
+
+@given(moments, st.floats(0, 0.5))
+def test_every_moment_is_in_exactly_one_hit_and_spans_cover_exactly_theirs(
+    made: list[tuple[str, int, int]], tolerance: float
+) -> None:
+    """Moments of one camera do not overlap here, so a hit's moments are those that its span holds."""
+    every = [judged(span(camera, NOON + at * 12_000), score / 10) for camera, at, score in made]
+    every.sort(key=lambda one: (-one.scored.score, one.scored.span.id))
+    hits = joined(every, tolerance)
+    assert sum(hit.moments for hit in hits) == len(every)
+    for hit in hits:
+        best = hit.best.scored
+        inside = [
+            one.scored
+            for one in every
+            if one.scored.span.camera == best.span.camera
+            and hit.start_ms <= one.scored.span.start_ms <= one.scored.span.end_ms <= hit.end_ms
+        ]
+        assert len(inside) == hit.moments
+        assert best.score == max(one.score for one in inside)
+        assert all(best.score - one.score <= tolerance for one in inside)
+        assert (min(one.span.start_ms for one in inside), max(one.span.end_ms for one in inside)) == (
+            hit.start_ms,
+            hit.end_ms,
+        )
+    ranks = [every.index(hit.best) for hit in hits]
+    assert ranks == sorted(ranks)
+
+
+def test_at_most_three_hits_of_one_camera_look_the_same() -> None:
+    same, other = unit(1), unit(2)
+    hits = [alone(judged(span("gate", NOON + n * 60_000), 0.9 - n / 100, same)) for n in range(6)]
+    hits += [alone(judged(span("gate", NOON + n * 60_000), 0.5, other)) for n in range(10, 12)]
+    hits += [alone(judged(span("dock", NOON + n * 60_000), 0.4, same)) for n in range(4)]
+    kept = without_duplicates(hits, 3)
+    assert kept == [*hits[:3], *hits[6:8], *hits[8:11]]
+
+
+def test_hits_without_vectors_are_no_duplicates() -> None:
+    hits = [alone(judged(span("gate", NOON + n * 60_000), 0.5)) for n in range(6)]
+    assert without_duplicates(hits, 1) == hits
+
+
+@given(st.lists(st.integers(0, 3), max_size=30), st.integers(1, 4))
+def test_no_more_than_asked_resemble_each_other_and_the_best_are_kept(looks: list[int], most: int) -> None:
+    vectors = [np.eye(SPACE.dimension, dtype=np.float32)[look] for look in range(4)]
+    hits = [alone(judged(span("gate", NOON + n * 60_000), 0.5, vectors[look])) for n, look in enumerate(looks)]
+    kept = without_duplicates(hits, most)
+    places = {id(hit): n for n, hit in enumerate(hits)}
+    for look in range(4):
+        of_look = [n for n, one in enumerate(looks) if one == look]
+        assert [places[id(hit)] for hit in kept if looks[places[id(hit)]] == look] == of_look[:most]
+
+
+def test_the_order_in_which_equal_moments_come_does_not_change_their_spans() -> None:
+    every = [judged(span("gate", NOON + n * 10_000), 0.5) for n in range(8) if n != 4]
+    first = spans_of(joined(every, 0.0))
+    random.Random(1).shuffle(every)
+    assert sorted(spans_of(joined(every, 0.0))) == sorted(first)
