@@ -188,7 +188,13 @@ def compared_plain(found: Sequence[Compared]) -> list[dict[str, Any]]:
             "slice": one.slice,
             "figure": one.figure,
             "questions": one.questions,
-            **_plain({**asdict(one.verdict), "difference": one.verdict.difference}),
+            "before": _rounded(one.verdict.before),
+            "after": _rounded(one.verdict.after),
+            "difference": _rounded(one.verdict.difference),
+            "low": _rounded(one.verdict.low),
+            "high": _rounded(one.verdict.high),
+            "p": _rounded(one.verdict.p),
+            "verdict": one.verdict.words,
         }
         for one in found
     ]

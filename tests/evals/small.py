@@ -33,7 +33,8 @@ def answer(qid: str, *hits: Hit, no_confident_match: bool = False) -> Answered:
 
 
 def run(pairs: Sequence[tuple[Question, Answered]], about: Mapping[str, Any] | None = None) -> Run:
-    dataset = Dataset(Path("small"), "small", VIDEOS, tuple(one for one, _ in pairs))
+    videos = {name: replace(video, part=pairs[0][0].part) for name, video in VIDEOS.items()}
+    dataset = Dataset(Path("small"), "small", videos, tuple(one for one, _ in pairs))
     return Run(dataset, {one.qid: given for one, given in pairs}, about or {})
 
 
