@@ -74,7 +74,7 @@ def eval_run(
 ) -> None:
     """Replay a dataset's recordings as cameras, ask its questions, and keep the answers.
 
-    A stack of its own is started for it, in a folder that is removed afterwards.
+    A stack of its own is started for it in RUN/stack, which is removed afterwards unless the run fails.
     """
     from evals.answers import write_run
     from watchword.eval_stack import Wanted, run_here, run_in_own_stack, run_there
@@ -91,7 +91,7 @@ def eval_run(
     elif here:
         run = asyncio.run(run_here(settings, wanted))
     else:
-        run = asyncio.run(run_in_own_stack(settings, wanted))
+        run = asyncio.run(run_in_own_stack(settings, wanted, out / "stack"))
     write_run(run, out)
     click.echo(f"the answers are in {out}; `watchword eval report {out}` shows them")
 

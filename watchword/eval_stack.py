@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
+import asyncio
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,29 +54,29 @@ async def run_here(settings: Settings, wanted: Wanted) -> Run:
     return await _replay_and_ask(settings, wanted, query_address(settings))
 
 
-async def run_in_own_stack(settings: Settings, wanted: Wanted) -> Run:
-    """Start a stack in a scratch folder, replay, ask, and end it."""
+async def run_in_own_stack(settings: Settings, wanted: Wanted, folder: Path) -> Run:
+    """Start a stack in `folder`, replay, ask, and end it. The folder is removed, unless this fails: it has the logs."""
     found: list[Run] = []
     bundle = settings.encoder.bundle
     if bundle != "builtin":  # its name is looked up in the data folder, which is another one there
         bundle = str(bundle_folder(settings, bundle, wanted.say))
-    with tempfile.TemporaryDirectory(prefix="watchword-eval-") as scratch:
-        own = settings.model_copy(
-            update={
-                "data_dir": Path(scratch),
-                "encoder": settings.encoder.model_copy(update={"bundle": bundle}),
-                # Nothing may be passed over: a figure must not depend on how busy the machine is.
-                "stream": settings.stream.model_copy(update={"catch_up": "all"}),
-            }
-        )
+    own = settings.model_copy(
+        update={
+            "data_dir": folder.absolute(),
+            "encoder": settings.encoder.model_copy(update={"bundle": bundle}),
+            # Nothing may be passed over: a figure must not depend on how busy the machine is.
+            "stream": settings.stream.model_copy(update={"catch_up": "all"}),
+        }
+    )
 
-        async def work(addresses: Addresses) -> int:
-            found.append(await _replay_and_ask(own, wanted, addresses.query))
-            return 0
+    async def work(addresses: Addresses) -> int:
+        found.append(await _replay_and_ask(own, wanted, addresses.query))
+        return 0
 
-        await run_stack(own, on_ready=work, live=False)
+    await run_stack(own, on_ready=work, live=False)
     if not found:
-        raise Transient("the run was interrupted", todo="start it again")
+        raise Transient("the run was interrupted", todo=f"start it again; the logs are in {folder / 'logs'}")
+    await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
     return found[0]
 
 
