@@ -66,6 +66,8 @@ async def run_in_own_stack(settings: Settings, wanted: Wanted, folder: Path) -> 
             "encoder": settings.encoder.model_copy(update={"bundle": bundle}),
             # Nothing may be passed over: a figure must not depend on how busy the machine is.
             "stream": settings.stream.model_copy(update={"catch_up": "all"}),
+            # What confidences are computed from, to calibrate by.
+            "query": settings.query.model_copy(update={"explain": True}),
         }
     )
 
