@@ -7,7 +7,7 @@ A run folder holds `run.json` (what answered, with which settings), the dataset 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,7 @@ class Run:
         """False for a service that gives no confidence, such as an older one."""
         return any(answer.no_confident_match or any(hit.confidence for hit in answer.hits) for answer in self)
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Answered]:
         return iter(self.answers.values())
 
 
@@ -132,11 +132,6 @@ def read_run(folder: Path) -> Run:
     if missing:
         raise Invalid(f"the run {folder} lacks {len(missing)} answers", todo="run `watchword eval run` again")
     return Run(dataset, found, about)
-
-
-def hits_to_plain(hits: Sequence[Hit]) -> list[dict[str, Any]]:
-    """Hits for JSON."""
-    return [asdict(hit) for hit in hits]
 
 
 def _hit(hit: query_pb2.Hit, features: dict[str, float]) -> Hit:

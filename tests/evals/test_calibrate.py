@@ -25,8 +25,8 @@ def known_world(groups: int = 120, *, part: str = "train", seed: int = 5) -> Run
         for _ in range(5):
             z = float(chance.normal(-3 if absent else 0, 1.5))
             right = not absent and chance.random() < 1 / (1 + np.exp(-(2 * z - 1)))
-            place = {"start_s": 10, "end_s": 20} if right else {"start_s": 40, "end_s": 50}
-            hits.append(hit(**place, features={"z_camera": z, "noise": float(chance.normal())}))
+            start_s = 10 if right else 40
+            hits.append(hit("gate", start_s, start_s + 10, features={"z_camera": z, "noise": float(chance.normal())}))
         asked = question(str(number)) if absent else question(str(number), SPAN)
         pairs.append((asked, answer(asked.qid, *hits)))
     return run(of_part(part, pairs))

@@ -35,8 +35,8 @@ def test_the_metrics_agree_with_ir_measures_on_random_answers(questions: list[tu
         nDCG @ 10: "nDCG",
     }
     found: dict[str, dict[str, float]] = {}
-    for one in ir_measures.iter_calc(list(wanted), qrels, run):
-        found.setdefault(one.query_id, {})[wanted[one.measure]] = one.value
+    for metric in ir_measures.iter_calc(list(wanted), qrels, run):
+        found.setdefault(metric.query_id, {})[wanted[metric.measure]] = metric.value
     for number, (right, relevant) in enumerate(questions):
         ours = {
             "R@1": hit_at(right, 1),
@@ -82,7 +82,8 @@ def test_calibration_error_is_nothing_where_confidence_means_what_it_says() -> N
 def test_the_reliability_table_has_ten_bins_and_counts_every_hit_once() -> None:
     bins = reliability(np.array([0.0, 0.1, 0.95, 1.0]), np.array([0.0, 1.0, 1.0, 0.0]))
     assert [one.hits for one in bins] == [1, 1, 0, 0, 0, 0, 0, 0, 0, 2]
-    assert (bins[9].confidence, bins[9].right) == (pytest.approx(0.975), 0.5)
+    assert bins[9].confidence == pytest.approx(0.975)
+    assert bins[9].right == 0.5
 
 
 def test_recall_against_exact_search_counts_what_the_index_holds_of_the_true_first() -> None:

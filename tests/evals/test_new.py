@@ -64,9 +64,10 @@ async def test_each_question_is_searched_and_marked_and_a_wrong_line_asked_again
 
 
 async def test_no_more_than_twenty_questions_are_asked() -> None:
+    said: list[str] = []
     lines = iter(["none"] * 30)
     marks = await ask_and_mark(
-        (f"question {number}" for number in range(30)), lines, Service(), int, lambda hit: hit.camera, str
+        (f"question {number}" for number in range(30)), lines, Service(), int, lambda hit: hit.camera, said.append
     )  # fmt: skip
     assert len(marks) == 20
 
