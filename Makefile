@@ -17,7 +17,7 @@ help:  ## what can be done here
 
 .venv/.ready-dev: .venv/.ready-demo
 	@echo "== setting up .venv for development (once; torch is large, about two minutes)"
-	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[embedded,demo,hub,torch,dev]'
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[embedded,demo,evals,hub,torch,dev]'
 	@touch $@
 
 demo: .venv/.ready-demo  ## start everything on real clips and answer three questions (ONCE=1 ends there)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from proto.errors import Invalid, WatchwordError
+from watchword.eval_cli import evaluate
 from watchword.models_cli import models
 from watchword.settings import Front, Settings, describe_settings
 from watchword.stream_cli import dead_letters, topics
@@ -81,6 +82,7 @@ def run(front: Front, process: str) -> None:
 
 
 command.add_command(models)
+command.add_command(evaluate)
 command.add_command(dead_letters)
 command.add_command(topics)
 

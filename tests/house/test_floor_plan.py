@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = (
     *("proto", "models", "workers", "broker", "catalog", "cameras"),
-    *("stream", "index", "query", "watchword", "loadtests"),
+    *("stream", "index", "query", "evals", "watchword", "loadtests"),
 )
 
 # What a room may import of the others. A name with a dot opens that one module only.
@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cameras": {"proto", "broker", "catalog"},
     "stream": {"proto", "broker", "catalog", "index", "workers.client", "workers.settings"},
     "query": {"proto", "catalog", "index", "workers.client", "workers.settings"},
+    "evals": {"proto", "query.client"},
     "watchword": set(ROOMS) - {"loadtests"},
     "loadtests": set(ROOMS),
 }
@@ -50,6 +51,7 @@ ONLY_IN: dict[str, str] = {
     "open_clip": "models/torch_engine.py models/export.py",
     "torch": "models/torch_engine.py models/export.py",
     "safetensors": "models/export.py",
+    "matplotlib": "evals/picture.py",
     "pickle": "models/checkpoint.py",
 }
 
