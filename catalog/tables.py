@@ -81,3 +81,12 @@ PROGRESS = Table(
     Column("sequence", BigInteger, nullable=False),
     Column("ended", Boolean, nullable=False),
 )
+
+VIEWS = Table(
+    "views",
+    METADATA,
+    Column("camera", String(64), primary_key=True),
+    Column("view", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("since_ms", BigInteger, nullable=False),
+)

@@ -25,7 +25,7 @@ def facts(tmp_path: Path) -> Iterator[Facts]:
 
 
 async def test_what_cannot_be_written_is_written_later(facts: Facts, caplog: pytest.LogCaptureFixture) -> None:
-    notes = Notes(facts, facts)
+    notes = Notes(facts, facts, facts)
     facts.trouble = AWAY
     notes.gap(GAP)
     notes.progress(PROGRESS)
@@ -41,7 +41,7 @@ async def test_what_cannot_be_written_is_written_later(facts: Facts, caplog: pyt
 
 
 async def test_what_was_written_is_not_written_again(facts: Facts) -> None:
-    notes = Notes(facts, facts)
+    notes = Notes(facts, facts, facts)
     notes.gap(GAP)
     await notes.write()
     await notes.write()
@@ -49,7 +49,7 @@ async def test_what_was_written_is_not_written_again(facts: Facts) -> None:
 
 
 async def test_the_latest_progress_is_known_before_it_is_written(facts: Facts) -> None:
-    notes = Notes(facts, facts)
+    notes = Notes(facts, facts, facts)
     notes.begin(PROGRESS)
     assert facts.get("gate") == PROGRESS
     notes.progress(replace(PROGRESS, sequence=9))
@@ -61,7 +61,7 @@ async def test_the_latest_progress_is_known_before_it_is_written(facts: Facts) -
 
 
 async def test_gaps_that_wait_for_long_become_fewer_and_lose_no_frame(facts: Facts) -> None:
-    notes = Notes(facts, facts)
+    notes = Notes(facts, facts, facts)
     for number in range(5000):
         start_ms = START_MS + number * 100_000
         notes.gap(Gap("gate", Reason.LOST, start_ms, start_ms + 500, 2))
@@ -83,7 +83,7 @@ async def test_a_write_that_was_given_up_does_not_come_after_a_later_one(facts: 
             put.append(progress.sequence)
 
     slow = Slow(facts.path)
-    notes = Notes(slow, slow)
+    notes = Notes(slow, slow, slow)
     notes.progress(PROGRESS)
     first = asyncio.create_task(notes.write())
     await until(began.is_set, "the first write began")
