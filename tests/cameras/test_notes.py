@@ -11,6 +11,7 @@ import pytest
 from cameras.notes import Notes
 from catalog.coverage import Gap, Reason
 from catalog.progress import Progress
+from catalog.views import CameraView
 from tests.cameras.rig import AWAY, START_MS, Facts, until
 
 PROGRESS = Progress("gate", "clip.mp4", 7, START_MS, 1.5, 3, ended=False)
@@ -95,3 +96,23 @@ async def test_a_write_that_was_given_up_does_not_come_after_a_later_one(facts: 
     await second
     slow.catalog.close()
     assert put == [3, 9]
+
+
+async def test_the_latest_view_waits_until_the_catalog_is_back_and_is_known_before(facts: Facts) -> None:
+    notes = Notes(facts, facts, facts)
+    facts.trouble = AWAY
+    for number in (1, 2):
+        notes.view(CameraView("gate", number, "turned", START_MS))
+        await notes.write()
+    assert notes.view_of("gate") == CameraView("gate", 2, "turned", START_MS)
+    facts.trouble = None
+    await notes.write()
+    assert facts.view_of("gate") == CameraView("gate", 2, "turned", START_MS)
+
+
+async def test_a_view_that_waits_is_not_written_once_another_process_has_the_camera(facts: Facts) -> None:
+    notes = Notes(facts, facts, facts)
+    notes.view(CameraView("gate", 1, "turned", START_MS))
+    notes.discard("gate")
+    await notes.write()
+    assert facts.view_of("gate") is None
