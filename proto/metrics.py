@@ -19,6 +19,13 @@ SOURCE_FAILURES = Counter(
     "watchword_camera_source_failures_total", "Sources that failed or ended in error.", ["reason"]
 )
 CAMERAS_OPEN = Gauge("watchword_camera_sources_open", "Sources that deliver pictures now.")
+CAMERA_VIEWS = Gauge("watchword_camera_views", "Cameras watched here, by the state of their view.", ["state"])
+VIEW_CHANGES = Counter(
+    "watchword_camera_view_changes_total",
+    "Views that changed for good: turned, covered, defocused, or clear again.",
+    ["state"],
+)
+CROPS_SENT = Counter("watchword_camera_crops_total", "Parts of kept pictures that were cut out since something moved.")
 
 # Stream worker
 FRAMES_CONSUMED = Counter("watchword_stream_frames_consumed_total", "Frames taken from the topic.")

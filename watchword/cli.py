@@ -151,10 +151,22 @@ def camera_add(front: Front, name: str, url: str, loop: bool, speed: float, star
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.pass_obj
 def camera_list(front: Front, as_json: bool) -> None:
-    """Show the known cameras."""
+    """Show the known cameras, and whether each still shows its view."""
+    from catalog.store import Catalog
+    from catalog.views import Views
     from watchword.answers import show_cameras
 
-    show_cameras(_registry(front.settings()).all(), as_json)
+    settings = front.settings()
+    cameras = _registry(settings).all()
+    catalog = Catalog(f"sqlite:///{settings.data_dir.absolute()}/catalog.db")
+    try:
+        views = {}
+        if catalog.path.exists():
+            catalog.open()
+            views = Views(catalog).all()
+    finally:
+        catalog.close()
+    show_cameras(cameras, views, as_json)
 
 
 @camera.command("remove")

@@ -121,6 +121,7 @@ async def _camera(settings: Settings, stage: Stage) -> None:
     from catalog.coverage import Coverage
     from catalog.leases import Leases
     from catalog.progress import Progresses
+    from catalog.views import Views
 
     catalog = await _catalog(settings, stage)
     _, info = await _encoder(settings, stage)
@@ -134,6 +135,7 @@ async def _camera(settings: Settings, stage: Stage) -> None:
         leases=Leases(catalog),
         progress=Progresses(catalog),
         coverage=Coverage(catalog),
+        views=Views(catalog),
         holder=new_holder(),
     )
     await stage.serve(host.run(), host.stop)
