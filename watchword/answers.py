@@ -25,7 +25,7 @@ from watchword.hits import LESS_SURE, NOTHING_SURE, Shown, as_row, as_table, par
 from watchword.settings import Settings
 from watchword.sheet import check_sheet, write_sheet
 from watchword.stack import query_address
-from watchword.times import instant
+from watchword.times import instant, local
 
 
 @dataclass(frozen=True)

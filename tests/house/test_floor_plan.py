@@ -38,7 +38,7 @@ ONLY_IN: dict[str, str] = {
     "redis": "query/cache.py",
     # Each says in SQL what it keeps; catalog/store.py turns the errors into ours.
     "sqlalchemy": " ".join(
-        f"catalog/{name}.py" for name in ("store", "tables", "coverage", "leases", "progress", "views")
+        f"catalog/{name}.py" for name in ("store", "tables", "coverage", "leases", "progress", "views", "backgrounds")
     ),
     "aiokafka": "broker/kafka.py broker/identity.py",
     "faust": "stream/app.py",
