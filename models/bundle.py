@@ -43,7 +43,7 @@ class Canary(_Strict):
     """Vectors recorded when the bundle was sealed; every engine must reproduce them."""
 
     pictures: list[list[float]] = Field(min_length=2)
-    """Vectors of the pictures that `models.engine.canary_pictures` draws."""
+    """Vectors of the pictures that `models.engines.canary.canary_pictures` draws."""
     texts: dict[str, list[float]] = Field(min_length=2)
     """Vectors of texts."""
 

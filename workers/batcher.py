@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable, Sequence
 from itertools import count
 
-from models.engine import Engine
+from models.engines.engine import Engine
 from proto import metrics
 from proto.errors import Poison, Transient, WatchwordError
 from proto.retry import Backoff

@@ -14,7 +14,7 @@ from functools import partial
 
 import numpy as np
 
-from models.engine import Engine, numbers_of, texts_apart
+from models.engines.engine import Engine
 from models.preprocess import Pictures
 from proto import metrics
 from proto.errors import Transient
@@ -52,7 +52,7 @@ class Lane:
         self._hangs_s = settings.engine_hangs_s
         self._lanes = lanes
         # Two picture buffers, one filled while the other runs. Allocating one per batch costs more than normalising.
-        self._filled: Pictures = np.empty((0, *reader.shape), numbers_of(engine))
+        self._filled: Pictures = np.empty((0, *reader.shape), engine.abilities.numbers)
         self._spare: Pictures = self._filled
         self._next: list[QueuedItem] = []
         self._decoded = False
@@ -87,7 +87,7 @@ class Lane:
         return not self._running and not self._next
 
     def _free_for_texts(self) -> bool:
-        return not self._texts and (not self._running or texts_apart(self.engine))
+        return not self._texts and (not self._running or self.engine.abilities.texts_apart)
 
     def _may_take_images(self) -> bool:
         """An idle lane's first batch has priority over a busy lane's second."""
@@ -101,7 +101,7 @@ class Lane:
         while True:
             self._next = batch = await self._waiting.images(self.most_images, self._may_take_images)
             if len(self._filled) < len(batch):
-                self._filled = np.empty((self.most_images, *self._reader.shape), numbers_of(self.engine))
+                self._filled = np.empty((self.most_images, *self._reader.shape), self.engine.abilities.numbers)
             await self._reader.images(batch, self._filled)
             self._next = [item for item in batch if not item.answered()]
             self._decoded = bool(self._next)

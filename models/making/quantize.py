@@ -24,10 +24,10 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from models.bundle import CONFIG, PREPROCESS, TEXTUAL, TOKENIZER, VISUAL, Bundle, load_bundle
-from models.engine import tokenizer_of
-from models.ort import OrtEngine
+from models.engines.canary import tokenizer_of
+from models.engines.ort import OrtEngine
+from models.making.sealing import new_folder, seal
 from models.preprocess import Pictures, Preprocessor
-from models.sealing import new_folder, seal
 from models.tokens import Ids
 from proto.errors import Invalid, WatchwordError
 from proto.types import Vectors

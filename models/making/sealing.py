@@ -27,11 +27,11 @@ from models.bundle import (
     file_digest,
     load_bundle,
 )
-from models.engine import canary_pictures, canary_texts, check_canary
-from models.ort import OrtEngine
+from models.engines.canary import canary_pictures, canary_texts, check_canary
+from models.engines.ort import OrtEngine
+from models.making.vocabulary import window_of
 from models.preprocess import PreprocessConfig
 from models.tokens import TextTokenizer
-from models.vocabulary import window_of
 from proto.errors import Broken, Invalid
 
 CANARY_TEXTS = ("a person riding a bicycle", "a red truck at the gate")

@@ -13,8 +13,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-from models.buckets import buckets, pieces_of
 from models.choices import Provider
+from models.engines.buckets import buckets, pieces_of
+from models.engines.engine import Abilities
 from models.onnx_file import outside_weights
 from models.preprocess import Pictures, PreprocessConfig
 from models.tokens import Ids
@@ -74,14 +75,13 @@ class OrtEngine:
         on_cpu = chosen == _PROVIDERS["cpu"]
         if fixed is None:
             fixed = chosen in _MEMORY
-        self.normalises = fixed and preprocess is not None
         self._lanes = min(cores, _MOST_LANES) if on_cpu and not fixed else 1
         self.name = f"onnxruntime/{chosen}"
         # A lane needs only a few pictures; more would only make callers wait.
         self.best_batch = self._lanes * _BATCH_A_LANE if on_cpu else _GPU_BATCH
-        self.towers_apart = on_cpu
+        self.abilities = Abilities(takes_pixels=fixed and preprocess is not None, texts_apart=on_cpu)
         self._visual = _open(
-            visual, max(1, cores // self._lanes), chosen, device, preprocess if self.normalises else None
+            visual, max(1, cores // self._lanes), chosen, device, preprocess if self.abilities.takes_pixels else None
         )
         self._textual = _open(textual, cores, chosen, device)
         self._pool = ThreadPoolExecutor(self._lanes, thread_name_prefix="lane")
@@ -195,7 +195,7 @@ def _open(model: Path, threads: int, provider: str, device: int, pixels: Preproc
 
 def _taking_pixels(tower: bytes, config: PreprocessConfig) -> bytes:
     try:
-        from models.normaliser import taking_pixels
+        from models.engines.normaliser import taking_pixels
     except ImportError as error:
         raise Broken(f"onnx is not installed ({error}), to normalise on the GPU", todo="pip install onnx") from error
     return taking_pixels(tower, config)
