@@ -77,6 +77,7 @@ def models_show(front: Front, name: str) -> None:
         ("numbers", str(bundle.dimension)),
         ("pictures", fed),
         ("texts", f"up to {bundle.text_window} tokens"),
+        *_detector_rows(bundle),
         ("licence", bundle.licence),
         *(("made from", line) for line in bundle.manifest.provenance),
         *((path, digest) for path, digest in bundle.manifest.files.items()),
@@ -186,9 +187,22 @@ def models_bench(front: Front, name: str) -> None:
 
     settings = front.settings()
     bundle = _bundle(settings, name)
-    click.echo("tower  batch   ms a call   a second")
+    click.echo("tower    batch   ms a call   a second")
     for pace in bench(bundle, threads=settings.encoder.threads):
-        click.echo(f"{pace.tower:<6} {pace.batch:>5} {pace.call_ms:>11.1f} {pace.per_second:>10.1f}")
+        click.echo(f"{pace.tower:<8} {pace.batch:>5} {pace.call_ms:>11.1f} {pace.per_second:>10.1f}")
+
+
+def _detector_rows(bundle: Bundle) -> list[tuple[str, str]]:
+    if bundle.detector is None:
+        return [("objects", "no detector")]
+    config = bundle.detector.config
+    return [
+        (
+            "objects",
+            f"from score {config.threshold:g} on, {config.side} pixels, as much work as {config.cost:g} pictures",
+        ),
+        ("kinds", ", ".join(config.kinds)),
+    ]
 
 
 def _bundle(settings: Settings, name: str) -> Bundle:

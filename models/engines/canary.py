@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.bundle import Bundle
-from models.engines.engine import Engine
+from models.bundle import Bundle, RecordedObject
+from models.detector import Detector, Found, detector_picture
+from models.engines.engine import Engine, Finder
+from models.engines.scene import canary_scene
 from models.preprocess import Pictures, Pixels, PreprocessConfig, fitted
 from models.tokens import Ids, TextTokenizer
 from proto.errors import Broken
@@ -14,6 +16,12 @@ from proto.types import Vectors
 _LEAST_COSINE = 0.99
 _CONSTANT_ABOVE = 0.9999
 """If the vectors of different pictures have a higher cosine, the engine ignores its input."""
+_RECORDED_OBJECTS = 5
+_RECORDED_FROM = 0.1
+"""Objects are recorded from this score on, so that a detector with another threshold has some too."""
+_OTHER_SCORE, _OTHER_SIDE = 0.05, 0.03
+"""How far a found object's score, and each side of its box, may be from what was recorded."""
+_TODO = "another engine or other runtime options may run this bundle; if none does, get the bundle again"
 
 
 def tokenizer_of(bundle: Bundle) -> TextTokenizer:
@@ -49,14 +57,43 @@ def canary_texts(tokenizer: TextTokenizer, texts: list[str]) -> tuple[Ids, Ids]:
     return tokenizer.padded([tokenizer(text) for text in texts])
 
 
+def recorded_objects(detector: Detector, finder: Finder) -> list[RecordedObject]:
+    """What the canary of this detector records: the surest objects in the drawn scene."""
+    found = _seen(detector, finder)[:_RECORDED_OBJECTS]
+    return [RecordedObject(kind=one.kind, score=one.score, box=_sides(one)) for one in found]
+
+
+def check_detector(detector: Detector, finder: Finder, recorded: list[RecordedObject]) -> None:
+    """Broken unless the opened detector finds the objects that were recorded."""
+    found = _seen(detector, finder)
+    for known in recorded:
+        if not any(_same(known, one) for one in found):
+            what = ", ".join(f"{one.kind} {one.score:.2f}" for one in found) or "nothing"
+            raise Broken(
+                f"the detector misses the recorded {known.kind} {known.score:.2f}: it finds {what}", todo=_TODO
+            )
+
+
+def _seen(detector: Detector, finder: Finder) -> list[Found]:
+    return finder.detect([detector_picture(canary_scene(), detector.config)], threshold=_RECORDED_FROM)[0]
+
+
+def _same(known: RecordedObject, found: Found) -> bool:
+    apart = np.abs(np.subtract(known.box, _sides(found))).max()
+    return found.kind == known.kind and abs(found.score - known.score) <= _OTHER_SCORE and bool(apart <= _OTHER_SIDE)
+
+
+def _sides(found: Found) -> tuple[float, float, float, float]:
+    return found.box.left, found.box.top, found.box.right, found.box.bottom
+
+
 def _compare(what: str, found: Vectors, recorded: Vectors, engine: Engine) -> None:
-    todo = "another engine or other runtime options may run this bundle; if none does, get the bundle again"
     if found.shape != recorded.shape:
-        raise Broken(f"{engine.name} gives {what} the shape {found.shape} instead of {recorded.shape}", todo=todo)
+        raise Broken(f"{engine.name} gives {what} the shape {found.shape} instead of {recorded.shape}", todo=_TODO)
     if not np.isfinite(found).all():
-        raise Broken(f"{engine.name} gives {what} vectors that are not numbers", todo=todo)
+        raise Broken(f"{engine.name} gives {what} vectors that are not numbers", todo=_TODO)
     if float(found[0] @ found[1]) > _CONSTANT_ABOVE:
-        raise Broken(f"{engine.name} gives different {what} the same vector", todo=todo)
+        raise Broken(f"{engine.name} gives different {what} the same vector", todo=_TODO)
     cosine = float(np.sum(found * recorded, axis=1).min())
     if cosine < _LEAST_COSINE:
-        raise Broken(f"{engine.name} gives {what} other vectors than were recorded (cosine {cosine:.3f})", todo=todo)
+        raise Broken(f"{engine.name} gives {what} other vectors than were recorded (cosine {cosine:.3f})", todo=_TODO)

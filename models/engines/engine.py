@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
+from models.detector import DetectorPicture, Found
 from models.preprocess import Pictures
 from models.tokens import Ids
+from proto.errors import Broken
 from proto.types import Vectors
 
 
@@ -20,6 +23,8 @@ class Abilities:
     """It takes pictures as pixel values and normalises them itself; others take them normalised."""
     texts_apart: bool = False
     """It allows texts in a second thread while pictures run."""
+    detects: int = 0
+    """How many pictures it looks for objects at once, in the time of one; 0: it has no detector."""
 
     @property
     def numbers(self) -> type[np.float32 | np.uint8]:
@@ -43,5 +48,46 @@ class Engine(Protocol):
     def embed_texts(self, ids: Ids, mask: Ids) -> Vectors:
         """One unit vector per text."""
 
+    def detect(self, pictures: Sequence[DetectorPicture]) -> list[list[Found]]:
+        """The objects in each picture, the surest first. Broken unless `abilities.detects`; Transient as above."""
+        raise Broken(f"{self.name} has no detector for {len(pictures)} pictures", todo="use a bundle with a detector")
+
     def close(self) -> None:
         """Release memory and devices."""
+
+
+class Finder(Protocol):
+    """The detector of a bundle, opened. One thread owns it."""
+
+    at_once: int
+    """As `Abilities.detects`."""
+
+    def detect(self, pictures: Sequence[DetectorPicture], *, threshold: float | None = None) -> list[list[Found]]:
+        """The objects in each picture. `threshold` replaces that of the bundle."""
+
+    def close(self) -> None:
+        """Release memory."""
+
+
+class Detecting(Engine):
+    """An engine with a detector beside it, in the same thread."""
+
+    def __init__(self, engine: Engine, finder: Finder) -> None:
+        self._engine = engine
+        self._finder = finder
+        self.name = engine.name
+        self.best_batch = engine.best_batch
+        self.abilities = replace(engine.abilities, detects=finder.at_once)
+
+    def embed_images(self, pictures: Pictures) -> Vectors:
+        return self._engine.embed_images(pictures)
+
+    def embed_texts(self, ids: Ids, mask: Ids) -> Vectors:
+        return self._engine.embed_texts(ids, mask)
+
+    def detect(self, pictures: Sequence[DetectorPicture]) -> list[list[Found]]:
+        return self._finder.detect(pictures)
+
+    def close(self) -> None:
+        self._finder.close()
+        self._engine.close()

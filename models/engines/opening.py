@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from models.bundle import Bundle
+from models.bundle import Bundle, RecordedObject
 from models.choices import EngineName, Precision, Provider
+from models.detector import Detector
 from models.engines.buckets import buckets
-from models.engines.canary import check_canary
-from models.engines.engine import Engine
+from models.engines.canary import check_canary, check_detector
+from models.engines.engine import Detecting, Engine
 from proto.errors import Broken, WatchwordError
+
+if TYPE_CHECKING:
+    from models.engines.ort import OrtDetector
 
 log = logging.getLogger("watchword.models")
 
@@ -29,7 +33,7 @@ def open_engine(
     device: int = 0,
     compiled: bool = False,
 ) -> Engine:
-    """The named engine with the bundle's towers, after it passed the canary.
+    """The named engine with the bundle's towers, and its detector if it has one, after both passed the canary.
 
     `threads` 0 means one per core; `device` is the GPU's number, unused on a CPU; `compiled` is for torch.
     """
@@ -47,6 +51,7 @@ def open_engine(
                     preprocess=bundle.preprocess,
                 ),
                 bundle,
+                threads,
             )
         case "tensorrt":
             try:
@@ -57,6 +62,7 @@ def open_engine(
             return _admitted(
                 lambda: TrtEngine(bundle, precision=precision, buckets=buckets(max_batch), cache=folder, device=device),
                 bundle,
+                threads,
             )
         case "torch":
             module = _torch(bundle)
@@ -65,6 +71,7 @@ def open_engine(
                     bundle, precision=precision, device=device, threads=threads, compiled=compiled
                 ),
                 bundle,
+                threads,
             )
         case "auto":
             return _best(
@@ -79,6 +86,19 @@ def open_engine(
             )
         case _:
             raise Broken(f"there is no engine {engine!r}", todo="use auto, onnxruntime, tensorrt or torch")
+
+
+def open_detector(detector: Detector, recorded: list[RecordedObject], *, threads: int) -> OrtDetector:
+    """The detector, after it found what was recorded. It runs on the CPU, whatever engine the towers run on."""
+    from models.engines.ort import OrtDetector
+
+    finder = OrtDetector(detector, threads=threads)
+    try:
+        check_detector(detector, finder, recorded)
+    except BaseException:
+        finder.close()
+        raise
+    return finder
 
 
 def _best(bundle: Bundle, **options: Any) -> Engine:
@@ -112,10 +132,12 @@ def _torch(bundle: Bundle) -> Any:
     return torch_engine
 
 
-def _admitted(opening: Callable[[], Engine], bundle: Bundle) -> Engine:
+def _admitted(opening: Callable[[], Engine], bundle: Bundle, threads: int) -> Engine:
     opened = opening()
     try:
         check_canary(opened, bundle)
+        if bundle.detector is not None:
+            opened = Detecting(opened, open_detector(bundle.detector, bundle.manifest.canary.objects, threads=threads))
     except BaseException:
         opened.close()
         raise

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from models.bundle import Bundle
+from models.detector import detector_picture
 from models.engines.canary import canary_pictures, canary_texts, tokenizer_of
 from models.engines.engine import Engine
 from models.engines.opening import open_engine
@@ -18,6 +19,8 @@ from models.engines.opening import open_engine
 _BATCHES = (1, 4, 8, 16)
 _LEAST_RUNS = 5
 _SECONDS_EACH = 1.0
+_WIDE = (720, 1280, 3)
+"""The shape of most cameras' pictures."""
 _BENCH_TEXT = "a person riding a bicycle past a red truck at the gate"
 
 
@@ -25,7 +28,8 @@ _BENCH_TEXT = "a person riding a bicycle past a red truck at the gate"
 class Pace:
     """The measured speed of a tower."""
 
-    tower: Literal["image", "text"]
+    tower: Literal["image", "text", "objects"]
+    """`objects` is the detector."""
     batch: int
     call_ms: float
     """Median over its calls."""
@@ -44,6 +48,11 @@ def bench(bundle: Bundle, *, threads: int) -> Iterator[Pace]:
             pictures = np.repeat(picture, batch, axis=0)
             yield Pace("image", batch, _median_ms(lambda: engine.embed_images(pictures)))  # noqa: B023 - called at once
         yield Pace("text", 1, _text_ms(engine, bundle))
+        if bundle.detector is not None:
+            wide = detector_picture(np.zeros(_WIDE, np.uint8), bundle.detector.config)
+            for count in sorted({1, engine.abilities.detects}):
+                looks = [wide] * count
+                yield Pace("objects", count, _median_ms(lambda: engine.detect(looks)))  # noqa: B023 - called at once
     finally:
         engine.close()
 

@@ -27,7 +27,7 @@ from torch import nn
 
 from models.bundle import TORCH_CONFIG, TORCH_TEXT, TORCH_WEIGHTS, Bundle
 from models.choices import Precision
-from models.engines.engine import Abilities
+from models.engines.engine import Abilities, Engine
 from models.preprocess import Pictures, normalising
 from models.tokens import Ids
 from proto.errors import Broken, Transient, WatchwordError
@@ -45,7 +45,7 @@ def cuda_devices() -> int:
     return int(torch.cuda.device_count()) if torch.cuda.is_available() else 0
 
 
-class TorchEngine:
+class TorchEngine(Engine):
     """Both towers in torch, on a GPU if there is one, else on the CPU. One thread owns it."""
 
     abilities = Abilities(takes_pixels=True)

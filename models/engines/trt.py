@@ -27,7 +27,7 @@ from models.bundle import Bundle
 from models.choices import Precision
 from models.engines.buckets import pieces_of
 from models.engines.cuda_graphs import Graph, capture
-from models.engines.engine import Abilities
+from models.engines.engine import Abilities, Engine
 from models.engines.normaliser import taking_pixels
 from models.preprocess import Pictures
 from models.tokens import Ids
@@ -74,7 +74,7 @@ class PlanKey:
         return re.sub(r"[^a-z0-9]+", "-", self.gpu.lower()).strip("-")
 
 
-class TrtEngine:
+class TrtEngine(Engine):
     """Both towers on one NVIDIA GPU. One thread owns it: the CUDA context is current in the opening thread."""
 
     abilities = Abilities(takes_pixels=True)

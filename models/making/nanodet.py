@@ -24,9 +24,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from models.bundle import file_digest
+from models.making.objects import NANODET
 from proto.errors import Broken
-
-NANODET = Path(__file__).parents[1] / "data" / "nanodet.onnx"
 
 _DIGESTS = {
     "nanodet.json": "4495eb0ec74bd33ee40a79aa06ebc1ccd7e28be1bf7355d93ffb570b8d77f45d",
@@ -118,7 +117,14 @@ class _Drawing:
         return output
 
     def conv(
-        self, source: str, number: int, *, stride: int = 1, kernel: int = 3, active: bool = True, bias: int | None = None
+        self,
+        source: str,
+        number: int,
+        *,
+        stride: int = 1,
+        kernel: int = 3,
+        active: bool = True,
+        bias: int | None = None,
     ) -> str:
         """Convolution `number` of the package's graph. With `active` its result passes a leaky ReLU."""
         name = f"conv{number}"

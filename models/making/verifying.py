@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from models.bundle import MANIFEST, NEEDED, TEXTUAL, VISUAL, Manifest, file_digest, load_bundle
+from models.bundle import DETECTOR, MANIFEST, NEEDED, TEXTUAL, VISUAL, Manifest, file_digest, load_bundle
 from models.engines.opening import open_engine
 from models.making.onnx_rules import problems_of
 from proto.errors import Poison, WatchwordError
@@ -85,7 +85,7 @@ def _is_pickle(file: Path) -> bool:
 
 
 def _towers(folder: Path) -> Iterator[Finding]:
-    for path in (VISUAL, TEXTUAL):
+    for path in (VISUAL, TEXTUAL, DETECTOR):
         file = folder / path
         if file.is_file() and file.resolve().is_relative_to(folder.resolve()):
             yield from (Finding(problem.kind, path, problem.words) for problem in problems_of(file))
