@@ -27,6 +27,8 @@ MOST_CROPS = 6
 """The most objects of one picture whose crops are embedded."""
 
 _LARGEST_ENLARGEMENT = 2.0
+_LEAST_SIDE = 1e-3
+"""Thinner boxes lie outside the picture and were cut off at its edge."""
 _TINY = 1e-12
 
 
@@ -85,7 +87,8 @@ class Detector:
         """The vector of an object. `crop` is that of its part of the picture."""
         share = self.config.word_share * score
         mixed = share * self.words[self.config.kinds.index(kind)] + (1 - share) * crop
-        return (mixed / max(float(np.linalg.norm(mixed)), _TINY)).astype(np.float32)
+        unit: Vector = (mixed / max(float(np.linalg.norm(mixed)), _TINY)).astype(np.float32)
+        return unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +159,7 @@ def objects_of(
         if len(kept) == MOST_OBJECTS:
             break
         rivals = [other for other in kept if kinds[other] == kinds[number]]
-        sound = box[2] > box[0] and box[3] > box[1]
+        sound = min(box[2] - box[0], box[3] - box[1]) > _LEAST_SIDE
         if sound and (not rivals or float(_overlaps(boxes[rivals], box).max()) <= config.overlap):
             kept.append(number)
     return [
@@ -176,7 +179,8 @@ def _boxes(
     away = (weights @ np.arange(config.bins) / weights.sum(axis=2)) * stride[:, None]
     corners = np.stack([x - away[:, 0], y - away[:, 1], x + away[:, 2], y + away[:, 3]], axis=1)
     shares = corners / np.array([picture.width, picture.height] * 2)
-    return np.clip(shares, 0, 1)
+    inside: NDArray[np.float64] = np.clip(shares, 0, 1)
+    return inside
 
 
 def _grid(height: int, width: int, strides: tuple[int, ...]) -> NDArray[np.float64]:
