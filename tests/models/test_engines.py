@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,34 @@ def test_every_engine_takes_pictures_that_may_not_be_written_to(
     pictures.setflags(write=False)
     expected = reference.embed_images(_pictures(bundle, 3, reference)[::-1])
     assert np.allclose(engine.embed_images(pictures), expected, atol=1e-5)
+
+
+def test_every_engine_declares_the_numbers_of_its_pictures_and_takes_them(engine: Engine, bundle: Bundle) -> None:
+    pictures = _pictures(bundle, 2, engine)
+    assert pictures.dtype == (np.uint8 if engine.abilities.takes_pixels else np.float32)
+    assert np.isfinite(engine.embed_images(pictures)).all()
+
+
+def test_an_engine_that_declares_its_towers_apart_takes_texts_while_pictures_run(
+    reference: Engine, bundle: Bundle
+) -> None:
+    assert reference.abilities.texts_apart
+    tokenizer = tokenizer_of(bundle)
+    text = tokenizer.padded([tokenizer("a red truck")])
+    pictures = _pictures(bundle, 4, reference)
+    alone, still = reference.embed_texts(*text), reference.embed_images(pictures)
+    with ThreadPoolExecutor(1) as other:
+        running = [other.submit(reference.embed_images, pictures) for _ in range(20)]
+        texts = [reference.embed_texts(*text) for _ in range(20)]
+    assert all(np.allclose(found, alone, atol=1e-6) for found in texts)
+    assert all(np.allclose(found.result(), still, atol=1e-6) for found in running)
+
+
+def test_an_engine_without_a_detector_declares_it_and_refuses_to_look(engine: Engine) -> None:
+    assert engine.abilities.detects == 0
+    with pytest.raises(Broken, match="no detector") as met:
+        engine.detect([])
+    assert met.value.todo
 
 
 @pytest.mark.parametrize("name", ENGINES)
