@@ -46,7 +46,7 @@ def add_toy_detector(folder: Path, **changes: Any) -> Path:
 
 def detector() -> onnx.ModelProto:
     """The score of "light" is the sigmoid of the red; a box reaches one stride to each side."""
-    weights = {
+    weights: dict[str, np.ndarray] = {
         "signs": np.array([1, -1], np.float32).reshape(2, 1, 1, 1),
         "flat": np.array([0, 0, -1], np.int64),
         "red": np.array([0], np.int64),

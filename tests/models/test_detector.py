@@ -29,7 +29,7 @@ def picture(width: int = 64, height: int = 64) -> DetectorPicture:
     return DetectorPicture(np.zeros((3, 64, 64), np.float32), width, height)
 
 
-def output(places: dict[int, tuple[int, float]], side: tuple[float, float] = NEAR) -> tuple[np.ndarray, np.ndarray]:
+def output(places: dict[int, tuple[int, float]], side: tuple[float, float] = NEAR) -> tuple[Any, Any]:
     """Scores by place, as (kind, score), and the same sides everywhere: 64 places of stride 8."""
     scores = np.zeros((64, 2), np.float32)
     for place, (kind, score) in places.items():

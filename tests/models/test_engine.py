@@ -23,7 +23,7 @@ def engine(builtin: Bundle) -> Engine:
     return open_engine(builtin, threads=1)
 
 
-class Bent:
+class Bent(Engine):
     """A real engine whose picture vectors are bent on their way out."""
 
     name = "bent"

@@ -164,7 +164,7 @@ async def test_stopping_closes_every_engine_and_a_closed_door_lets_all_finish() 
     assert second.closed
 
 
-class Faulty:
+class Faulty(Engine):
     """A real engine that can be made to fail, or to hang until it is let go."""
 
     def __init__(self, engine: Engine) -> None:
