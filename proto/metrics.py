@@ -68,6 +68,7 @@ ENCODER_ENGINES = Gauge("watchword_encoder_engines_ready", "Engines that serve n
 ENCODER_ENGINE_FAILURES = Counter(
     "watchword_encoder_engine_failures_total", "Engines that failed or hung, and were abandoned.", ["engine", "reason"]
 )
+ENCODER_OBJECTS = Counter("watchword_encoder_objects_total", "Objects found in pictures.")
 ENCODER_QUEUED = Gauge("watchword_encoder_queued_items", "Items admitted and not yet answered.", ["kind"])
 
 # Query service

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models import builtin as assembler
-from models.builtin import builtin_bundle
 from models.bundle import Bundle, load_bundle
-from models.engine import Engine, canary_texts, open_engine, tokenizer_of
+from models.engines.canary import canary_texts, tokenizer_of
+from models.engines.engine import Engine
+from models.engines.opening import open_engine
+from models.making import builtin as assembler
+from models.making.builtin import builtin_bundle
 from models.preprocess import Preprocessor
 from proto.errors import Broken
 from tests.clips import CLIPS
@@ -107,7 +109,7 @@ def test_a_damaged_one_is_assembled_again_into_the_same_space(tmp_path: Path, bu
 
 def test_several_processes_at_once_share_one_sound_bundle(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from models.builtin import builtin_bundle; "
+        "import sys; from pathlib import Path; from models.making.builtin import builtin_bundle; "
         "from models.bundle import load_bundle; folder = builtin_bundle(Path(sys.argv[1]), lambda _: None); "
         "print(load_bundle(folder).space.id)"
     )

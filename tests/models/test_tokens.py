@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from models.bundle import Bundle
-from models.engine import tokenizer_of
+from models.engines.canary import tokenizer_of
 from models.tokens import TextTokenizer
 from proto.errors import Broken, Poison
 

@@ -23,11 +23,21 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from models.bundle import CONFIG, PREPROCESS, TEXTUAL, TOKENIZER, VISUAL, Bundle, load_bundle
-from models.engine import tokenizer_of
-from models.ort import OrtEngine
+from models.bundle import (
+    CALIBRATION,
+    CONFIG,
+    DETECTOR_FILES,
+    PREPROCESS,
+    TEXTUAL,
+    TOKENIZER,
+    VISUAL,
+    Bundle,
+    load_bundle,
+)
+from models.engines.canary import tokenizer_of
+from models.engines.ort import OrtEngine
+from models.making.sealing import new_folder, seal
 from models.preprocess import Pictures, Preprocessor
-from models.sealing import new_folder, seal
 from models.tokens import Ids
 from proto.errors import Invalid, WatchwordError
 from proto.types import Vectors
@@ -296,7 +306,8 @@ def kendall_tau(left: NDArray[np.float32], right: NDArray[np.float32]) -> float:
 def _write(bundle: Bundle, target: Path, visual: Path, textual: Path, towers: dict[Tower, Trial]) -> Bundle:
     with new_folder(target) as work:
         sources = {VISUAL: visual, TEXTUAL: textual}
-        for path in (VISUAL, TEXTUAL, PREPROCESS, TOKENIZER, CONFIG):
+        kept = {*DETECTOR_FILES, CALIBRATION} & bundle.manifest.files.keys()
+        for path in (VISUAL, TEXTUAL, PREPROCESS, TOKENIZER, CONFIG, *sorted(kept)):
             (work / path).parent.mkdir(exist_ok=True)
             shutil.copyfile(sources.get(path, bundle.folder / path), work / path)
         how = ", ".join(f"{tower} tower {trial.method}" for tower, trial in towers.items())

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from models.onnx_rules import fixed_batch
+from models.making.onnx_rules import fixed_batch
 from proto.errors import Broken
 
 

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from models.bundle import (
     CONFIG,
+    DETECTOR,
     MANIFEST,
     NEEDED,
     OPTIONAL,
@@ -24,14 +25,16 @@ from models.bundle import (
     Bundle,
     Canary,
     Manifest,
+    RecordedObject,
     file_digest,
     load_bundle,
+    read_detector,
 )
-from models.engine import canary_pictures, canary_texts, check_canary
-from models.ort import OrtEngine
+from models.engines.canary import canary_pictures, canary_texts, check_canary, recorded_objects
+from models.engines.ort import OrtDetector, OrtEngine
+from models.making.vocabulary import window_of
 from models.preprocess import PreprocessConfig
 from models.tokens import TextTokenizer
-from models.vocabulary import window_of
 from proto.errors import Broken, Invalid
 
 CANARY_TEXTS = ("a person riding a bicycle", "a red truck at the gate")
@@ -85,7 +88,11 @@ def seal(
             provenance=list(provenance),
             sources=dict(sources or {}),
             files={path: file_digest(folder / path) for path in sorted(NEEDED | _there(folder))},
-            canary=Canary(pictures=pictures.tolist(), texts=dict(zip(CANARY_TEXTS, texts.tolist(), strict=True))),
+            canary=Canary(
+                pictures=pictures.tolist(),
+                texts=dict(zip(CANARY_TEXTS, texts.tolist(), strict=True)),
+                objects=_objects(folder, pictures.shape[1]),
+            ),
         )
         (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
         bundle = load_bundle(folder)
@@ -97,6 +104,21 @@ def seal(
 
 def _there(folder: Path) -> set[str]:
     return {path for path in OPTIONAL if (folder / path).is_file()}
+
+
+def _objects(folder: Path, dimension: int) -> list[RecordedObject]:
+    """What the detector in `folder`, if any, finds in the drawn scene."""
+    if not (folder / DETECTOR).is_file():
+        return []
+    detector = read_detector(folder, dimension)
+    finder = OrtDetector(detector, threads=0)
+    try:
+        found = recorded_objects(detector, finder)
+    finally:
+        finder.close()
+    if not found:
+        raise Broken("the detector sees nothing in the drawn scene", todo="is its configuration that of its model?")
+    return found
 
 
 def preprocess_of(folder: Path) -> PreprocessConfig:

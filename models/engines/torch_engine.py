@@ -1,5 +1,5 @@
-"""The torch engine, and building an open_clip model. Besides models/export.py the only module that imports torch,
-open_clip and timm.
+"""The torch engine, and building an open_clip model. Besides models/making/export.py the only module that imports
+torch, open_clip and timm.
 
 It fetches and unpickles nothing: the architecture comes from a configuration, the weights from safetensors.
 """
@@ -27,6 +27,7 @@ from torch import nn
 
 from models.bundle import TORCH_CONFIG, TORCH_TEXT, TORCH_WEIGHTS, Bundle
 from models.choices import Precision
+from models.engines.engine import Abilities, Engine
 from models.preprocess import Pictures, normalising
 from models.tokens import Ids
 from proto.errors import Broken, Transient, WatchwordError
@@ -44,10 +45,10 @@ def cuda_devices() -> int:
     return int(torch.cuda.device_count()) if torch.cuda.is_available() else 0
 
 
-class TorchEngine:
+class TorchEngine(Engine):
     """Both towers in torch, on a GPU if there is one, else on the CPU. One thread owns it."""
 
-    normalises = True
+    abilities = Abilities(takes_pixels=True)
 
     def __init__(
         self, bundle: Bundle, *, precision: Precision, device: int = 0, threads: int = 0, compiled: bool = False

@@ -10,7 +10,7 @@ from typing import Any, cast, get_args
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 
-from models.cleaning import Clean, cleaning
+from models.making.cleaning import Clean, cleaning
 from proto.errors import Broken, Invalid
 
 _START, _END = "<start_of_text>", "<end_of_text>"

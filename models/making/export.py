@@ -1,4 +1,4 @@
-"""Turns an open_clip model into a bundle. Besides models/torch_engine.py the only module that imports torch.
+"""Turns an open_clip model into a bundle. Besides models/engines/torch_engine.py the only module that imports torch.
 
 Weights come from safetensors files only, or are drawn at random from a seed, for tests and speed measurements.
 """
@@ -19,7 +19,6 @@ from open_clip.tokenizer import default_bpe
 from safetensors.torch import save_file
 from torch import nn
 
-from models import torch_engine
 from models.bundle import (
     CONFIG,
     PREPROCESS,
@@ -32,10 +31,12 @@ from models.bundle import (
     Bundle,
     load_bundle,
 )
-from models.engine import canary_pictures, canary_texts, open_engine, tokenizer_of
-from models.onnx_rules import check_file
-from models.sealing import CANARY_TEXTS, new_folder, seal
-from models.vocabulary import clip_tokenizer, published_tokenizer, window_of
+from models.engines import torch_engine
+from models.engines.canary import canary_pictures, canary_texts, tokenizer_of
+from models.engines.opening import open_engine
+from models.making.onnx_rules import check_file
+from models.making.sealing import CANARY_TEXTS, new_folder, seal
+from models.making.vocabulary import clip_tokenizer, published_tokenizer, window_of
 from proto.errors import Broken, Invalid
 from proto.types import Vectors
 
