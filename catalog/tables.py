@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table
 
 VERSION = 1
-"""Version of this layout. A higher version was made by a later Watchword."""
+"""Version of this layout. A higher version was made by a later Watchword. A new table needs no new version:
+`open` makes it in an older file, and an older Watchword does not look at it."""
 
 METADATA = MetaData()
 
@@ -80,4 +81,17 @@ PROGRESS = Table(
     Column("at_s", Float(53), nullable=False),
     Column("sequence", BigInteger, nullable=False),
     Column("ended", Boolean, nullable=False),
+)
+
+BACKGROUNDS = Table(
+    "backgrounds",
+    METADATA,
+    Column("space", String(16), primary_key=True),
+    Column("camera", String(64), primary_key=True),
+    Column("view", BigInteger, nullable=False),
+    Column("dimension", Integer, nullable=False),
+    # How many rows each sample has, and the moments' ids, as JSON; the vectors one after another, as float16.
+    Column("lengths", String, nullable=False),
+    Column("moments", String, nullable=False),
+    Column("vectors", LargeBinary, nullable=False),
 )
