@@ -28,7 +28,7 @@ from stream.memory import MemoryConsumer, MemoryLog
 from stream.moments import MomentBuilder, Write
 from stream.settings import StreamSettings
 from stream.worker import House, StreamWorker
-from workers.client import Encoder, EncoderInfo
+from workers.client import Encoder, EncoderInfo, Seen
 
 SPACE = SpaceInfo("0123456789abcdef", 8)
 START_MS = 1_767_225_600_000
@@ -62,6 +62,9 @@ class SceneEncoder:
 
     async def embed_texts(self, texts: Sequence[str]) -> list[Vector | Poison]:
         raise AssertionError("nobody asks for this here")
+
+    async def detect_objects(self, images: Sequence[bytes]) -> list[list[Seen] | Poison]:
+        raise AssertionError("it has no detector")
 
 
 class Box:
@@ -239,6 +242,7 @@ class Life:
         await self._through()
 
     async def stored(self) -> None:
+        await self.assignment.pipeline.looked_at()
         await self.assignment.pipeline.flushed()
 
     async def commit(self) -> None:
