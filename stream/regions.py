@@ -218,7 +218,7 @@ def gathered(kept: Sequence[Region], found: Sequence[Region]) -> tuple[Region, .
         return tuple(regions)
     # Of each kind the best comes before the second of any.
     met: dict[str, int] = {}
-    turns = []
+    turns: list[tuple[int, int, int]] = []
     for place, one in sorted(enumerate(regions), key=lambda entry: (_order(entry[1]), entry[0])):
         turns.append((met.get(one.kind, 0), len(turns), place))
         met[one.kind] = met.get(one.kind, 0) + 1
