@@ -21,6 +21,7 @@ from proto.types import Moment, SpaceInfo, Span, Vector, now_ms
 from proto.v1.events_pb2 import DeadLetter, Frame
 from stream.app import FrameConsumer
 from stream.assignment import Assignment
+from stream.backgrounds import Backgrounds
 from stream.consumer import Consumer, Mark, Record
 from stream.frames import Arrived, Embedded, Unit
 from stream.letters import DeadLetters
@@ -333,8 +334,10 @@ class Bench(Desk):
         for partition in range(partitions):
             self.log.make(partition)
 
-    def worker(self, encoder: SceneEncoder, consumer: Consumer | None = None) -> StreamWorker:
-        house = House(encoder, self.store, self.thumbnails, self.coverage, self.letters, "frames")
+    def worker(
+        self, encoder: SceneEncoder, consumer: Consumer | None = None, backgrounds: Backgrounds | None = None
+    ) -> StreamWorker:
+        house = House(encoder, self.store, self.thumbnails, self.coverage, self.letters, "frames", backgrounds)
         return StreamWorker(house, consumer or MemoryConsumer(self.log), self.settings)
 
     async def publish(self, frames: Sequence[Frame]) -> None:
