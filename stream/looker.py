@@ -27,7 +27,7 @@ log = logging.getLogger("watchword.stream")
 
 _TOGETHER = 8
 """Looks that are sent to the encoder at once."""
-_MOST_WAITING = 32
+_MOST_WAITING = 16
 """While so many wait, live cameras are not looked at up close."""
 _TRIES = 3
 _PASSES = (Transient, Overloaded, Late, Broken)

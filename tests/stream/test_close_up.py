@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -115,6 +116,19 @@ def test_an_answer_after_the_end_moves_no_boundary() -> None:
         writes += [*machine.close(), *answered(machine, waiting)]
         rows.append([(one.id, one.frames, one.end_ms, *close_up(one)) for one in told(writes).values()])
     assert rows[0] == rows[1]
+
+
+@pytest.mark.parametrize(("after_gap", "searched"), [(False, True), (True, False)])
+def test_what_one_scene_saved_is_for_the_next_and_nothing_is_saved_across_a_gap(
+    after_gap: bool, searched: bool
+) -> None:
+    machine = builder()
+    for offset in range(20):
+        machine.add(moving(offset, 1), 0.0)
+        answered(machine, machine.looks())
+    machine.add(moving(20, 2, scene=1, after_gap=after_gap), 0.0)
+    (look,) = machine.looks()
+    assert (look.detect is not None) == searched
 
 
 def test_without_costs_nothing_is_looked_at() -> None:

@@ -184,7 +184,7 @@ def thing(
 
 
 def test_the_surer_of_two_looks_at_one_thing_stays_with_its_own_box_and_time() -> None:
-    once, again = thing("person", 0.5), thing("person", 0.9, Box(0.3, 0.3, 0.4, 0.4), 5, at_ms=2000)
+    once, again = thing("person", 0.5), thing("person", 0.9, Box(0.3, 0.3, 0.39, 0.39), 5, at_ms=2000)
     (kept,) = gathered([once], [again])
     assert kept is again
     assert gathered([again], [once]) == (again,)
