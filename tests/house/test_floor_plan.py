@@ -36,7 +36,9 @@ ONLY_IN: dict[str, str] = {
     "pymilvus": "index/milvus.py",
     "redis": "query/cache.py",
     # Each says in SQL what it keeps; catalog/store.py turns the errors into ours.
-    "sqlalchemy": " ".join(f"catalog/{name}.py" for name in ("store", "tables", "coverage", "leases", "progress")),
+    "sqlalchemy": " ".join(
+        f"catalog/{name}.py" for name in ("store", "tables", "coverage", "leases", "progress", "backgrounds")
+    ),
     "aiokafka": "broker/kafka.py broker/identity.py",
     "faust": "stream/app.py",
     "mode": "stream/app.py",

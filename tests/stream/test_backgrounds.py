@@ -54,7 +54,7 @@ def test_a_closed_moment_is_sampled_with_the_vectors_of_all_its_rows(backgrounds
 
 
 def test_moments_that_go_on_and_those_that_were_only_closed_for_others_are_not_sampled() -> None:
-    sampler = Sampler(Backgrounds(None), SPACE.id)  # type: ignore[arg-type] - nothing is asked of it
+    sampler = Sampler(Failing(), SPACE.id)
     going_on: Moment = moment("gate", NOON, closed=False)
     sampler.offer([Write(going_on, None, ()), replace(closed(2), finishes=())])
     assert sampler.take() == []

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proto.types import MOST_REGIONS, Box, Moment, Region
+from proto.types import MOST_REGIONS, Box, Moment, Region, Vector
 from stream.frames import Embedded
 from stream.looks import Found, Look
 from stream.moments import MomentBuilder, Write
@@ -39,9 +39,14 @@ def answered(machine: MomentBuilder, looks: Sequence[Look]) -> list[Write]:
     return [write for look in looks for write in machine.saw(look, answer(look), 0.0)]
 
 
-def moving(offset: int, *crops: int, scene: int = 0, **more: object) -> Embedded:
+def moving(
+    offset: int, *crops: int, scene: int = 0, towards: Vector | None = None, after_gap: bool = False
+) -> Embedded:
     """A frame every half second, in which these things moved."""
-    one = looked_at(offset, offset / 2, scene, novelty=0.5, usual=0.5, crops=[crop(each) for each in crops], **more)
+    moved = [crop(each) for each in crops]
+    one = looked_at(
+        offset, offset / 2, scene, towards=towards, novelty=0.5, usual=0.5, crops=moved, after_gap=after_gap
+    )
     return one._replace(arrived=one.arrived._replace(jpeg=str(offset).encode()))
 
 
@@ -237,9 +242,9 @@ def test_a_worker_that_goes_on_from_a_row_keeps_the_same_regions_as_one_that_nev
         name: close_up(one) for name, one in never_stopped.items()
     }
     assert all(one.closed for one in after.values())
-    for one in after.values():
-        assert len(one.regions) <= MOST_REGIONS
-        assert all(one.start_ms <= region.at_ms <= one.end_ms for region in one.regions)
+    for moment in after.values():
+        assert len(moment.regions) <= MOST_REGIONS
+        assert all(moment.start_ms <= region.at_ms <= moment.end_ms for region in moment.regions)
 
 
 def test_the_pictures_of_an_open_moment_are_few_and_only_those_of_its_regions() -> None:

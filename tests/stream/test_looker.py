@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -28,8 +28,8 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stream.patience._PAUSES", Backoff(1e-4, 1e-3))
 
 
-def moving(count: int, *, novelty: float = 0.5, **crops: object) -> list[Frame]:
-    """A scene in which something else moves in every frame."""
+def moving(count: int, novelty: float = 0.5, crops: Mapping[str, object] | None = None) -> list[Frame]:
+    """A scene in which something else moves in every frame; `crops` says what is otherwise with these."""
     return [
         frame(
             "gate",
@@ -39,7 +39,7 @@ def moving(count: int, *, novelty: float = 0.5, **crops: object) -> list[Frame]:
             run=7,
             novelty=novelty,
             usual=novelty,
-            crops=[crop(number % 8, **crops)],
+            crops=[crop(number % 8, **(crops or {}))],
         )
         for number in range(count)
     ]
@@ -84,7 +84,7 @@ async def test_objects_in_a_crop_are_where_the_crop_is_in_the_picture(tmp_path: 
         async def detect_objects(self, images: Sequence[bytes]) -> list[list[Seen] | Poison]:
             return [[Seen("person", 0.9, Rectangle(0.0, 0.0, 0.5, 0.5), vector(5))] for _ in images]
 
-    frames = moving(8, jpeg=b"3", left=0.5, top=0.5, right=0.75, bottom=1.0)
+    frames = moving(8, crops={"jpeg": b"3", "left": 0.5, "top": 0.5, "right": 0.75, "bottom": 1.0})
     (moment,) = await World(tmp_path, frames, Whole()).ended()
     person = next(one for one in moment.regions if one.kind)
     assert (person.box.left, person.box.top, person.box.right, person.box.bottom) == (0.5, 0.5, 0.625, 0.75)
@@ -104,7 +104,7 @@ async def test_every_region_has_the_picture_that_shows_it(tmp_path: Path) -> Non
 async def test_a_crop_that_cannot_be_used_is_dropped_and_its_frame_is_not(
     tmp_path: Path, crops: dict[str, object]
 ) -> None:
-    world = World(tmp_path, moving(3, **crops), Sighted())
+    world = World(tmp_path, moving(3, crops=crops), Sighted())
     (moment,) = await world.ended()
     assert (moment.frames, moment.regions, world.box.letters) == (3, (), [])
 
