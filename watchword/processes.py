@@ -143,6 +143,7 @@ async def _camera(settings: Settings, stage: Stage) -> None:
 
 async def _stream(settings: Settings, stage: Stage) -> None:
     from broker.kafka import FrameProducer, ensure_topics
+    from catalog.backgrounds import Backgrounds
     from catalog.coverage import Coverage
     from catalog.media import Thumbnails
     from index.milvus import MilvusStore
@@ -155,13 +156,15 @@ async def _stream(settings: Settings, stage: Stage) -> None:
     store = MilvusStore(info.space, settings.milvus)
     stage.closing.push_async_callback(store.close)
     await store.open()
+    catalog = await _catalog(settings, stage)
     house = House(
         encoder=encoder,
         store=store,
         thumbnails=Thumbnails(settings.data_dir / "thumbnails"),
-        coverage=Coverage(await _catalog(settings, stage)),
+        coverage=Coverage(catalog),
         letters=letters,
         frames_topic=settings.kafka.frames_topic,
+        backgrounds=Backgrounds(catalog),
     )
     worker = StreamWorker(house, FrameConsumer(settings.kafka, settings.stream), settings.stream)
     await stage.serve(
