@@ -52,9 +52,11 @@ class Calibration:
     """What it was fitted on; empty for the default."""
 
 
-# By the E-value alone: 1 / (1 + 10 E). Where chance would give one hit as good in ten searches, half of them are meant.
-_CAUTIOUS = Weights(("log10_e",), (-float(np.log(10.0)),), -float(np.log(10.0)))
-DEFAULT = Calibration(_CAUTIOUS, _CAUTIOUS, 0.5)
+BY_CHANCE = Weights(("log10_e",), (-float(np.log(10.0)),), -float(np.log(10.0)))
+"""By the E-value alone: 1 / (1 + 10 E). A hit as good as chance gives in one of ten searches has 0.5."""
+_CAUTIOUS = Weights(("log10_e", "z_words"), (-float(np.log(10.0)), 1.0), -5.0)
+"""What a camera always shows is not unusual there, but the words for it fit it much better than other words do."""
+DEFAULT = Calibration(_CAUTIOUS, BY_CHANCE, 0.5)
 """For a bundle without a calibration, and where what the calibration needs is not known yet."""
 
 

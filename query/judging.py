@@ -13,7 +13,7 @@ from proto.errors import Invalid
 from proto.types import Vector
 from query.backgrounds import BackgroundReader
 from query.bank import Bank
-from query.calibration import DEFAULT, OF_MOMENTS, OF_WORDS, Weights, read_calibration
+from query.calibration import BY_CHANCE, DEFAULT, OF_MOMENTS, OF_WORDS, Weights, read_calibration
 from query.confidence import Known, features_of
 from query.joining import Judged
 
@@ -86,9 +86,14 @@ class Judge:
         return Verdict(judged, features.spread, calibrated)
 
     def _usable(self, known: Known, by_words: bool) -> tuple[Weights, bool]:
-        """The weights, and whether they are the bundle's: only while everything that they weigh is known."""
+        """The weights, and whether they are the bundle's: the first of which everything that they weigh is known."""
         ours = self._calibration.texts if by_words else self._calibration.pictures
         default = DEFAULT.texts if by_words else DEFAULT.pictures
-        lacks_words = known.words is None and not OF_WORDS.isdisjoint(ours.features)
-        lacks_moments = known.pool is None and not known.cameras and not OF_MOMENTS.isdisjoint(ours.features)
-        return (default, False) if lacks_words or lacks_moments else (ours, ours != default)
+        lacks: frozenset[str] = frozenset()
+        if known.words is None:
+            lacks |= OF_WORDS
+        if known.pool is None and not known.cameras:
+            lacks |= OF_MOMENTS
+        if lacks.isdisjoint(ours.features):
+            return ours, ours != default
+        return (BY_CHANCE if known.words is None else default), False

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from index.store import Scored
 from proto.types import Vector, Vectors
-from query.calibration import DEFAULT
+from query.calibration import BY_CHANCE, DEFAULT
 from query.confidence import FEATURES, Known, Numbers, Sample, Words, features_of
 from tests.contracts.moments import NOON
 from tests.query.test_joining import span
@@ -69,7 +69,7 @@ def test_a_better_score_is_never_less_sure(scores: list[float], camera: str) -> 
     for name in ("z_camera", "z_pool", "score"):
         assert (np.diff(found[name]) >= 0).all()
     assert (np.diff(found["log10_e"]) <= 0).all()
-    assert (np.diff(DEFAULT.texts.confidence(found)) >= 0).all()
+    assert (np.diff(BY_CHANCE.confidence(found)) >= 0).all()
 
 
 @given(st.floats(-1, 1), st.integers(1, 10**9), st.integers(1, 10**9))
