@@ -11,7 +11,8 @@ A folder holds `questions.jsonl`, one question a line, and `videos.jsonl`, one r
 A video's name is the name of its camera. Its `path` is null for a live camera, which only a service that has watched it
 can be asked about; seconds count from `start_ms`. `video` of a question is null (all recordings of its part), a name,
 or a list of names. Questions of one `group` mean the same, in several languages. An absent question has no relevant
-span. `dataset.json` is optional: {"name", "licence", "notes"}.
+span. Relevant spans of one recording may overlap only where they show two things, each with its own box.
+`dataset.json` is optional: {"name", "licence", "notes"}.
 
 Lines of QVHighlights are read too: {"qid", "query", "vid", "duration", "relevant_windows"}. The recording is then
 `vid.mp4` (or .mkv, .webm, .avi, .mov), in the folder or in `videos/`; videos.jsonl may be left out.

@@ -291,11 +291,13 @@ def _question_of(line: _QuestionLine) -> Question:
 
 
 def _overlapping(relevant: Sequence[Relevant]) -> Iterator[tuple[str, str]]:
+    """Spans of one recording may overlap only where they show two things, each at its own place."""
     ordered = sorted(relevant, key=lambda one: (one.video, one.start_s))
     for first, second in pairwise(ordered):
-        if first.video == second.video and second.start_s < first.end_s:
+        two_things = first.box is not None and second.box is not None and first.box != second.box
+        if first.video == second.video and second.start_s < first.end_s and not two_things:
             spans = f"{first.start_s:g} to {first.end_s:g} s and {second.start_s:g} to {second.end_s:g} s"
-            yield f"{spans} of {first.video} overlap", "make them one span"
+            yield f"{spans} of {first.video} overlap", "make them one span, or give each thing its own box"
 
 
 def _some(names: list[str]) -> str:

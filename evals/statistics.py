@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +55,7 @@ class Verdict:
 def interval(measure: Measure, groups: Sequence[str], times: int = TIMES) -> Interval:
     """The figure over all questions, and its bootstrap interval. `groups` names the group of each question."""
     value = measure(np.arange(len(groups), dtype=np.int64))
-    low, high = _between([measure(rows) for rows in _resamples(groups, times)])
+    low, high = _between([measure(rows) for rows in _resamples(tuple(groups), times)])
     return Interval(value, low, high)
 
 
@@ -71,9 +72,9 @@ def compare(measure: Measure, groups: Sequence[str], *, higher_is_better: bool =
         return measure(other) - measure(rows)
 
     old, new = measure(everything), measure(everything + count)
-    low, high = _between([difference(rows, rows + count) for rows in _resamples(groups, times)])
+    low, high = _between([difference(rows, rows + count) for rows in _resamples(tuple(groups), times)])
     by_chance = []
-    for rows in _swaps(groups, times):
+    for rows in _swaps(tuple(groups), times):
         first = everything.copy()
         first[rows] += count
         by_chance.append(difference(first, (first + count) % (2 * count)))
@@ -94,14 +95,16 @@ def _members(groups: Sequence[str]) -> list[Rows]:
     return [np.asarray(one, np.int64) for one in places.values()]
 
 
-def _resamples(groups: Sequence[str], times: int) -> list[Rows]:
-    """So many samples of groups, drawn with replacement, as the questions in them."""
+@lru_cache(maxsize=2)
+def _resamples(groups: tuple[str, ...], times: int) -> list[Rows]:
+    """So many samples of groups, drawn with replacement, as the questions in them. Kept for the next figure."""
     members, chance = _members(groups), np.random.default_rng(SEED)
     drawn = chance.integers(0, len(members), (times, len(members))) if members else np.zeros((times, 0), np.int64)
     return [np.concatenate([members[place] for place in one]) if members else np.zeros(0, np.int64) for one in drawn]
 
 
-def _swaps(groups: Sequence[str], times: int) -> list[Rows]:
+@lru_cache(maxsize=2)
+def _swaps(groups: tuple[str, ...], times: int) -> list[Rows]:
     """So many choices of groups, each in with chance one half, as the questions in them."""
     members, chance = _members(groups), np.random.default_rng(SEED + 1)
     chosen = chance.random((times, len(members))) < 0.5

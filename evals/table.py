@@ -108,7 +108,8 @@ def mean_of(name: str) -> Callable[[Table, Rows], float]:
     def measure(table: Table, rows: Rows) -> float:
         values = table.columns[name][rows]
         known = values[~np.isnan(values)]
-        return float(known.mean()) if len(known) else _NONE
+        # Not known.mean(): its overhead is most of the time of a thousand resamples.
+        return float(np.add.reduce(known)) / len(known) if len(known) else _NONE
 
     return measure
 

@@ -18,7 +18,7 @@ from catalog.store import Catalog, sqlite_url
 from evals.answers import Run
 from evals.dataset import Dataset, Part, Video
 from evals.run import ask_questions, check_cameras, replay
-from proto.errors import Transient
+from proto.errors import Transient, WatchwordError
 from proto.types import Camera
 from query.client import QueryClient
 from watchword.bundles import bundle_folder
@@ -75,7 +75,11 @@ async def run_in_own_stack(settings: Settings, wanted: Wanted, folder: Path) -> 
         found.append(await _replay_and_ask(own, wanted, addresses.query))
         return 0
 
-    await run_stack(own, on_ready=work, live=False)
+    try:
+        await run_stack(own, on_ready=work, live=False)
+    except WatchwordError:
+        wanted.say(f"the logs are in {folder / 'logs'}")
+        raise
     if not found:
         raise Transient("the run was interrupted", todo=f"start it again; the logs are in {folder / 'logs'}")
     await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)

@@ -103,6 +103,17 @@ def test_a_wrong_question_is_refused_with_its_line_and_what_to_do(
         assert words in told[1]
 
 
+def test_two_things_may_be_seen_at_one_time_if_each_has_its_box(tmp_path: Path) -> None:
+    spans = [
+        {"video": "gate", "start_s": 1, "end_s": 5, "box": [0.1, 0.1, 0.2, 0.2]},
+        {"video": "gate", "start_s": 3, "end_s": 6, "box": [0.6, 0.1, 0.7, 0.2]},
+    ]
+    assert len(read_dataset(write_small(tmp_path, plain_question(1, relevant=spans))).questions[0].relevant) == 2
+    spans[1]["box"] = spans[0]["box"]
+    write_small(tmp_path, plain_question(1, relevant=spans))
+    assert "overlap: make them one span" in refusal(tmp_path)[1]
+
+
 def test_spans_that_touch_do_not_overlap(tmp_path: Path) -> None:
     spans = [{"video": "gate", "start_s": 1, "end_s": 5}, {"video": "gate", "start_s": 5, "end_s": 6}]
     assert len(read_dataset(write_small(tmp_path, plain_question(1, relevant=spans))).questions[0].relevant) == 2

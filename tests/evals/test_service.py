@@ -65,7 +65,11 @@ class _Explains(query_pb2_grpc.QueryServicer):
         context.set_trailing_metadata(((FEATURES_KEY, "[]"), ("other-bin", b"\x00")))
         return query_pb2.SearchReply(space=request.text)
 
-    Thumbnail = Cameras = Search
+    async def Thumbnail(self, request: Any, context: Any) -> query_pb2.ThumbnailReply:  # noqa: N802
+        return query_pb2.ThumbnailReply()
+
+    async def Cameras(self, request: Any, context: Any) -> query_pb2.CamerasReply:  # noqa: N802
+        return query_pb2.CamerasReply()
 
 
 async def test_trailing_metadata_comes_with_the_reply() -> None:
