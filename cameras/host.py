@@ -15,7 +15,7 @@ from cameras.settings import CameraSettings
 from cameras.source import watch
 from cameras.watching import CameraState, Pictures, Sender, Watching
 from proto.errors import Transient, WatchwordError
-from proto.metrics import CAMERAS_OPEN
+from proto.metrics import CAMERAS_OPEN, CAMERAS_WANTED
 from proto.types import Camera
 from proto.v1.events_pb2 import Frame
 
@@ -150,6 +150,7 @@ class CameraHost:
                 self._watched[name].start()
         for watching in self._watched.values():
             watching.check()
+        CAMERAS_WANTED.set(len(self._wanted))
         CAMERAS_OPEN.set(sum(watching.state.now == "open" for watching in self._watched.values()))
         self._count_hanging()
 
