@@ -89,10 +89,12 @@ CAUSES: tuple[dict[str, Any], ...] = (
     },
     {
         "alert": "WatchwordFramesShed",
-        "expr": "sum(rate(watchword_stream_frames_shed_total[10m])) / sum(rate(watchword_stream_frames_consumed_total[10m])) > 0.2",
+        "expr": "sum(rate(watchword_stream_frames_shed_total[10m]))"
+        " / sum(rate(watchword_stream_frames_consumed_total[10m])) > 0.2",
         "for": "10m",
         "severity": "ticket",
-        "summary": "{{ $value | humanizePercentage }} of the frames are passed over, since more arrive than can be looked at",
+        "summary": "{{ $value | humanizePercentage }} of the frames are passed over, "
+        "since more arrive than can be looked at",
     },
     {
         "alert": "WatchwordFramesExpired",
@@ -108,7 +110,8 @@ CAUSES: tuple[dict[str, Any], ...] = (
     },
     {
         "alert": "WatchwordIndexAway",
-        "expr": 'sum(rate(watchword_stream_retries_total{part="index"}[2m])) > 0 or sum(rate(watchword_query_shards_missing_total[2m])) > 0',
+        "expr": 'sum(rate(watchword_stream_retries_total{part="index"}[2m])) > 0'
+        " or sum(rate(watchword_query_shards_missing_total[2m])) > 0",
         "for": "30s",
         "severity": "page",
         "summary": "a shard of Milvus does not answer: its moments wait, and answers are partial",

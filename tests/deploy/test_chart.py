@@ -50,7 +50,9 @@ SETS: dict[str, dict[str, Any]] = {
     "own-claim": {"data": {"existingClaim": "cameras"}},
     "storage-class": {"data": {"storageClass": "nfs", "size": "2Ti"}},
     "secrets": {"redis": {"url": {"secret": "redis", "key": "address"}}, "image": {"pullSecrets": ["registry"]}},
-    "monitored": {"monitoring": {"serviceMonitor": {"enabled": True, "labels": {"release": "p"}}, "rules": {"enabled": True}}},
+    "monitored": {
+        "monitoring": {"serviceMonitor": {"enabled": True, "labels": {"release": "p"}}, "rules": {"enabled": True}}
+    },
     "closed": {
         "networkPolicy": {
             "backends": [{"ipBlock": {"cidr": "10.0.0.0/16"}}],
