@@ -16,7 +16,7 @@ from cameras.source import watch
 from cameras.view import View
 from cameras.watching import CameraState, Pictures, Sender, Watching
 from proto.errors import Transient, WatchwordError
-from proto.metrics import CAMERA_VIEWS, CAMERAS_OPEN
+from proto.metrics import CAMERA_VIEWS, CAMERAS_OPEN, CAMERAS_WANTED
 from proto.types import Camera
 from proto.v1.events_pb2 import Frame
 
@@ -152,6 +152,7 @@ class CameraHost:
                 self._watched[name].start()
         for watching in self._watched.values():
             watching.check()
+        CAMERAS_WANTED.set(len(self._wanted))
         CAMERAS_OPEN.set(sum(watching.state.now == "open" for watching in self._watched.values()))
         for state in View:
             CAMERA_VIEWS.labels(state=state).set(sum(one.view is state for one in self._watched.values()))

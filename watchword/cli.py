@@ -81,6 +81,16 @@ def run(front: Front, process: str) -> None:
     _run(run_process(process, settings, Ending()))
 
 
+@command.command()
+@click.pass_obj
+def probe(front: Front) -> None:
+    """Whether the process on this machine's ops.port is ready: exit code 0, or 3 and what it waits for."""
+    from watchword.ops import probe as ask
+
+    ask(front.settings().ops)
+    click.echo("ready")
+
+
 command.add_command(models)
 command.add_command(evaluate)
 command.add_command(dead_letters)

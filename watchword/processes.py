@@ -8,13 +8,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import importlib.metadata
 import logging
+import shutil
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from proto.errors import Broken, Late, Overloaded, Transient
+from proto.metrics import BUILD, DATA_FREE, DATA_SIZE
 from watchword.bundles import bundle_folder
 from watchword.ending import Ending
 from watchword.ops import Ready, ops_endpoint
@@ -94,6 +98,9 @@ async def run_process(name: str, settings: Settings, ending: Ending | None = Non
             ending.begin(TOLD_S, Late(f"it was told to stop and did not within {TOLD_S:.0f} s", todo=todo))
         stage.tell_to_stop(work)
 
+    BUILD.info({"version": importlib.metadata.version("watchword"), "process": name})
+    DATA_FREE.set_function(lambda: _disk(settings.data_dir).free)
+    DATA_SIZE.set_function(lambda: _disk(settings.data_dir).total)
     async with ops_endpoint(settings.ops, stage.why_not_ready):
         work = asyncio.create_task(whole())
         loop = asyncio.get_running_loop()
@@ -210,6 +217,13 @@ async def _query(settings: Settings, stage: Stage) -> None:
     server = await serve_query(searcher, settings.query, settings.query.listen)
     stage.closing.push_async_callback(server.stop, GRACE_S)
     await stage.serve(server.run(), server.end)
+
+
+def _disk(folder: Path) -> shutil._ntuple_diskusage:
+    """The disk of a folder that may not exist yet."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder)
 
 
 PROCESSES: dict[str, Process] = {"worker": _worker, "camera": _camera, "stream": _stream, "query": _query}
