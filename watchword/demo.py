@@ -97,7 +97,7 @@ async def _wait_until_searchable(client: QueryClient, console: Console) -> None:
         while not all(seen.values()):
             for name in [name for name, done in seen.items() if not done]:
                 try:
-                    reply = await client.search(text="anything", cameras=(name,), limit=100)
+                    reply = await client.search(text="anything", cameras=(name,), limit=100, all_moments=True)
                 except Transient:
                     continue
                 if any(hit.closed for hit in reply.hits):
