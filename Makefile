@@ -17,18 +17,20 @@ help:  ## what can be done here
 
 .venv/.ready-dev: .venv/.ready-demo
 	@echo "== setting up .venv for development (once; torch is large, about two minutes)"
-	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[embedded,demo,hub,torch,dev]'
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[embedded,demo,evals,hub,torch,dev]'
 	@touch $@
 
 demo: .venv/.ready-demo  ## start everything on real clips and answer three questions (ONCE=1 ends there)
 	@$(PY) -m watchword demo $(if $(ONCE),--once)
 
-test: .venv/.ready-dev  ## every test, on the real parts
-	@echo "== tests (about a quarter of an hour; real servers, real video)"
-	@$(PY) -m pytest $(ARGS)
+test: .venv/.ready-dev  ## every test, on the real parts (one file: .venv/bin/pytest FILE)
+	@echo "== tests without servers (a minute and a half), several at once"
+	@$(PY) -m pytest -q -n 3 --fast
+	@echo "== the other tests (about twenty minutes; real servers, real models, real video)"
+	@$(PY) -m pytest --rest
 
 test-fast: .venv/.ready-dev  ## the tests that need no server and no real model
-	@$(PY) -m pytest -q -n 3 --fast $(ARGS)
+	@$(PY) -m pytest -q -n 3 --fast
 
 check: .venv/.ready-dev  ## style, types and layout, as CI asks
 	@echo "== ruff" && $(PY) -m ruff check . && $(PY) -m ruff format --check .

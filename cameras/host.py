@@ -9,13 +9,14 @@ from collections.abc import Collection
 from typing import Protocol
 
 from cameras.holding import Holding, LeaseStore
-from cameras.notes import GapStore, Notes, ProgressStore
+from cameras.notes import GapStore, Notes, ProgressStore, ViewStore
 from cameras.outage import Outage
 from cameras.settings import CameraSettings
 from cameras.source import watch
+from cameras.view import View
 from cameras.watching import CameraState, Pictures, Sender, Watching
 from proto.errors import Transient, WatchwordError
-from proto.metrics import CAMERAS_OPEN
+from proto.metrics import CAMERA_VIEWS, CAMERAS_OPEN, CAMERAS_WANTED
 from proto.types import Camera
 from proto.v1.events_pb2 import Frame
 
@@ -66,6 +67,7 @@ class CameraHost:
         leases: LeaseStore,
         progress: ProgressStore,
         coverage: GapStore,
+        views: ViewStore,
         holder: str,
         lease_s: float = _LEASE_S,
         pictures: Pictures = watch,
@@ -77,7 +79,7 @@ class CameraHost:
         self._image_side = image_side
         self._pictures = pictures
         self._holding = Holding(leases, holder, lease_s)
-        self._notes = Notes(coverage, progress)
+        self._notes = Notes(coverage, progress, views)
         self._wanted: dict[str, Camera] = {}
         self._watched: dict[str, Watching] = {}
         self._leaving: dict[str, asyncio.Task[None]] = {}
@@ -150,7 +152,10 @@ class CameraHost:
                 self._watched[name].start()
         for watching in self._watched.values():
             watching.check()
+        CAMERAS_WANTED.set(len(self._wanted))
         CAMERAS_OPEN.set(sum(watching.state.now == "open" for watching in self._watched.values()))
+        for state in View:
+            CAMERA_VIEWS.labels(state=state).set(sum(one.view is state for one in self._watched.values()))
         self._count_hanging()
 
     def _count_hanging(self) -> None:

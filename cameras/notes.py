@@ -1,4 +1,4 @@
-"""What the catalog is told of cameras, behind the path of frames: gaps, and how far replays are."""
+"""What the catalog is told of cameras, behind the path of frames: gaps, how far replays are, how views are."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Protocol
 from cameras.outage import Outage
 from catalog.coverage import Gap, Reason
 from catalog.progress import Progress
+from catalog.views import CameraView
 from proto.errors import WatchwordError
 
 _WRITE_S = 1.0
@@ -39,20 +40,32 @@ class ProgressStore(Protocol):
         """Drop the camera's progress."""
 
 
+class ViewStore(Protocol):
+    """Where the view of each camera is kept. Blocks; raises an error of the tree when it is away."""
+
+    def view_of(self, camera: str) -> CameraView | None:
+        """The camera's view as it was put last."""
+
+    def put_view(self, view: CameraView) -> None:
+        """Keep it; durable when it returns."""
+
+
 class Notes:
     """Keeps what is to be written until the catalog has it. Safe for threads.
 
-    Only the latest of each gap and of each camera's progress waits, and when more than 1,000 gaps wait, older ones of
-    one camera and reason become one. So it is bounded however long the catalog is away.
+    Only the latest of each gap and of each camera's progress and view waits, and when more than 1,000 gaps wait, older
+    ones of one camera and reason become one. So it is bounded however long the catalog is away.
     """
 
-    def __init__(self, gaps: GapStore, progress: ProgressStore) -> None:
+    def __init__(self, gaps: GapStore, progress: ProgressStore, views: ViewStore) -> None:
         self._gap_store = gaps
         self._progress_store = progress
+        self._view_store = views
         self._lock = threading.Lock()
         self._writing = threading.Lock()  # a write that is given up goes on in its thread, and must not come last
         self._gaps: dict[_GapKey, Gap] = {}
         self._progress: dict[str, Progress | None] = {}
+        self._views: dict[str, CameraView] = {}
         self._outage = Outage("the catalog", "cameras go on, and what it should know is written later")
 
     def gap(self, gap: Gap) -> None:
@@ -67,20 +80,34 @@ class Notes:
         with self._lock:
             self._progress[progress.camera] = progress
 
+    def view(self, view: CameraView) -> None:
+        """Store the view soon."""
+        with self._lock:
+            self._views[view.camera] = view
+
+    def view_of(self, camera: str) -> CameraView | None:
+        """The latest view, whether it was written or waits. Blocks; raises when the catalog is away."""
+        with self._lock:
+            if camera in self._views:
+                return self._views[camera]
+        return self._view_store.view_of(camera)
+
     def forget(self, camera: str) -> None:
         """Drop the camera's progress soon."""
         with self._lock:
             self._progress[camera] = None
 
     def discard(self, camera: str) -> None:
-        """Do not write the progress that waits: another process has the camera now."""
+        """Do not write the progress and the view that wait: another process has the camera now."""
         with self._lock:
             self._progress.pop(camera, None)
+            self._views.pop(camera, None)
 
     def begin(self, progress: Progress) -> None:
         """Store the progress at once. Blocks; raises when the catalog is away."""
         with self._writing:
-            self.discard(progress.camera)
+            with self._lock:
+                self._progress.pop(progress.camera, None)
             self._progress_store.put(progress)
 
     def progress_of(self, camera: str) -> Progress | None:
@@ -112,7 +139,7 @@ class Notes:
 
     def _write_all(self) -> bool:
         with self._lock:
-            gaps, progress = dict(self._gaps), dict(self._progress)
+            gaps, progress, views = dict(self._gaps), dict(self._progress), dict(self._views)
         if gaps:
             self._gap_store.declare(list(gaps.values()))
             with self._lock:
@@ -127,7 +154,12 @@ class Notes:
             with self._lock:
                 if camera in self._progress and self._progress[camera] is latest:
                     del self._progress[camera]
-        return bool(gaps or progress)
+        for camera, view in views.items():
+            self._view_store.put_view(view)
+            with self._lock:
+                if self._views.get(camera) is view:
+                    del self._views[camera]
+        return bool(gaps or progress or views)
 
 
 def _key(gap: Gap) -> _GapKey:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import av
 import av.container
@@ -28,15 +29,17 @@ from numpy.typing import NDArray
 
 from cameras.address import Kind, kind_of, path_of, shown
 from cameras.clock import LiveClock, RecordingClock, this_instant
-from cameras.gate import SIDE, Luma
+from cameras.framing import Cut
 from cameras.sampling import RecordingSampler, Sampler
 from cameras.settings import CameraSettings
+from cameras.sketch import HEIGHT, WIDTH, Sketch
 from proto.errors import Denied, Invalid, Transient, WatchwordError
 from proto.types import Camera, now_ms
 
 _CONTAINERS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,h264,hevc,m4v,mjpeg,mpjpeg,ivf,gif"
 _MOST_SCALE = 2.0
 """A small picture is enlarged at most so far: more adds bytes and no detail."""
+_HALVED_CHROMA = {"yuv420p", "yuvj420p"}
 _MOST_BAD_PACKETS = 100
 _MOST_FPS = 1000
 _USUAL_FRAME_S = 0.04
@@ -117,9 +120,9 @@ class Picture:
         """Width and height as decoded."""
         return self._frame.width, self._frame.height
 
-    def luma(self) -> Luma:
-        """The small signature that the novelty gate compares."""
-        return self._source.gray(self._frame, SIDE, SIDE)
+    def sketch(self) -> Sketch:
+        """The small picture that policies look at."""
+        return self._source.gray(self._frame, WIDTH, HEIGHT)
 
     def jpeg(self, side: int, quality: int) -> bytes:
         """The picture with a short side of `side` pixels, its proportions kept."""
@@ -128,6 +131,36 @@ class Picture:
         pixels = self._source.rgb(self._frame, max(1, round(width * scale)), max(1, round(height * scale)))
         packed: bytes = simplejpeg.encode_jpeg(pixels, quality, "RGB", "420")
         return packed
+
+    def crop(self, cut: Cut, longest: int, quality: int) -> bytes:
+        """A part of the picture, as sharp as the source is; made smaller where a side is longer than `longest`."""
+        scale = min(1.0, longest / max(cut.width, cut.height))
+        part = _part(self._frame, cut)
+        pixels = self._source.part_rgb(part, max(1, round(part.width * scale)), max(1, round(part.height * scale)))
+        packed: bytes = simplejpeg.encode_jpeg(pixels, quality, "RGB", "420")
+        return packed
+
+
+def _part(frame: VideoFrame, cut: Cut) -> VideoFrame:
+    """A part of the frame. Only its own pixels are copied and converted where the format is the usual one."""
+    if frame.format.name not in _HALVED_CHROMA:
+        pixels = frame.to_ndarray(format="rgb24")[cut.top : cut.bottom, cut.left : cut.right]
+        return VideoFrame.from_ndarray(np.ascontiguousarray(pixels, dtype=np.uint8), format="rgb24")
+    # Chroma has half the resolution: the part begins and ends at even pixels.
+    left, top = cut.left // 2 * 2, cut.top // 2 * 2
+    width, height = max(2, (cut.right - left) // 2 * 2), max(2, (cut.bottom - top) // 2 * 2)
+    part = VideoFrame(width, height, frame.format.name)
+    part.color_range, part.colorspace = frame.color_range, frame.colorspace
+    for number, (whole, plane) in enumerate(zip(frame.planes, part.planes, strict=True)):
+        less = 1 if number == 0 else 2
+        rows = _rows(whole)[top // less :, left // less :]
+        _rows(plane)[: height // less, : width // less] = rows[: height // less, : width // less]
+    return part
+
+
+def _rows(plane: Any) -> NDArray[np.uint8]:
+    """The memory of a plane. It has the buffer protocol, which its stub does not say."""
+    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
 
 
 def probe(camera: Camera, timeout_s: float) -> tuple[SourceInfo, Picture]:
@@ -250,7 +283,7 @@ class _Source:
         self._stream = container.streams.video[0]
         # Cameras are many and cores are few; threads of one decoder would only add delay.
         self._stream.thread_count = 1
-        self.gray, self.rgb = _Scaler("gray"), _Scaler("rgb24")
+        self.gray, self.rgb, self.part_rgb = _Scaler("gray"), _Scaler("rgb24"), _Scaler("rgb24")
 
     def info(self) -> SourceInfo:
         rate = self._stream.average_rate

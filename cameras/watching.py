@@ -14,10 +14,11 @@ from typing import Literal, Protocol
 from cameras.address import identity, kind_of
 from cameras.clock import this_instant
 from cameras.gaps import AwayGaps, LostGaps
-from cameras.gate import NoveltyGate
+from cameras.looking import Looking, ViewNotebook, WatchedView
 from cameras.outbox import Outbox, Outgoing
 from cameras.settings import CameraSettings
 from cameras.source import Picture, Resume, watch
+from cameras.view import View
 from catalog.coverage import Gap
 from catalog.progress import Progress
 from proto.errors import Broken, Invalid, Transient, WatchwordError
@@ -50,7 +51,7 @@ class Sender(Protocol):
         """Send one frame; back once the broker has it. Transient, or Invalid when it never can."""
 
 
-class Notebook(Protocol):
+class Notebook(ViewNotebook, Protocol):
     """What is told of a camera beside its frames. Nothing blocks, except where it says so."""
 
     def gap(self, gap: Gap) -> None:
@@ -117,6 +118,7 @@ class Watching:
         self._began = this_instant()
         self._away: AwayGaps | None = None
         self._losses = LostGaps(camera.name)
+        self._view = WatchedView(camera.name, notes)
         self._telling = threading.Lock()  # gaps are told from the thread and from the loop
         self._handed: Progress | None = None  # how far the replay was handed over
         self._opened_ms = 0
@@ -126,6 +128,11 @@ class Watching:
         self._run = _Run()
         self._abandoned: list[threading.Thread] = []
         self._broker_away = False
+
+    @property
+    def view(self) -> View:
+        """How the camera's view is."""
+        return self._view.state
 
     def start(self) -> None:
         """Begin to read and to send."""
@@ -221,7 +228,7 @@ class Watching:
             self._tell(run, CameraState("done", self.state.picture_ms))
             return True
         resume = Resume(begun.start_ms, begun.at_s if begun.sequence else None) if self._file else None
-        gate = NoveltyGate(self._settings.novelty, self._settings.heartbeat_s)
+        looking = Looking(self._settings, self._view.begin())
         sequence, same_ms = begun.sequence, 0
         for picture in self._pictures(self.camera, self._settings, run.stop, resume):
             if run.stop.is_set():
@@ -229,7 +236,10 @@ class Watching:
             run.moved_s = time.monotonic()
             self._tell(run, CameraState("open", picture.grabbed_ms))
             self._see(run, picture)
-            judgement = gate.judge(picture.luma(), picture.captured_ms / 1000, after_gap=picture.after_gap)
+            look = looking.look(picture)
+            judgement = look.judgement
+            if look.view_changed:
+                self._view.tell()
             if picture.recorded is not None and picture.recorded.resumed:
                 continue
             FRAMES_SEEN.inc()
@@ -249,6 +259,8 @@ class Watching:
                 sequence=sequence,
                 recorded=self._file,
                 run=begun.run,
+                crops=looking.crops(picture),
+                view=self._view.number,
             )
             sequence, same_ms = sequence + 1, 0
             progress = None

@@ -95,3 +95,12 @@ BACKGROUNDS = Table(
     Column("moments", String, nullable=False),
     Column("vectors", LargeBinary, nullable=False),
 )
+
+VIEWS = Table(
+    "views",
+    METADATA,
+    Column("camera", String(64), primary_key=True),
+    Column("view", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("since_ms", BigInteger, nullable=False),
+)

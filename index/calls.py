@@ -24,6 +24,11 @@ class Deadline:
         self._seconds = seconds
         self._until = asyncio.get_running_loop().time() + seconds
 
+    @property
+    def left_s(self) -> float:
+        """The seconds that are left; 0 when it has passed."""
+        return max(0.0, self._until - asyncio.get_running_loop().time())
+
     async def of(self, call: Awaitable[Result]) -> Result:
         """The result of the call; raises Silent when it is late."""
         try:

@@ -1,16 +1,17 @@
-"""The in-memory store: exact, by comparing with every moment. Tests use it, and the real store must agree with it."""
+"""The in-memory store: exact, by comparing with every row. Tests use it, and the real store must agree with it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 
 import numpy as np
 
-from index.filters import overlapping
-from index.store import Answer, Ask, Scored, best, check_ask, check_batch, check_filter
+from index.checks import check_ask, check_batch, check_filter
+from index.filters import Filter, asked, overlapping
+from index.store import Answer, Ask, Scored, best
 from proto.errors import WatchwordError
-from proto.types import Moment, SpaceInfo, Span, check_moment_ids
+from proto.types import WHOLE, Moment, Region, SpaceInfo, Span, check_moment_ids
 
 _SPAN_FIELDS = [field.name for field in fields(Span)]
 
@@ -40,18 +41,13 @@ class MemoryStore:
 
     async def between(self, cameras: frozenset[str], start_ms: int, end_ms: int) -> list[Moment]:
         check_filter(cameras, start_ms, end_ms)
-        return sorted(
-            self._matching(cameras, start_ms, end_ms), key=lambda moment: (moment.camera, moment.start_ms, moment.id)
-        )
+        passing = self._matching(overlapping(cameras, start_ms, end_ms)) if cameras else []
+        return sorted(passing, key=lambda moment: (moment.camera, moment.start_ms, moment.id))
 
     async def search(self, ask: Ask) -> Answer:
         check_ask(ask, self._space)
-        matching = self._matching(ask.cameras, ask.start_ms, ask.end_ms)
-        if not matching:
-            return Answer([], shards_searched=1, buckets_searched=1)
-        scores = np.stack([moment.vector for moment in matching]) @ ask.vector
-        hits = (Scored(bare(moment), float(score)) for moment, score in zip(matching, scores, strict=True))
-        return Answer(best(hits, ask.limit), shards_searched=1, buckets_searched=1)
+        matching = self._matching(asked(ask)) if ask.cameras is None or ask.cameras else []
+        return Answer(nearest(matching, ask), shards_searched=1, buckets_searched=1, moments_searched=len(matching))
 
     async def fetch(self, ids: Sequence[str]) -> list[Moment]:
         check_moment_ids(ids)
@@ -61,18 +57,33 @@ class MemoryStore:
         self, cameras: frozenset[str] | None = None, start_ms: int | None = None, end_ms: int | None = None
     ) -> int:
         check_filter(cameras, start_ms, end_ms)
-        return len(self._matching(cameras, start_ms, end_ms))
+        return len(self._matching(overlapping(cameras, start_ms, end_ms))) if cameras is None or cameras else 0
 
     async def close(self) -> None:
         return None
 
-    def _matching(self, cameras: frozenset[str] | None, start_ms: int | None, end_ms: int | None) -> list[Moment]:
-        if cameras is not None and not cameras:
-            return []
-        which = overlapping(cameras, start_ms, end_ms)
+    def _matching(self, which: Filter) -> list[Moment]:
         return [moment for moment in self._moments.values() if which.passes(moment)]
 
 
+def nearest(moments: Sequence[Moment], ask: Ask) -> list[Scored]:
+    """The best of these moments, by comparing the question with every row."""
+    rows = [(bare(moment), row) for moment in moments for row in _rows(moment)]
+    if not rows:
+        return []
+    scores = np.stack([row.vector for _, row in rows]) @ ask.vector
+    hits = (
+        Scored(span, float(score), row.at_ms, row.box, row.kind, row.vector if ask.with_vectors else None)
+        for (span, row), score in zip(rows, scores, strict=True)
+    )
+    return best(hits, ask.limit)
+
+
 def bare(moment: Moment) -> Span:
-    """The moment without its vector."""
+    """The moment without its vectors."""
     return Span(**{name: getattr(moment, name) for name in _SPAN_FIELDS})
+
+
+def _rows(moment: Moment) -> Iterator[Region]:
+    yield Region(moment.peak_ms, WHOLE, moment.vector)
+    yield from moment.regions

@@ -12,32 +12,44 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
-import numpy as np
 from pymilvus import AsyncMilvusClient, DataType, MilvusException
 from pymilvus.exceptions import DataNotMatchException
 
 from index.calls import Silent
-from index.filters import Filter, expression, ids_filter, overlapping
-from index.places import Bucket, collection_name, collection_named
+from index.filters import Filter, asked, expression, rows_filter
+from index.places import Bucket, collection_name, collection_named, is_former
+from index.rows import (
+    HIT_FIELDS,
+    MOST_ROWS_EACH,
+    ROW_FIELDS,
+    WHOLE_ROWS,
+    Row,
+    moments_from,
+    rows_beyond,
+    rows_of,
+    schema,
+    scored,
+)
 from index.settings import MilvusSettings
 from index.sharded import MOST_ROWS, ShardedStore
-from index.store import Ask, Scored
+from index.store import Ask, Scored, best
 from proto.errors import Broken, Denied, Invalid, Overloaded, Transient, WatchwordError
-from proto.types import MOST_RESUME_CHARS, Moment, SpaceInfo, Span
+from proto.types import Moment, SpaceInfo
 
 # pymilvus logs every error with a traceback; here they are translated and raised.
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL + 1)
 
-# The space is in the collection's name.
-_SPAN_FIELDS = [field.name for field in fields(Span) if field.name != "space"]
-_MOMENT_FIELDS = [*_SPAN_FIELDS, "resume", "vector"]
-_ROWS_AT_ONCE = 1000
+log = logging.getLogger("watchword.index")
+
+_MOMENTS_AT_ONCE = 500
+_FIRST_ROWS_EACH = 3
+"""How many rows for each moment a search asks for at first; if they are of too few moments, it asks for all. Asking for
+all at once costs little more for ten moments, but twice the time for a thousand."""
 _CALLS_AT_ONCE = 32
 # Limit per bucket, so that hanging searches leave room for other buckets.
 _SEARCHES_AT_ONCE = 8
@@ -102,11 +114,13 @@ class _MilvusShard:
         self._others: Mapping[str, Collection[Bucket]] = {}
         self._known_at = -_REFRESH_S
         self._ready: set[Bucket] = set()
+        self._told_of_former = False
 
     async def buckets(self, *, fresh: bool = False) -> Mapping[str, Collection[Bucket]]:
         asked_at = time.monotonic()
         if fresh or asked_at - self._known_at >= _REFRESH_S:
             names = await self._call("list collections", lambda milvus: milvus.list_collections(retry_times=1))
+            self._tell_of_former(names)
             by_space: defaultdict[str, set[Bucket]] = defaultdict(set)
             for space, bucket in filter(None, map(collection_named, names)):
                 by_space[space].add(bucket)
@@ -116,21 +130,33 @@ class _MilvusShard:
             self._known_at = asked_at
         return {**self._others, self._space.id: frozenset(self._known)}
 
+    def _tell_of_former(self, names: Sequence[str]) -> None:
+        former = sorted(filter(is_former, names))
+        if former and not self._told_of_former:
+            log.warning(
+                "%d collections at %s have the rows of an earlier version and are not read, such as %s: drop them",
+                len(former),
+                self._endpoint,
+                former[0],
+            )
+        self._told_of_former = True
+
     async def make(self, bucket: Bucket) -> None:
         if bucket not in self._ready:
             await self._make(bucket, from_start=bucket not in self._known)
 
     async def upsert(self, bucket: Bucket, moments: Sequence[Moment]) -> Mapping[str, WatchwordError]:
         failed: dict[str, WatchwordError] = {}
-        for first in range(0, len(moments), _ROWS_AT_ONCE):
-            failed |= await self._store(bucket, moments[first : first + _ROWS_AT_ONCE])
+        for first in range(0, len(moments), _MOMENTS_AT_ONCE):
+            failed |= await self._store(bucket, moments[first : first + _MOMENTS_AT_ONCE])
         return failed
 
     async def _store(self, bucket: Bucket, moments: Sequence[Moment]) -> dict[str, WatchwordError]:
         """Store them. Milvus rejects the whole batch for one invalid row, so a rejected batch is retried in halves."""
-        rows = [{field: getattr(moment, field) for field in _MOMENT_FIELDS} for moment in moments]
+        rows = [row for moment in moments for row in rows_of(moment)]
+        gone = [row for moment in moments for row in rows_beyond(moment)]
         try:
-            await self._in_bucket(bucket, _STORE, partial(_upsert, self._name(bucket), rows), make=True)
+            await self._in_bucket(bucket, _STORE, partial(_replace, self._name(bucket), gone, rows), make=True)
         except _Refused as error:
             if len(moments) == 1:
                 return {moments[0].id: Invalid(error.message, todo="change what makes such a moment")}
@@ -141,17 +167,27 @@ class _MilvusShard:
         return {}
 
     async def search(self, bucket: Bucket, ask: Ask) -> list[Scored]:
-        passing = expression(overlapping(ask.cameras, ask.start_ms, ask.end_ms))
+        hits: list[Scored] = []
+        for rows_each in (_FIRST_ROWS_EACH, MOST_ROWS_EACH):
+            most_rows = ask.limit * rows_each
+            rows = await self._nearest(bucket, ask, most_rows)
+            hits = best(rows, ask.limit)
+            if len(hits) == ask.limit or len(rows) < most_rows:
+                break
+        return hits
+
+    async def _nearest(self, bucket: Bucket, ask: Ask, limit: int) -> list[Scored]:
+        """The nearest rows that pass."""
 
         async def nearest(milvus: AsyncMilvusClient) -> Any:
             return await milvus.search(
                 self._name(bucket),
                 [ask.vector],
-                filter=passing,
-                limit=ask.limit,
+                filter=expression(asked(ask)),
+                limit=limit,
                 # HNSW returns at most `ef` neighbours; other indexes ignore it.
-                search_params={"metric_type": _METRIC, "params": {"ef": max(128, 2 * ask.limit)}},
-                output_fields=_SPAN_FIELDS,
+                search_params={"metric_type": _METRIC, "params": {"ef": max(128, 2 * limit)}},
+                output_fields=[*HIT_FIELDS, "vector"] if ask.with_vectors else HIT_FIELDS,
                 consistency_level="Bounded",
                 retry_times=1,
             )
@@ -161,20 +197,22 @@ class _MilvusShard:
                 replies = await self._in_bucket(bucket, "search", nearest, make=False)
         except _Missing:
             return []
-        return [Scored(self._span(hit["entity"] | {"id": hit["id"]}), float(hit["distance"])) for hit in replies[0]]
+        return [scored(hit["entity"] | {"id": hit["id"]}, float(hit["distance"]), self._space.id) for hit in replies[0]]
 
-    async def read(self, bucket: Bucket, which: Filter, limit: int) -> list[Moment]:
-        return [self._moment(row) for row in await self._query(bucket, expression(which), _MOMENT_FIELDS, limit=limit)]
+    async def read(self, bucket: Bucket, which: Filter, most_rows: int) -> list[Moment] | None:
+        rows = await self._query(bucket, expression(which), ROW_FIELDS, limit=most_rows)
+        return moments_from(rows, self._space.id) if len(rows) < most_rows else None
 
     async def fetch(self, bucket: Bucket, ids: Sequence[str]) -> list[Moment]:
         found: list[Moment] = []
-        for first in range(0, len(ids), _ROWS_AT_ONCE):
-            rows = await self._query(bucket, ids_filter(ids[first : first + _ROWS_AT_ONCE]), _MOMENT_FIELDS)
-            found += map(self._moment, rows)
+        for first in range(0, len(ids), _MOMENTS_AT_ONCE):
+            rows = await self._query(bucket, rows_filter(ids[first : first + _MOMENTS_AT_ONCE]), ROW_FIELDS)
+            found += moments_from(rows, self._space.id)
         return found
 
-    async def count(self, bucket: Bucket, which: Filter) -> int:
-        rows = await self._query(bucket, expression(which), ["count(*)"])
+    async def count(self, bucket: Bucket, which: Filter, *, exact: bool = True) -> int:
+        passing = " and ".join(filter(None, (WHOLE_ROWS, expression(which))))
+        rows = await self._query(bucket, passing, ["count(*)"], consistency="Strong" if exact else "Bounded")
         return int(rows[0]["count(*)"]) if rows else 0
 
     async def close(self) -> None:
@@ -182,13 +220,15 @@ class _MilvusShard:
         if client is not None:
             await client.close()
 
-    async def _query(self, bucket: Bucket, passing: str, wanted: list[str], **limits: int) -> list[dict[str, Any]]:
+    async def _query(
+        self, bucket: Bucket, passing: str, wanted: list[str], *, consistency: str = "Strong", **limits: int
+    ) -> list[dict[str, Any]]:
         async def rows(milvus: AsyncMilvusClient) -> Any:
             return await milvus.query(
                 self._name(bucket),
                 filter=passing,
                 output_fields=wanted,
-                consistency_level="Strong",
+                consistency_level=consistency,
                 retry_times=1,
                 **limits,
             )
@@ -238,22 +278,10 @@ class _MilvusShard:
         await milvus.create_index(name, index, retry_times=1)
 
     async def _create_empty(self, milvus: AsyncMilvusClient, name: str) -> None:
-        schema = AsyncMilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
-        schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=32)
-        # Not a partition key: Milvus 2.3 routes upserts by primary key, so a filter on the key would lose most
-        # rows, and milvus-lite cannot filter by one.
-        schema.add_field("camera", DataType.VARCHAR, max_length=64)
-        for time_field in ("start_ms", "peak_ms", "end_ms"):
-            schema.add_field(time_field, DataType.INT64)
-        schema.add_field("frames", DataType.INT32)
-        schema.add_field("closed", DataType.BOOL)
-        schema.add_field("log", DataType.VARCHAR, max_length=32)
-        schema.add_field("partition", DataType.INT32)
-        for offset_field in ("first_offset", "last_offset"):
-            schema.add_field(offset_field, DataType.INT64)
-        schema.add_field("resume", DataType.VARCHAR, max_length=MOST_RESUME_CHARS)
-        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=self._space.dimension)
-        await milvus.create_collection(name, schema=schema, num_shards=1, consistency_level="Bounded", retry_times=1)
+        fields = AsyncMilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
+        for field, (of_type, options) in schema(self._space.dimension).items():
+            fields.add_field(field, DataType[of_type], **options)
+        await milvus.create_collection(name, schema=fields, num_shards=1, consistency_level="Bounded", retry_times=1)
 
     async def _call(self, action: str, call: Callable[[AsyncMilvusClient], Awaitable[Result]]) -> Result:
         """Make one call within the timeout and translate its errors."""
@@ -308,15 +336,11 @@ class _MilvusShard:
     def _name(self, bucket: Bucket) -> str:
         return collection_name(self._space.id, bucket)
 
-    def _span(self, row: dict[str, Any]) -> Span:
-        return Span(space=self._space.id, **{field: row[field] for field in _SPAN_FIELDS})
 
-    def _moment(self, row: dict[str, Any]) -> Moment:
-        told = {field: row[field] for field in _MOMENT_FIELDS}
-        return Moment(space=self._space.id, **(told | {"vector": np.asarray(row["vector"], dtype=np.float32)}))
-
-
-async def _upsert(name: str, rows: list[dict[str, Any]], milvus: AsyncMilvusClient) -> None:
+async def _replace(name: str, gone: list[str], rows: list[Row], milvus: AsyncMilvusClient) -> None:
+    # First the rows that the moments no longer have: between the two calls a moment may lack rows, but none is stale.
+    if gone:
+        await milvus.delete(name, ids=gone, retry_times=1)
     await milvus.upsert(name, rows, retry_times=1)
 
 

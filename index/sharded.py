@@ -6,32 +6,24 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 from index.calls import Deadline, Key, Silence, Silent, all_of, first, whole
+from index.checks import check_ask, check_batch, check_filter
+from index.counts import Counts, share_of
 from index.filters import Filter, overlapping
 from index.places import MOST_STRETCHES, Bucket, bucket_for, home, may_be_made
 from index.settings import MilvusSettings
-from index.store import (
-    LATEST_MS,
-    Answer,
-    Ask,
-    Scored,
-    Unsearched,
-    best,
-    check_ask,
-    check_batch,
-    check_filter,
-    fullest,
-)
+from index.store import LATEST_MS, Answer, Ask, Scored, Unsearched, best, fullest
 from proto.errors import Broken, Invalid, WatchwordError
 from proto.metrics import SHARDS_MISSING
-from proto.types import Moment, SpaceInfo, check_moment_ids, start_of
+from proto.types import Moment, SpaceInfo, check_moment_ids, now_ms, start_of
 
 log = logging.getLogger("watchword.index")
 
 MOST_ROWS = 4096
-"""Most moments per read: a few MB, and well below Milvus' own limit of 16,384."""
+"""Most rows per read: a few MB, and well below Milvus' own limit of 16,384."""
 _FORMER_S = 3.0
 """How long `between` waits for shards that are home to none of the cameras."""
 
@@ -52,16 +44,19 @@ class Shard(Protocol):
         """Store them in the bucket, creating it if needed. Returns what was not stored, like MomentStore.upsert."""
 
     async def search(self, bucket: Bucket, ask: Ask) -> list[Scored]:
-        """The bucket's best moments that pass the filter. Empty when the bucket is gone, as for the methods below."""
+        """The bucket's best moments that pass the filter, best first, as many as asked for if there are.
 
-    async def read(self, bucket: Bucket, which: Filter, limit: int) -> list[Moment]:
-        """The bucket's moments that pass, unordered, at most `limit`. Sees every upsert."""
+        Empty when the bucket is gone, as for the methods below.
+        """
+
+    async def read(self, bucket: Bucket, which: Filter, most_rows: int) -> list[Moment] | None:
+        """The bucket's moments that pass, unordered; None when they have `most_rows` rows. Sees every upsert."""
 
     async def fetch(self, bucket: Bucket, ids: Sequence[str]) -> list[Moment]:
         """The moments with these ids in the bucket. Sees every upsert."""
 
-    async def count(self, bucket: Bucket, which: Filter) -> int:
-        """How many of the bucket's moments pass. Sees every upsert."""
+    async def count(self, bucket: Bucket, which: Filter, *, exact: bool = True) -> int:
+        """How many of the bucket's moments pass. `exact` sees every upsert, which takes longer."""
 
     async def close(self) -> None:
         """Close the connection."""
@@ -75,6 +70,8 @@ class _Part:
     searched: Collection[Bucket]
     failed: Mapping[Bucket, WatchwordError]
     spaces: Collection[str]
+    moments: int
+    """About how many moments passed the filter."""
 
 
 class ShardedStore:
@@ -95,6 +92,7 @@ class ShardedStore:
         self._shards = dict(shards)
         self._silence = Silence(lambda name: self._shards[name].buckets(fresh=True))
         self._preparing: dict[tuple[str, Bucket], asyncio.Task[None]] = {}
+        self._counts = Counts()
 
     @property
     def space(self) -> SpaceInfo:
@@ -143,16 +141,17 @@ class ShardedStore:
             log.warning("%s", error)
         if not parts:
             raise first(missing)
-        asked = (ask.start_ms or 0, LATEST_MS if ask.end_ms is None else ask.end_ms)
+        time_asked = (ask.start_ms or 0, LATEST_MS if ask.end_ms is None else ask.end_ms)
         return Answer(
             best((hit for part in parts.values() for hit in part.hits), ask.limit),
             shards_missing=sorted(missing),
             shards_searched=len(parts),
             buckets_searched=len({bucket for part in parts.values() for bucket in part.searched}),
             unsearched=[
-                *(Unsearched(name, *asked) for name in sorted(missing)),
+                *(Unsearched(name, *time_asked) for name in sorted(missing)),
                 *(Unsearched(name, b.start_ms, b.end_ms) for name, part in parts.items() for b in sorted(part.failed)),
             ],
+            moments_searched=sum(part.moments for part in parts.values()),
             spaces=sorted({space for part in parts.values() for space in part.spaces}),
         )
 
@@ -179,7 +178,7 @@ class ShardedStore:
         preparing = list(self._preparing.values())
         for task in preparing:
             task.cancel()
-        await asyncio.gather(*preparing, self._silence.close(), return_exceptions=True)
+        await asyncio.gather(*preparing, self._silence.close(), self._counts.close(), return_exceptions=True)
         for shard in self._shards.values():
             await shard.close()
 
@@ -242,7 +241,26 @@ class ShardedStore:
             searched=found.keys(),
             failed=failed,
             spaces=[space for space, buckets in in_time.items() if buckets],
+            moments=await self._passing(name, found, ask, deadline),
         )
+
+    async def _passing(self, name: str, found: Mapping[Bucket, list[Scored]], ask: Ask, deadline: Deadline) -> int:
+        """About how many moments of these buckets pass the filter: all that were found, if more were asked for."""
+        cut = [bucket for bucket, hits in found.items() if len(hits) >= ask.limit]
+        estimates = await asyncio.gather(*(self._estimate(name, bucket, ask, deadline) for bucket in cut))
+        return sum(len(hits) for hits in found.values()) + sum(
+            max(0, estimate - len(found[bucket])) for bucket, estimate in zip(cut, estimates, strict=True)
+        )
+
+    async def _estimate(self, name: str, bucket: Bucket, ask: Ask, deadline: Deadline) -> int:
+        """The moments of the bucket that pass but for the time, scaled by it; 0 when they are not counted in time.
+
+        The time is not counted by: most questions ask about another one.
+        """
+        which = overlapping(ask.cameras, None, None, ask.objects)
+        count = partial(self._shards[name].count, bucket, which, exact=False)
+        number = await self._counts.about((name, bucket, which), count, deadline.left_s)
+        return round((number or 0) * share_of(bucket, ask.start_ms, ask.end_ms, now_ms()))
 
     async def _read_soon(self, name: str, which: Filter) -> list[Moment]:
         """Like `_read`, with a short deadline, for a shard whose answer is optional."""
@@ -258,9 +276,9 @@ class ShardedStore:
         return [moment for part in parts for moment in part]
 
     async def _read_bucket(self, shard: Shard, bucket: Bucket, which: Filter) -> list[Moment]:
-        """All moments of the bucket that pass. A reply that may be truncated is asked again in halves."""
+        """All moments of the bucket that pass. A read that would be cut off is asked again in halves."""
         moments = await shard.read(bucket, which, self._most_rows)
-        if len(moments) < self._most_rows:
+        if moments is not None:
             return moments
         halves = await whole({half: self._read_bucket(shard, bucket, half) for half in _halves(which, bucket)})
         return [moment for half in halves for moment in half]
@@ -304,7 +322,7 @@ def _halves(which: Filter, bucket: Bucket) -> tuple[Filter, Filter]:
         middle = len(cameras) // 2
         return replace(which, cameras=frozenset(cameras[:middle])), replace(which, cameras=frozenset(cameras[middle:]))
     raise Broken(
-        f"more moments of {', '.join(cameras)} start at {first_ms} than can be read",
+        f"more rows of {', '.join(cameras)} start at {first_ms} than can be read",
         todo="no camera makes these: look for what else writes to this Milvus",
     )
 

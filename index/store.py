@@ -1,4 +1,4 @@
-"""The port of the index: its types, its contract, and the checks that every store makes."""
+"""The port of the index: its types and its contract."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
-import numpy as np
+from proto.errors import WatchwordError
+from proto.types import WHOLE, Box, Moment, SpaceInfo, Span, Vector
 
-from proto.errors import Invalid, Mismatch, WatchwordError
-from proto.types import LOG_ID, MOST_RESUME_CHARS, WHOLE, Box, Moment, SpaceInfo, Span, Vector, camera_name, moment_id
-
-MOST_HITS = 16_000
-"""The largest `limit` that a store accepts."""
+MOST_HITS = 3_200
+"""The largest `limit` that a store accepts. Milvus gives at most 16,384 rows, and a moment has up to five."""
+MOST_KINDS = 100
+"""The most kinds of objects that a moment may have."""
 LATEST_MS = 2**53
 """Times lie between 0 and this, so that a double holds them exactly."""
-_UNIT_TOLERANCE = 1e-2
 
 SpanT = TypeVar("SpanT", bound=Span)
 
@@ -44,7 +43,7 @@ class Scored:
     span: Span
     score: float
     at_ms: int = 0
-    """When the picture was taken that the row is of; 0 in place of `span.peak_ms`."""
+    """When the picture was taken that the row is of; 0 in place of `span.peak_ms`. Stores always tell it."""
     box: Box = WHOLE
     """Where in that picture."""
     kind: str = ""
@@ -75,7 +74,11 @@ class Answer:
     unsearched: list[Unsearched] = field(default_factory=list)
     """Every part that did not answer, by shard and time."""
     moments_searched: int = 0
-    """About how many moments the hits were chosen from. A count that is some seconds old, or an estimate, will do."""
+    """About how many moments the hits were chosen from, at least as many as there are hits.
+
+    Exact when all of them are hits. Otherwise counted at most five minutes ago, and for a time that cuts a bucket
+    scaled as if its moments were spread evenly. A moment with copies on two shards counts twice.
+    """
     spaces: list[str] = field(default_factory=list)
     """Other spaces that may hold moments of the asked time. Hits never include their moments."""
 
@@ -99,7 +102,7 @@ class MomentStore(Protocol):
         """The shard that stores this camera's moments now. Cameras on one shard fail together."""
 
     async def upsert(self, moments: Sequence[Moment]) -> Mapping[str, WatchwordError]:
-        """Store them durably. An existing id is replaced; the last of equal ids in the batch counts.
+        """Store them durably. An existing id is replaced, with all its regions; the last of equal ids counts.
 
         Returns the moments that were not stored, as errors by id; empty when all were stored. Transient or Overloaded:
         retry these moments (they may have been stored nevertheless). Invalid: this moment can never be stored. Other
@@ -118,6 +121,7 @@ class MomentStore(Protocol):
     async def search(self, ask: Ask) -> Answer:
         """The `limit` nearest moments that pass the filter; fewer only if fewer exist, however narrow the filter.
 
+        A moment is as near as the nearest of its rows, and is a hit once, with that row.
         The answer names the parts that did not answer. Raises only when no part answered.
         """
 
@@ -144,118 +148,13 @@ def fullest(spans: Iterable[SpanT]) -> dict[str, SpanT]:
 
 
 def best(hits: Iterable[Scored], limit: int) -> list[Scored]:
-    """The best `limit` hits, best first. Only the fullest copy of each id is ranked."""
-    latest = {hit.span.id: hit for hit in sorted(hits, key=lambda hit: (*fullness(hit.span), hit.score))}
+    """The best `limit` moments by their best rows, best first. Only the fullest copy of each id is ranked.
+
+    Of rows that score alike, the widest stands for the moment.
+    """
+    latest = {hit.span.id: hit for hit in sorted(hits, key=_precedence)}
     return sorted(latest.values(), key=lambda hit: (-hit.score, hit.span.id))[:limit]
 
 
-def check_ask(ask: Ask, space: SpaceInfo) -> None:
-    """Raise Invalid or Mismatch unless every store can answer this."""
-    if not 1 <= ask.limit <= MOST_HITS:
-        raise Invalid(f"a search for {ask.limit} hits cannot be answered", todo=f"ask for 1 to {MOST_HITS}")
-    _check_vector(ask.vector, space, "the question")
-    check_filter(ask.cameras, ask.start_ms, ask.end_ms)
-
-
-def check_filter(cameras: frozenset[str] | None, start_ms: int | None, end_ms: int | None) -> None:
-    """Raise Invalid unless moments can have these names and times."""
-    for name in cameras or ():
-        camera_name(name)
-    for moment in (start_ms, end_ms):
-        if moment is not None and not 0 <= moment <= LATEST_MS:
-            raise Invalid(
-                f"{moment} is not a time", todo="give milliseconds since 1970 UTC, such as 1767225600000 for 2026"
-            )
-
-
-def check_batch(
-    moments: Sequence[Moment], space: SpaceInfo, longest_ms: int
-) -> tuple[list[Moment], dict[str, WatchwordError]]:
-    """The moments to store, only the last of equal ids; and the errors, by id, of those that can never be stored.
-
-    Raises Mismatch when one is of another space.
-    """
-    for moment in moments:
-        _check_space(moment, space)
-    good: list[Moment] = []
-    refused: dict[str, WatchwordError] = {}
-    for moment in {moment.id: moment for moment in moments}.values():
-        try:
-            _check_moment(moment, longest_ms)
-        except Invalid as error:
-            refused[moment.id] = error
-        else:
-            good.append(moment)
-    return good, refused
-
-
-def _check_space(moment: Moment, space: SpaceInfo) -> None:
-    if moment.space != space.id:
-        raise Mismatch(
-            f"a moment of space {moment.space[:32]} cannot be stored in space {space.id}",
-            todo="stream worker and encoder must run the same bundle",
-        )
-    _check_dimension(moment.vector, space, f"moment {moment.id[:32]}")
-
-
-def _check_moment(moment: Moment, longest_ms: int) -> None:
-    camera_name(moment.camera)
-    what = f"moment {moment.id[:32]} of {moment.camera}"
-    if not 0 <= moment.start_ms <= moment.peak_ms <= moment.end_ms <= LATEST_MS:
-        raise Invalid(
-            f"{what} runs from {moment.start_ms} over {moment.peak_ms} to {moment.end_ms}",
-            todo="start, peak and end must follow each other",
-        )
-    if moment.end_ms - moment.start_ms > longest_ms:
-        raise Invalid(
-            f"{what} is longer than {longest_ms / 1000:g} s: a search could miss it",
-            todo="raise the index's longest_moment_s above the longest moment of the stream",
-        )
-    if not 0 <= moment.frames < 2**31:
-        raise Invalid(f"{what} has {moment.frames} frames", todo="count them from 0")
-    _check_place(moment, what)
-    _check_resume(moment, what)
-    _check_length(moment.vector, what)
-
-
-def _check_place(moment: Moment, what: str) -> None:
-    if not LOG_ID.fullmatch(moment.log):
-        raise Invalid(f"{what} comes from the log {moment.log[:40]!r}", todo="give the topic's id, 32 hex digits")
-    if not (0 <= moment.partition < 2**31 and 0 <= moment.first_offset <= moment.last_offset < 2**63):
-        raise Invalid(
-            f"{what} comes from partition {moment.partition}, offsets {moment.first_offset} to {moment.last_offset}",
-            todo="give the partition and the offsets of its first and its last frame",
-        )
-    if moment.id != moment_id(moment.camera, moment.start_ms, moment.log, moment.partition, moment.first_offset):
-        raise Invalid(f"{what} has not the id of its camera, start and first frame", todo="use moment_id()")
-
-
-def _check_resume(moment: Moment, what: str) -> None:
-    if moment.closed and moment.resume:
-        raise Invalid(f"{what} is closed and says how to go on with it", todo="leave `resume` of a closed moment empty")
-    try:
-        size = len(moment.resume.encode())
-    except UnicodeEncodeError as error:
-        raise Invalid(f"what {what} needs to go on is not text", todo="give `resume` as UTF-8") from error
-    # Milvus counts bytes.
-    if size > MOST_RESUME_CHARS:
-        raise Invalid(f"what {what} needs to go on has {size} bytes", todo=f"give `resume` at most {MOST_RESUME_CHARS}")
-
-
-def _check_vector(vector: Vector, space: SpaceInfo, whose: str) -> None:
-    _check_dimension(vector, space, whose)
-    _check_length(vector, whose)
-
-
-def _check_dimension(vector: Vector, space: SpaceInfo, whose: str) -> None:
-    if vector.shape != (space.dimension,):
-        raise Mismatch(
-            f"the vector of {whose} has shape {vector.shape}, the space {space.id} has dimension {space.dimension}",
-            todo="encoder and index must run the same bundle",
-        )
-
-
-def _check_length(vector: Vector, whose: str) -> None:
-    length = float(np.linalg.norm(vector))
-    if not abs(length - 1.0) <= _UNIT_TOLERANCE:
-        raise Invalid(f"the vector of {whose} has length {length:.3f}", todo="vectors must be finite, of length 1")
+def _precedence(hit: Scored) -> tuple[float, ...]:
+    return (*fullness(hit.span), hit.score, hit.box.area, -hit.at_ms, -hit.box.left, -hit.box.top)

@@ -22,7 +22,8 @@ import numpy as np
 
 from loadtests.encoder_parts import WorkerProcess, bundle_of, frames, parser, reader, spread, table, worker
 from models.bundle import Bundle
-from models.engine import Engine, open_engine
+from models.engines.engine import Engine
+from models.engines.opening import open_engine
 from models.preprocess import Pictures, Preprocessor
 from workers.client import EncoderClient
 

@@ -27,9 +27,10 @@ from PIL import Image
 
 from loadtests.encoder_parts import frames, reader, seconds, spread, table
 from models.bundle import Bundle, load_bundle
-from models.engine import Engine, open_engine
-from models.export import Source, build_model, export_bundle, find_source
-from models.quantize import quantize_bundle
+from models.engines.engine import Engine
+from models.engines.opening import open_engine
+from models.making.export import Source, build_model, export_bundle, find_source
+from models.making.quantize import quantize_bundle
 from proto.types import Vectors
 
 _DECODERS = 2

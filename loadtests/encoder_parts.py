@@ -22,8 +22,8 @@ import numpy as np
 import psutil
 import simplejpeg
 
-from models.builtin import builtin_bundle
 from models.bundle import Bundle, load_bundle
+from models.making.builtin import builtin_bundle
 from models.preprocess import Preprocessor
 from proto.errors import Transient
 from watchword.stack.parts import Launch

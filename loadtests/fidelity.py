@@ -29,8 +29,10 @@ from safetensors.torch import save_file
 
 from loadtests.encoder_parts import reader, table
 from models.bundle import Bundle, load_bundle
-from models.engine import Engine, open_engine, tokenizer_of
-from models.export import Source, build_model, export_bundle, find_source
+from models.engines.canary import tokenizer_of
+from models.engines.engine import Engine
+from models.engines.opening import open_engine
+from models.making.export import Source, build_model, export_bundle, find_source
 from models.preprocess import Pixels
 from proto.types import Vectors
 from tests.clips import CLIPS

@@ -62,7 +62,7 @@ QUIET_S, MOST_WARM_UP_S, LATE_AT_MOST_S = 5.0, 120.0, 1.25
 REACH_MS = 20_000
 """Scenes that began longer ago are not searched for any more."""
 ASK_S = 0.05
-MOST_HITS = 10_000
+MOST_HITS = 3_000
 REST_S = 120.0
 LATE = "watchword_stream_late_seconds"
 SHED = "watchword_stream_frames_shed_total"

@@ -1,8 +1,9 @@
 """Does an int8 tower give the same vectors on a CPU without VNNI? `python -m loadtests.int8_cpus [--bundle FOLDER]`.
 
-Quantizes a small picture tower with every method of `models/quantize.py`, with 7-bit weights, as in bundles, and with
-8-bit ones. Then it compares the vectors of this CPU with those of an emulated one that has AVX2 but neither AVX-512 nor
-VNNI. The goal is a cosine of 0.999 with 7 bits. The cosine with the fp32 tower, on this CPU, is printed too.
+Quantizes a small picture tower with every method of `models/making/quantize.py`, with 7-bit weights, as in bundles, and
+with 8-bit ones. Then it compares the vectors of this CPU with those of an emulated one that has AVX2 but neither
+AVX-512 nor VNNI. The goal is a cosine of 0.999 with 7 bits. The cosine with the fp32 tower, on this CPU, is printed
+too.
 
 The small tower has uniform weights and gets bright pictures, so that many weights and activations are large, which is
 hard for 16-bit sums. `--bundle` uses the bundle's own picture tower, which takes minutes. Needs `qemu-x86_64` from
@@ -27,9 +28,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from loadtests.encoder_parts import frames, reader, table
 from models.bundle import Bundle, load_bundle
-from models.ort import OrtEngine
+from models.engines.ort import OrtEngine
+from models.making.quantize import Method, quantize_tower
 from models.preprocess import Pictures
-from models.quantize import Method, quantize_tower
 from proto.types import Vectors
 
 GOAL = 0.999

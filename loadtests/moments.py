@@ -25,6 +25,7 @@ from cameras.settings import CameraSettings
 from cameras.watching import Watching
 from catalog.coverage import Gap
 from catalog.progress import Progress
+from catalog.views import CameraView
 from models.bundle import load_bundle
 from proto.errors import Poison
 from proto.types import Camera, Moment, Span, Vector
@@ -131,12 +132,18 @@ class _Nothing:
     def forget(self, camera: str) -> None:
         pass
 
+    def view_of(self, camera: str) -> CameraView | None:  # noqa: ARG002
+        return None
+
+    def put_view(self, view: CameraView) -> None:
+        pass
+
 
 async def kept_frames(clip: Path, settings: CameraSettings, side: int) -> list[Frame]:
     """What a camera process publishes of the clip."""
     sender = _Collecting()
     camera = Camera("footage", str(clip), speed=0, start_ms=BEGIN_MS)
-    watching = Watching(camera, sender, settings, side, Notes(_Nothing(), _Nothing()))
+    watching = Watching(camera, sender, settings, side, Notes(_Nothing(), _Nothing(), _Nothing()))
     watching.start()
     while watching.state.now in ("waiting", "open"):  # noqa: ASYNC110  # its thread tells nobody
         await asyncio.sleep(0.05)

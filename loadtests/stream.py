@@ -52,7 +52,7 @@ from tests.tools.apache_kafka import apache_kafka_part, jars
 from tests.tools.servers import Server
 from watchword.stack.parts import broker_part
 from watchword.stack.ports import Port
-from workers.client import EncoderInfo
+from workers.client import EncoderInfo, Seen
 
 SPACE = SpaceInfo("0" * 16, 512)
 Watch = Callable[[], AbstractContextManager[object]]
@@ -76,6 +76,9 @@ class NullEncoder:
         if self.left <= 0:
             self.last.set()
         return [self.vector] * len(images)
+
+    async def detect_objects(self, images: Sequence[bytes]) -> list[list[Seen] | Poison]:  # noqa: ARG002
+        raise AssertionError("it has no detector")
 
     async def embed_texts(self, texts: Sequence[str]) -> list[Vector | Poison]:
         return [self.vector] * len(texts)

@@ -1,1 +1,1 @@
-"""Bundles (a model as a folder) and the engines that run them."""
+"""Bundles (a model as a folder): their format, and what prepares their input."""

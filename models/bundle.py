@@ -7,10 +7,11 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from models.detector import Detector, DetectorConfig, read_words
 from models.preprocess import PreprocessConfig
 from proto.errors import Broken
 from proto.types import SpaceInfo
@@ -27,11 +28,21 @@ NEEDED = frozenset({VISUAL, PREPROCESS, TEXTUAL, TOKENIZER, CONFIG})
 TORCH_CONFIG = "torch/open_clip_config.json"
 TORCH_WEIGHTS = "torch/open_clip_model.safetensors"
 TORCH_TEXT = "torch/text/config.json"
-OPTIONAL = frozenset({TORCH_CONFIG, TORCH_WEIGHTS, TORCH_TEXT})
+
+# What finds objects in pictures: all three files, or none.
+DETECTOR = "detector/model.onnx"
+DETECTOR_CONFIG = "detector/detector.json"
+DETECTOR_WORDS = "detector/words.f32"
+DETECTOR_FILES = frozenset({DETECTOR, DETECTOR_CONFIG, DETECTOR_WORDS})
+
+CALIBRATION = "calibration.json"
+"""How scores become confidence. It changes no vector."""
+OPTIONAL = frozenset({TORCH_CONFIG, TORCH_WEIGHTS, TORCH_TEXT, CALIBRATION}) | DETECTOR_FILES
 
 _PIPELINE = "1"
 """Raise it when a change to the code around the models (decoding, scaling, padding, unit length) changes vectors."""
 _MOST_MANIFEST_BYTES = 4 * 1024 * 1024
+_MOST_CALIBRATION_BYTES = 16 * 1024
 _GET_AGAIN = "remove the folder and get the bundle again"
 
 
@@ -39,13 +50,24 @@ class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
+class RecordedObject(_Strict):
+    """An object that the detector found when the bundle was sealed."""
+
+    kind: str
+    score: float
+    box: tuple[float, float, float, float]
+    """Left, top, right, bottom, in shares of the picture."""
+
+
 class Canary(_Strict):
-    """Vectors recorded when the bundle was sealed; every engine must reproduce them."""
+    """What was recorded when the bundle was sealed; every engine must reproduce it."""
 
     pictures: list[list[float]] = Field(min_length=2)
-    """Vectors of the pictures that `models.engine.canary_pictures` draws."""
+    """Vectors of the pictures that `models.engines.canary.canary_pictures` draws."""
     texts: dict[str, list[float]] = Field(min_length=2)
     """Vectors of texts."""
+    objects: list[RecordedObject] = []
+    """The surest objects in the picture that `models.engines.scene.canary_scene` draws; empty without a detector."""
 
 
 class Manifest(_Strict):
@@ -80,6 +102,24 @@ class _Config(BaseModel):
     text_cfg: _TextConfig = _TextConfig()
 
 
+class _Calibration(BaseModel):
+    """`calibration.json`: confidence = logistic(weights . features + bias)."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    version: Literal[1]
+    features: list[str] = Field(min_length=1)
+    weights: list[float]
+    bias: float
+    threshold: float = Field(ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _paired(self) -> _Calibration:
+        if len(self.features) != len(self.weights):
+            raise ValueError(f"it has {len(self.features)} features and {len(self.weights)} weights")
+        return self
+
+
 @dataclass(frozen=True)
 class Bundle:
     """A verified bundle."""
@@ -89,6 +129,9 @@ class Bundle:
     preprocess: PreprocessConfig
     text_window: int
     text_fixed: bool
+    detector: Detector | None = None
+    calibration: str = ""
+    """The JSON of how scores become confidence; empty when the bundle was not calibrated."""
 
     @property
     def name(self) -> str:
@@ -138,9 +181,19 @@ class Bundle:
             "preprocess": self.preprocess.model_dump(mode="json"),
             "text": [self.text_window, self.text_fixed],
             "pipeline": _PIPELINE,
+            **self._detector_facts(),
         }
         words = json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()
         return SpaceInfo(hashlib.blake2b(words, digest_size=8).hexdigest(), self.dimension)
+
+    def _detector_facts(self) -> dict[str, Any]:
+        """What determines the vectors of objects. A bundle without a detector has none."""
+        if self.detector is None:
+            return {}
+        files = self.manifest.files
+        # The words come from the text tower, so they differ in their last bits where the towers do.
+        words = "" if self.manifest.sources else files[DETECTOR_WORDS]
+        return {"detector": [files[DETECTOR], self.detector.config.model_dump(mode="json", exclude={"cost"}), words]}
 
 
 def load_bundle(folder: Path) -> Bundle:
@@ -161,7 +214,33 @@ def load_bundle(folder: Path) -> Bundle:
         preprocess=_parsed(PreprocessConfig, folder, PREPROCESS),
         text_window=config.text_cfg.context_length,
         text_fixed=config.text_cfg.fixed_length,
+        detector=_detector(folder, manifest),
+        calibration=_calibration(folder, manifest),
     )
+
+
+def _detector(folder: Path, manifest: Manifest) -> Detector | None:
+    there = DETECTOR_FILES & manifest.files.keys()
+    if not there:
+        return None
+    if missing := DETECTOR_FILES - there:
+        raise Broken(f"the detector of the bundle {folder} has no {', '.join(sorted(missing))}", todo=_GET_AGAIN)
+    if not manifest.canary.objects:
+        raise Broken(f"the bundle {folder} records nothing that its detector finds", todo=_GET_AGAIN)
+    return read_detector(folder, manifest.dimension)
+
+
+def read_detector(folder: Path, dimension: int) -> Detector:
+    """The detector in `folder`, sealed or not. Broken when its files cannot be used."""
+    config = _parsed(DetectorConfig, folder, DETECTOR_CONFIG)
+    return Detector(folder / DETECTOR, config, read_words(folder / DETECTOR_WORDS, len(config.kinds), dimension))
+
+
+def _calibration(folder: Path, manifest: Manifest) -> str:
+    if CALIBRATION not in manifest.files:
+        return ""
+    _parsed(_Calibration, folder, CALIBRATION, most_bytes=_MOST_CALIBRATION_BYTES)
+    return (folder / CALIBRATION).read_text(encoding="utf-8")
 
 
 def file_digest(path: Path) -> str:

@@ -78,6 +78,23 @@ class Preprocessor:
 
     def __call__(self, data: bytes, out: Picture | None = None) -> Picture:
         """The picture as engine input, written to `out` if given. Poison when it can never be read."""
+        return fitted(self._decoded(data, None), self._config, out)
+
+    def pixels(self, data: bytes, side: int) -> Pixels:
+        """The whole picture, with a long side of at most `side` pixels. Poison as above."""
+        pixels = self._decoded(data, side)
+        long = max(pixels.shape[:2])
+        if long <= side:
+            return pixels
+        size = [max(1, round(length * side / long)) for length in pixels.shape[1::-1]]
+        return np.asarray(Image.fromarray(pixels).resize((size[0], size[1]), Image.Resampling.BILINEAR, reducing_gap=2))
+
+    def fitted(self, pixels: Pixels, out: Picture) -> Picture:
+        """A decoded picture, or a part of one, as engine input."""
+        return fitted(pixels, self._config, out)
+
+    def _decoded(self, data: bytes, side: int | None) -> Pixels:
+        """The picture at a size that is enough for the model's input, or for a long side of `side`."""
         if not data:
             raise Poison("empty", "the picture has no bytes", todo="send a JPEG, PNG or WebP")
         if len(data) > self._max_bytes:
@@ -86,10 +103,9 @@ class Preprocessor:
                 f"the picture has {len(data):,} bytes, more than {self._max_bytes:,}",
                 todo="send it smaller, or raise encoder.max_item_bytes",
             )
-        pixels = self._decode_jpeg(data) if data.startswith(_JPEG) else self._decode_other(data)
-        return fitted(pixels, self._config, out)
+        return self._decode_jpeg(data, side) if data.startswith(_JPEG) else self._decode_other(data)
 
-    def _decode_jpeg(self, data: bytes) -> Pixels:
+    def _decode_jpeg(self, data: bytes, side: int | None) -> Pixels:
         try:
             height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
         except _DAMAGE as error:
@@ -97,11 +113,18 @@ class Preprocessor:
         self._check_pixels(width, height)
         if colours not in ("YCbCr", "RGB", "Gray") or _is_rotated(data):
             return self._decode_other(data)
-        least = (math.ceil(side * self._config.decode_at_least) for side in _fit(height, width, self._config))
         try:
-            return _decode_scaled(data, *least)
+            return _decode_scaled(data, *self._least(height, width, side))
         except _DAMAGE as error:
             raise Poison("truncated", f"the JPEG is cut off or damaged ({error})", todo="send it whole") from error
+
+    def _least(self, height: int, width: int, side: int | None) -> tuple[int, int]:
+        """The least height and width to decode at."""
+        if side is not None:
+            scale = min(1.0, side / max(height, width))
+            return math.ceil(height * scale), math.ceil(width * scale)
+        down, across = _fit(height, width, self._config)
+        return math.ceil(down * self._config.decode_at_least), math.ceil(across * self._config.decode_at_least)
 
     def _decode_other(self, data: bytes) -> Pixels:
         try:

@@ -5,10 +5,15 @@ Labels are bounded: no camera names, no ids. Rooms import the object they update
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram, Info
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+
+# Every process
+BUILD = Info("watchword_build", "Which version runs, and as which process.")
+DATA_FREE = Gauge("watchword_data_free_bytes", "Free space of the disk that holds data_dir.")
+DATA_SIZE = Gauge("watchword_data_size_bytes", "Size of the disk that holds data_dir.")
 
 # Camera process
 FRAMES_SEEN = Counter("watchword_camera_frames_seen_total", "Pictures sampled from sources.")
@@ -18,7 +23,15 @@ FRAMES_LOST = Counter("watchword_camera_frames_lost_total", "Frames dropped befo
 SOURCE_FAILURES = Counter(
     "watchword_camera_source_failures_total", "Sources that failed or ended in error.", ["reason"]
 )
+CAMERAS_WANTED = Gauge("watchword_camera_sources_wanted", "Cameras that are registered to be watched, by whomever.")
 CAMERAS_OPEN = Gauge("watchword_camera_sources_open", "Sources that deliver pictures now.")
+CAMERA_VIEWS = Gauge("watchword_camera_views", "Cameras watched here, by the state of their view.", ["state"])
+VIEW_CHANGES = Counter(
+    "watchword_camera_view_changes_total",
+    "Views that changed for good: turned, covered, defocused, or clear again.",
+    ["state"],
+)
+CROPS_SENT = Counter("watchword_camera_crops_total", "Parts of kept pictures that were cut out since something moved.")
 
 # Stream worker
 FRAMES_CONSUMED = Counter("watchword_stream_frames_consumed_total", "Frames taken from the topic.")
@@ -35,6 +48,10 @@ FRAMES_EXPIRED = Counter(
 )
 MOMENTS_WAITING = Gauge("watchword_stream_moments_waiting", "Moments that wait to be stored.")
 LATE_SECONDS = Gauge("watchword_stream_late_seconds", "How long the last frames taken had waited.")
+BEHIND_SECONDS = Gauge(
+    "watchword_stream_behind_seconds",
+    "How long ago this worker was last at the end of the log in every partition that it holds, by the log's time.",
+)
 FRAMES_OPEN = Gauge("watchword_stream_frames_open", "Frames taken and not yet finished.")
 LAG = Gauge("watchword_stream_lag_frames", "Frames in this worker's partitions not taken yet.")
 PARTITIONS = Gauge("watchword_stream_partitions", "Partitions that this worker holds.", ["state"])
@@ -61,12 +78,19 @@ ENCODER_ENGINES = Gauge("watchword_encoder_engines_ready", "Engines that serve n
 ENCODER_ENGINE_FAILURES = Counter(
     "watchword_encoder_engine_failures_total", "Engines that failed or hung, and were abandoned.", ["engine", "reason"]
 )
+ENCODER_OBJECTS = Counter("watchword_encoder_objects_total", "Objects found in pictures.")
 ENCODER_QUEUED = Gauge("watchword_encoder_queued_items", "Items admitted and not yet answered.", ["kind"])
 
 # Query service
 SEARCHES = Counter("watchword_query_searches_total", "Searches answered.", ["outcome"])
 SEARCH_SECONDS = Histogram(
     "watchword_query_search_seconds", "Time of a search, as the server saw it.", buckets=_SECONDS
+)
+SEARCH_PART_SECONDS = Histogram(
+    "watchword_query_part_seconds",
+    "Time of the parts of a search: embed, index, judge; and coverage, which is read beside the index.",
+    ["part"],
+    buckets=_SECONDS,
 )
 CACHE_LOOKUPS = Counter("watchword_query_cache_lookups_total", "Look-ups in the cache.", ["kind", "outcome"])
 SHARDS_MISSING = Counter("watchword_query_shards_missing_total", "Times a shard did not answer a search.")

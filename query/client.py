@@ -81,5 +81,12 @@ class QueryClient(Client):
         reply: query_pb2.CamerasReply = await self._answer(self._stub.Cameras(request, timeout=self._timeout_s))
         return reply
 
+    async def ask(self, request: query_pb2.SearchRequest) -> tuple[query_pb2.SearchReply, dict[str, str]]:
+        """The answer to a request as it stands, and the trailing metadata, which an older service does not send."""
+        call = self._stub.Search(request, timeout=self._timeout_s)
+        reply: query_pb2.SearchReply = await self._answer(call)
+        trailing = await call.trailing_metadata()
+        return reply, {key: value for key, value in trailing or () if isinstance(value, str)}
+
     async def _answer(self, call: Awaitable[Reply]) -> Reply:
         return await answer_of(call, f"the query service at {self._address}")

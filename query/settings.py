@@ -18,8 +18,8 @@ class QuerySettings(Section):
     """Where the query service listens. The stack uses a free port if this default is taken."""
     max_text: int = Field(2000, ge=1, le=100_000)
     """Longest question, in characters."""
-    max_limit: int = Field(1000, ge=1, le=10_000)
-    """Most hits one search may ask for."""
+    max_limit: int = Field(1000, ge=1, le=3_000)
+    """Most hits one search may ask for. Milvus gives at most 16,384 rows, and a moment has up to five."""
     max_concurrent: int = Field(256, ge=1)
     """Concurrent searches. Further callers are refused immediately."""
     timeout_s: float = Field(10.0, gt=0, le=600)

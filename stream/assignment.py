@@ -62,6 +62,8 @@ class _Batch:
     items: list[Recalled]
     most: int
     """Frames for the encoder that it could hold."""
+    late_s: float = 0.0
+    """How long the oldest frame had been waiting."""
     began_s: float = field(default_factory=time.monotonic)
 
 
@@ -192,7 +194,7 @@ class Assignment:
             self._waiting = deque(await self.pipeline.in_turn(self._waiting, late_s, self._pace.per_s))
             self._some_are_free = True
         FRAMES_OPEN.set(sum(one.ledger.open for one in self.partitions.values()))
-        return _Batch(self._next(most), most)
+        return _Batch(self._next(most), most, late_s)
 
     def _room(self) -> int:
         """How many more frames may wait. One for which nothing has to be computed takes less than one that has."""
@@ -299,7 +301,7 @@ class Assignment:
         return found
 
     async def _settle(self, batch: _Batch, embedded: asyncio.Task[list[Recalled | Embedded]]) -> None:
-        await self.pipeline.build(await embedded)
+        await self.pipeline.build(await embedded, batch.late_s)
         for item in batch.items:
             partition = self.partitions[item.arrived.record.partition]
             partition.pending -= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import count
 
 import numpy as np
@@ -12,7 +13,7 @@ from proto.errors import Broken, Invalid, Late, Mismatch, Overloaded, Poison, Tr
 from proto.types import Vector
 from stream.frames import Unit
 from stream.patience import Patience
-from workers.client import Encoder
+from workers.client import Encoder, EncoderInfo, Seen
 
 _LEAST_LENGTH = 1e-6
 _HELD = (Transient, Overloaded, Late, Broken)
@@ -31,15 +32,20 @@ class Embedding:
         self._store = store
         self._patience = patience
         self._tries = tries
-        self._largest: int | None = None
+        self._info: EncoderInfo | None = None
         self._taken: bytes | None = None
         """A picture that the encoder took."""
 
+    async def info(self) -> EncoderInfo:
+        """What the encoder runs; waits for it once."""
+        if self._info is None:
+            self._info = await self._patience.call("encoder", self._encoder.describe)
+        return self._info
+
     async def vectors(self, pictures: Sequence[bytes]) -> list[Unit | Poison]:
         """One answer per picture, in order. Raises Mismatch when the encoder's space is another."""
-        if self._largest is None:
-            self._largest = (await self._patience.call("encoder", self._encoder.describe)).max_item_bytes
-        found: list[Unit | Poison | None] = [_too_large(picture, self._largest) for picture in pictures]
+        largest = (await self.info()).max_item_bytes
+        found: list[Unit | Poison | None] = [_too_large(picture, largest) for picture in pictures]
         asked = [number for number, refusal in enumerate(found) if refusal is None]
         answers = await self._ask([pictures[number] for number in asked]) if asked else []
         for number, answer in zip(asked, self._sound(answers), strict=True):
@@ -48,6 +54,26 @@ class Embedding:
         if (last := max(taken, default=None)) is not None:
             self._taken = pictures[last]
         return [answer for answer in found if answer is not None]
+
+    async def vectors_now(self, pictures: Sequence[bytes]) -> list[Unit | Poison]:
+        """As `vectors`, asked once: raises what the encoder raised."""
+        return self._sound(await self._encoder.embed_images(pictures)) if pictures else []
+
+    async def objects_now(self, pictures: Sequence[bytes]) -> list[list[Seen] | Poison]:
+        """The objects in each picture, asked once. Those with a vector that cannot be stored are left out."""
+        if not pictures:
+            return []
+        answers = await self._encoder.detect_objects(pictures)
+        sound = iter(self._sound([one.vector for seen in answers if not isinstance(seen, Poison) for one in seen]))
+        found: list[list[Seen] | Poison] = []
+        for answer in answers:
+            if isinstance(answer, Poison):
+                found.append(answer)
+                continue
+            pairs = [(one, next(sound)) for one in answer]
+            good = [(one, unit) for one, unit in pairs if not isinstance(unit, Poison)]
+            found.append([replace(one, vector=unit.astype(np.float32)) for one, unit in good])
+        return found
 
     async def _ask(self, pictures: Sequence[bytes]) -> list[Vector | Poison]:
         try:

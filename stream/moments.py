@@ -13,15 +13,18 @@ stepped back; it begins a new moment, as after a gap.
 from __future__ import annotations
 
 import logging
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from proto.errors import Broken
-from proto.types import Moment, Vector, moment_id
+from proto.types import Moment, moment_id
+from stream.attention import Attention, CloseUp
 from stream.consumer import Mark
 from stream.frames import Arrived, Embedded, Unit
+from stream.looks import Found, Look
+from stream.open_moment import OpenMoment
+from stream.regions import Costs
 from stream.resume import Resume, from_text, to_text
 from stream.scene import Departure, Scene
 from stream.settings import StreamSettings
@@ -47,68 +50,34 @@ class Write:
     finishes: tuple[Mark, ...]
     began: Arrived | None = None
     """The frame that began the moment, when it is told for the first time."""
-
-
-@dataclass(slots=True)
-class _Open:
-    """The moment that is going on. Holds one picture at most, whatever its length."""
-
-    name: str
-    start_ms: int
-    end_ms: int
-    first_offset: int
-    last_offset: int
-    run: int
-    sequence: int
-    total: Unit
-    """The weighted sum of its vectors."""
-    length: float
-    """Of the sum."""
-    scene: Scene
-    peak_ms: int
-    peak_cosine: float
-    """How near the peak was to the mean when it was last compared; kept up while `peak_vector` is known."""
-    peak_vector: Unit | None
-    peak_jpeg: bytes | None
-    touched_ms: int
-    """The time of the log at its last frame."""
-    written_s: float
-    frames: int = 1
-    farthest: float = 0.0
-    thumbnail_ms: int | None = None
-    written_frames: int = 1
-    cut: bool = False
-    """The first frame after a gap was passed over: the next one begins another moment."""
-    marks: list[Mark] = field(default_factory=list)
-
-    def add(self, vector: Unit, weight: float, cosine: float) -> float:
-        """Add a frame, given its cosine with the mean before; gives that with the mean after."""
-        before = cosine * self.length
-        self.total += weight * vector
-        self.length = math.sqrt(max(0.0, self.length**2 + 2 * weight * before + weight**2))
-        return (before + weight) / (self.length or 1.0)
-
-    def cosine(self, vector: Unit) -> float:
-        """Between `vector` and the weighted mean of the frames so far."""
-        return float(self.total @ vector) / (self.length or 1.0)
-
-    def mean(self) -> Vector:
-        """The mean at unit length."""
-        if self.length > 1e-9 or self.peak_vector is None:
-            return (self.total / (self.length or 1.0)).astype(np.float32)
-        return self.peak_vector.astype(np.float32)
+    pictures: tuple[tuple[int, bytes], ...] = ()
+    """Of the frames that show its regions, by time, as far as they were not handed over before."""
+    view: int = 0
+    """`Frame.view` when it began."""
 
 
 class MomentBuilder:
     """The moments of one camera in one partition of a log."""
 
-    def __init__(self, space: str, log: str, partition: int, camera: str, settings: StreamSettings) -> None:
+    def __init__(
+        self,
+        space: str,
+        log: str,
+        partition: int,
+        camera: str,
+        settings: StreamSettings,
+        costs: Costs | None = None,
+    ) -> None:
+        """`costs`: what looks up close cost; None: there are none."""
         self._space = space
         self._log = log
         self._partition = partition
         self._camera = camera
         self._settings = settings
-        self._open: _Open | None = None
+        self._open: OpenMoment | None = None
+        self._ending: dict[str, OpenMoment] = {}
+        """Moments that are over, and wait for looks that are under way."""
+        self._attention = Attention(costs)
         self._run = 0
         self._sequence = -1
 
@@ -122,18 +91,32 @@ class MomentBuilder:
         frame = arrived.frame
         return frame.run != 0 and frame.run == self._run and frame.sequence <= self._sequence
 
-    def add(self, embedded: Embedded, now_s: float) -> list[Write]:
+    @property
+    def must_wait(self) -> bool:
+        """Whether looks must be answered before it can be decided whether to look at the next frame."""
+        return self._attention.must_wait(len(self._open.close_up.owed) if self._open else 0)
+
+    def looks(self) -> list[Look]:
+        """What was decided to be looked at up close since the last call. Each is answered by `saw`."""
+        return self._attention.take()
+
+    def add(self, embedded: Embedded, now_s: float, *, may_look: bool = True) -> list[Write]:
         """Take the next frame. A moment that begins is told at once, one that goes on now and then."""
         arrived, vector = embedded
         frame, moment = arrived.frame, self._open
         self._run, self._sequence = frame.run, frame.sequence
         if moment is None:
-            return [self._begin(arrived, vector, now_s)]
+            self._attention.cut()
+            return [self._begin(arrived, vector, now_s, may_look=may_look)]
         departure = Departure(1.0 - moment.cosine(vector), frame.novelty, frame.usual)
         self._still_held(moment, arrived)
-        if self._ends_before(moment, arrived, departure):
-            return [*self.close(), self._begin(arrived, vector, now_s)]
+        cut = self._is_cut(moment, arrived)
+        if cut or self._is_over(moment, arrived, departure):
+            if cut:
+                self._attention.cut()
+            return [*self.close(), self._begin(arrived, vector, now_s, may_look=may_look)]
         self._extend(moment, arrived, vector, departure)
+        self._attention.consider(arrived, moment.name, moment.close_up, may_look=may_look)
         # What came into the picture is found at once, also where the vectors say that the moment goes on.
         return self._refreshed(moment, now_s, 0.0 if departure.is_plain else self._settings.refresh_s)
 
@@ -142,9 +125,23 @@ class MomentBuilder:
         writes: list[Write] = []
         if self.open_id != moment.id:
             writes = self.close()
-            self._seed(moment, now_s)
+            self._seed(moment, arrived, now_s)
         self._pass(arrived)
+        assert self._open is not None
+        self._attention.repeat(arrived, moment.id, self._open.close_up)
         return writes
+
+    def saw(self, look: Look, found: Found, now_s: float) -> list[Write]:
+        """Take the answer to one of `looks`. What it shows is told at once when it is new to the moment."""
+        moment = self._open if self._open and self._open.name == look.moment else self._ending.get(look.moment)
+        telling = self._attention.saw(look, found, moment.close_up if moment else CloseUp())
+        if moment is None:
+            return []
+        if moment is self._open:
+            return self._refreshed(moment, now_s, 0.0) if telling else []
+        if moment.close_up.owed:
+            return []
+        return [self._write(self._ending.pop(moment.name), closed=True)]
 
     def over(self, arrived: Arrived) -> list[Write]:
         """Take a frame of a moment that is closed: no moment reaches across it, and it may come again."""
@@ -167,9 +164,17 @@ class MomentBuilder:
         return True
 
     def close(self) -> list[Write]:
-        """End the open moment: what comes next is known not to belong to it."""
+        """End the open moment: what comes next is known not to belong to it.
+
+        Where looks are under way it is told when they are answered.
+        """
         moment, self._open = self._open, None
-        return [] if moment is None else [self._write(moment, closed=True)]
+        if moment is None:
+            return []
+        if moment.close_up.owed:
+            self._ending[moment.name] = moment
+            return []
+        return [self._write(moment, closed=True)]
 
     def tick(self, log_ms: int, now_s: float) -> list[Write]:
         """The log moved on to `log_ms`: a silent camera has its moment closed, others are told again."""
@@ -181,18 +186,19 @@ class MomentBuilder:
         return self._refreshed(moment, now_s, self._settings.refresh_s)
 
     def refresh(self, now_s: float) -> list[Write]:
-        """Tell the open moment as it stands, for instance before leaving."""
-        return [] if self._open is None else self._refreshed(self._open, now_s, 0.0)
+        """Tell what is not closed as it stands, for instance before leaving."""
+        open_now = [*self._ending.values(), *([self._open] if self._open else [])]
+        return [write for moment in open_now for write in self._refreshed(moment, now_s, 0.0)]
 
     def _pass(self, arrived: Arrived) -> None:
         assert self._open is not None
         self._open.marks.append(arrived.mark)
         self._open.touched_ms = arrived.log_ms
 
-    def _is_silence(self, moment: _Open, log_ms: int) -> bool:
+    def _is_silence(self, moment: OpenMoment, log_ms: int) -> bool:
         return log_ms - moment.touched_ms >= self._settings.silent_s * 1000
 
-    def _still_held(self, moment: _Open, arrived: Arrived) -> None:
+    def _still_held(self, moment: OpenMoment, arrived: Arrived) -> None:
         """The camera looked until `same_ms` and saw nothing new: so long the frame before held."""
         frame = arrived.frame
         if not frame.same_ms:
@@ -205,23 +211,26 @@ class MomentBuilder:
             held_ms = min(frame.same_ms, frame.captured_ms - 1, moment.start_ms + longest_ms)
             moment.end_ms = max(moment.end_ms, held_ms)
 
-    def _ends_before(self, moment: _Open, arrived: Arrived, departure: Departure) -> bool:
-        """Whether `moment` is over, so that the frame begins the next."""
-        settings, frame, captured_ms = self._settings, arrived.frame, arrived.frame.captured_ms
+    def _is_cut(self, moment: OpenMoment, arrived: Arrived) -> bool:
+        """Whether what happened between `moment` and the frame was not seen."""
+        frame, captured_ms = arrived.frame, arrived.frame.captured_ms
         if frame.after_gap or moment.cut or frame.run != moment.run or captured_ms < moment.end_ms:
             return True
-        if captured_ms - moment.end_ms > settings.gap_s * 1000 or self._is_silence(moment, arrived.log_ms):
-            return True
-        lasted_ms = captured_ms - moment.start_ms
+        return captured_ms - moment.end_ms > self._settings.gap_s * 1000 or self._is_silence(moment, arrived.log_ms)
+
+    def _is_over(self, moment: OpenMoment, arrived: Arrived, departure: Departure) -> bool:
+        """Whether the frame shows another scene, or `moment` is as long as it may be."""
+        settings = self._settings
+        lasted_ms = arrived.frame.captured_ms - moment.start_ms
         if moment.scene.ends_with(departure, young=lasted_ms < settings.shortest_s * 1000):
             return True
         still = max(departure.distance, moment.farthest) <= settings.scene_change * STILL_SHARE
         most_s = max(settings.still_most_s, settings.busy_most_s) if still else settings.busy_most_s
         return lasted_ms > most_s * 1000
 
-    def _begin(self, arrived: Arrived, vector: Unit, now_s: float) -> Write:
+    def _begin(self, arrived: Arrived, vector: Unit, now_s: float, *, may_look: bool) -> Write:
         frame, offset = arrived.frame, arrived.record.offset
-        self._open = _Open(
+        self._open = OpenMoment(
             name=moment_id(self._camera, frame.captured_ms, self._log, self._partition, offset),
             start_ms=frame.captured_ms,
             end_ms=frame.captured_ms,
@@ -229,6 +238,7 @@ class MomentBuilder:
             last_offset=offset,
             run=frame.run,
             sequence=frame.sequence,
+            view=frame.view,
             total=_weight(arrived) * vector,
             length=_weight(arrived),
             scene=Scene(self._settings.scene_change),
@@ -240,16 +250,17 @@ class MomentBuilder:
             written_s=now_s,
             marks=[arrived.mark],
         )
+        self._attention.consider(arrived, self._open.name, self._open.close_up, may_look=may_look)
         return self._write(self._open, closed=False, began=arrived)
 
-    def _seed(self, moment: Moment, now_s: float) -> None:
+    def _seed(self, moment: Moment, arrived: Arrived, now_s: float) -> None:
         try:
             kept = from_text(moment.resume)
         except Broken as error:
             log.warning("moment %s of %s goes on from its row alone: %s", moment.id, self._camera, error)
             kept = Resume(float(moment.frames), 0.0, 1.0, 0, -1, ())
         self._run, self._sequence = kept.run, kept.sequence
-        self._open = _Open(
+        self._open = OpenMoment(
             name=moment.id,
             start_ms=moment.start_ms,
             end_ms=moment.end_ms,
@@ -257,6 +268,7 @@ class MomentBuilder:
             last_offset=moment.last_offset,
             run=kept.run,
             sequence=kept.sequence,
+            view=arrived.frame.view,
             total=kept.weight * moment.vector.astype(np.float64),
             length=kept.weight,
             scene=Scene(self._settings.scene_change, kept.distances),
@@ -270,9 +282,10 @@ class MomentBuilder:
             farthest=kept.farthest,
             thumbnail_ms=moment.peak_ms,
             written_frames=moment.frames,
+            close_up=self._attention.go_on(kept.looks, moment.first_offset, moment.regions, moment.objects),
         )
 
-    def _extend(self, moment: _Open, arrived: Arrived, vector: Unit, departure: Departure) -> None:
+    def _extend(self, moment: OpenMoment, arrived: Arrived, vector: Unit, departure: Departure) -> None:
         frame = arrived.frame
         moment.end_ms, moment.last_offset = frame.captured_ms, arrived.record.offset
         moment.run, moment.sequence = frame.run, frame.sequence
@@ -288,15 +301,18 @@ class MomentBuilder:
             # A copy: the vector is a row of its batch, which would be kept as long.
             moment.peak_vector, moment.peak_jpeg = vector.copy(), arrived.jpeg
 
-    def _refreshed(self, moment: _Open, now_s: float, at_most_every_s: float) -> list[Write]:
-        if moment.frames == moment.written_frames or now_s - moment.written_s < at_most_every_s:
+    def _refreshed(self, moment: OpenMoment, now_s: float, at_most_every_s: float) -> list[Write]:
+        new = moment.frames != moment.written_frames or moment.close_up.changed
+        if not new or now_s - moment.written_s < at_most_every_s:
             return []
         moment.written_s, moment.written_frames = now_s, moment.frames
         return [self._write(moment, closed=False)]
 
-    def _write(self, moment: _Open, *, closed: bool, began: Arrived | None = None) -> Write:
+    def _write(self, moment: OpenMoment, *, closed: bool, began: Arrived | None = None) -> Write:
         thumbnail = None if moment.thumbnail_ms == moment.peak_ms else moment.peak_jpeg
         moment.thumbnail_ms = moment.peak_ms
+        close_up = moment.close_up
+        close_up.changed = False
         told = Moment(
             id=moment.name,
             space=self._space,
@@ -310,24 +326,27 @@ class MomentBuilder:
             partition=self._partition,
             first_offset=moment.first_offset,
             last_offset=moment.last_offset,
+            objects=tuple(sorted(close_up.objects.items())),
             vector=moment.mean(),
-            resume="" if closed else _resume(moment),
+            resume="" if closed else self._resume(moment),
+            regions=close_up.regions,
         )
-        return Write(told, thumbnail, tuple(moment.marks) if closed else (), began)
+        marks = tuple(moment.marks) if closed else ()
+        return Write(told, thumbnail, marks, began, close_up.take_pictures(), moment.view)
+
+    def _resume(self, moment: OpenMoment) -> str:
+        return to_text(
+            Resume(
+                weight=moment.length,
+                farthest=moment.farthest,
+                peak_cosine=moment.peak_cosine,
+                run=moment.run,
+                sequence=moment.sequence,
+                distances=moment.scene.distances,
+                looks=self._attention.state(moment.close_up, moment.first_offset),
+            )
+        )
 
 
 def _weight(arrived: Arrived) -> float:
     return _LEAST_WEIGHT + arrived.frame.novelty
-
-
-def _resume(moment: _Open) -> str:
-    return to_text(
-        Resume(
-            weight=moment.length,
-            farthest=moment.farthest,
-            peak_cosine=moment.peak_cosine,
-            run=moment.run,
-            sequence=moment.sequence,
-            distances=moment.scene.distances,
-        )
-    )

@@ -1,7 +1,7 @@
-"""What happens to the frames of one assignment, step by step: recall, shed, embed, build. Writing is beside it.
+"""What happens to the frames of one assignment, step by step: recall, shed, embed, build.
 
-A step takes frames of one type and gives them as the next one (stream/frames.py). What is to be known of every frame
-before its moment (objects in it, words that wait for it) becomes a step between embedding and building.
+A step takes frames of one type and gives them as the next one (stream/frames.py). Beside them go writing
+(stream/writer.py) and looking at parts of pictures up close (stream/looker.py): no frame waits for either.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -24,12 +25,16 @@ from stream.embedding import Embedding
 from stream.fence import Fence
 from stream.frames import NEW, PASSED, Arrived, Embedded, Inside, Passed, Recalled, Unit
 from stream.letters import Letters
+from stream.looker import Looker
+from stream.looks import Found, Look
 from stream.moments import MomentBuilder, Write
 from stream.patience import Patience
 from stream.recall import Recall
+from stream.regions import Costs
 from stream.settings import StreamSettings
 from stream.shedding import Candidate, shed
 from stream.writer import Writer
+from workers.client import EncoderInfo
 
 log = logging.getLogger("watchword.stream")
 
@@ -38,6 +43,11 @@ _OPENS_SHARE, _OPENS_MORE = 0.3, 0.2
 """A picture of which so much is new, and so much more than usual, is taken for another scene before it is looked at."""
 _TIMELY_MS = 60_000
 """A recorded picture that is older than this when it reaches the broker is not of now: shedding it wins nothing."""
+
+
+_LOOKS_SHARE = 0.5
+"""When frames have been waiting for this share of `behind_s`, live ones are not looked at up close any more."""
+_LAST_LOOKS_S = 3.0
 
 
 class Declares(Protocol):
@@ -77,6 +87,8 @@ class Pipeline:
         self._not_told: dict[str, Looked] = {}
         self._declares = True
         self._shards_away = False
+        self._costs: Costs | None = None
+        self._looker = Looker(tools.embedding, tools.patience, self._saw)
 
     async def recall(self, frames: Sequence[Arrived]) -> tuple[list[Recalled], list[Arrived]]:
         """What the index knows of each; and those of which it cannot be asked now."""
@@ -126,13 +138,29 @@ class Pipeline:
                 done.append(Embedded(item.arrived, found[item.arrived.mark]))
         return done
 
-    async def build(self, items: Sequence[Recalled | Embedded]) -> None:
-        """Make moments of them, and hand those over that are to be stored."""
+    async def build(self, items: Sequence[Recalled | Embedded], late_s: float = 0.0) -> None:
+        """Make moments of them, and hand those over that are to be stored.
+
+        `late_s` is how long frames have been waiting: looking at them up close gives way first.
+        """
+        if self._settings.regions and self._costs is None:
+            self._costs = costs_of(await self._tools.embedding.info())
+        self._looker.check()
         now_s = self._tools.clock()
         writes: list[Write] = []
         finished: list[Mark] = []
         for item in items:
-            writes += self._built(item, now_s, finished)
+            builder = self._builder(item.arrived)
+            may_look = not (builder.must_wait or not self._looker.has_room)
+            if not may_look and self._is_patient(item.arrived):
+                # Nothing may be in hand while others write: an older row would follow a newer one.
+                self._tools.done(finished)
+                await self._tools.writer.write(writes)
+                await self._looker.answered()
+                writes, finished, may_look = [], [], True
+            may_look = may_look and (late_s <= self._settings.behind_s * _LOOKS_SHARE or self._is_patient(item.arrived))
+            writes += self._built(item, now_s, finished, may_look=may_look)
+            self._looker.add(builder.looks())
             self._latest[item.arrived.camera] = item.arrived
         self._tools.done(finished)
         await self._tools.writer.write(writes)
@@ -150,7 +178,10 @@ class Pipeline:
         await self._tools.writer.write(writes)
 
     async def refresh(self) -> None:
-        """Tell the open moments as they stand, before leaving."""
+        """Tell the open moments as they stand, before leaving, with what looks show that are answered soon."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_LOOKS_S):
+                await self._looker.answered()
         now_s = self._tools.clock()
         await self._tools.writer.write([one for builder in self._builders.values() for one in builder.refresh(now_s)])
 
@@ -181,11 +212,25 @@ class Pipeline:
         """Wait until everything that was handed over is stored."""
         await self._tools.writer.flushed()
 
+    async def looked_at(self) -> None:
+        """Wait until every look is answered."""
+        await self._looker.answered()
+
     async def close(self) -> None:
-        """Drop what waits to be stored."""
+        """Drop what waits to be looked at and to be stored."""
+        await self._looker.close()
         await self._tools.writer.close()
 
-    def _built(self, item: Recalled | Embedded, now_s: float, finished: list[Mark]) -> list[Write]:
+    async def _saw(self, answers: Sequence[tuple[Look, Found]]) -> None:
+        now_s = self._tools.clock()
+        writes = [write for look, found in answers for write in self._builders[look.key].saw(look, found, now_s)]
+        await self._tools.writer.write(writes)
+
+    def _is_patient(self, one: Arrived) -> bool:
+        """Whether the frame is to be looked at whole and up close, however late it is."""
+        return self._settings.catch_up == "all" or _is_old(one)
+
+    def _built(self, item: Recalled | Embedded, now_s: float, finished: list[Mark], *, may_look: bool) -> list[Write]:
         builder = self._builder(item.arrived)
         match item:
             case Embedded() if builder.was_seen(item.arrived):
@@ -193,7 +238,7 @@ class Pipeline:
                     finished.append(item.arrived.mark)
                 return []
             case Embedded():
-                return builder.add(item, now_s)
+                return builder.add(item, now_s, may_look=may_look)
             case Recalled(known=Inside(moment)):
                 return builder.go_on(item.arrived, moment, now_s)
             case Recalled(known=Passed()):
@@ -206,7 +251,7 @@ class Pipeline:
     def _builder(self, one: Arrived) -> MomentBuilder:
         builder = self._builders.get(one.key)
         if builder is None:
-            builder = MomentBuilder(self._tools.space, self._tools.log, *one.key, self._settings)
+            builder = MomentBuilder(self._tools.space, self._tools.log, *one.key, self._settings, self._costs)
             self._builders[one.key] = builder
         return builder
 
@@ -218,8 +263,8 @@ class Pipeline:
             more = frame.novelty - frame.usual
             opens = key not in met or frame.after_gap or (frame.novelty >= _OPENS_SHARE and more >= _OPENS_MORE)
             met.add(key)
-            old = frame.recorded and item.arrived.record.at_ms - frame.captured_ms > _TIMELY_MS
-            candidates.append(Candidate(frame.camera, opens, more, free=item.known is not NEW or old))
+            free = item.known is not NEW or _is_old(item.arrived)
+            candidates.append(Candidate(frame.camera, opens, more, free=free))
         return candidates
 
     async def _declared(self, waiting: Sequence[Recalled], going: frozenset[int]) -> bool:
@@ -234,6 +279,15 @@ class Pipeline:
             return False
         self._declares = True
         return True
+
+
+def costs_of(info: EncoderInfo) -> Costs:
+    """What looks cost this encoder."""
+    return Costs(info.detect_cost if info.kinds else None)
+
+
+def _is_old(one: Arrived) -> bool:
+    return one.frame.recorded and one.record.at_ms - one.frame.captured_ms > _TIMELY_MS
 
 
 def _gaps(waiting: Sequence[Recalled], going: frozenset[int], log_id: str) -> list[Gap]:

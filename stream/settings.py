@@ -31,6 +31,9 @@ class StreamSettings(Section):
     """A camera whose partition moved on for so long without it has its moment closed. Longer than `gap_s`."""
     refresh_s: float = Field(3.0, gt=0)
     """An open moment is written again at most this often, so that its end stays true; at once when much is new."""
+    regions: bool = True
+    """Look at parts of some pictures up close: at what moved, and, where the encoder's bundle has a detector, for
+    objects. Moments get rows for what is small in the picture; the encoder works up to twice as much for a frame."""
     catch_up: Literal["fresh", "all"] = "fresh"
     """What a worker does that is behind. "fresh": it passes over the frames that say least, fairly over cameras, and
     declares them, so that what happens now is found now. "all": it looks at every frame, however late."""

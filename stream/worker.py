@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -16,6 +17,7 @@ from proto.errors import Broken, Mismatch, Transient, WatchwordError
 from proto.metrics import FRAMES_CONSUMED, HOP_SECONDS, LAG, PARTITIONS
 from proto.types import Moment, now_ms
 from stream.assignment import Assignment
+from stream.backgrounds import Backgrounds, Sampler
 from stream.consumer import Consumer, Held, Mark, Record
 from stream.embedding import Embedding
 from stream.fence import Fence
@@ -36,6 +38,7 @@ _COMMIT_S = 1.0
 _LEAVE_S = 10.0
 _LOOK_S = 0.25
 _ENDS_S = 1.0
+_BACKGROUNDS_S = 30.0
 _WRITTEN = HOP_SECONDS.labels(hop="written")
 
 
@@ -65,6 +68,8 @@ class House:
     coverage: Coverage
     letters: DeadLetters
     frames_topic: str
+    backgrounds: Backgrounds | None = None
+    """None: no background of cameras is kept up."""
 
 
 class StreamWorker:
@@ -93,6 +98,7 @@ class StreamWorker:
         self._leaving = asyncio.Event()
         self._committed_s = time.monotonic()
         self._coverage_told = True
+        self._sampler: Sampler | None = None
 
     @property
     def ready(self) -> bool:
@@ -163,6 +169,8 @@ class StreamWorker:
     async def _begin(self, log: str, partitions: Sequence[Held]) -> Assignment:
         """Everything that lives as long as these partitions are held."""
         house, settings = self._house, self._settings
+        # A new one: what waited was of cameras that somebody else may have by now.
+        self._sampler = Sampler(house.backgrounds, house.store.space.id) if house.backgrounds else None
         told = [await asyncio.to_thread(_told, house.coverage, log, one) for one in partitions]
         held = [one for one, _ in told]
         passed = [gap for _, gaps in told for gap in gaps]
@@ -219,6 +227,8 @@ class StreamWorker:
             raise Transient(error.message, todo=error.todo) from error
 
     def _stored(self, writes: Sequence[Write]) -> None:
+        if self._sampler is not None:
+            self._sampler.offer(writes)
         for write in writes:
             if write.began is not None:
                 grabbed_ms = write.began.frame.grabbed_ms
@@ -234,7 +244,7 @@ class StreamWorker:
             self._failed.set_exception(error)
 
     async def _until_leaving(self) -> None:
-        parts = (self._commit_for_ever, self._watch, self._watch_lag, self._leave)
+        parts = (self._commit_for_ever, self._keep_backgrounds_for_ever, self._watch, self._watch_lag, self._leave)
         tasks = [asyncio.create_task(part()) for part in parts]
         try:
             await asyncio.wait([*tasks, self._failed], return_when=asyncio.FIRST_COMPLETED)
@@ -261,6 +271,8 @@ class StreamWorker:
                     await self._assignment.pipeline.flushed()
                     await self._commit()
                     await self._tell_coverage()
+                    while await self._keep_backgrounds():
+                        pass
         except TimeoutError:
             log.warning("left without finishing what was under way; the next worker does it again")
 
@@ -294,6 +306,20 @@ class StreamWorker:
             self._coverage_told = False
         else:
             self._coverage_told = True
+
+    async def _keep_backgrounds_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(_BACKGROUNDS_S)
+            await self._keep_backgrounds()
+
+    async def _keep_backgrounds(self) -> bool:
+        """Write a batch of what was sampled, behind the path. False when there was none."""
+        sampler = self._sampler
+        if sampler is None or not (taken := sampler.take()):
+            return False
+        with suppress(WatchwordError):  # without a lease nothing is written: another worker samples these cameras
+            sampler.learn(await self._fence.passes(lambda: asyncio.to_thread(sampler.flush, taken)))
+        return True
 
     async def _watch(self) -> None:
         """Raise Transient as soon as something that should move does not."""

@@ -42,10 +42,11 @@ class Pictures:
     def put(self, writes: Sequence[Write]) -> None:
         """Keep the pictures of these moments. Blocks on the disk: call it from a thread."""
         for write in writes:
-            if write.thumbnail is None:
-                continue
             try:
-                self._thumbnails.put(write.moment.id, write.thumbnail)
+                if write.thumbnail is not None:
+                    self._thumbnails.put(write.moment.id, write.thumbnail)
+                for at_ms, jpeg in write.pictures:
+                    self._thumbnails.put(write.moment.id, jpeg, at_ms)
             except WatchwordError as error:
                 if not self._fails:
                     log.warning("thumbnails are not kept from now on: %s", error)
@@ -208,8 +209,10 @@ class _Lane:
 
 def _merged(before: Write, after: Write) -> Write:
     """The newer row, with what the older one still had to say."""
+    shown = {one.at_ms for one in after.moment.regions}
     return replace(
         after,
+        pictures=tuple((at_ms, jpeg) for at_ms, jpeg in (*before.pictures, *after.pictures) if at_ms in shown),
         thumbnail=after.thumbnail or before.thumbnail,
         finishes=(*before.finishes, *after.finishes),
         began=before.began or after.began,

@@ -37,6 +37,7 @@ _ALL_LONG = re.compile(r"^pytestmark = .*mark\.long", re.MULTILINE)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fast", action="store_true", help="leave out what needs a server, a real model, or long")
+    parser.addoption("--rest", action="store_true", help="only what --fast leaves out")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -47,14 +48,20 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark whatever asks for a real server; with --fast leave it out."""
+    """Mark whatever asks for a real server; with --fast leave it out, with --rest all else."""
     for item in items:
         if SERVERS & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.stack)
+    slow = {item for item in items if any(item.get_closest_marker(name) for name in SLOW)}
     if config.getoption("fast"):
-        slow = [item for item in items if any(item.get_closest_marker(name) for name in SLOW)]
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if item not in set(slow)]
+        _leave_out(config, items, slow)
+    if config.getoption("rest"):
+        _leave_out(config, items, set(items) - slow)
+
+
+def _leave_out(config: pytest.Config, items: list[pytest.Item], out: set[pytest.Item]) -> None:
+    config.hook.pytest_deselected(items=[item for item in items if item in out])
+    items[:] = [item for item in items if item not in out]
 
 
 @contextmanager

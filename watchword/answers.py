@@ -14,6 +14,7 @@ from rich.table import Table
 
 from cameras.address import shown as without_secrets
 from catalog.files import write_whole
+from catalog.views import CameraView
 from proto.errors import Invalid, Unknown
 from proto.types import Camera, now_ms
 from proto.v1 import query_pb2
@@ -24,7 +25,7 @@ from watchword.hits import LESS_SURE, NOTHING_SURE, Shown, as_row, as_table, par
 from watchword.settings import Settings
 from watchword.sheet import check_sheet, write_sheet
 from watchword.stack import query_address
-from watchword.times import instant
+from watchword.times import instant, local
 
 
 @dataclass(frozen=True)
@@ -153,11 +154,17 @@ async def show_kinds(settings: Settings, as_json: bool) -> None:
         click.echo("\n".join(kinds) or "this bundle knows no kinds of objects: ask in words")
 
 
-def show_cameras(cameras: list[Camera], as_json: bool) -> None:
-    """Print every known camera, with passwords in addresses hidden."""
+def show_cameras(cameras: list[Camera], views: dict[str, CameraView], as_json: bool) -> None:
+    """Print every known camera and how its view is, with passwords in addresses hidden."""
     if as_json:
         rows = [
-            {"name": one.name, "url": without_secrets(one.url), "watching": one.watching, "loop": one.loop}
+            {
+                "name": one.name,
+                "url": without_secrets(one.url),
+                "watching": one.watching,
+                "loop": one.loop,
+                "view": _view_fields(views.get(one.name)),
+            }
             for one in cameras
         ]
         click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
@@ -166,11 +173,25 @@ def show_cameras(cameras: list[Camera], as_json: bool) -> None:
         click.echo("no cameras yet: watchword camera add NAME URL")
         return
     table = Table(box=None, pad_edge=False)
-    for heading in ("camera", "state", "source"):
+    for heading in ("camera", "state", "view", "source"):
         table.add_column(heading, no_wrap=True)
     for one in cameras:
-        table.add_row(one.name, "watching" if one.watching else "removed", without_secrets(one.url))
+        state = "watching" if one.watching else "removed"
+        table.add_row(one.name, state, _view_words(views.get(one.name)), without_secrets(one.url))
     _console().print(table)
+
+
+def _view_fields(view: CameraView | None) -> dict[str, object]:
+    """For programs. A camera whose view never changed is clear, and since when is not known."""
+    if view is None:
+        return {"number": 0, "state": "clear", "since_ms": None}
+    return {"number": view.view, "state": view.state, "since_ms": view.since_ms}
+
+
+def _view_words(view: CameraView | None) -> str:
+    if view is None or view.state == "clear":
+        return "clear"
+    return f"[red]{view.state}[/] since {local(view.since_ms)}"
 
 
 def show_findings(findings: list[Finding]) -> int:

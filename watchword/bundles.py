@@ -20,8 +20,8 @@ def bundle_folders(settings: Settings) -> list[Path]:
 
 def bundle_folder(settings: Settings, name: str, say: Callable[[str], None]) -> Path:
     """The folder of a bundle: `builtin` (assembled if missing), the name of one on this machine, or a path."""
-    from models.builtin import builtin_bundle
     from models.catalogue import find_bundle
+    from models.making.builtin import builtin_bundle
 
     if name == "builtin":
         return builtin_bundle(settings.cache_dir, say)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from proto.errors import Invalid, WatchwordError
+from watchword.eval_cli import evaluate
 from watchword.models_cli import models
 from watchword.settings import Front, Settings, describe_settings
 from watchword.stream_cli import dead_letters, topics
@@ -80,7 +81,18 @@ def run(front: Front, process: str) -> None:
     _run(run_process(process, settings, Ending()))
 
 
+@command.command()
+@click.pass_obj
+def probe(front: Front) -> None:
+    """Whether the process on this machine's ops.port is ready: exit code 0, or 3 and what it waits for."""
+    from watchword.ops import probe as ask
+
+    ask(front.settings().ops)
+    click.echo("ready")
+
+
 command.add_command(models)
+command.add_command(evaluate)
 command.add_command(dead_letters)
 command.add_command(topics)
 
@@ -149,10 +161,22 @@ def camera_add(front: Front, name: str, url: str, loop: bool, speed: float, star
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.pass_obj
 def camera_list(front: Front, as_json: bool) -> None:
-    """Show the known cameras."""
+    """Show the known cameras, and whether each still shows its view."""
+    from catalog.store import Catalog
+    from catalog.views import Views
     from watchword.answers import show_cameras
 
-    show_cameras(_registry(front.settings()).all(), as_json)
+    settings = front.settings()
+    cameras = _registry(settings).all()
+    catalog = Catalog(f"sqlite:///{settings.data_dir.absolute()}/catalog.db")
+    try:
+        views = {}
+        if catalog.path.exists():
+            catalog.open()
+            views = Views(catalog).all()
+    finally:
+        catalog.close()
+    show_cameras(cameras, views, as_json)
 
 
 @camera.command("remove")

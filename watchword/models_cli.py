@@ -15,7 +15,7 @@ from watchword.bundles import bundle_folder, bundle_folders, made_bundles
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
-    from models.quantize import Verdict
+    from models.making.quantize import Verdict
     from watchword.settings import Front, Settings
 
 _NO_TORCH = "pip install 'watchword[torch]' brings open_clip and torch"
@@ -77,6 +77,7 @@ def models_show(front: Front, name: str) -> None:
         ("numbers", str(bundle.dimension)),
         ("pictures", fed),
         ("texts", f"up to {bundle.text_window} tokens"),
+        *_detector_rows(bundle),
         ("licence", bundle.licence),
         *(("made from", line) for line in bundle.manifest.provenance),
         *((path, digest) for path, digest in bundle.manifest.files.items()),
@@ -90,7 +91,10 @@ def models_show(front: Front, name: str) -> None:
 @click.pass_obj
 def models_verify(front: Front, name: str) -> None:
     """Check a bundle for all problems; exit code 9 if there are any."""
-    from models.catalogue import verify
+    try:
+        from models.making.verifying import verify
+    except ImportError as error:
+        raise Broken("the package onnx is not installed", todo="pip install 'watchword[embedded]' brings it") from error
 
     folder = bundle_folder(front.settings(), name, _say)
     findings = verify(folder)
@@ -105,7 +109,7 @@ def models_verify(front: Front, name: str) -> None:
 @click.pass_obj
 def models_build(front: Front) -> None:
     """Assemble the built-in bundle, offline, unless it exists."""
-    from models.builtin import builtin_bundle
+    from models.making.builtin import builtin_bundle
 
     click.echo(builtin_bundle(front.settings().cache_dir, _say))
 
@@ -125,7 +129,7 @@ def models_export(
     if weights is not None and seed is not None:
         raise Invalid("--weights and --random exclude each other", todo="give one of them")
     try:
-        from models.export import export_bundle, find_source
+        from models.making.export import export_bundle, find_source
     except ImportError as error:
         raise Broken(f"the package {error.name} is not installed", todo=_NO_TORCH) from error
 
@@ -145,7 +149,7 @@ def models_export(
 def models_pull(front: Front, repository: str, name: str | None, revision: str) -> None:
     """Fetch the bundle OWNER/NAME from a hub. HF_ENDPOINT sets another hub, HF_TOKEN gives access to private ones."""
     try:
-        from models.pull import pull_bundle
+        from models.making.pull import pull_bundle
     except ImportError as error:
         raise Broken(f"the package {error.name} is not installed", todo=_NO_HUB) from error
 
@@ -161,7 +165,7 @@ def models_pull(front: Front, repository: str, name: str | None, revision: str) 
 def models_quantize(front: Front, name: str, clips: tuple[Path, ...], new_name: str | None) -> None:
     """Make an int8 bundle. It is kept if it is faster here and finds the same in CLIPS, recordings of your cameras."""
     try:
-        from models.quantize import quantize_bundle
+        from models.making.quantize import quantize_bundle
     except ImportError as error:
         raise Broken(f"the package {error.name} is not installed", todo="pip install onnx") from error
 
@@ -179,13 +183,26 @@ def models_quantize(front: Front, name: str, clips: tuple[Path, ...], new_name: 
 @click.pass_obj
 def models_bench(front: Front, name: str) -> None:
     """Measure a bundle's speed on this machine, by batch size."""
-    from models.catalogue import bench
+    from models.engines.pace import bench
 
     settings = front.settings()
     bundle = _bundle(settings, name)
-    click.echo("tower  batch   ms a call   a second")
+    click.echo("tower    batch   ms a call   a second")
     for pace in bench(bundle, threads=settings.encoder.threads):
-        click.echo(f"{pace.tower:<6} {pace.batch:>5} {pace.call_ms:>11.1f} {pace.per_second:>10.1f}")
+        click.echo(f"{pace.tower:<8} {pace.batch:>5} {pace.call_ms:>11.1f} {pace.per_second:>10.1f}")
+
+
+def _detector_rows(bundle: Bundle) -> list[tuple[str, str]]:
+    if bundle.detector is None:
+        return [("objects", "no detector")]
+    config = bundle.detector.config
+    return [
+        (
+            "objects",
+            f"from score {config.threshold:g} on, {config.side} pixels, as much work as {config.cost:g} pictures",
+        ),
+        ("kinds", ", ".join(config.kinds)),
+    ]
 
 
 def _bundle(settings: Settings, name: str) -> Bundle:
@@ -196,7 +213,7 @@ def _bundle(settings: Settings, name: str) -> Bundle:
 
 def _fetch(repository: str, paths: list[str], folder: Path) -> None:
     try:
-        from models.hub import fetch
+        from models.making.hub import fetch
     except ImportError as error:
         raise Broken(f"the package {error.name} is not installed", todo=_NO_HUB) from error
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from proto.errors import Broken
+from proto.errors import Broken, Invalid, Transient
 from watchword.settings import OpsSettings
 
 Ready = Callable[[], str | None]
@@ -42,3 +43,23 @@ async def ops_endpoint(settings: OpsSettings, ready: Ready) -> AsyncIterator[str
         yield f"{host}:{port}"
     finally:
         await runner.cleanup()
+
+
+_PROBE_S = 3.0
+
+
+def probe(settings: OpsSettings) -> None:
+    """Return when the process on this machine's `ops.port` is ready. Raises Transient with what it waits for."""
+    if not settings.port:
+        raise Invalid("ops.port is not set, so nobody knows where to ask", todo="set it as the process has it")
+    connection = http.client.HTTPConnection("127.0.0.1", settings.port, timeout=_PROBE_S)
+    try:
+        connection.request("GET", "/ready")
+        reply = connection.getresponse()
+        said = reply.read(1000).decode(errors="replace")
+    except (OSError, http.client.HTTPException) as error:
+        raise Transient(f"no process answers on port {settings.port} ({error})", todo="is it running?") from error
+    finally:
+        connection.close()
+    if reply.status != http.client.OK:
+        raise Transient(f"not ready: {said}", todo="wait, and look at its log")

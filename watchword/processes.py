@@ -8,13 +8,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import importlib.metadata
 import logging
+import shutil
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from proto.errors import Broken, Late, Overloaded, Transient
+from proto.metrics import BUILD, DATA_FREE, DATA_SIZE
 from watchword.bundles import bundle_folder
 from watchword.ending import Ending
 from watchword.ops import Ready, ops_endpoint
@@ -94,6 +98,9 @@ async def run_process(name: str, settings: Settings, ending: Ending | None = Non
             ending.begin(TOLD_S, Late(f"it was told to stop and did not within {TOLD_S:.0f} s", todo=todo))
         stage.tell_to_stop(work)
 
+    BUILD.info({"version": importlib.metadata.version("watchword"), "process": name})
+    DATA_FREE.set_function(lambda: _disk(settings.data_dir).free)
+    DATA_SIZE.set_function(lambda: _disk(settings.data_dir).total)
     async with ops_endpoint(settings.ops, stage.why_not_ready):
         work = asyncio.create_task(whole())
         loop = asyncio.get_running_loop()
@@ -121,6 +128,7 @@ async def _camera(settings: Settings, stage: Stage) -> None:
     from catalog.coverage import Coverage
     from catalog.leases import Leases
     from catalog.progress import Progresses
+    from catalog.views import Views
 
     catalog = await _catalog(settings, stage)
     _, info = await _encoder(settings, stage)
@@ -134,6 +142,7 @@ async def _camera(settings: Settings, stage: Stage) -> None:
         leases=Leases(catalog),
         progress=Progresses(catalog),
         coverage=Coverage(catalog),
+        views=Views(catalog),
         holder=new_holder(),
     )
     await stage.serve(host.run(), host.stop)
@@ -141,6 +150,7 @@ async def _camera(settings: Settings, stage: Stage) -> None:
 
 async def _stream(settings: Settings, stage: Stage) -> None:
     from broker.kafka import FrameProducer, ensure_topics
+    from catalog.backgrounds import Backgrounds
     from catalog.coverage import Coverage
     from catalog.media import Thumbnails
     from index.milvus import MilvusStore
@@ -153,13 +163,15 @@ async def _stream(settings: Settings, stage: Stage) -> None:
     store = MilvusStore(info.space, settings.milvus)
     stage.closing.push_async_callback(store.close)
     await store.open()
+    catalog = await _catalog(settings, stage)
     house = House(
         encoder=encoder,
         store=store,
         thumbnails=Thumbnails(settings.data_dir / "thumbnails"),
-        coverage=Coverage(await _catalog(settings, stage)),
+        coverage=Coverage(catalog),
         letters=letters,
         frames_topic=settings.kafka.frames_topic,
+        backgrounds=Backgrounds(catalog),
     )
     worker = StreamWorker(house, FrameConsumer(settings.kafka, settings.stream), settings.stream)
     await stage.serve(
@@ -205,6 +217,13 @@ async def _query(settings: Settings, stage: Stage) -> None:
     server = await serve_query(searcher, settings.query, settings.query.listen)
     stage.closing.push_async_callback(server.stop, GRACE_S)
     await stage.serve(server.run(), server.end)
+
+
+def _disk(folder: Path) -> shutil._ntuple_diskusage:
+    """The disk of a folder that may not exist yet."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder)
 
 
 PROCESSES: dict[str, Process] = {"worker": _worker, "camera": _camera, "stream": _stream, "query": _query}

@@ -13,13 +13,15 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from itertools import count
+from typing import TypeVar
 
-from models.engine import Engine
+from models.detector import Detector
+from models.engines.engine import Engine
 from proto import metrics
 from proto.errors import Poison, Transient, WatchwordError
 from proto.retry import Backoff
 from workers.lane import Lane
-from workers.queued import Embedded, Kind
+from workers.queued import Detected, Embedded, Kind
 from workers.reading import Reader, ReadImage, Tokenizer
 from workers.settings import EncoderSettings
 from workers.thread import EngineThreads
@@ -31,12 +33,17 @@ _PAUSES = Backoff(0.5, 30.0)
 _MOST_HANGING = 3
 """A hung engine keeps its memory. After this many hangs of one engine only a new process helps."""
 
+Kept = TypeVar("Kept", Embedded, Detected)
+
 OpenEngine = Callable[[], Engine]
 """Opens an engine that passed its canary and is warm. Called again after a failure."""
 
 
 class Batcher:
-    """Embeds pictures and texts for concurrent callers. Call `start` first; stopping has two stages."""
+    """Embeds pictures and texts, and looks for objects, for concurrent callers.
+
+    Call `start` first; stopping has two stages.
+    """
 
     def __init__(
         self,
@@ -45,16 +52,19 @@ class Batcher:
         tokenizer: Tokenizer,
         settings: EncoderSettings,
         *,
+        detector: Detector | None = None,
         on_ready: Callable[[bool], None] = lambda _: None,
     ) -> None:
-        """`on_ready` is called when the first engine becomes ready and when the last one is lost."""
+        """`detector` is that of the engines' bundle, if any. `on_ready` is called when the first engine becomes ready
+        and when the last one is lost."""
+        self._detector = detector
         self._openers = engines
         self._settings = settings
         self._on_ready = on_ready
         self._ready = False
         self._closing = False
         self._waiting = Waiting(settings)
-        self._reader = Reader(read_image, tokenizer, len(engines))
+        self._reader = Reader(read_image, tokenizer, len(engines), detector)
         self._lanes: list[Lane] = []
         self._keepers: list[asyncio.Task[None]] = []
 
@@ -106,24 +116,29 @@ class Batcher:
 
     async def embed_images(self, images: Sequence[bytes]) -> list[Embedded | Poison]:
         """One answer per picture, in order. Overloaded when they do not fit; Transient when no engine serves."""
-        return await self._embed("image", images)
+        return _of(Embedded, await self._answers("image", images))
 
     async def embed_texts(self, texts: Sequence[str]) -> list[Embedded | Poison]:
         """One answer per text, in order."""
-        return await self._embed("text", texts)
+        return _of(Embedded, await self._answers("text", texts))
 
-    async def _embed(self, kind: Kind, contents: Sequence[bytes] | Sequence[str]) -> list[Embedded | Poison]:
+    async def detect_objects(self, images: Sequence[bytes]) -> list[Detected | Poison]:
+        """The objects in each picture, in order. Only where the bundle has a detector."""
+        return _of(Detected, await self._answers("object", images))
+
+    async def _answers(
+        self, kind: Kind, contents: Sequence[bytes] | Sequence[str]
+    ) -> list[Embedded | Detected | BaseException]:
         if refusal := self._refusal(kind, contents):
             metrics.ENCODER_REFUSED.labels(kind).inc()
             raise refusal
         items = self._waiting.admit(kind, contents)
         try:
             await self._waiting.notify()
-            answers = await asyncio.gather(*(item.answer for item in items), return_exceptions=True)
+            return await asyncio.gather(*(item.answer for item in items), return_exceptions=True)
         finally:
             for item in items:
                 item.answer.cancel()
-        return [_given(answer) for answer in answers]
 
     def _refusal(self, kind: Kind, contents: Sequence[bytes] | Sequence[str]) -> WatchwordError | None:
         if self._closing:
@@ -133,7 +148,7 @@ class Batcher:
         return self._waiting.refusal(kind, contents)
 
     def _lane(self, number: int, engine: Engine, threads: EngineThreads) -> Lane:
-        return Lane(number, engine, threads, self._waiting, self._reader, self._settings, self._lanes)
+        return Lane(number, engine, threads, self._waiting, self._reader, self._settings, self._lanes, self._detector)
 
     def _tell(self) -> None:
         metrics.ENCODER_ENGINES.set(len(self._lanes))
@@ -196,7 +211,9 @@ def _closing() -> Transient:
     return Transient("the encoder worker is stopping", todo="try again; another worker may answer")
 
 
-def _given(answer: Embedded | BaseException) -> Embedded | Poison:
-    if isinstance(answer, Embedded | Poison):
-        return answer
-    raise answer
+def _of(kind: type[Kept], answers: Sequence[Embedded | Detected | BaseException]) -> list[Kept | Poison]:
+    """The answers and the errors of single items. Raises any other error."""
+    for answer in answers:
+        if isinstance(answer, BaseException) and not isinstance(answer, Poison):
+            raise answer
+    return [answer for answer in answers if isinstance(answer, kind | Poison)]

@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from proto.calling import Client, answer_of
-from proto.errors import Broken, Late, Mismatch, Overloaded, Poison, Transient, WatchwordError
+from proto.errors import Broken, Invalid, Late, Mismatch, Overloaded, Poison, Transient, WatchwordError
 from proto.retry import Backoff
 from proto.rpc import MAX_MESSAGE_BYTES
 from proto.types import Box, SpaceInfo, Vector
@@ -31,6 +31,7 @@ _MESSAGE_BYTES = MAX_MESSAGE_BYTES // 2
 
 Item = TypeVar("Item", bytes, str)
 Reply = TypeVar("Reply")
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ class Encoder(Protocol):
     async def detect_objects(self, images: Sequence[bytes]) -> list[list[Seen] | Poison]:
         """The objects in each picture, the surest first, or the reason why this picture can never be looked at.
 
-        Only where `EncoderInfo.kinds` is not empty.
+        Only where `EncoderInfo.kinds` is not empty; Invalid elsewhere.
         """
 
 
@@ -132,21 +133,40 @@ class EncoderClient(Client):
 
         return await self._embed(texts, ask)
 
+    async def detect_objects(self, images: Sequence[bytes]) -> list[list[Seen] | Poison]:
+        def ask(worker: Worker, part: list[bytes], within_s: float) -> Awaitable[encoder_pb2.DetectObjectsReply]:
+            request = encoder_pb2.DetectObjectsRequest(images=part, space=self._space)
+            return worker.stub.DetectObjects(request, timeout=within_s)  # type: ignore[no-any-return]
+
+        info = self._info or await self._describe(self._deadline())
+        if not info.kinds:
+            raise Invalid(f"the bundle {info.bundle} has no detector", todo="use a bundle with one, such as builtin")
+        return await self._spread(images, ask, _objects)
+
     async def _embed(
         self, items: Sequence[Item], ask: Callable[[Worker, list[Item], float], Awaitable[encoder_pb2.EmbedReply]]
     ) -> list[Vector | Poison]:
+        return await self._spread(items, ask, _vectors)
+
+    async def _spread(
+        self,
+        items: Sequence[Item],
+        ask: Callable[[Worker, list[Item], float], Awaitable[Reply]],
+        read: Callable[[Reply, int, SpaceInfo], list[Answer]],
+    ) -> list[Answer]:
+        """Ask the workers, part by part, and read their replies."""
         deadline = self._deadline()
         info = self._info or await self._describe(deadline)
         gate = asyncio.Semaphore(_PARTS_A_WORKER * len(await self._pool.workers()))
 
-        async def embed(part: list[Item]) -> list[Vector | Poison]:
-            async def at(worker: Worker) -> list[Vector | Poison]:
+        async def embed(part: list[Item]) -> list[Answer]:
+            async def at(worker: Worker) -> list[Answer]:
                 if worker.space is None:
                     worker.space = (await _described(worker, _left(deadline))).space
                 if worker.space != info.space.id:
                     raise _mismatch(info.space.id, worker.space)
                 reply = await _answer(worker, ask(worker, part, _left(deadline)))
-                return _vectors(reply, len(part), info.space)
+                return read(reply, len(part), info.space)
 
             async with gate:
                 return await self._repeat(partial(self._somewhere, at, len(part)), deadline)
@@ -240,6 +260,9 @@ class EncoderClient(Client):
             engine=ours[0].engine,
             max_items=min(reply.max_items for reply in ours),
             max_item_bytes=min(reply.max_item_bytes for reply in ours),
+            kinds=tuple(ours[0].kinds),
+            detect_cost=ours[0].detect_cost,
+            calibration=ours[0].calibration,
         )
 
     def _deadline(self) -> float:
@@ -282,18 +305,45 @@ def _parts(items: Sequence[Item], most: int) -> Iterator[list[Item]]:
         yield part
 
 
+def _check(reply_space: str, answers: int, count: int, space: SpaceInfo) -> None:
+    if reply_space != space.id:
+        raise _mismatch(space.id, reply_space)
+    if answers != count:
+        raise Broken(f"the encoder answered {answers} of {count} items", todo="report this")
+
+
+def _objects(reply: encoder_pb2.DetectObjectsReply, count: int, space: SpaceInfo) -> list[list[Seen] | Poison]:
+    _check(reply.space, len(reply.items), count, space)
+    return [
+        _poison(item.error) if item.HasField("error") else [_seen(one, space.dimension) for one in item.objects]
+        for item in reply.items
+    ]
+
+
+def _seen(one: encoder_pb2.Object, dimension: int) -> Seen:
+    box = Box(one.left, one.top, one.right, one.bottom)
+    if not box.is_sound():
+        raise Broken(f"the encoder sent an object outside its picture ({box})", todo="report this")
+    return Seen(one.kind, one.score, box, _vector(one.vector, dimension))
+
+
 def _vectors(reply: encoder_pb2.EmbedReply, count: int, space: SpaceInfo) -> list[Vector | Poison]:
-    if reply.space != space.id:
-        raise _mismatch(space.id, reply.space)
-    if len(reply.items) != count:
-        raise Broken(f"the encoder answered {len(reply.items)} of {count} items", todo="report this")
+    _check(reply.space, len(reply.items), count, space)
     return [_from_the_wire(item, space.dimension) for item in reply.items]
 
 
 def _from_the_wire(item: encoder_pb2.Embedding, dimension: int) -> Vector | Poison:
     if item.WhichOneof("result") == "error":
-        return Poison(item.error.reason, item.error.detail, todo=item.error.todo)
-    vector = np.frombuffer(item.vector, "<f4").astype(np.float32)
+        return _poison(item.error)
+    return _vector(item.vector, dimension)
+
+
+def _poison(error: encoder_pb2.ItemError) -> Poison:
+    return Poison(error.reason, error.detail, todo=error.todo)
+
+
+def _vector(content: bytes, dimension: int) -> Vector:
+    vector = np.frombuffer(content, "<f4").astype(np.float32)
     if len(vector) != dimension:
         raise Broken(f"the encoder sent a vector of {len(vector)} numbers instead of {dimension}", todo="report this")
     return vector

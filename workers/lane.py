@@ -2,7 +2,7 @@
 
 Several lanes share one queue, so that the fastest serves most. One thread owns the engine. While one picture batch
 runs, the next is decoded. Texts do not wait for pictures if the engine's towers are separate or another engine is free;
-otherwise they wait for the batch that runs.
+otherwise they wait for the batch that runs. Objects are looked for while there are no pictures to embed.
 """
 
 from __future__ import annotations
@@ -11,14 +11,17 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
-from models.engine import Engine, numbers_of, texts_apart
+from models.detector import Detector
+from models.engines.engine import Engine
 from models.preprocess import Pictures
 from proto import metrics
 from proto.errors import Transient
 from proto.types import Vectors
+from workers.looking import Looking
 from workers.queued import Kind, QueuedItem
 from workers.reading import Reader
 from workers.settings import EncoderSettings
@@ -26,6 +29,8 @@ from workers.thread import EngineThreads
 from workers.waiting import Waiting
 
 _TEXTS_AT_ONCE = 32
+
+Result = TypeVar("Result")
 
 
 class Lane:
@@ -40,8 +45,9 @@ class Lane:
         reader: Reader,
         settings: EncoderSettings,
         lanes: Sequence[Lane],
+        detector: Detector | None = None,
     ) -> None:
-        """`threads` own the engine; `lanes` are all that serve now, including this one."""
+        """`threads` own the engine; `lanes` are all that serve now, including this one. `detector` is the bundle's."""
         self.number = number
         self.engine = engine
         self.most_images = min(settings.max_batch, engine.best_batch)
@@ -52,17 +58,21 @@ class Lane:
         self._hangs_s = settings.engine_hangs_s
         self._lanes = lanes
         # Two picture buffers, one filled while the other runs. Allocating one per batch costs more than normalising.
-        self._filled: Pictures = np.empty((0, *reader.shape), numbers_of(engine))
+        self._filled: Pictures = np.empty((0, *reader.shape), engine.abilities.numbers)
         self._spare: Pictures = self._filled
         self._next: list[QueuedItem] = []
         self._decoded = False
         self._running: list[QueuedItem] = []
         self._texts: list[QueuedItem] = []
+        self._looking: Looking | None = None
+        if detector is not None and engine.abilities.detects:
+            self._looking = Looking(engine, detector, waiting, reader, self._run, self._free_for_objects)
 
     @property
     def held(self) -> list[QueuedItem]:
         """Items taken and not yet answered."""
-        return [item for item in (*self._running, *self._next, *self._texts) if not item.answered()]
+        taken = (*self._running, *self._next, *self._texts, *self._looked_at())
+        return [item for item in taken if not item.answered()]
 
     async def serve(self) -> Exception:
         """Serve until the engine fails; returns the error. TimeoutError when it hangs."""
@@ -71,6 +81,8 @@ class Lane:
             async with asyncio.TaskGroup() as group:
                 for part in (self._collect_images(), self._run_images(), self._run_texts()):
                     group.create_task(part)
+                if self._looking:
+                    group.create_task(self._looking.serve())
         except* Exception as errors:
             met.extend(errors.exceptions)
         return met[0]
@@ -83,11 +95,18 @@ class Lane:
         """Abandon the engine without waiting: if it returns, it is closed."""
         self._threads.leave(self.engine)
 
+    def _looked_at(self) -> list[QueuedItem]:
+        return self._looking.items if self._looking else []
+
     def _idle(self) -> bool:
-        return not self._running and not self._next
+        return not self._running and not self._next and not self._looked_at()
 
     def _free_for_texts(self) -> bool:
-        return not self._texts and (not self._running or texts_apart(self.engine))
+        busy = self._running or self._looked_at()
+        return not self._texts and (not busy or self.engine.abilities.texts_apart)
+
+    def _free_for_objects(self) -> bool:
+        return not self._running and not self._next and not self._waiting.untaken("image")
 
     def _may_take_images(self) -> bool:
         """An idle lane's first batch has priority over a busy lane's second."""
@@ -101,7 +120,7 @@ class Lane:
         while True:
             self._next = batch = await self._waiting.images(self.most_images, self._may_take_images)
             if len(self._filled) < len(batch):
-                self._filled = np.empty((self.most_images, *self._reader.shape), numbers_of(self.engine))
+                self._filled = np.empty((self.most_images, *self._reader.shape), self.engine.abilities.numbers)
             await self._reader.images(batch, self._filled)
             self._next = [item for item in batch if not item.answered()]
             self._decoded = bool(self._next)
@@ -116,6 +135,7 @@ class Lane:
             await self._waiting.notify()
             await self._call("image", self._running, partial(_embed_pictures, pictures))
             self._running = []
+            await self._waiting.notify()
 
     async def _run_texts(self) -> None:
         while True:
@@ -135,14 +155,19 @@ class Lane:
             return
         for item in items:
             item.tries += 1
-        metrics.ENCODER_BATCH.labels(kind).observe(len(items))
+        vectors = await self._run(kind, len(items), partial(embed, self.engine, items))
+        _check(vectors, len(items))
+        for item, vector in zip(items, vectors, strict=True):
+            item.embedded(vector)
+
+    async def _run(self, kind: Kind, count: int, work: Callable[[], Result]) -> Result:
+        """Run `work` with `count` items in the engine's thread. TimeoutError when it hangs."""
+        metrics.ENCODER_BATCH.labels(kind).observe(count)
         began = time.perf_counter()
         async with asyncio.timeout(self._hangs_s):
-            vectors = await self._threads.of(kind, self.engine).run(partial(embed, self.engine, items))
-        _check(vectors, len(items))
+            result = await self._threads.of(kind, self.engine).run(work)
         metrics.ENCODER_RUN_SECONDS.labels(kind, self.number).observe(time.perf_counter() - began)
-        for item, vector in zip(items, vectors, strict=True):
-            item.succeed(vector)
+        return result
 
 
 def _check(vectors: Vectors, count: int) -> None:

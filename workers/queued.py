@@ -6,12 +6,15 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Literal
 
+from models.detector import DetectorPicture, Found
+from models.preprocess import Pixels
 from models.tokens import Tokens
 from proto import metrics
 from proto.errors import Poison, WatchwordError
 from proto.types import Vector
 
-Kind = Literal["image", "text"]
+Kind = Literal["image", "text", "object"]
+"""`object`: a picture to look for objects in."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,17 +25,36 @@ class Embedded:
     truncated: bool = False
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Detected:
+    """The objects in one picture with their vectors, the surest first."""
+
+    objects: list[tuple[Found, Vector]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sight:
+    """A decoded picture to look for objects in."""
+
+    pixels: Pixels
+    scaled: DetectorPicture
+
+
+Answer = Embedded | Detected
+Prepared = int | Tokens | Sight
+
+
 @dataclass(slots=True, eq=False)
 class QueuedItem:
-    """One admitted item. Its future yields an Embedded, or this item's error."""
+    """One admitted item. Its future yields its answer, or this item's error."""
 
     kind: Kind
     content: bytes | str
     """The encoded picture, or the text."""
     arrived: float
-    answer: asyncio.Future[Embedded]
-    prepared: int | Tokens | None = field(default=None)
-    """The tokens of a text, or the place of a picture in its batch."""
+    answer: asyncio.Future[Answer]
+    prepared: Prepared | None = field(default=None)
+    """The tokens of a text, the place of a picture in its batch, or the picture to look for objects in."""
     tries: int = field(default=0)
     """Engines that have tried this item."""
 
@@ -45,8 +67,10 @@ class QueuedItem:
             self.answer.set_exception(error)
             metrics.ENCODER_ITEMS.labels(self.kind, error.reason if isinstance(error, Poison) else "failed").inc()
 
-    def succeed(self, vector: Vector) -> None:
+    def embedded(self, vector: Vector) -> None:
+        self.succeed(Embedded(vector, isinstance(self.prepared, Tokens) and self.prepared.truncated))
+
+    def succeed(self, answer: Answer) -> None:
         if not self.answer.done():
-            truncated = isinstance(self.prepared, Tokens) and self.prepared.truncated
-            self.answer.set_result(Embedded(vector, truncated))
+            self.answer.set_result(answer)
             metrics.ENCODER_ITEMS.labels(self.kind, "ok").inc()

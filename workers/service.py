@@ -13,15 +13,17 @@ from typing import Any, TypeVar
 import grpc.aio
 import numpy as np
 
-from models.buckets import buckets
 from models.bundle import Bundle
-from models.engine import Engine, canary_pictures, canary_texts, numbers_of, open_engine, tokenizer_of
+from models.engines.buckets import buckets
+from models.engines.canary import canary_pictures, canary_texts, tokenizer_of
+from models.engines.engine import Engine
+from models.engines.opening import open_engine
 from models.preprocess import Preprocessor
 from proto.errors import Invalid, Late, Mismatch, Poison
 from proto.serving import Door, GrpcServer, answers
 from proto.v1 import encoder_pb2, encoder_pb2_grpc
 from workers.batcher import Batcher
-from workers.queued import Embedded
+from workers.queued import Detected, Embedded
 from workers.settings import EncoderSettings
 
 log = logging.getLogger("watchword.workers")
@@ -33,6 +35,7 @@ _MOST_CALLS = 1024
 Context = grpc.aio.ServicerContext[Any, Any]
 OpenBundle = Callable[[Bundle], Engine]
 Item = TypeVar("Item", bytes, str)
+Answer = TypeVar("Answer")
 
 
 class EncoderServer:
@@ -69,6 +72,7 @@ async def serve_encoder(
         Preprocessor(bundle.preprocess, max_bytes=settings.max_item_bytes, max_pixels=settings.max_pixels),
         tokenizer_of(bundle),
         settings,
+        detector=bundle.detector,
         on_ready=server.set_ready,
     )
     service = _EncoderService(bundle, settings, batcher, server.door)
@@ -117,7 +121,7 @@ def _open(settings: EncoderSettings, device: int, threads: int, bundle: Bundle) 
 def _ready(opener: OpenBundle, bundle: Bundle, max_batch: int) -> Engine:
     """An engine that ran every batch size once, so that no caller waits for a first run."""
     engine = opener(bundle)
-    picture = canary_pictures(bundle.preprocess, numbers_of(engine))[:1]
+    picture = canary_pictures(bundle.preprocess, engine.abilities.numbers)[:1]
     for size in buckets(min(max_batch, engine.best_batch)):
         engine.embed_images(np.repeat(picture, size, axis=0))
     engine.embed_texts(*canary_texts(tokenizer_of(bundle), ["warm"]))
@@ -130,7 +134,7 @@ class _EncoderService(encoder_pb2_grpc.EncoderServicer):
         self._bundle = bundle
         self._settings = settings
         self._batcher = batcher
-        self._max_items = min(_MOST_ITEMS, settings.queue_images, settings.queue_texts)
+        self._max_items = min(_MOST_ITEMS, settings.queue_images, settings.queue_texts, settings.queue_objects)
 
     @answers
     async def EmbedImages(  # noqa: N802
@@ -147,11 +151,27 @@ class _EncoderService(encoder_pb2_grpc.EncoderServicer):
         return await self._reply(self._batcher.embed_texts, request.texts, context)
 
     @answers
+    async def DetectObjects(  # noqa: N802
+        self, request: encoder_pb2.DetectObjectsRequest, context: Context
+    ) -> encoder_pb2.DetectObjectsReply:
+        self._check(request.space, len(request.images))
+        if self._bundle.detector is None:
+            raise Mismatch(
+                f"the bundle {self._bundle.name} has no detector",
+                todo="use a bundle that has one, such as builtin; `watchword models show NAME` says so",
+            )
+        found = await self._within(self._batcher.detect_objects, request.images, context)
+        return encoder_pb2.DetectObjectsReply(
+            space=self._bundle.space.id, items=[_detection_on_the_wire(item) for item in found]
+        )
+
+    @answers
     async def Describe(  # noqa: N802
         self,
         request: encoder_pb2.DescribeRequest,  # noqa: ARG002 - gRPC hands over both
         context: Context,  # noqa: ARG002
     ) -> encoder_pb2.DescribeReply:
+        detector = self._bundle.detector
         return encoder_pb2.DescribeReply(
             space=self._bundle.space.id,
             bundle=self._bundle.name,
@@ -165,6 +185,9 @@ class _EncoderService(encoder_pb2_grpc.EncoderServicer):
             queued_images=self._batcher.queued("image"),
             queue_capacity=self._settings.queue_images,
             engines=self._batcher.engines,
+            kinds=detector.config.kinds if detector else (),
+            detect_cost=detector.config.cost if detector else 0.0,
+            calibration=self._bundle.calibration,
         )
 
     def _check(self, space: str, count: int) -> None:
@@ -182,18 +205,46 @@ class _EncoderService(encoder_pb2_grpc.EncoderServicer):
         items: Sequence[Item],
         context: Context,
     ) -> encoder_pb2.EmbedReply:
+        found = await self._within(embed, items, context)
+        return encoder_pb2.EmbedReply(space=self._bundle.space.id, items=[_on_the_wire(item) for item in found])
+
+    async def _within(
+        self, work: Callable[[Sequence[Item]], Awaitable[list[Answer]]], items: Sequence[Item], context: Context
+    ) -> list[Answer]:
+        """The answers, or Late when the caller's deadline passes first."""
         remaining = context.time_remaining()
         limit = self._settings.timeout_s if remaining is None else remaining
         try:
             async with asyncio.timeout(limit):
-                found = await embed(items)
+                return await work(items)
         except TimeoutError as error:
             raise Late("the encoder did not finish before the deadline", todo="send less at once") from error
-        return encoder_pb2.EmbedReply(space=self._bundle.space.id, items=[_on_the_wire(item) for item in found])
 
 
 def _on_the_wire(item: Embedded | Poison) -> encoder_pb2.Embedding:
     if isinstance(item, Poison):
-        error = encoder_pb2.ItemError(reason=item.reason, detail=item.message, todo=item.todo)
-        return encoder_pb2.Embedding(error=error)
+        return encoder_pb2.Embedding(error=_error_on_the_wire(item))
     return encoder_pb2.Embedding(vector=item.vector.astype("<f4").tobytes(), truncated=item.truncated)
+
+
+def _detection_on_the_wire(item: Detected | Poison) -> encoder_pb2.Detection:
+    if isinstance(item, Poison):
+        return encoder_pb2.Detection(error=_error_on_the_wire(item))
+    return encoder_pb2.Detection(
+        objects=[
+            encoder_pb2.Object(
+                kind=found.kind,
+                score=found.score,
+                left=found.box.left,
+                top=found.box.top,
+                right=found.box.right,
+                bottom=found.box.bottom,
+                vector=vector.astype("<f4").tobytes(),
+            )
+            for found, vector in item.objects
+        ]
+    )
+
+
+def _error_on_the_wire(item: Poison) -> encoder_pb2.ItemError:
+    return encoder_pb2.ItemError(reason=item.reason, detail=item.message, todo=item.todo)

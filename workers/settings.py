@@ -46,7 +46,10 @@ class EncoderSettings(Section):
     queue_images: int = Field(256, ge=1, le=100_000)
     """Pictures that may wait. Further ones are refused immediately, instead of waiting past their deadline."""
     queue_bytes: int = Field(256 * 1024 * 1024, ge=1024 * 1024)
-    """Bytes of encoded pictures that may wait. Bounds the worker's memory when pictures are large."""
+    """Bytes of encoded pictures that may wait. Bounds the worker's memory when pictures are large. Pictures to look for
+    objects in have as much of their own."""
+    queue_objects: int = Field(64, ge=1, le=100_000)
+    """Pictures that may wait to be looked for objects in. They wait behind pictures to embed."""
     queue_texts: int = Field(256, ge=1, le=100_000)
     """Texts that may wait."""
     max_item_bytes: int = Field(8 * 1024 * 1024, ge=1024, le=64 * 1024 * 1024)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from models.engine import Engine, texts_apart
+from models.engines.engine import Engine
 from workers.queued import Kind
 
 log = logging.getLogger("watchword.workers")
@@ -58,7 +58,7 @@ class EngineThreads:
         self._text = OwnerThread(f"engine-{number}-text")
 
     def of(self, kind: Kind, engine: Engine) -> OwnerThread:
-        return self._text if kind == "text" and texts_apart(engine) else self.image
+        return self._text if kind == "text" and engine.abilities.texts_apart else self.image
 
     async def close(self, engine: Engine, within_s: float) -> None:
         closed = self.image.post(engine.close)

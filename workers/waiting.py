@@ -15,19 +15,26 @@ from workers.settings import EncoderSettings
 
 _MOST_TRIES = 2
 """How many engines may try an item. A second one may succeed; an item that breaks two would break all of them."""
+_LATE_S = 1.0
+"""Pictures to look for objects in wait behind pictures to embed no longer than this; then they take turns."""
+_NOUNS: dict[Kind, str] = {"image": "images", "text": "texts", "object": "pictures to look for objects in"}
 
 
 class Waiting:
-    """Pictures and texts in order of arrival, until an engine takes them."""
+    """Items in order of arrival, until an engine takes them."""
 
     def __init__(self, settings: EncoderSettings) -> None:
         self._wait_s = settings.batch_wait_ms / 1000
         self._most_bytes = settings.queue_bytes
-        self._capacity: dict[Kind, int] = {"image": settings.queue_images, "text": settings.queue_texts}
-        self._inside: dict[Kind, set[QueuedItem]] = {"image": set(), "text": set()}
+        self._capacity: dict[Kind, int] = {
+            "image": settings.queue_images,
+            "text": settings.queue_texts,
+            "object": settings.queue_objects,
+        }
+        self._inside: dict[Kind, set[QueuedItem]] = {kind: set() for kind in self._capacity}
         # Dicts as ordered sets: a cancelled caller's items leave, and free their memory, at once.
-        self._queues: dict[Kind, dict[QueuedItem, None]] = {"image": {}, "text": {}}
-        self._bytes = 0
+        self._queues: dict[Kind, dict[QueuedItem, None]] = {kind: {} for kind in self._capacity}
+        self._bytes: dict[Kind, int] = dict.fromkeys(self._capacity, 0)
         self._gathering = False
         self._changed = asyncio.Condition()
 
@@ -41,11 +48,11 @@ class Waiting:
 
     def refusal(self, kind: Kind, contents: Sequence[bytes] | Sequence[str]) -> Overloaded | None:
         """Why these cannot be admitted now, or None. A request always fits the byte limit when no picture is inside."""
-        size = sum(map(len, contents)) if kind == "image" else 0
+        size, held = sum(map(_bytes_of, contents)), self._bytes[kind]
         if self.inside(kind) + len(contents) > self._capacity[kind]:
-            full = f"the encoder has {self.inside(kind)} {kind}s waiting and room for {self._capacity[kind]}"
-        elif self._bytes and self._bytes + size > self._most_bytes:
-            full = f"the encoder holds {self._bytes:,} bytes of pictures and takes {self._most_bytes:,}"
+            full = f"the encoder has {self.inside(kind)} {_NOUNS[kind]} waiting and room for {self._capacity[kind]}"
+        elif held and held + size > self._most_bytes:
+            full = f"the encoder holds {held:,} bytes of pictures and takes {self._most_bytes:,}"
         else:
             return None
         return Overloaded(full, todo="wait a moment and try again, or start more workers")
@@ -56,15 +63,15 @@ class Waiting:
         return [self._admit(QueuedItem(kind, content, loop.time(), loop.create_future())) for content in contents]
 
     def _admit(self, item: QueuedItem) -> QueuedItem:
-        size = len(item.content) if item.kind == "image" else 0
+        size = _bytes_of(item.content)
         self._inside[item.kind].add(item)
-        self._bytes += size
+        self._bytes[item.kind] += size
         metrics.ENCODER_QUEUED.labels(item.kind).inc()
         self._queues[item.kind][item] = None
 
         def leave(_: object) -> None:
             self._inside[item.kind].discard(item)
-            self._bytes -= size
+            self._bytes[item.kind] -= size
             metrics.ENCODER_QUEUED.labels(item.kind).dec()
             self._queues[item.kind].pop(item, None)
 
@@ -99,6 +106,18 @@ class Waiting:
             await self._changed.wait_for(lambda: self._queues["text"] and may_take())
             return self._take("text", most)
 
+    async def objects(self, most: int, may_take: Callable[[bool], bool]) -> list[QueuedItem]:
+        """The waiting pictures to look for objects in. `may_take` is told whether they have waited long enough to go
+        before pictures to embed."""
+        looks = self._queues["object"]
+        async with self._changed:
+            await self._changed.wait_for(lambda: looks and may_take(self.is_late(next(iter(looks)))))
+            return self._take("object", most)
+
+    def is_late(self, item: QueuedItem) -> bool:
+        """Whether a picture to look for objects in has waited long enough for its turn."""
+        return asyncio.get_running_loop().time() - item.arrived > _LATE_S
+
     async def _company(self, most: int) -> None:
         images = self._queues["image"]
         left = next(iter(images)).arrived + self._wait_s - asyncio.get_running_loop().time()
@@ -128,5 +147,9 @@ class Waiting:
             queue.update(dict.fromkeys([item for item in again if item.kind == kind] + behind))
 
     def fail_all(self, error: WatchwordError) -> None:
-        for item in [*self._inside["image"], *self._inside["text"]]:
+        for item in [item for inside in self._inside.values() for item in inside]:
             item.fail(error)
+
+
+def _bytes_of(content: bytes | str) -> int:
+    return len(content) if isinstance(content, bytes) else 0

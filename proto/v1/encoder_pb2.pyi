@@ -166,7 +166,7 @@ class DetectObjectsRequest(_message.Message):
     space: _builtins.str
     @_builtins.property
     def images(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """Encoded pictures: JPEG, PNG or WebP."""
+        """As in EmbedImagesRequest."""
 
     def __init__(
         self,
@@ -215,7 +215,7 @@ class Detection(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def objects(self) -> _containers.RepeatedCompositeFieldContainer[Global___Object]:
-        """The surest first, at most 16. Empty when there are none."""
+        """The surest first, at most 16; of several boxes on one object the surest. Empty when there are none."""
 
     @_builtins.property
     def error(self) -> Global___ItemError:
@@ -256,7 +256,9 @@ class Object(_message.Message):
     right: _builtins.float
     bottom: _builtins.float
     vector: _builtins.bytes
-    """As in Embedding."""
+    """As in Embedding: a mixture of the vector of the kind's name and that of the object's part of the picture, a tenth
+    wider than the box. Objects after the sixth take the whole picture in place of their part.
+    """
     def __init__(
         self,
         *,
@@ -328,7 +330,9 @@ class DescribeReply(_message.Message):
     engines: _builtins.int
     """Engines that serve now. One that failed does not count until it is open again."""
     detect_cost: _builtins.float
-    """What one detection costs, in pictures embedded; 0 without a detector."""
+    """What one detection in a wide picture costs, in pictures embedded, without the parts of it that are then embedded; 0
+    without a detector.
+    """
     calibration: _builtins.str
     """How scores become confidence, as JSON from the bundle; empty when the bundle was not calibrated."""
     @_builtins.property

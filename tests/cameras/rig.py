@@ -22,6 +22,7 @@ from catalog.coverage import Coverage, Gap
 from catalog.leases import Leases
 from catalog.progress import Progress, Progresses
 from catalog.store import Catalog
+from catalog.views import CameraView, Views
 from proto.errors import Transient, WatchwordError
 from proto.types import Camera, now_ms
 from proto.v1.events_pb2 import Frame
@@ -89,7 +90,7 @@ class Facts:
         self.catalog = Catalog(f"sqlite:///{self.path}/catalog.db")
         self.catalog.open()
         self._leases, self._progress = Leases(self.catalog), Progresses(self.catalog)
-        self._coverage = Coverage(self.catalog)
+        self._coverage, self._views = Coverage(self.catalog), Views(self.catalog)
         self.declared: list[Gap] = []
 
     def _answers(self) -> None:
@@ -125,6 +126,14 @@ class Facts:
         self.declared += gaps
         self._coverage.declare(gaps)
 
+    def view_of(self, camera: str) -> CameraView | None:
+        self._answers()
+        return self._views.view_of(camera)
+
+    def put_view(self, view: CameraView) -> None:
+        self._answers()
+        self._views.put_view(view)
+
     def gaps(self) -> list[Gap]:
         return self._coverage.gaps(None, None, None)
 
@@ -151,6 +160,7 @@ async def hosting(
         leases=facts,
         progress=facts,
         coverage=facts,
+        views=facts,
         holder=holder,
         lease_s=lease_s,
         pictures=pictures,

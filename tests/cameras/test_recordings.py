@@ -94,7 +94,7 @@ def test_a_replay_that_is_resumed_gives_the_same_pictures(archive: Path, stopped
 def test_a_resumed_replay_shows_the_same_pictures_bit_by_bit(archive: Path) -> None:
     def shown(resume: Resume | None) -> dict[int, bytes]:
         camera = Camera("archive", str(archive), speed=0.0, start_ms=START_MS)
-        return {p.captured_ms: p.luma().tobytes() for p in watch(camera, SETTINGS, threading.Event(), resume)}
+        return {p.captured_ms: p.sketch().tobytes() for p in watch(camera, SETTINGS, threading.Event(), resume)}
 
     whole, rest = shown(None), shown(Resume(START_MS, 31.0))
     assert len(rest) == 18

@@ -18,7 +18,8 @@ SPACE, OTHER = "0123456789abcdef", "fedcba9876543210"
 
 def rows(seed: int, count: int = 2, dimension: int = 8) -> Vectors:
     drawn = np.random.default_rng(seed).normal(size=(count, dimension))
-    return (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
+    vectors: Vectors = (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
+    return vectors
 
 
 def a_background(camera: str = "gate", view: int = 0, samples: int = 2) -> Background:

@@ -8,11 +8,7 @@ import pytest
 from index.store import MomentStore
 from proto.errors import Invalid
 from tests.contracts.conftest import Open
-from tests.contracts.moments import DAY, HOUR, MINUTE, NOON, SPACE, moment, unit
-
-
-def of(*names: str) -> frozenset[str]:
-    return frozenset(names)
+from tests.contracts.moments import DAY, HOUR, MINUTE, NOON, SPACE, moment, of, region, unit
 
 
 async def test_moments_come_by_camera_start_and_id_with_all_that_is_stored(store: MomentStore, yard: str) -> None:
@@ -97,3 +93,16 @@ async def test_names_and_times_that_cannot_be_are_invalid(store: MomentStore) ->
         await store.between(of('" or 1 == 1'), 0, NOON)
     with pytest.raises(Invalid, match="time"):
         await store.between(of("gate"), -1, NOON)
+
+
+async def test_moments_with_regions_are_cut_off_between_moments_only(opened: Open, yard: str) -> None:
+    """A read takes 12 rows, and these are 20 moments of up to 5."""
+    store = await opened(SPACE, most_rows=12)
+    batch = [
+        moment(yard, start, regions=[region(n * 10 + one, at_ms=start) for one in range(n % 5)])
+        for n, start in enumerate(NOON + n * MINUTE for n in range(20))
+    ]
+    await store.upsert(batch)
+    found = await store.between(of(yard), NOON, NOON + HOUR)
+    assert [m.id for m in found] == [m.id for m in batch]
+    assert [[r.box for r in m.regions] for m in found] == [[r.box for r in m.regions] for m in batch]

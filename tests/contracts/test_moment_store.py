@@ -4,33 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
 from dataclasses import fields
 
 import numpy as np
 import pytest
 
-from index.store import MOST_HITS, Answer, Ask, MomentStore
+from index.store import MOST_HITS, Ask, MomentStore
 from proto.errors import Invalid, Mismatch
 from proto.types import SpaceInfo, Span, Vector
 from tests.contracts.conftest import Open
-from tests.contracts.moments import HOUR, MINUTE, NOON, SPACE, ids, moment, ranked, unit
-
-FRESH_S = 5.0
-
-
-async def until_found(store: MomentStore, question: Ask, wanted: int) -> Answer:
-    """The answer once it has `wanted` hits: a store may take a moment until it finds what was stored."""
-    deadline = time.monotonic() + FRESH_S
-    while True:
-        answer = await store.search(question)
-        if len(answer.hits) == wanted or time.monotonic() > deadline:
-            return answer
-        await asyncio.sleep(0.02)
-
-
-def of(*names: str) -> frozenset[str]:
-    return frozenset(names)
+from tests.contracts.moments import (
+    HOUR,
+    MINUTE,
+    NOON,
+    SPACE,
+    ids,
+    moment,
+    near,
+    of,
+    ranked,
+    unit,
+    until_found,
+)
 
 
 async def test_a_stored_moment_is_found_with_all_that_is_told_of_it(store: MomentStore, yard: str) -> None:
@@ -151,11 +146,6 @@ async def test_as_many_hits_as_asked_for_are_given_when_they_exist_behind_a_narr
     assert ids(answer.hits) == ranked(rare, unit(1))[:10]
     window = await until_found(store, Ask(-unit(1), 12, of(yard, f"{yard}-crowd-3"), NOON - MINUTE, NOON + 6), 7)
     assert len(window.hits) == 7
-
-
-def near(vector: Vector, seed: int) -> Vector:
-    moved: Vector = vector + np.float32(0.2) * unit(seed + 50)
-    return (moved / np.linalg.norm(moved)).astype(np.float32)
 
 
 async def test_fetch_gives_moments_in_the_order_of_the_ids_and_leaves_out_unknown_ones(

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from index.store import MomentStore
 from proto.errors import Invalid, Mismatch
-from proto.types import Moment, SpaceInfo, moment_id
+from proto.types import Box, Moment, SpaceInfo, moment_id
 from tests.contracts.conftest import Open
-from tests.contracts.moments import HOUR, LOG, NOON, SPACE, moment, unit
-
-
-def of(*names: str) -> frozenset[str]:
-    return frozenset(names)
+from tests.contracts.moments import HOUR, LOG, NOON, SPACE, moment, of, region, unit
 
 
 def with_id(changed: Moment) -> Moment:
@@ -25,6 +23,13 @@ def with_id(changed: Moment) -> Moment:
     return replace(changed, id=name)
 
 
+def with_region(changed: Moment, *differences: Mapping[str, Any]) -> Moment:
+    """The moment with good regions, but for these differences."""
+    good = region(1, at_ms=changed.start_ms)
+    return replace(changed, regions=tuple(replace(good, **one) for one in differences))
+
+
+KINDS_101 = sorted(f"{one}{other}" for one in "abcdefghijk" for other in "abcdefghijk")[:101]
 BAD: dict[str, Callable[[Moment], Moment]] = {
     "the id of another offset": lambda m: replace(m, first_offset=m.first_offset + 1),
     "the id of another log": lambda m: replace(m, log="0" * 32),
@@ -46,6 +51,22 @@ BAD: dict[str, Callable[[Moment], Moment]] = {
     "a length that no search reaches back": lambda m: replace(m, end_ms=m.start_ms + HOUR + 1),
     "a vector of no length": lambda m: replace(m, vector=np.zeros(SPACE.dimension, np.float32)),
     "a vector that is too long": lambda m: replace(m, vector=2 * m.vector),
+    "one region too many": lambda m: with_region(m, *[{}] * 5),
+    "a region of before": lambda m: with_region(m, {"at_ms": m.start_ms - 1}),
+    "a region of after": lambda m: with_region(m, {"at_ms": m.end_ms + 1}),
+    "a region beyond the picture": lambda m: with_region(m, {}, {"box": Box(0.5, 0.5, 1.01, 1)}),
+    "a region without width": lambda m: with_region(m, {"box": Box(0.5, 0.5, 0.5, 1)}),
+    "a region that is nowhere": lambda m: with_region(m, {"box": Box(math.nan, 0, 1, 1)}),
+    "a region without a direction": lambda m: with_region(m, {"vector": np.zeros(SPACE.dimension, np.float32)}),
+    "a region of no possible kind": lambda m: with_region(m, {"kind": 'a" or "b'}),
+    "a region of a score above 1": lambda m: with_region(m, {"kind": "dog", "score": 1.01}),
+    "a region of no score": lambda m: with_region(m, {"kind": "dog", "score": math.nan}),
+    "an object of no possible kind": lambda m: replace(m, objects=(("Dog", 1),)),
+    "an object that is not there": lambda m: replace(m, objects=(("dog", 0),)),
+    "more objects than a row can hold": lambda m: replace(m, objects=(("dog", 2**31),)),
+    "objects out of order": lambda m: replace(m, objects=(("dog", 1), ("car", 1))),
+    "a kind twice": lambda m: replace(m, objects=(("dog", 1), ("dog", 2))),
+    "too many kinds": lambda m: replace(m, objects=tuple((kind, 1) for kind in KINDS_101)),
     "a vector that is not finite": lambda m: replace(m, vector=np.full(SPACE.dimension, np.nan, np.float32)),
 }
 
@@ -75,8 +96,9 @@ async def test_nothing_is_told_of_a_batch_that_was_stored_whole(store: MomentSto
     [
         moment("gate", NOON + 1, vector=unit(1, 8)),
         moment("gate", NOON + 1, space=SpaceInfo("0ddba11" + "0" * 9, SPACE.dimension)),
+        moment("gate", regions=[region(1, vector=unit(1, 8))]),
     ],
-    ids=["another dimension", "another space"],
+    ids=["another dimension", "another space", "a region of another dimension"],
 )
 async def test_a_moment_of_another_space_keeps_the_whole_batch_out(
     store: MomentStore, yard: str, stranger: Moment

@@ -62,6 +62,13 @@ class StandIn(encoder_pb2_grpc.EncoderServicer):
     ) -> encoder_pb2.EmbedReply:
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "the stand-in reads no texts")
 
+    async def DetectObjects(  # noqa: N802
+        self,
+        request: encoder_pb2.DetectObjectsRequest,
+        context: grpc.aio.ServicerContext[encoder_pb2.DetectObjectsRequest, encoder_pb2.DetectObjectsReply],
+    ) -> encoder_pb2.DetectObjectsReply:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "the stand-in has no detector")
+
     async def Describe(  # noqa: N802
         self,
         request: encoder_pb2.DescribeRequest,

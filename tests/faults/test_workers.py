@@ -13,7 +13,7 @@ import pytest
 from loadtests.encoder_damage import REASONS, play
 from loadtests.encoder_parts import WorkerProcess, frames, reader, worker
 from models.bundle import Bundle
-from models.engine import open_engine
+from models.engines.opening import open_engine
 from proto.types import Vectors
 from tests.models.parts import builtin  # noqa: F401 - a fixture
 from tests.workers.fakes import until

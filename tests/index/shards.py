@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from index.calls import Silent
-from index.filters import Filter, overlapping
-from index.memory import bare
+from index.filters import Filter, asked
+from index.memory import nearest
 from index.places import Bucket
-from index.store import Ask, Scored, best
+from index.store import Ask, Scored
 from proto.errors import Transient, WatchwordError
 from proto.types import Moment, SpaceInfo
 
@@ -53,19 +53,19 @@ class MemoryShard:
 
     async def search(self, bucket: Bucket, ask: Ask) -> list[Scored]:
         await self._act("search", bucket)
-        passing = self._passing(bucket, overlapping(ask.cameras, ask.start_ms, ask.end_ms))
-        return best((Scored(bare(m), float(m.vector @ ask.vector)) for m in passing), ask.limit)
+        return nearest(list(self._passing(bucket, asked(ask))), ask)
 
-    async def read(self, bucket: Bucket, which: Filter, limit: int) -> list[Moment]:
+    async def read(self, bucket: Bucket, which: Filter, most_rows: int) -> list[Moment] | None:
         await self._act("read", bucket)
-        return list(self._passing(bucket, which))[:limit]
+        moments = list(self._passing(bucket, which))
+        return moments if sum(1 + len(m.regions) for m in moments) < most_rows else None
 
     async def fetch(self, bucket: Bucket, ids: Sequence[str]) -> list[Moment]:
         await self._act("fetch", bucket)
         return [self.held[bucket][name] for name in ids if name in self.held[bucket]]
 
-    async def count(self, bucket: Bucket, which: Filter) -> int:
-        await self._act("count", bucket)
+    async def count(self, bucket: Bucket, which: Filter, *, exact: bool = True) -> int:
+        await self._act("count" if exact else "about", bucket)
         return len(list(self._passing(bucket, which)))
 
     async def close(self) -> None:

@@ -9,27 +9,35 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from index.filters import Filter, expression, ids_filter, overlapping
+from index.filters import Filter, expression, overlapping, rows_filter
 from proto.errors import Invalid
-from proto.types import CAMERA_NAME, MOMENT_ID
+from proto.types import CAMERA_NAME, KIND, MOMENT_ID
 
 NAMES = st.from_regex(CAMERA_NAME, fullmatch=True)
+KINDS = st.frozensets(st.from_regex(KIND, fullmatch=True), max_size=4)
 TIMES = st.none() | st.integers(0, 2**53)
 WHOLE = re.compile(
-    r"(camera in (?P<names>\[.*\]))?( and )?(end_ms >= (?P<ends>\d+))?( and )?"
+    r"(camera in (?P<names>\[[^\]]*\]))?( and )?(end_ms >= (?P<ends>\d+))?( and )?"
     r"(start_ms >= (?P<first>\d+))?( and )?(start_ms < (?P<before>\d+))?"
+    r"( and )?(?P<objects>objects.*)?"
 )
 
 
-@given(st.none() | st.frozensets(NAMES, min_size=1), TIMES, TIMES, TIMES)
-def test_an_expression_says_exactly_the_names_and_times_of_its_filter(
-    cameras: frozenset[str] | None, ends_from: int | None, starts_from: int | None, starts_before: int | None
+@given(st.none() | st.frozensets(NAMES, min_size=1), TIMES, TIMES, TIMES, KINDS)
+def test_an_expression_says_exactly_the_names_times_and_kinds_of_its_filter(
+    cameras: frozenset[str] | None,
+    ends_from: int | None,
+    starts_from: int | None,
+    starts_before: int | None,
+    objects: frozenset[str],
 ) -> None:
-    parts = WHOLE.fullmatch(expression(Filter(cameras, ends_from, starts_from, starts_before)))
+    parts = WHOLE.fullmatch(expression(Filter(cameras, ends_from, starts_from, starts_before, objects)))
     assert parts
     assert (None if parts["names"] is None else set(ast.literal_eval(parts["names"]))) == cameras
     times = [None if t is None else str(t) for t in (ends_from, starts_from, starts_before)]
     assert [parts["ends"], parts["first"], parts["before"]] == times
+    kinds = [f'objects["{kind}"] > 0' for kind in sorted(objects)]
+    assert (parts["objects"] or "") == " and ".join(kinds)
 
 
 @given(st.text() | st.text(alphabet="abz019._-\"\\ \n'[](),=<>", max_size=12))
@@ -42,14 +50,25 @@ def test_any_text_is_either_refused_or_one_quoted_name(text: str) -> None:
     assert ast.literal_eval(said.removeprefix("camera in ")) == [text]
 
 
+@given(st.text() | st.text(alphabet='az "\\\n]>0', max_size=12))
+def test_any_text_is_either_refused_or_one_quoted_kind(text: str) -> None:
+    try:
+        said = expression(Filter(objects=frozenset({text})))
+    except Invalid:
+        assert not KIND.fullmatch(text)
+        return
+    assert KIND.fullmatch(text)
+    assert said == f'objects["{text}"] > 0'
+
+
 @given(st.text() | st.text(alphabet='0123456789abcdef"', min_size=30, max_size=34))
 def test_any_text_is_either_refused_or_one_quoted_id(text: str) -> None:
     try:
-        said = ids_filter([text])
+        said = rows_filter([text])
     except Invalid:
         assert not MOMENT_ID.fullmatch(text)
         return
-    assert ast.literal_eval(said.removeprefix("id in ")) == [text]
+    assert ast.literal_eval(said.removeprefix("id in ")) == [text, *(f"{text}.{number}" for number in (1, 2, 3, 4))]
 
 
 @given(st.integers().filter(lambda n: not 0 <= n <= 2**53))

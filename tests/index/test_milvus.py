@@ -202,7 +202,7 @@ async def test_a_row_that_milvus_refuses_costs_only_itself(milvus: str) -> None:
     """The collection was made with less room for `resume`, as a later version of a row might."""
     space = SpaceInfo("5ca1" * 4, SPACE.dimension)
     with pytest.MonkeyPatch.context() as narrow:
-        narrow.setattr("index.milvus.MOST_RESUME_CHARS", 8)
+        narrow.setattr("index.rows.MOST_RESUME_CHARS", 8)
         first = MilvusStore(space, MilvusSettings(endpoints=(milvus,)))
         await stored(first, [moment("gate", space=space)])
         await first.close()
@@ -260,6 +260,26 @@ async def test_many_searches_that_one_bucket_does_not_answer_leave_room_for_the_
     hanging(monkeypatch, "search", bucket_of(NOON, 24))
     answers = await asyncio.gather(*(lite.search(Ask(unit(1), 5, timeout_s=2.0)) for _ in range(80)))
     assert {tuple(hit.span.start_ms for hit in answer.hits) for answer in answers} == {(NOON + DAY,)}
+
+
+async def test_collections_of_an_earlier_layout_are_told_once_and_not_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = str(tmp_path / "moments.db")
+    client = AsyncMilvusClient(file, dedicated=True)
+    await client.create_collection(f"watchword2_{SPACE.id}_24h_{NOON // DAY}", dimension=SPACE.dimension)
+    await client.close()
+    store = MilvusStore(SPACE, MilvusSettings(endpoints=(file,)))
+    with caplog.at_level("WARNING"):
+        await store.open()
+        await stored(store, [moment("gate")])
+        assert ids((await found(store, Ask(unit(1), 5), 1)).hits) == [moment("gate").id]
+        assert await store.count() == 1
+    assert [record.message for record in caplog.records if "drop them" in record.message] == [
+        f"1 collections at {file} have the rows of an earlier version and are not read, such as "
+        f"watchword2_{SPACE.id}_24h_{NOON // DAY}: drop them"
+    ]
+    await store.close()
 
 
 async def test_no_milvus_at_all_is_transient_with_what_to_do() -> None:

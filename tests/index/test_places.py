@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +19,7 @@ from index.places import (
     collection_name,
     collection_named,
     home,
+    is_former,
     may_be_made,
 )
 from tests.contracts.moments import moment
@@ -145,3 +147,11 @@ def test_one_endpoint_more_moves_only_cameras_to_itself() -> None:
     moved = [camera for camera in CAMERAS if before[camera] != after[camera]]
     assert {after[camera] for camera in moved} == {"d"}
     assert 600 < len(moved) < 900
+
+
+@pytest.mark.parametrize("name", ["watchword_5ace5ace5ace5ace_24h_20454", "watchword2_5ace5ace5ace5ace_1h_7"])
+def test_a_collection_of_an_earlier_layout_is_known_and_not_read(name: str) -> None:
+    assert is_former(name)
+    assert collection_named(name) is None
+    assert not is_former(collection_name("5ace" * 4, Bucket(24, 7)))
+    assert not is_former(f"others_{name}")

@@ -12,7 +12,7 @@ from loadtests.openings import Openings
 from proto.errors import Poison
 from proto.types import SpaceInfo, Vector, moment_id, now_ms
 from proto.v1.events_pb2 import Frame
-from workers.client import EncoderInfo
+from workers.client import EncoderInfo, Seen
 
 SPACE, LOG = SpaceInfo("0123456789abcdef", 2), "a" * 32
 
@@ -22,6 +22,9 @@ class Turning:
 
     async def describe(self) -> EncoderInfo:
         raise AssertionError("nobody asks for this here")
+
+    async def detect_objects(self, images: Sequence[bytes]) -> list[list[Seen] | Poison]:
+        raise AssertionError("it has no detector")
 
     async def embed_texts(self, texts: Sequence[str]) -> list[Vector | Poison]:
         raise AssertionError("nobody asks for this here")

@@ -1,4 +1,4 @@
-"""A double of the TensorRT, pycuda and CUDA driver calls that models/trt.py makes.
+"""A double of the TensorRT, pycuda and CUDA driver calls that models/engines/trt.py makes.
 
 It records every call, keeps device memory as bytes by address, runs a built tower with ONNX Runtime, and insists on
 what the real libraries insist on: shapes inside a profile, addresses before work, no host memory that is not pinned.
@@ -44,7 +44,7 @@ class Gpu:
 
 
 def install(monkeypatch: pytest.MonkeyPatch) -> Gpu:
-    """Put the double in the place of the libraries, and load models.trt anew on top of it."""
+    """Put the double in the place of the libraries, and load models.engines.trt anew on top of it."""
     gpu = Gpu()
     driver, package = _driver(gpu), ModuleType("pycuda")
     package.driver = driver  # type: ignore[attr-defined]
@@ -52,9 +52,9 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Gpu:
     monkeypatch.setitem(sys.modules, "pycuda.driver", driver)
     monkeypatch.setitem(sys.modules, "tensorrt", gpu_tensorrt.library(gpu))
     # What is loaded on top of the double must not outlive the test: what was there before, or nothing, comes back.
-    monkeypatch.setitem(sys.modules, "models.trt", ModuleType("models.trt"))
-    del sys.modules["models.trt"]
-    monkeypatch.setattr(importlib.import_module("models.trt"), "capture", _capture(gpu))
+    monkeypatch.setitem(sys.modules, "models.engines.trt", ModuleType("models.engines.trt"))
+    del sys.modules["models.engines.trt"]
+    monkeypatch.setattr(importlib.import_module("models.engines.trt"), "capture", _capture(gpu))
     return gpu
 
 

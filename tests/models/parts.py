@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from models.builtin import builtin_bundle
 from models.bundle import Bundle, load_bundle
+from models.making.builtin import builtin_bundle
 from models.preprocess import Pixels
 from tests.clips import CLIPS
 

@@ -153,7 +153,7 @@ def write_source(folder: Path, config: dict[str, Any], preprocess: dict[str, Any
 
 def export(folder: Path, config: dict[str, Any], *, seed: int = 7) -> Bundle:
     """The model with weights at random as a bundle, those for torch with it."""
-    from models.export import export_bundle, find_source
+    from models.making.export import export_bundle, find_source
 
     def no_hub(repository: str, *_: object) -> None:
         raise AssertionError(f"asked the hub for {repository}")

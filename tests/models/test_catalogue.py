@@ -11,7 +11,9 @@ import pytest
 from onnx import helper
 
 from models.bundle import MANIFEST, TEXTUAL, TOKENIZER, VISUAL, file_digest
-from models.catalogue import bench, find_bundle, list_bundles, verify
+from models.catalogue import find_bundle, list_bundles
+from models.engines.pace import bench
+from models.making.verifying import verify
 from proto.errors import Unknown
 from tests.models.toy import toy_bundle
 
@@ -158,7 +160,7 @@ def test_a_bundle_is_found_by_name_and_by_path(tmp_path: Path) -> None:
 def test_the_bench_times_each_batch_and_the_texts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from models.bundle import load_bundle
 
-    monkeypatch.setattr("models.catalogue._SECONDS_EACH", 0.0)
+    monkeypatch.setattr("models.engines.pace._SECONDS_EACH", 0.0)
     paces = list(bench(load_bundle(folder), threads=1))
     assert [(pace.tower, pace.batch) for pace in paces] == [
         ("image", 1),

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.builtin import _part
-from models.checkpoint import read_checkpoint
+from models.making.builtin import _part
+from models.making.checkpoint import read_checkpoint
 from proto.errors import Broken
 
 MAGIC = 0x1950A86A20F9469CFC6C

@@ -5,16 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from models.buckets import buckets
 from models.bundle import Bundle
-from models.engine import (
-    Engine,
-    canary_pictures,
-    canary_texts,
-    check_canary,
-    open_engine,
-    tokenizer_of,
-)
+from models.engines.buckets import buckets
+from models.engines.canary import canary_pictures, canary_texts, check_canary, tokenizer_of
+from models.engines.engine import Abilities, Engine
+from models.engines.opening import open_engine
 from models.preprocess import Pictures
 from models.tokens import Ids
 from proto.errors import Broken, Transient
@@ -28,11 +23,12 @@ def engine(builtin: Bundle) -> Engine:
     return open_engine(builtin, threads=1)
 
 
-class Bent:
+class Bent(Engine):
     """A real engine whose picture vectors are bent on their way out."""
 
     name = "bent"
     best_batch = 4
+    abilities = Abilities()
 
     def __init__(self, engine: Engine, bend: str) -> None:
         self._engine = engine

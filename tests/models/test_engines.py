@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ import pytest
 
 from models.bundle import Bundle
 from models.choices import EngineName
-from models.engine import Engine, check_canary, numbers_of, open_engine, tokenizer_of
-from models.ort import OrtEngine
+from models.engines.canary import check_canary, tokenizer_of
+from models.engines.engine import Engine
+from models.engines.opening import open_engine
+from models.engines.ort import OrtEngine
 from models.preprocess import Pictures, fitted
 from proto.errors import Broken, Transient
 from tests.models.gpu import install
@@ -36,7 +39,7 @@ def engine(
     match request.param:
         case "onnxruntime as on a GPU":
             opened = OrtEngine(bundle.visual, bundle.textual, threads=0, fixed=True, preprocess=bundle.preprocess)
-            assert opened.normalises
+            assert opened.abilities.takes_pixels
         case name:
             if name == "tensorrt":
                 install(monkeypatch)
@@ -54,7 +57,7 @@ def reference(bundle: Bundle) -> Iterator[Engine]:
 
 def _pictures(bundle: Bundle, count: int, engine: Engine) -> Pictures:
     """The same pictures for every engine, as it takes them."""
-    taken: Pictures = np.empty((count, 3, *bundle.preprocess.size), numbers_of(engine))
+    taken: Pictures = np.empty((count, 3, *bundle.preprocess.size), engine.abilities.numbers)
     for pixels, out in zip(np.random.default_rng(1).integers(0, 256, (count, 40, 60, 3), np.uint8), taken, strict=True):
         fitted(pixels, bundle.preprocess, out)
     return taken
@@ -105,6 +108,34 @@ def test_every_engine_takes_pictures_that_may_not_be_written_to(
     assert np.allclose(engine.embed_images(pictures), expected, atol=1e-5)
 
 
+def test_every_engine_declares_the_numbers_of_its_pictures_and_takes_them(engine: Engine, bundle: Bundle) -> None:
+    pictures = _pictures(bundle, 2, engine)
+    assert pictures.dtype == (np.uint8 if engine.abilities.takes_pixels else np.float32)
+    assert np.isfinite(engine.embed_images(pictures)).all()
+
+
+def test_an_engine_that_declares_its_towers_apart_takes_texts_while_pictures_run(
+    reference: Engine, bundle: Bundle
+) -> None:
+    assert reference.abilities.texts_apart
+    tokenizer = tokenizer_of(bundle)
+    text = tokenizer.padded([tokenizer("a red truck")])
+    pictures = _pictures(bundle, 4, reference)
+    alone, still = reference.embed_texts(*text), reference.embed_images(pictures)
+    with ThreadPoolExecutor(1) as other:
+        running = [other.submit(reference.embed_images, pictures) for _ in range(20)]
+        texts = [reference.embed_texts(*text) for _ in range(20)]
+    assert all(np.allclose(found, alone, atol=1e-6) for found in texts)
+    assert all(np.allclose(found.result(), still, atol=1e-6) for found in running)
+
+
+def test_an_engine_without_a_detector_declares_it_and_refuses_to_look(engine: Engine) -> None:
+    assert engine.abilities.detects == 0
+    with pytest.raises(Broken, match="no detector") as met:
+        engine.detect([])
+    assert met.value.todo
+
+
 @pytest.mark.parametrize("name", ENGINES)
 def test_every_engine_is_refused_when_its_vectors_are_others_than_were_recorded(
     name: EngineName, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -121,6 +152,6 @@ def test_every_engine_is_refused_when_its_vectors_are_others_than_were_recorded(
 def test_a_call_that_the_vendor_refuses_is_transient(name: EngineName, bundle: Bundle) -> None:
     opened = open_engine(bundle, engine=name)
     with pytest.raises(Transient, match=f"{name} failed") as met:
-        opened.embed_images(np.zeros((1, 3, 8, 8), numbers_of(opened)))
+        opened.embed_images(np.zeros((1, 3, 8, 8), opened.abilities.numbers))
     opened.close()
     assert met.value.todo

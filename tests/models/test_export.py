@@ -18,8 +18,9 @@ from safetensors.torch import save_file
 
 from models.bundle import PREPROCESS, TEXTUAL, TORCH_CONFIG, TORCH_TEXT, TORCH_WEIGHTS, VISUAL, Bundle, load_bundle
 from models.choices import Precision
-from models.engine import canary_pictures, numbers_of, open_engine, tokenizer_of
-from models.export import Source, _Textual, _Visual, build_model, export_bundle, find_source
+from models.engines.canary import canary_pictures, tokenizer_of
+from models.engines.opening import open_engine
+from models.making.export import Source, _Textual, _Visual, build_model, export_bundle, find_source
 from models.preprocess import Preprocessor
 from models.tokens import TextTokenizer
 from proto.errors import Broken, Invalid
@@ -149,7 +150,7 @@ def test_every_kind_that_is_exported_opens_in_torch_and_gives_the_same_vectors(
     bundle = made[kind][1]
     engines = [open_engine(bundle), open_engine(bundle, engine="torch", precision=precision)]
     ids = np.random.default_rng(1).integers(1, 190, (3, bundle.text_window))
-    images = [engine.embed_images(canary_pictures(bundle.preprocess, numbers_of(engine))) for engine in engines]
+    images = [engine.embed_images(canary_pictures(bundle.preprocess, engine.abilities.numbers)) for engine in engines]
     texts = [engine.embed_texts(ids, np.ones_like(ids)) for engine in engines]
     assert np.sum(images[0] * images[1], axis=1).min() >= least
     assert np.sum(texts[0] * texts[1], axis=1).min() >= least
@@ -219,7 +220,7 @@ def test_clip_texts_become_the_same_tokens(text: str, made: dict[str, tuple[Sour
 @pytest.mark.parametrize("clean", ["canonicalize", "whitespace", "lower"])
 @pytest.mark.parametrize("kind", ["sentencepiece", "wordpiece"])
 def test_published_tokenizers_give_the_same_tokens(kind: str, clean: str, tmp_path: Path) -> None:
-    from models.vocabulary import published_tokenizer
+    from models.making.vocabulary import published_tokenizer
 
     folder = {"sentencepiece": write_sentencepiece, "wordpiece": write_wordpiece}[kind](tmp_path / "words")
     strip = kind == "wordpiece"
@@ -320,7 +321,7 @@ def test_weights_of_another_model_are_refused_and_leave_nothing(tmp_path: Path) 
 
 
 def test_a_tower_that_one_file_cannot_hold_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.export._MOST_BYTES", 1000)
+    monkeypatch.setattr("models.making.export._MOST_BYTES", 1000)
     source = _source(write_source(tmp_path / "model", CONFIGS["clip"]), seed=1)
     with pytest.raises(Invalid, match="more than one ONNX file can hold"):
         _export(source, tmp_path / "bundles" / "mine")

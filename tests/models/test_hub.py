@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from models.bundle import MANIFEST, PREPROCESS, TEXTUAL, TORCH_CONFIG, TORCH_WEIGHTS, VISUAL, file_digest, load_bundle
-from models.catalogue import verify
-from models.engine import open_engine, tokenizer_of
-from models.hub import fetch
-from models.ort import OrtEngine
-from models.pull import pull_bundle
-from models.sealing import seal
+from models.engines.canary import tokenizer_of
+from models.engines.opening import open_engine
+from models.engines.ort import OrtEngine
+from models.making.hub import fetch
+from models.making.pull import pull_bundle
+from models.making.sealing import seal
+from models.making.verifying import verify
 from proto.errors import Broken, Denied, Invalid, Transient, Unknown
 from tests.models.hub import REPOSITORY, REVISION, LocalHub, local_hub
 from tests.models.toy import toy_bundle, toy_folder
@@ -155,7 +156,7 @@ def test_a_licence_that_nobody_stated_is_not_invented(hub: LocalHub, tmp_path: P
 
 def test_the_hubs_address_is_taken_from_the_environment_and_nothing_is_told(hub: LocalHub, tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from models.pull import pull_bundle\n"
+        "import sys; from pathlib import Path; from models.making.pull import pull_bundle\n"
         f"pull_bundle({REPOSITORY!r}, Path(sys.argv[1]), say=print)\n"
     )
     environment = {**os.environ, "HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "home")}

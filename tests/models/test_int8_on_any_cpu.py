@@ -11,9 +11,9 @@ import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from models.ort import OrtEngine
+from models.engines.ort import OrtEngine
+from models.making.quantize import Method, quantize_tower
 from models.preprocess import Pictures
-from models.quantize import Method, quantize_tower
 from tests.models.toy import SIDE, textual_tower, visual_tower
 
 METHODS: tuple[Method, ...] = get_args(Method)

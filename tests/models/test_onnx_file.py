@@ -7,8 +7,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from models.engines.ort import OrtEngine
 from models.onnx_file import outside_weights
-from models.ort import OrtEngine
 from proto.errors import Broken
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from models.bundle import Bundle
-from models.ort import OrtEngine
+from models.engines.ort import OrtEngine
 from proto.errors import Transient
 from tests.models.toy import toy_bundle
 

@@ -286,3 +286,20 @@ def test_a_damaged_picture_is_read_or_refused_with_a_known_reason(kind: str, dat
 def test_any_bytes_are_refused_with_a_known_reason(data: bytes) -> None:
     for start in (b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\x20\x00\x00\x00WEBP"):
         assert refused(start + data) in REASONS
+
+
+@pytest.mark.parametrize(("width", "height"), [(3000, 1000), (320, 180), (40, 2000)])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_whole_picture_is_decoded_no_larger_than_asked_and_keeps_its_shape(
+    kind: str, width: int, height: int
+) -> None:
+    read = Preprocessor(
+        PreprocessConfig(size=(32, 32), mean=(0.5,) * 3, std=(0.5,) * 3), max_bytes=10**8, max_pixels=10**8
+    )
+    content = io.BytesIO()
+    Image.new("RGB", (width, height), (200, 100, 50)).save(content, kind)
+    pixels = read.pixels(content.getvalue(), 640)
+    long = min(640, max(width, height))
+    assert max(pixels.shape[:2]) == long
+    assert min(pixels.shape[:2]) == max(1, round(min(width, height) * long / max(width, height)))
+    assert np.abs(pixels.reshape(-1, 3).mean(axis=0) - (200, 100, 50)).max() < 4

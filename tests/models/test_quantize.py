@@ -8,11 +8,11 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from models import quantize
 from models.bundle import VISUAL, Bundle
-from models.catalogue import verify
-from models.engine import open_engine
-from models.quantize import Verdict, kendall_tau, quantize_bundle
+from models.engines.opening import open_engine
+from models.making import quantize
+from models.making.quantize import Verdict, kendall_tau, quantize_bundle
+from models.making.verifying import verify
 from proto.errors import Invalid
 from tests.models.parts import frames, jpeg
 from tests.models.toy import toy_bundle

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from models.bundle import TORCH_CONFIG, TORCH_WEIGHTS, Bundle, load_bundle
-from models.engine import open_engine
-from models.sealing import seal
+from models.engines.opening import open_engine
+from models.making.sealing import seal
 from proto.errors import Broken
 from tests.models.small import CONFIGS, export
 from tests.models.toy import toy_bundle
@@ -103,15 +103,15 @@ def test_auto_leaves_torch_out_where_there_is_no_gpu_and_says_why(
 def test_auto_asks_torch_before_onnxruntime_where_there_is_a_gpu(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("models.torch_engine.cuda_devices", lambda: 1)
-    monkeypatch.setattr("models.torch_engine._device", lambda number: torch.device("cpu"))
+    monkeypatch.setattr("models.engines.torch_engine.cuda_devices", lambda: 1)
+    monkeypatch.setattr("models.engines.torch_engine._device", lambda number: torch.device("cpu"))
     engine = open_engine(bundle, engine="auto", precision="fp32")
     assert engine.name == "torch/cpu/float32"
     engine.close()
 
 
 def test_a_gpu_that_is_not_there_is_named(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.torch_engine.cuda_devices", lambda: 2)
+    monkeypatch.setattr("models.engines.torch_engine.cuda_devices", lambda: 2)
     with pytest.raises(Broken, match="there is no GPU 2 here, they end at 1"):
         open_engine(bundle, engine="torch", device=2)
 

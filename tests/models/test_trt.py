@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_dynamic, quantize_static
 
-from models.buckets import pieces_of
 from models.bundle import NEEDED, VISUAL, Bundle
-from models.cuda_graphs import capture
-from models.engine import check_canary
-from models.sealing import seal
+from models.engines.buckets import pieces_of
+from models.engines.canary import check_canary
+from models.engines.cuda_graphs import capture
+from models.making.sealing import seal
 from proto.errors import Broken, Transient
 from tests.models.gpu import Gpu, install
 from tests.models.toy import toy_bundle
@@ -33,7 +33,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 def _open(bundle: Bundle, cache: Path, **options: Any) -> Any:
-    from models.trt import TrtEngine
+    from models.engines.trt import TrtEngine
 
     return TrtEngine(
         bundle, **{"precision": "fp16", "buckets": (1, 4), "cache": cache, "say": lambda _: None, **options}
@@ -254,7 +254,7 @@ def test_another_major_version_is_refused(
 
 
 def test_every_part_of_the_key_is_in_the_plans_name(gpu: Gpu) -> None:
-    from models.trt import PlanKey
+    from models.engines.trt import PlanKey
 
     key = PlanKey("0123456789abcdef", "visual", "NVIDIA H200", "fp16", (1, 4), 77, "10.13")
     others = [
@@ -299,6 +299,6 @@ def test_a_graph_that_cannot_be_recorded_names_the_call(monkeypatch: pytest.Monk
 
 
 def test_a_machine_without_the_driver_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.cuda_graphs._LIBRARY", "libnothing-of-that-name.so.1")
+    monkeypatch.setattr("models.engines.cuda_graphs._LIBRARY", "libnothing-of-that-name.so.1")
     with pytest.raises(Broken, match="no NVIDIA driver"):
         capture(5, lambda: None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from models.bundle import CONFIG, PREPROCESS, TEXTUAL, TOKENIZER, VISUAL, Bundle
-from models.sealing import seal
-from models.vocabulary import published_tokenizer
+from models.making.sealing import seal
+from models.making.vocabulary import published_tokenizer
 from tests.models.small import write_sentencepiece
 
 SIDE, WINDOW, WORDS, DIMENSION = 32, 24, 200, 16
@@ -31,13 +32,14 @@ def toy_folder(folder: Path, *, batch: int | str = "batch", seed: int = 0) -> Pa
     return folder
 
 
-def toy_bundle(folder: Path, *, seed: int = 0) -> Bundle:
-    """A sealed bundle of toy towers."""
+def toy_bundle(folder: Path, *, seed: int = 0, add: Callable[[Path], object] = lambda _: None) -> Bundle:
+    """A sealed bundle of toy towers, and what `add` puts into its folder."""
     toy_folder(folder, seed=seed)
     settings = folder / "textual" / "tokenizer_config.json"
     tokenizer = published_tokenizer((folder / TOKENIZER).read_bytes(), json.loads(settings.read_text()), TEXT_CONFIG)
     tokenizer.save(str(folder / TOKENIZER))
     settings.unlink()
+    add(folder)
     return seal(folder, name=folder.name, licence="none", provenance=["made in a test"])
 
 

@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 
 from index.memory import MemoryStore
 from proto.errors import Poison, WatchwordError
-from proto.types import Moment, Vector
+from proto.types import MOST_REGIONS, Moment, Vector
 from proto.v1.events_pb2 import Frame
 from stream.memory import MemoryLog
 from stream.settings import StreamSettings
 from tests.stream.rig import LOG, SPACE, START_MS, Life, Notes, SceneEncoder, frame, span
+from tests.stream.sights import Sighted, close_up, crop
 
 
-class Wavering(SceneEncoder):
+class Wavering(Sighted):
     """Its vectors differ at every call, enough to move boundaries."""
 
     def __init__(self, seed: int, noise: float) -> None:
@@ -54,6 +55,10 @@ class Strict(MemoryStore):
             assert after.closed or not before.closed
             if before.closed:
                 assert span(after) == span(before)
+                assert close_up(after) == close_up(before)
+            assert {kind for kind, _ in before.objects} <= {kind for kind, _ in after.objects}
+            assert len(after.regions) <= MOST_REGIONS
+            assert all(after.start_ms <= one.at_ms <= after.end_ms for one in after.regions)
         return await super().upsert(moments)
 
 
@@ -70,6 +75,8 @@ class Look:
     after_gap: bool = False
     lost: bool = False
     """A frame before it never reached the broker."""
+    crops: tuple[int, ...] = ()
+    """What moved."""
 
 
 steps = st.one_of(
@@ -89,6 +96,7 @@ looks = st.builds(
     novelty=st.sampled_from([0.0, 0.05, 0.5, 1.0]),
     after_gap=st.sampled_from([False] * 9 + [True]),
     lost=st.sampled_from([False] * 9 + [True]),
+    crops=st.lists(st.integers(0, 5), max_size=3, unique=True).map(tuple),
 )
 
 
@@ -137,6 +145,7 @@ def a_log(history: Sequence[Look], *, busy: bool, repeated: Sequence[int] = ()) 
             novelty=look.novelty,
             usual=0.05,
             after_gap=look.after_gap,
+            crops=[crop(one) for one in look.crops],
         )
         for _ in range(2 if number in repeated else 1):
             log.append(0, made.camera.encode(), made.SerializeToString(), now_ms)

@@ -21,6 +21,7 @@ from proto.types import Moment, SpaceInfo, Span, Vector, now_ms
 from proto.v1.events_pb2 import DeadLetter, Frame
 from stream.app import FrameConsumer
 from stream.assignment import Assignment
+from stream.backgrounds import Backgrounds
 from stream.consumer import Consumer, Mark, Record
 from stream.frames import Arrived, Embedded, Unit
 from stream.letters import DeadLetters
@@ -28,7 +29,7 @@ from stream.memory import MemoryConsumer, MemoryLog
 from stream.moments import MomentBuilder, Write
 from stream.settings import StreamSettings
 from stream.worker import House, StreamWorker
-from workers.client import Encoder, EncoderInfo
+from workers.client import Encoder, EncoderInfo, Seen
 
 SPACE = SpaceInfo("0123456789abcdef", 8)
 START_MS = 1_767_225_600_000
@@ -62,6 +63,9 @@ class SceneEncoder:
 
     async def embed_texts(self, texts: Sequence[str]) -> list[Vector | Poison]:
         raise AssertionError("nobody asks for this here")
+
+    async def detect_objects(self, images: Sequence[bytes]) -> list[list[Seen] | Poison]:
+        raise AssertionError("it has no detector")
 
 
 class Box:
@@ -239,6 +243,7 @@ class Life:
         await self._through()
 
     async def stored(self) -> None:
+        await self.assignment.pipeline.looked_at()
         await self.assignment.pipeline.flushed()
 
     async def commit(self) -> None:
@@ -329,8 +334,10 @@ class Bench(Desk):
         for partition in range(partitions):
             self.log.make(partition)
 
-    def worker(self, encoder: SceneEncoder, consumer: Consumer | None = None) -> StreamWorker:
-        house = House(encoder, self.store, self.thumbnails, self.coverage, self.letters, "frames")
+    def worker(
+        self, encoder: SceneEncoder, consumer: Consumer | None = None, backgrounds: Backgrounds | None = None
+    ) -> StreamWorker:
+        house = House(encoder, self.store, self.thumbnails, self.coverage, self.letters, "frames", backgrounds)
         return StreamWorker(house, consumer or MemoryConsumer(self.log), self.settings)
 
     async def publish(self, frames: Sequence[Frame]) -> None:

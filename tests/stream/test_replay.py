@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.stream.lives import Chapter, History, Look, Wavering, a_log, histories, lives, tried
-from tests.stream.rig import SceneEncoder, span
+from tests.stream.rig import span
+from tests.stream.sights import Sighted, close_up
 
 pytestmark = pytest.mark.long
 
@@ -53,8 +54,8 @@ def test_with_the_same_vectors_deaths_change_nothing_at_all(
     tmp_path: Path, history: list[Look], lives: list[Chapter], others: list[Chapter]
 ) -> None:
     def moments(chapters: list[Chapter]) -> list[tuple[object, ...]]:
-        one = History(a_log(history, busy=False), tmp_path, SceneEncoder(), "all")
+        one = History(a_log(history, busy=False), tmp_path, Sighted(), "all")
         tried(one, [Chapter([(size, 0) for size, _ in each.batches], each.stored, each.commits) for each in chapters])
-        return [(moment.id, *span(moment)) for moment in one.moments]
+        return [(moment.id, *span(moment), *close_up(moment)) for moment in one.moments]
 
     assert moments(lives) == moments(others) == moments([])

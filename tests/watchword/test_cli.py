@@ -10,6 +10,7 @@ import pytest
 
 from catalog.progress import Progress, Progresses
 from catalog.store import Catalog
+from catalog.views import CameraView, Views
 from tests.clips import CLIPS
 from tests.watchword.terminal import Cli, refused
 
@@ -38,6 +39,20 @@ def test_a_relative_file_is_registered_where_it_is(cli: Cli, tmp_path: Path) -> 
     (tmp_path / "clip.mp4").write_bytes(CLIPS["bikes"].read_bytes())
     assert cli("camera", "add", "here", "clip.mp4").code == 0
     assert json.loads(cli("camera", "list", "--json").out)[0]["url"] == str(tmp_path / "clip.mp4")
+
+
+def test_the_list_says_which_camera_does_not_show_its_view(cli: Cli, tmp_path: Path) -> None:
+    cli("camera", "add", "gate", str(CLIPS["bikes"]))
+    cli("camera", "add", "dock", str(CLIPS["bikes"]))
+    catalog = Catalog(f"sqlite:///{tmp_path}/data/catalog.db")
+    catalog.open()
+    Views(catalog).put_view(CameraView("gate", 3, "defocused", 1_767_225_600_000))
+    catalog.close()
+    shown = {row["name"]: row["view"] for row in json.loads(cli("camera", "list", "--json").out)}
+    assert shown["gate"] == {"number": 3, "state": "defocused", "since_ms": 1_767_225_600_000}
+    assert shown["dock"] == {"number": 0, "state": "clear", "since_ms": None}
+    lines = {line.split()[0]: line for line in cli("camera", "list").out.splitlines()}
+    assert "defocused since 20" in lines["gate"] and " clear " in lines["dock"]
 
 
 def test_a_password_in_an_address_is_not_shown(cli: Cli) -> None:

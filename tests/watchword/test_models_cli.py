@@ -28,6 +28,14 @@ def test_the_built_in_bundle_is_listed_shown_and_found_sound(models: Cli) -> Non
     assert "sound" in models("verify", "builtin").out
 
 
+def test_what_the_built_in_bundle_knows_and_how_fast_it_finds_it_is_shown(models: Cli) -> None:
+    shown = models("show", "builtin").out
+    assert "traffic light" in shown
+    assert "as much work as 1.3 pictures" in shown
+    (pace, *_) = [line.split() for line in models("bench", "builtin").out.splitlines() if line.startswith("objects")]
+    assert float(pace[2]) > 0
+
+
 def test_a_bundle_that_is_not_here_is_refused_with_those_that_are(models: Cli) -> None:
     assert "builtin-" in refused(models("verify", "nope"))
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from models import quantize
 from models.bundle import load_bundle
+from models.making import quantize
 from tests.clips import CLIPS
 from tests.models.hub import REPOSITORY, local_hub
 from tests.models.small import CONFIGS, write_source

@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
 
-from models.engine import Engine
+from models.detector import Detector
+from models.engines.engine import Engine
 from proto.errors import Poison
 from tests.workers.fakes import FakeEngine, FakeTokenizer, read_image
 from workers.batcher import Batcher, OpenEngine
@@ -21,11 +22,14 @@ QUICK = EncoderSettings(batch_wait_ms=0)
 
 @asynccontextmanager
 async def batching(
-    *engines: FakeEngine | Callable[[], Engine], setting: EncoderSettings = QUICK, states: list[bool] | None = None
+    *engines: FakeEngine | Callable[[], Engine],
+    setting: EncoderSettings = QUICK,
+    states: list[bool] | None = None,
+    detector: Detector | None = None,
 ) -> AsyncIterator[Batcher]:
     """With an engine each time it is opened, or with what a function opens."""
     heard = states if states is not None else []
-    batcher = Batcher(openers(engines), read_image, FakeTokenizer(), setting, on_ready=heard.append)
+    batcher = Batcher(openers(engines), read_image, FakeTokenizer(), setting, detector=detector, on_ready=heard.append)
     await batcher.start()
     try:
         yield batcher

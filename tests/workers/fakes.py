@@ -6,19 +6,23 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
-from models.preprocess import Picture, Pictures
+from models.detector import Detector, DetectorConfig, DetectorPicture, Found
+from models.engines.engine import Abilities, Engine
+from models.preprocess import Picture, Pictures, Pixels
 from models.tokens import Ids, Tokens
 from proto.errors import Poison
-from proto.types import Vectors
+from proto.types import Box, Vectors
 
 
-class FakeEngine:
+class FakeEngine(Engine):
     """Gives [1, number] for the picture or text of that number. It can be held, and it can be made to fail."""
 
     name = "fake"
+    abilities = Abilities()
 
     def __init__(self, best_batch: int = 4) -> None:
         self.best_batch = best_batch
@@ -61,7 +65,7 @@ class FakeEngine:
 class ApartEngine(FakeEngine):
     """A FakeEngine that takes texts in another thread while pictures run."""
 
-    towers_apart = True
+    abilities = Abilities(texts_apart=True)
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,6 +84,62 @@ class ApartEngine(FakeEngine):
         return found
 
 
+class SightedEngine(FakeEngine):
+    """A FakeEngine with a detector: in picture 7 it finds 7 objects, in rows of ten. Detecting can be held alone."""
+
+    def __init__(self, best_batch: int = 4, detects: int = 1) -> None:
+        super().__init__(best_batch)
+        self.abilities = Abilities(detects=detects)
+        self.blind = False
+        """Finds nothing in the last picture, and does not say so."""
+        self._detect_go = threading.Event()
+        self._detect_go.set()
+
+    def hold_detecting(self) -> None:
+        self._detect_go.clear()
+
+    def release_detecting(self) -> None:
+        self._detect_go.set()
+
+    def release(self) -> None:
+        super().release()
+        self.release_detecting()
+
+    def detect(self, pictures: Sequence[DetectorPicture]) -> list[list[Found]]:
+        shown = np.array([picture.values[0, 0, 0] for picture in pictures])
+        self._answer("object", shown)
+        assert self._detect_go.wait(20)
+        found = [[self._object(place) for place in range(int(number))] for number in shown]
+        return found[:-1] if self.blind else found
+
+    @staticmethod
+    def _object(place: int) -> Found:
+        row, column = divmod(place, 10)
+        return Found("person", 0.9 - place / 100, Box(column / 10, row / 10, (column + 1) / 10, (row + 1) / 10))
+
+
+WORDS = Detector(
+    Path(),
+    DetectorConfig(
+        kinds=("person",),
+        side=40,
+        multiple=8,
+        channels="RGB",
+        mean=(0.0,) * 3,
+        std=(1.0,) * 3,
+        strides=(8,),
+        bins=2,
+        threshold=0.5,
+        overlap=0.5,
+        margin=0.0,
+        word_share=0.0,
+        cost=2.0,
+    ),
+    np.array([[1.0, 0.0]], np.float32),
+)
+"""A detector whose objects have their crop's vector."""
+
+
 class ReadImage:
     """b"7" is picture 7, and so is b"0000007"; other bytes are damaged."""
 
@@ -90,6 +150,18 @@ class ReadImage:
             raise Poison("not_an_image", "no number", todo="send a number")
         out = np.empty(self.shape, np.float32) if out is None else out
         out[:] = int(data[-6:])
+        return out
+
+    def pixels(self, data: bytes, side: int) -> Pixels:
+        """The picture's number at the top left; below, ten columns with the numbers 100, 101 and so on."""
+        shown: Pixels = np.empty((40, 40, 3), np.uint8)
+        shown[:] = (100 + np.arange(40) // 4)[:, None]
+        shown[0, 0] = int(self(data)[0, 0, 0])
+        return shown
+
+    def fitted(self, pixels: Pixels, out: Picture) -> Picture:
+        """A crop is known by its middle."""
+        out[:] = pixels[len(pixels) // 2, pixels.shape[1] // 2, 0]
         return out
 
 

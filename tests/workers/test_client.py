@@ -39,6 +39,9 @@ class Worker(encoder_pb2_grpc.EncoderServicer):
     async def EmbedImages(self, request: Any, context: Any) -> encoder_pb2.EmbedReply:  # noqa: N802
         raise AssertionError("nobody asks for this here")
 
+    async def DetectObjects(self, request: Any, context: Any) -> encoder_pb2.DetectObjectsReply:  # noqa: N802
+        raise AssertionError("nobody asks for this here")
+
     async def EmbedTexts(self, request: Any, context: Any) -> encoder_pb2.EmbedReply:  # noqa: N802
         self.asked.append(list(request.texts))
         self.expected.append(request.space)

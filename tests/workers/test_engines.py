@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from models.engine import Engine
+from models.engines.engine import Engine
 from proto.errors import Broken, Transient
 from tests.workers.batching import QUICK, background, batching, images, numbers
 from tests.workers.fakes import FakeEngine, FakeTokenizer, read_image, until

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.bundle import Bundle
-from models.engine import Engine, open_engine
+from models.engines.engine import Engine
+from models.engines.opening import open_engine
 from proto.errors import Broken, Late, Mismatch, Overloaded, Poison, Transient
 from proto.types import Vector, Vectors
 from proto.v1 import encoder_pb2, encoder_pb2_grpc

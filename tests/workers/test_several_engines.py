@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from models.bundle import Bundle
-from models.engine import Engine, open_engine
+from models.engines.engine import Abilities, Engine
+from models.engines.opening import open_engine
 from models.preprocess import Pictures, Preprocessor
 from models.tokens import Ids
 from proto.errors import Transient
@@ -163,14 +164,14 @@ async def test_stopping_closes_every_engine_and_a_closed_door_lets_all_finish() 
     assert second.closed
 
 
-class Faulty:
+class Faulty(Engine):
     """A real engine that can be made to fail, or to hang until it is let go."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.name = engine.name
         self.best_batch = engine.best_batch
-        self.towers_apart = True
+        self.abilities = Abilities(texts_apart=True)
         self.breaks = False
         self.wrapped = FakeEngine()
 

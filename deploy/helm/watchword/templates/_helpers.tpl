@@ -1,0 +1,146 @@
+{{- define "watchword.name" -}}
+{{- printf "%s-%s" .root.Release.Name .process | trunc 63 | trimSuffix "-" -}}
+{{- end }}
+
+{{- define "watchword.selector" -}}
+app.kubernetes.io/name: watchword
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .process }}
+{{- end }}
+
+{{- define "watchword.labels" -}}
+{{ include "watchword.selector" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
+{{- end }}
+
+{{- define "watchword.claim" -}}
+{{- .Values.data.existingClaim | default (printf "%s-data" .Release.Name) -}}
+{{- end }}
+
+{{- define "watchword.image" -}}
+{{- $image := .root.Values.image -}}
+{{- if and (eq .process "worker") .root.Values.worker.gpu.enabled }}{{ $image = .root.Values.worker.gpu.image }}{{ end -}}
+{{- printf "%s:%s" $image.repository ($image.tag | default .root.Chart.AppVersion) -}}
+{{- end }}
+
+{{/* The name of a setting in the environment: stream.behind_s -> WATCHWORD_STREAM__BEHIND_S */}}
+{{- define "watchword.variable" -}}
+{{- printf "WATCHWORD_%s" (. | replace "." "__" | upper) -}}
+{{- end }}
+
+{{- define "watchword.env" -}}
+{{- $values := .root.Values -}}
+- {name: WATCHWORD_KAFKA__BROKERS, value: {{ required "kafka.brokers: name your Kafka, such as kafka-0:9092" $values.kafka.brokers | quote }}}
+- {name: WATCHWORD_KAFKA__PARTITIONS, value: {{ $values.kafka.partitions | quote }}}
+- {name: WATCHWORD_KAFKA__REPLICATION, value: {{ $values.kafka.replication | quote }}}
+- {name: WATCHWORD_KAFKA__RETENTION_MINUTES, value: {{ $values.kafka.retentionMinutes | quote }}}
+- {name: WATCHWORD_KAFKA__IDEMPOTENT, value: "true"}
+{{- if not $values.milvus.endpoints }}{{ fail "milvus.endpoints: name your Milvus, such as [\"http://milvus:19530\"]" }}{{ end }}
+- {name: WATCHWORD_MILVUS__ENDPOINTS, value: {{ $values.milvus.endpoints | toJson | quote }}}
+{{- with $values.milvus.token }}{{ if .secret }}
+- name: WATCHWORD_MILVUS__TOKEN
+  valueFrom: {secretKeyRef: {name: {{ .secret }}, key: {{ .key }}}}
+{{- end }}{{ end }}
+{{- with $values.redis.url }}{{ if .secret }}
+- name: WATCHWORD_REDIS__URL
+  valueFrom: {secretKeyRef: {name: {{ .secret }}, key: {{ .key }}}}
+{{- end }}{{ end }}
+# A headless service: its name leads to every worker.
+- {name: WATCHWORD_ENCODER__ADDRESS, value: {{ printf "%s:8701" (include "watchword.name" (dict "root" .root "process" "worker")) | quote }}}
+- {name: WATCHWORD_ENCODER__LISTEN, value: "0.0.0.0:8701"}
+- {name: WATCHWORD_QUERY__LISTEN, value: "0.0.0.0:8700"}
+{{- if eq .process "stream" }}
+# The pod's name is stable, so a restart moves no partitions.
+- name: WATCHWORD_STREAM__INSTANCE
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+{{- end }}
+{{- range $key, $value := $values.settings }}
+- {name: {{ include "watchword.variable" $key }}, value: {{ $value | quote }}}
+{{- end }}
+{{- end }}
+
+{{/* The pod of a process. */}}
+{{- define "watchword.pod" -}}
+{{- $own := index .root.Values .process -}}
+metadata:
+  labels: {{- include "watchword.labels" . | nindent 4 }}
+spec:
+  automountServiceAccountToken: false
+  terminationGracePeriodSeconds: 70
+  securityContext:
+    runAsNonRoot: true
+    runAsUser: 10001
+    runAsGroup: 10001
+    fsGroup: 10001
+    fsGroupChangePolicy: OnRootMismatch
+    seccompProfile: {type: RuntimeDefault}
+  {{- with .root.Values.image.pullSecrets }}
+  imagePullSecrets: {{- range . }}
+    - {name: {{ . }}}{{ end }}
+  {{- end }}
+  {{- if and (eq .process "worker") $own.gpu.enabled $own.gpu.runtimeClassName }}
+  runtimeClassName: {{ $own.gpu.runtimeClassName }}
+  {{- end }}
+  topologySpreadConstraints:
+    - maxSkew: 1
+      topologyKey: kubernetes.io/hostname
+      whenUnsatisfiable: ScheduleAnyway
+      labelSelector:
+        matchLabels: {{- include "watchword.selector" . | nindent 10 }}
+  {{- with $own.nodeSelector }}
+  nodeSelector: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $own.tolerations }}
+  tolerations: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  containers:
+    - name: {{ .process }}
+      image: {{ include "watchword.image" . }}
+      imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+      args: [run, {{ .process }}]
+      env: {{- include "watchword.env" . | nindent 8 }}
+      ports:
+        - {name: ops, containerPort: 8710}
+        {{- if eq .process "worker" }}
+        - {name: grpc, containerPort: 8701}
+        {{- else if eq .process "query" }}
+        - {name: grpc, containerPort: 8700}
+        {{- end }}
+      # A process that cannot go on ends by itself, so there is no liveness probe that would end a busy one.
+      startupProbe:
+        httpGet: {path: /ready, port: ops}
+        periodSeconds: 5
+        failureThreshold: 60
+      readinessProbe:
+        httpGet: {path: /ready, port: ops}
+        periodSeconds: 5
+        failureThreshold: 2
+      resources: {{- include "watchword.resources" (dict "own" $own "process" .process) | nindent 8 }}
+      securityContext:
+        allowPrivilegeEscalation: false
+        readOnlyRootFilesystem: true
+        capabilities: {drop: [ALL]}
+      volumeMounts:
+        - {name: tmp, mountPath: /tmp}
+        {{- if ne .process "worker" }}
+        - {name: data, mountPath: /var/lib/watchword}
+        {{- end }}
+  volumes:
+    - name: tmp
+      emptyDir: {sizeLimit: 1Gi}
+    {{- if ne .process "worker" }}
+    - name: data
+      persistentVolumeClaim: {claimName: {{ include "watchword.claim" .root }}}
+    {{- end }}
+{{- end }}
+
+{{- define "watchword.resources" -}}
+{{- $resources := deepCopy .own.resources -}}
+{{- if and (eq .process "worker") .own.gpu.enabled -}}
+{{- $gpu := dict "limits" (dict "nvidia.com/gpu" (.own.gpu.count | toString)) -}}
+{{- $resources = mergeOverwrite $resources $gpu -}}
+{{- end -}}
+{{- toYaml $resources -}}
+{{- end }}

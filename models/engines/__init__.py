@@ -1,0 +1,1 @@
+"""The engines that run bundles, and the canary that each must pass."""

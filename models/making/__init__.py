@@ -1,0 +1,1 @@
+"""What makes and checks bundles: assembling, exporting, fetching, quantising, sealing."""

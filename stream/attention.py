@@ -1,0 +1,137 @@
+"""What of one camera's frames is looked at up close, and what its moments keep of it. Knows no encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from proto.types import Region
+from stream.frames import Arrived
+from stream.looks import Found, Look, boxes_of, look_at
+from stream.regions import Account, Costs, Looked, Plan, counted, gathered
+from stream.resume import MOST_OWED, Looks
+
+
+@dataclass(slots=True)
+class CloseUp:
+    """What one moment shows up close."""
+
+    looked: Looked = field(default_factory=Looked)
+    regions: tuple[Region, ...] = ()
+    objects: dict[str, int] = field(default_factory=dict)
+    """How many of each kind were seen at most at one time."""
+    owed: dict[int, Plan] = field(default_factory=dict)
+    """Looks that are under way, by the offset of their frame."""
+    again: dict[int, Plan] = field(default_factory=dict)
+    """Looks that were under way when the moment's row was written: to be repeated when their frames come again."""
+    pictures: dict[int, bytes] = field(default_factory=dict)
+    """Of the regions' frames, by time: those that were not handed over yet."""
+    changed: bool = False
+    """Since the moment was told."""
+
+    def take_pictures(self) -> tuple[tuple[int, bytes], ...]:
+        """The pictures to be stored. They are let go of here."""
+        taken = tuple(sorted(self.pictures.items()))
+        self.pictures.clear()
+        return taken
+
+
+class Attention:
+    """What one camera in one partition may look at, and what is under way."""
+
+    def __init__(self, costs: Costs | None) -> None:
+        """`costs` None: frames are not looked at up close."""
+        self._costs = costs
+        self._account = Account()
+        self._detecting = 0
+        self._looks: list[Look] = []
+
+    def take(self) -> list[Look]:
+        """The looks that were decided upon since the last call."""
+        looks, self._looks = self._looks, []
+        return looks
+
+    def must_wait(self, owed: int) -> bool:
+        """Whether the next frame cannot be decided upon before looks that are under way are answered."""
+        costs, account = self._costs, self._account
+        if costs is None:
+            return False
+        if owed >= MOST_OWED:
+            return True
+        return self._detecting > 0 and account.is_near_detection(costs)
+
+    def cut(self) -> None:
+        """The moment that begins is not what became of the one before."""
+        self._account.cut()
+
+    def consider(self, arrived: Arrived, moment: str, close_up: CloseUp, *, may_look: bool) -> None:
+        """Decide what of a new frame of the moment is looked at."""
+        if self._costs is None:
+            return
+        self._account.earns(arrived.frame.novelty, self._costs)
+        if not may_look or len(close_up.owed) + len(close_up.again) >= MOST_OWED:
+            return
+        self._ask(arrived, moment, close_up, close_up.looked.plan(boxes_of(arrived.frame), self._account, self._costs))
+
+    def repeat(self, arrived: Arrived, moment: str, close_up: CloseUp) -> None:
+        """A frame comes again: its look was decided upon and not answered, perhaps."""
+        plan = close_up.again.pop(arrived.record.offset, None)
+        if plan is None or self._costs is None:
+            return
+        self._ask(arrived, moment, close_up, plan if self._costs.detection is not None else Plan(plan.crops))
+
+    def saw(self, look: Look, found: Found, close_up: CloseUp) -> bool:
+        """A look is answered. Gives whether what it shows is to be told at once: a first region, or a new kind."""
+        close_up.owed.pop(look.offset, None)
+        if look.detect is not None:
+            self._detecting -= 1
+            self._account.found(found.objects)
+        before, kinds = close_up.regions, close_up.objects
+        close_up.regions = gathered(before, found.regions)
+        close_up.objects = counted(kinds, found.regions)
+        if close_up.objects == kinds and _same(before, close_up.regions):
+            return False
+        close_up.changed = True
+        times = {one.at_ms for one in close_up.regions}
+        close_up.pictures = {at_ms: jpeg for at_ms, jpeg in close_up.pictures.items() if at_ms in times}
+        if any(one in found.regions for one in close_up.regions):
+            close_up.pictures[look.at_ms] = look.jpeg
+        return not before or close_up.objects.keys() != kinds.keys()
+
+    def state(self, close_up: CloseUp, first_offset: int) -> Looks:
+        """What another worker needs in order to go on."""
+        account, looked = self._account, close_up.looked
+        under_way = sorted((close_up.again | close_up.owed).items())[:MOST_OWED]
+        return Looks(
+            account.credit,
+            account.surplus,
+            account.since,
+            looked.crop,
+            looked.whole,
+            tuple(looked.places),
+            tuple((offset - first_offset, plan.to_byte()) for offset, plan in under_way),
+        )
+
+    def go_on(
+        self, looks: Looks, first_offset: int, regions: Iterable[Region], objects: Iterable[tuple[str, int]]
+    ) -> CloseUp:
+        """The moment as another worker left it."""
+        self._account = Account(looks.credit, looks.surplus, looks.since)
+        return CloseUp(
+            looked=Looked(looks.crop, looks.whole, list(looks.places)),
+            regions=tuple(regions),
+            objects=dict(objects),
+            again={first_offset + behind: Plan.of_byte(plan) for behind, plan in looks.owed},
+        )
+
+    def _ask(self, arrived: Arrived, moment: str, close_up: CloseUp, plan: Plan) -> None:
+        if not plan:
+            return
+        look = look_at(arrived, moment, plan)
+        close_up.owed[look.offset] = plan
+        self._detecting += look.detect is not None
+        self._looks.append(look)
+
+
+def _same(before: tuple[Region, ...], after: tuple[Region, ...]) -> bool:
+    return len(before) == len(after) and all(one is other for one, other in zip(before, after, strict=True))

@@ -1,0 +1,275 @@
+"""How much of each picture is looked at up close, and what of it a moment keeps. Pure.
+
+**The budget.** Costs are counted in pictures embedded: a frame alone costs 1. Each frame of a camera earns 1 for
+regions, a quiet one 0.5. The vector of a crop costs 1. A detection costs `EncoderInfo.detect_cost` and one for each
+object that it finds, whose vector is made of its crop. Nothing is looked at before it is earned, so at any time
+
+    cost of all <= frames * (1 + 1), and <= frames * (1 + 0.5) on a quiet scene
+
+for each camera, counted from the start of its worker. How many objects a detection finds is known only when it is
+done. RESERVED of them are paid in advance; more are paid before the next detection begins, so the latest detection
+alone may have cost up to 16 - RESERVED more than was earned.
+
+**The same rows at every replay.** What is looked at follows from the frames and from the state in Account and Looked,
+and both travel in the row of the open moment (stream/resume.py). Credit passes from one moment to the next only where
+the scene changed; after a gap, a silence or a step of the clock a camera begins with none, as a worker does that was
+given its partition then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from proto.types import MOST_REGIONS, Box, Region
+
+RESERVED = 3
+"""Objects that a detection pays for in advance."""
+MOST_CROPS = 3
+"""The most crops that a frame carries."""
+MOST_BOXES = 6
+"""The most crops of one moment that are embedded."""
+_BEFORE_DETECTION = 1
+"""Of these, so many before the first detection: the rest of the credit is saved for it."""
+_QUIET = 0.05
+"""A frame of which less is new is quiet."""
+_SPACING = 4
+"""Frames between two detections of a camera: the first has answered by then, and cameras that begin a scene together
+do not ask for everything at once."""
+_ALL_OF_IT = 0.5
+"""A crop that covers so much of the picture stands for the whole."""
+_SAME_PLACE = 0.4
+"""Intersection over union of the boxes of one thing."""
+_ALIKE = 0.92
+"""Cosine of two vectors of one thing."""
+_BARE = 0.3
+"""The score of a crop of which the kind is not known: less than that of any object a detector is sure of."""
+_SCALE = 255
+
+Place = tuple[int, int, int, int]
+"""A box in 255ths of the picture, as it is stored: what was near before a restart is near after it."""
+
+WHOLE_PICTURE = MOST_CROPS
+"""In `Plan.detect`: the whole picture, and no crop of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What a look costs, in pictures embedded."""
+
+    detection: float | None
+    """None: the encoder's bundle has no detector."""
+
+    @property
+    def in_advance(self) -> float:
+        """What a detection takes before it begins."""
+        return (self.detection or 0.0) + RESERVED
+
+    @property
+    def most_saved(self) -> float:
+        """The most credit that a camera saves: enough for the two detections of a moment."""
+        return float(MOST_BOXES) if self.detection is None else 2 * self.in_advance + _BEFORE_DETECTION
+
+
+@dataclass(slots=True)
+class Account:
+    """What a camera may spend."""
+
+    credit: float = 0.0
+    surplus: float = 0.0
+    """Objects beyond RESERVED, not paid yet."""
+    since: int = _SPACING
+    """Frames since the latest detection; no more than _SPACING are counted."""
+
+    def earns(self, novelty: float, costs: Costs) -> None:
+        """A frame of which so much is new was embedded."""
+        self.credit = min(costs.most_saved, self.credit + (0.5 if novelty < _QUIET else 1.0))
+        self.since = min(_SPACING, self.since + 1)
+
+    def may_detect(self, costs: Costs) -> bool:
+        """Whether a detection is earned. Pays the surplus of those before."""
+        if costs.detection is None or self.since < _SPACING or self.credit < costs.in_advance:
+            return False
+        self.credit, self.surplus = self.credit - self.surplus, 0.0
+        return self.credit >= costs.in_advance
+
+    def is_near_detection(self, costs: Costs) -> bool:
+        """Whether the next frame may earn one."""
+        return costs.detection is not None and self.since + 1 >= _SPACING and self.credit + 1 >= costs.in_advance
+
+    def found(self, objects: int) -> None:
+        """A detection found so many."""
+        self.surplus += max(0, objects - RESERVED)
+
+    def cut(self) -> None:
+        """What comes next has nothing to do with what was before. Debts stay."""
+        self.credit, self.since = min(0.0, self.credit), _SPACING
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What of one frame is looked at: places among its crops."""
+
+    crops: tuple[int, ...] = ()
+    """To be embedded."""
+    detect: int | None = None
+    """To be searched for objects: a crop, or WHOLE_PICTURE."""
+
+    def __bool__(self) -> bool:
+        return bool(self.crops) or self.detect is not None
+
+    def to_byte(self) -> int:
+        """As it is stored."""
+        return sum(1 << place for place in self.crops) | (0 if self.detect is None else (self.detect + 1) << MOST_CROPS)
+
+    @staticmethod
+    def of_byte(number: int) -> Plan:
+        """What `to_byte` gave; bits that mean nothing are passed over."""
+        detect = (number >> MOST_CROPS) - 1
+        crops = tuple(place for place in range(MOST_CROPS) if number >> place & 1)
+        return Plan(crops, detect if 0 <= detect <= WHOLE_PICTURE else None)
+
+
+@dataclass(slots=True)
+class Looked:
+    """What of one moment was looked at."""
+
+    crop: bool = False
+    """Something that moved was searched for objects."""
+    whole: bool = False
+    """The whole picture was."""
+    places: list[Place] = field(default_factory=list)
+    """Where the crops lay that were embedded."""
+
+    def plan(self, boxes: Sequence[Box | None], account: Account, costs: Costs) -> Plan:
+        """What is looked at of a frame with these crops (None: cannot be used), the most telling first. Spends."""
+        here = [place for place, box in enumerate(boxes[:MOST_CROPS]) if box is not None]
+        detect = self._detection(here, boxes, account, costs)
+        most = MOST_BOXES if costs.detection is None or self.crop or self.whole else _BEFORE_DETECTION
+        crops = []
+        for number in here:
+            box = boxes[number]
+            assert box is not None
+            spot = place_of(box)
+            if len(self.places) >= most or account.credit < 1 or any(is_near(spot, one) for one in self.places):
+                continue
+            account.credit -= 1
+            self.places.append(spot)
+            crops.append(number)
+        return Plan(tuple(crops), detect)
+
+    def _detection(
+        self, here: Sequence[int], boxes: Sequence[Box | None], account: Account, costs: Costs
+    ) -> int | None:
+        # What moved is searched first: at the source's own resolution small things are large there.
+        due_crop, due_whole = bool(here) and not self.crop, not self.whole
+        if not (due_crop or due_whole) or not account.may_detect(costs):
+            return None
+        account.credit -= costs.in_advance
+        account.since = 0
+        if not due_crop:
+            self.whole = True
+            return WHOLE_PICTURE
+        self.crop = True
+        box = boxes[here[0]]
+        if due_whole and box is not None and box.area >= _ALL_OF_IT:
+            self.whole = True
+        return here[0]
+
+
+def place_of(box: Box) -> Place:
+    """The box in 255ths."""
+    left, top, right, bottom = (round(side * _SCALE) for side in (box.left, box.top, box.right, box.bottom))
+    return left, top, right, bottom
+
+
+def is_near(first: Place, second: Place) -> bool:
+    """Whether both are likely the same thing, or where it was a moment ago."""
+    return _overlap(first, second) >= _SAME_PLACE
+
+
+def inside(base: Box, box: Box) -> Box:
+    """The box, given in shares of the part `base` of a picture, in shares of the whole."""
+    width, height = base.right - base.left, base.bottom - base.top
+    sides = (
+        base.left + max(0.0, box.left) * width,
+        base.top + max(0.0, box.top) * height,
+        base.left + min(1.0, box.right) * width,
+        base.top + min(1.0, box.bottom) * height,
+    )
+    # No more digits than a store keeps, so that what is compared after a restart is what was compared before.
+    return Box(*(min(1.0, float(np.float32(side))) for side in sides))
+
+
+def gathered(kept: Sequence[Region], found: Sequence[Region]) -> tuple[Region, ...]:
+    """The regions of a moment after one more look: each thing once, the most telling at most.
+
+    Depends on nothing but the regions themselves, which are in the moment's row.
+    """
+    regions = list(kept)
+    for one in found:
+        same = [other for other in regions if _is_same(one, other)]
+        if all(_telling(one) > _telling(other) for other in same):
+            regions = [other for other in regions if other not in same]
+            regions.append(one)
+    if len(regions) <= MOST_REGIONS:
+        return tuple(regions)
+    # Of each kind the best comes before the second of any.
+    met: dict[str, int] = {}
+    turns: list[tuple[int, int, int]] = []
+    for place, one in sorted(enumerate(regions), key=lambda entry: (_order(entry[1]), entry[0])):
+        turns.append((met.get(one.kind, 0), len(turns), place))
+        met[one.kind] = met.get(one.kind, 0) + 1
+    stay = {place for _, _, place in sorted(turns)[:MOST_REGIONS]}
+    return tuple(one for place, one in enumerate(regions) if place in stay)
+
+
+def counted(objects: Mapping[str, int], found: Sequence[Region]) -> dict[str, int]:
+    """How many of each kind were seen at most at one time, after one more picture was searched."""
+    counts = dict(objects)
+    now: dict[str, int] = {}
+    for one in found:
+        if one.kind:
+            now[one.kind] = now.get(one.kind, 0) + 1
+            counts[one.kind] = max(counts.get(one.kind, 0), now[one.kind])
+    return counts
+
+
+def _is_same(first: Region, second: Region) -> bool:
+    if first.kind and second.kind and first.kind != second.kind:
+        return False
+    if float(first.vector @ second.vector) >= _ALIKE:
+        return True
+    # A crop shows an object and what is around it, so that their boxes differ more than those of two objects.
+    together = first.at_ms == second.at_ms and _holds(first.box, second.box)
+    return is_near(place_of(first.box), place_of(second.box)) or (first.kind != second.kind and together)
+
+
+def _order(one: Region) -> tuple[bool, float]:
+    known, value = _telling(one)
+    return not known, -value
+
+
+def _telling(one: Region) -> tuple[bool, float]:
+    """What has a kind says more than what has none; then a surer and a larger one."""
+    return bool(one.kind), (one.score if one.kind else _BARE) * (0.5 + min(1.0, one.box.area) ** 0.5)
+
+
+def _holds(first: Box, second: Box) -> bool:
+    """Whether the smaller of the two lies in the larger one, nearly."""
+    return _common(first, second) >= 0.8 * min(first.area, second.area)
+
+
+def _overlap(first: Place, second: Place) -> float:
+    one, other = Box(*first), Box(*second)
+    common = _common(one, other)
+    union = one.area + other.area - common
+    return common / union if union > 0 else float(first == second)
+
+
+def _common(first: Box, second: Box) -> float:
+    width = min(first.right, second.right) - max(first.left, second.left)
+    height = min(first.bottom, second.bottom) - max(first.top, second.top)
+    return max(0.0, width) * max(0.0, height)

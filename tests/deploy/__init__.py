@@ -1,0 +1,1 @@
+"""Tests of deploy/: chart, Compose file, rules, dashboards."""
