@@ -78,7 +78,9 @@ async def asking(house: House, openings: Openings, cameras: int, reach_ms: int =
     async def ask_for_ever() -> None:
         async with QueryClient(house.parts.addresses.query, 10.0) as client:
             while True:
-                reply = await client.search(text="anything at all", start_ms=now_ms() - reach_ms, limit=limit)
+                reply = await client.search(
+                    text="anything at all", start_ms=now_ms() - reach_ms, limit=limit, all_moments=True
+                )
                 seen = now_ms()
                 for hit in reply.hits:
                     openings.found(hit.camera, hit.start_ms, hit.end_ms, seen)

@@ -9,7 +9,6 @@ import pytest
 
 from proto.errors import Mismatch, Poison, Transient
 from proto.types import SpaceInfo, Vector
-from query import bank as bank_module
 from query.bank import Bank, texts_of_the_bank
 from query.cache import VectorCache
 from query.settings import RedisSettings
@@ -76,7 +75,7 @@ async def test_an_encoder_that_is_away_is_asked_until_it_is_there(monkeypatch: p
         naps.append(seconds)
 
     encoder.before = away
-    monkeypatch.setattr(bank_module.asyncio, "sleep", nap)
+    monkeypatch.setattr("query.bank.asyncio.sleep", nap)
     bank = a_bank(encoder)
     await bank.fill()
     assert bank.words is not None

@@ -17,8 +17,8 @@ from pydantic import SecretStr
 from index.memory import MemoryStore
 from proto.errors import Broken
 from proto.types import SpaceInfo
+from query.asking import Question
 from query.cache import VectorCache
-from query.search import Question
 from query.settings import RedisSettings
 from tests.contracts.moments import SPACE, unit
 from tests.query.fakes import MOMENTS, WordEncoder, searcher

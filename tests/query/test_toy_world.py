@@ -6,14 +6,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from catalog.backgrounds import Background, Backgrounds
 from catalog.store import Catalog, sqlite_url
 from index.memory import MemoryStore
 from index.store import Answer, Ask
+from proto.errors import Poison
 from proto.types import Moment, SpaceInfo, Vector, Vectors
 from query.asking import Question
 from query.backgrounds import BackgroundReader
@@ -32,8 +35,9 @@ CONCEPTS = 240
 """Names of things. The first half is asked for; the rest are the bank's texts."""
 
 
-def unit(vectors: Vectors) -> Vectors:
-    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+def unit(vectors: NDArray[np.floating[Any]]) -> Vectors:
+    scaled: Vectors = (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+    return scaled
 
 
 LIMIT = 40
@@ -78,7 +82,7 @@ class ToyEncoder(WordEncoder):
         super().__init__()
         self._world = world
 
-    async def embed_texts(self, texts: Sequence[str]) -> list[Vector]:  # type: ignore[override]
+    async def embed_texts(self, texts: Sequence[str]) -> list[Vector | Poison]:
         return [self._world.texts[int(text.split()[1])] for text in texts]
 
 
@@ -119,11 +123,12 @@ def ece(confidence: Sequence[float], right: Sequence[bool], bins: int = 10) -> f
     """The expected calibration error: how far, over bins, the confidence is from the share that is right."""
     sure, truth = np.array(confidence), np.array(right, float)
     place = np.minimum((sure * bins).astype(int), bins - 1)
-    return sum(
+    off = sum(
         (place == n).mean() * abs(sure[place == n].mean() - truth[place == n].mean())
         for n in range(bins)
         if (place == n).any()
     )
+    return float(off)
 
 
 def surest_of_what_is_absent(told: Asked, weights: Weights) -> float:

@@ -22,7 +22,7 @@ from tests.contracts.moments import NOON, SPACE, moment
 from tests.query.fakes import MOMENTS, searcher, vector_of
 from watchword.answers import TypedSearch, ask_and_show, show_kinds
 from watchword.cli import main
-from watchword.demo import QUESTIONS, Expected, _wrong
+from watchword.demo import QUESTIONS, Expected, _seen_whole, _wrong
 from watchword.hits import LESS_SURE, NOTHING_SURE, Shown, as_row, as_table, parted, percent, plain_hit, seen, when
 from watchword.settings import Settings
 from watchword.sheet import Row, Tile, check_sheet, write_sheet
@@ -221,3 +221,13 @@ def test_the_demo_knows_a_wrong_answer() -> None:
     assert "found with confidence at gate" in _wrong(ship, reply(hit(0.9)))[0]
     assert "not by bikes or car" in _wrong(person, reply(hit(0.9)))[0]
     assert "nobody" in _wrong(person, reply())[0]
+
+
+def test_the_demo_waits_until_a_clip_was_seen_from_start_to_end() -> None:
+    short, long = hit(0.1), hit(0.1)
+    long.end_ms = NOON + 10_000
+    assert not _seen_whole(reply())
+    assert not _seen_whole(reply(short))
+    assert _seen_whole(reply(short, long))
+    short.closed = long.closed = False
+    assert not _seen_whole(reply(short, long))
