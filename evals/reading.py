@@ -27,7 +27,8 @@ DurationOf = Callable[[Path], float | None]
 def read_dataset(folder: Path, *, clips: bool = True, duration_of: DurationOf | None = None) -> Dataset:
     """Read and check a dataset. Invalid tells the first problems at once, each with its file, its line and what to do.
 
-    `clips=False` does not ask for the recordings themselves. `duration_of` opens each, and tells how long one is whose line does not.
+    `clips=False` does not ask for the recordings themselves. `duration_of` opens each of them: it raises Invalid where
+    one cannot be played, and tells how long it is where its line does not.
     """
     return _Reading(folder, clips, duration_of).dataset()
 
