@@ -27,7 +27,8 @@ DurationOf = Callable[[Path], float | None]
 def read_dataset(folder: Path, *, clips: bool = True, duration_of: DurationOf | None = None) -> Dataset:
     """Read and check a dataset. Invalid tells the first problems at once, each with its file, its line and what to do.
 
-    `clips=False` does not ask for the recordings themselves. `duration_of` tells how long one is whose line does not.
+    `clips=False` does not ask for the recordings themselves. `duration_of` opens each of them: it raises Invalid where
+    one cannot be played, and tells how long it is where its line does not.
     """
     return _Reading(folder, clips, duration_of).dataset()
 
@@ -193,8 +194,9 @@ class _Reading:
             self._problem(
                 VIDEOS, number, f"there is no file {path}", "give the path of the recording, from this folder on"
             )
-        elif path is not None and self._clips and duration_s is None and self._duration_of is not None:
-            duration_s = self._length_of(path, number)
+        elif path is not None and self._clips and self._duration_of is not None:
+            found_s = self._length_of(path, number)
+            duration_s = found_s if duration_s is None else duration_s
         self._videos[line.video] = Video(
             line.video, path, line.start_ms, line.part, line.condition, line.fixed, duration_s
         )

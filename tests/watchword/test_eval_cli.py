@@ -51,7 +51,7 @@ def test_a_dataset_is_checked_against_its_recordings(cli: Cli, tmp_path: Path) -
 def test_a_recording_that_cannot_be_played_is_refused_by_its_line(cli: Cli, tmp_path: Path) -> None:
     folder = real_dataset(tmp_path / "set", 2)
     (folder / "text.mp4").write_text("no video")
-    write_lines(folder / "videos.jsonl", [{"video": "bikes", "path": "text.mp4"}])
+    write_lines(folder / "videos.jsonl", [{"video": "bikes", "path": "text.mp4", "duration_s": 10.0}])
     ended = cli("eval", "check", str(folder))
     assert ended.code == 2
     assert "videos.jsonl:1: " in ended.err
