@@ -43,7 +43,8 @@ ONLY_IN: dict[str, str] = {
     "aiokafka": "broker/kafka.py broker/identity.py",
     "faust": "stream/app.py",
     "mode": "stream/app.py",
-    "av": "cameras/source.py",
+    # Reading cameras, and writing the composed videos of the evaluation set.
+    "av": "cameras/source.py evals/yard/compose.py",
     "onnxruntime": "models/ort.py models/quantize.py",
     "huggingface_hub": "models/hub.py",
     "httpx": "models/hub.py",
