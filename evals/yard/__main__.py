@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from evals.yard.folder import write
+from proto.errors import WatchwordError
 
 
 @click.command()
@@ -14,7 +15,10 @@ from evals.yard.folder import write
 @click.option("--part", type=click.Choice(["train", "test", "all"]), default="all", show_default=True)
 def main(folder: Path, part: str) -> None:
     """Compose the project's own dataset into FOLDER; what is there already stays."""
-    write(folder, part, told=click.echo)
+    try:
+        write(folder, part, told=click.echo)
+    except WatchwordError as error:
+        raise click.ClickException(str(error)) from error
     click.echo(f"{folder}: ready. Next: watchword eval run {folder}")
 
 

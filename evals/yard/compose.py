@@ -17,6 +17,7 @@ from evals.yard.pictures import Bytes, Floats, Planes, background, chroma_of, cu
 from evals.yard.scenes import DAY, DUSK, FPS, NIGHT, PLACES, Passing, Spot, Video, spot
 
 COMPOSER = 1  # raise it when the same table gives other frames: composed folders are then made anew
+ENCODER = f"PyAV {av.__version__}"
 SEEN = 0.3  # of its area inside the picture: from then on an object counts as there
 SOLID = 0.5
 

@@ -10,11 +10,10 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-import av
-
 from evals.yard import compose, pictures, scenes
 from evals.yard.questions import lines
 from evals.yard.scenes import Video, videos
+from proto.errors import Broken
 
 START_MS = 1_767_225_600_000  # 2026-01-01: the first video's first frame; each next one an hour later
 DONE = "composed.json"
@@ -22,7 +21,12 @@ NAME, LICENCE = "watchword-yard", "Pictures under several free licences: see eva
 
 
 def write(folder: Path, part: str = "all", told: Callable[[str], None] = print, processes: int | None = None) -> None:
-    """Composes the videos of a part and writes the tables that describe them."""
+    """Composes the videos of a part and writes the tables that describe them.
+
+    Raises Broken where the pictures are missing: they are part of the repository, and not of an installed package.
+    """
+    if not pictures.DATA.is_dir():
+        raise Broken(f"no pictures in {pictures.DATA}", todo="compose the set from a checkout of the repository")
     folder.mkdir(parents=True, exist_ok=True)
     wanted = videos(part)
     made = _read(folder / DONE)
@@ -66,7 +70,7 @@ def _compose_one(folder: Path, video: Video) -> str:
 
 def recipe(video: Video) -> str:
     """Changes with all that a video is made of: its table, the composer, the pictures, the encoder's version."""
-    parts = [repr(video).encode(), str(compose.COMPOSER).encode(), av.__version__.encode()]
+    parts = [repr(video).encode(), str(compose.COMPOSER).encode(), compose.ENCODER.encode()]
     names = {f"cutouts/{passing.what}.webp" for passing in video.passings} | {f"backgrounds/{video.place}.webp"}
     parts += [(pictures.DATA / name).read_bytes() for name in sorted(names)]
     return hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()

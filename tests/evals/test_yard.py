@@ -18,6 +18,7 @@ from evals.yard.phrases import LANGUAGES, PHRASES
 from evals.yard.pictures import DATA, catalog, cut_out
 from evals.yard.questions import TEST, TRAIN, Group, lines
 from evals.yard.scenes import FPS, PLACES, Video, videos
+from proto.errors import Broken
 
 BY_NAME = {video.name: video for video in videos("all")}
 FAST = [name for name in BY_NAME if BY_NAME[name].height == 720][::4]
@@ -113,6 +114,12 @@ def test_a_damaged_video_is_composed_again(tmp_path: Path, monkeypatch: pytest.M
     clip.write_bytes(whole[:100])
     folder.write(tmp_path, told=told.append, processes=1)
     assert clip.read_bytes() == whole
+
+
+def test_without_the_pictures_the_error_says_where_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evals.yard.pictures.DATA", tmp_path / "none")
+    with pytest.raises(Broken, match="from a checkout"):
+        folder.write(tmp_path)
 
 
 def test_train_and_test_share_no_object_and_no_background() -> None:
