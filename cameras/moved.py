@@ -101,8 +101,8 @@ class Motion:
             return self.patches
         expected = _brightened(background, half)
         differs = _differences(half - expected)
-        usual = float(np.median(differs))
-        self._noise = max(usual, self._noise + min(1.0, step_s / _NOISE_S) * (usual - self._noise))
+        if self._noise == 0.0:
+            self._noise = float(np.median(differs))  # the first comparison of all
         threshold = np.maximum(max(_LEAST, _NOISE_TIMES * self._noise), _ACTIVE_TIMES * self._activity)
         moved: Cells = differs > threshold
         if moved.mean() > _CUT_SHARE:
@@ -174,6 +174,7 @@ class Motion:
         if moved.any():
             change[_pixels(moved)] = 0.0
         background += change
+        self._noise += min(1.0, step_s / _NOISE_S) * (float(np.median(differs)) - self._noise)
         seen = np.minimum(differs, np.float32(_ACTIVE_CAP))
         self._activity += np.float32(min(1.0, step_s / _ACTIVE_S)) * (seen - self._activity)
 

@@ -18,11 +18,13 @@ Plane = NDArray[np.float32]
 
 
 def pooled(plane: Plane, factor: int) -> Plane:
-    """The means of blocks of `factor` x `factor`. Sums over rows first: several times faster than one reduction."""
-    height, width = plane.shape
-    rows = plane.reshape(height // factor, factor, width)
-    columns: Plane = rows.sum(axis=1).reshape(height // factor, width // factor, factor).sum(axis=2)
-    return columns * np.float32(1.0 / factor**2)
+    """The means of blocks of `factor` x `factor`; `factor` is a power of two."""
+    # Halving by slices is several times faster than one reduction over short axes.
+    total = plane
+    for _ in range(factor.bit_length() - 1):
+        rows = total[0::2] + total[1::2]
+        total = rows[:, 0::2] + rows[:, 1::2]
+    return total * np.float32(1.0 / factor**2)
 
 
 def halved(sketch: Sketch) -> Plane:

@@ -126,19 +126,19 @@ class Picture:
 
     def jpeg(self, side: int, quality: int) -> bytes:
         """The picture with a short side of `side` pixels, its proportions kept."""
-        width, height = self.size
-        scale = min(side / min(width, height), _MOST_SCALE)
-        pixels = self._source.rgb(self._frame, max(1, round(width * scale)), max(1, round(height * scale)))
-        packed: bytes = simplejpeg.encode_jpeg(pixels, quality, "RGB", "420")
-        return packed
+        scale = min(side / min(self.size), _MOST_SCALE)
+        return _packed(self._source.rgb, self._frame, scale, quality)
 
     def crop(self, cut: Cut, longest: int, quality: int) -> bytes:
         """A part of the picture, as sharp as the source is; made smaller where a side is longer than `longest`."""
         scale = min(1.0, longest / max(cut.width, cut.height))
-        part = _part(self._frame, cut)
-        pixels = self._source.part_rgb(part, max(1, round(part.width * scale)), max(1, round(part.height * scale)))
-        packed: bytes = simplejpeg.encode_jpeg(pixels, quality, "RGB", "420")
-        return packed
+        return _packed(self._source.part_rgb, _part(self._frame, cut), scale, quality)
+
+
+def _packed(scaler: _Scaler, frame: VideoFrame, scale: float, quality: int) -> bytes:
+    pixels = scaler(frame, max(1, round(frame.width * scale)), max(1, round(frame.height * scale)))
+    packed: bytes = simplejpeg.encode_jpeg(pixels, quality, "RGB", "420")
+    return packed
 
 
 def _part(frame: VideoFrame, cut: Cut) -> VideoFrame:
@@ -151,16 +151,14 @@ def _part(frame: VideoFrame, cut: Cut) -> VideoFrame:
     width, height = max(2, (cut.right - left) // 2 * 2), max(2, (cut.bottom - top) // 2 * 2)
     part = VideoFrame(width, height, frame.format.name)
     part.color_range, part.colorspace = frame.color_range, frame.colorspace
-    for number, (whole, plane) in enumerate(zip(frame.planes, part.planes, strict=True)):
-        less = 1 if number == 0 else 2
+    for whole, plane, less in zip(frame.planes, part.planes, (1, 2, 2), strict=True):
         rows = _rows(whole)[top // less :, left // less :]
         _rows(plane)[: height // less, : width // less] = rows[: height // less, : width // less]
     return part
 
 
 def _rows(plane: Any) -> NDArray[np.uint8]:
-    """The memory of a plane. It has the buffer protocol, which its stub does not say."""
-    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)  # its stub does not say that it is a buffer
 
 
 def probe(camera: Camera, timeout_s: float) -> tuple[SourceInfo, Picture]:

@@ -15,6 +15,8 @@ DOWN, ACROSS = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
 LAMP = np.exp(-(((ACROSS - 0.5 * WIDTH) / (0.45 * WIDTH)) ** 2) - ((DOWN - 0.5 * HEIGHT) / (0.5 * HEIGHT)) ** 2)
 
 places = pytest.mark.parametrize("place", PLACES)
+some_places = pytest.mark.parametrize("place", ["street", "railing", "meadow", "car"])
+"""Little structure, much of it, growth, and a person."""
 
 
 def as_it_is(picture: Grey, _: float) -> Grey:
@@ -41,7 +43,8 @@ class Watched:
 
 
 def covered_by_hand(picture: Grey) -> Grey:
-    return 60 + 0.2 * blurred(picture, 40)
+    seen: Grey = 60 + 0.2 * blurred(picture, 40)
+    return seen
 
 
 def noisy_dark(picture: Grey) -> Grey:
@@ -49,13 +52,14 @@ def noisy_dark(picture: Grey) -> Grey:
 
 
 def paper(picture: Grey) -> Grey:
-    return np.float32(200) - np.float32(0.1) * ACROSS + 0 * picture
+    seen: Grey = np.float32(200) - np.float32(0.1) * ACROSS + 0 * picture
+    return seen
 
 
 @places
 def test_a_camera_that_is_turned_by_half_of_what_it_sees_is_found_within_a_minute(place: str) -> None:
     camera = Watched()
-    assert camera.shows(grey(place), 120) is None
+    assert camera.shows(grey(place), 60) is None
     found_s = camera.shows(grey(place, turned=True), WITHIN_S)
     assert found_s is not None
     assert (camera.watch.state, camera.watch.number) == (View.TURNED, 1)
@@ -65,7 +69,7 @@ def test_a_camera_that_is_turned_by_half_of_what_it_sees_is_found_within_a_minut
 @pytest.mark.parametrize("cover", [covered_by_hand, noisy_dark, paper])
 def test_a_camera_that_is_covered_is_found_within_a_minute(place: str, cover: Callable[[Grey], Grey]) -> None:
     camera = Watched()
-    assert camera.shows(grey(place), 120) is None
+    assert camera.shows(grey(place), 60) is None
     assert camera.shows(cover(grey(place)), WITHIN_S) is not None
     assert (camera.watch.state, camera.watch.number) == (View.COVERED, 1)
 
@@ -74,7 +78,7 @@ def test_a_camera_that_is_covered_is_found_within_a_minute(place: str, cover: Ca
 @pytest.mark.parametrize("sigma", [2.0, 4.0, 8.0])
 def test_a_camera_that_is_out_of_focus_is_found_within_a_minute(place: str, sigma: float) -> None:
     camera = Watched()
-    assert camera.shows(grey(place), 120) is None
+    assert camera.shows(grey(place), 60) is None
     assert camera.shows(blurred(grey(place), sigma), WITHIN_S) is not None
     assert (camera.watch.state, camera.watch.number) == (View.DEFOCUSED, 1)
 
@@ -91,7 +95,7 @@ def weather(picture: Grey, at_s: float) -> Grey:
     if 4000 < at_s < 6500:
         drops = np.random.default_rng(round(at_s * 10)).random(WIDTH) < 0.06
         seen = seen + 45 * (drops & True) * (np.sin(DOWN / 9 + at_s * 40) > 0.4)
-    return seen.astype(np.float32)
+    return np.asarray(seen, np.float32)
 
 
 @pytest.mark.parametrize("place", ["street", "railing", "meadow"])
@@ -100,79 +104,79 @@ def test_three_hours_of_weather_and_dusk_are_no_other_view(place: str) -> None:
     assert camera.shows(grey(place), 3 * HOUR_S, weather, step_s=3.0) is None
 
 
-@places
+@some_places
 def test_lights_that_go_off_and_on_are_no_other_view(place: str) -> None:
     camera = Watched(noise=2.5)
     picture = grey(place)
     lamps = 160 * np.exp(-((ACROSS - 60) ** 2 + (DOWN - 40) ** 2) / 900) + 0.15 * picture
-    for _ in range(3):
-        assert camera.shows(picture, 400) is None
-        assert camera.shows(0.08 * picture + 2, 400) is None
-        assert camera.shows(lamps.astype(np.float32), 400) is None
+    for _ in range(2):
+        assert camera.shows(picture, 120) is None
+        assert camera.shows(0.08 * picture + 2, 120) is None
+        assert camera.shows(lamps.astype(np.float32), 120) is None
 
 
-@places
+@some_places
 def test_the_switch_to_infrared_at_night_and_back_is_no_other_view(place: str) -> None:
     camera = Watched(noise=3.0)
     by_night = 255 * np.clip(1.3 * LAMP * grey(place, infrared=True) / 255, 0, 1) ** 1.6
     for _ in range(2):
-        assert camera.shows(grey(place), 900, step_s=1.0) is None
-        assert camera.shows(by_night.astype(np.float32), 900, step_s=1.0) is None
+        assert camera.shows(grey(place), 300, step_s=1.0) is None
+        assert camera.shows(by_night.astype(np.float32), 300, step_s=1.0) is None
 
 
-@places
+@some_places
 @pytest.mark.parametrize("share", [0.5, 1.0])
 def test_a_truck_that_stands_in_front_for_twenty_seconds_is_no_other_view(place: str, share: float) -> None:
     camera = Watched()
     other = np.where(share * WIDTH > ACROSS, 90 + 20 * np.sin(ACROSS / 4), grey(place)).astype(np.float32)
-    for _ in range(4):
-        assert camera.shows(grey(place), 90) is None
+    for _ in range(3):
+        assert camera.shows(grey(place), 60) is None
         assert camera.shows(other, 20) is None
 
 
-@places
+@some_places
 def test_a_camera_that_is_uncovered_is_clear_again_and_its_view_counts_on(place: str) -> None:
     camera = Watched()
-    camera.shows(grey(place), 120)
+    camera.shows(grey(place), 60)
     camera.shows(noisy_dark(grey(place)), WITHIN_S)
     assert camera.shows(grey(place), WITHIN_S) is not None
     assert (camera.watch.state, camera.watch.number) == (View.CLEAR, 2)
 
 
-@places
+@some_places
 def test_a_camera_that_is_put_in_focus_again_is_clear(place: str) -> None:
     camera = Watched()
-    camera.shows(grey(place), 120)
+    camera.shows(grey(place), 60)
     camera.shows(blurred(grey(place), 4), 300)
     assert camera.shows(grey(place), WITHIN_S) is not None
     assert (camera.watch.state, camera.watch.number) == (View.CLEAR, 2)
     assert camera.shows(grey(place), 300) is None
 
 
-@places
+@some_places
 def test_a_camera_that_is_turned_back_is_clear_and_one_that_stays_is_told_once(place: str) -> None:
     camera = Watched()
-    camera.shows(grey(place), 120)
-    camera.shows(grey(place, turned=True), 600)
+    camera.shows(grey(place), 60)
+    camera.shows(grey(place, turned=True), 300)
     assert [state for _, state in camera.changes] == [View.TURNED]
     assert camera.shows(grey(place), WITHIN_S) is not None
     assert (camera.watch.state, camera.watch.number) == (View.CLEAR, 2)
 
 
 @pytest.mark.parametrize("sigma", [4.0, 12.0])
-@places
+@some_places
 def test_a_camera_that_stays_out_of_focus_or_covered_is_told_once(place: str, sigma: float) -> None:
     camera = Watched()
-    camera.shows(grey(place), 120)
-    camera.shows(blurred(grey(place), sigma), 600)
+    camera.shows(grey(place), 60)
+    camera.shows(blurred(grey(place), sigma), 300)
     assert len(camera.changes) == 1
     covered = Watched()
-    covered.shows(grey(place), 120)
-    covered.shows(covered_by_hand(grey(place)), 600)
+    covered.shows(grey(place), 60)
+    covered.shows(covered_by_hand(grey(place)), 300)
     assert len(covered.changes) == 1
 
 
-@places
+@some_places
 def test_after_a_restart_the_view_goes_on_from_what_was_known(place: str) -> None:
     blind = Watched(ViewWatch(View.COVERED, 7))
     assert blind.shows(noisy_dark(grey(place)), 120) is None
