@@ -24,7 +24,7 @@ constants.HF_HUB_DISABLE_TELEMETRY = True
 # An interruption loses the current block; the library's default is 10 MB.
 constants.DOWNLOAD_CHUNK_SIZE = 1024 * 1024
 
-_HARMLESS = {".json", ".onnx", ".safetensors"}
+_HARMLESS = {".json", ".onnx", ".f32", ".safetensors"}
 _BLOCK = 1024 * 1024
 _ASK_TIMEOUT_S = 15.0
 _OFFLINE = "is there a way out, and does HF_ENDPOINT name the hub? A bundle folder can also be copied here by hand"
