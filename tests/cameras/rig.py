@@ -177,14 +177,16 @@ def scripted(
     number: int, *, new: bool = True, captured_ms: int | None = None, after_gap: bool | None = None
 ) -> Picture:
     """A picture without a source."""
-    luma = np.full((32, 32), 100 * (number % 2) if new else 0, np.uint8)
+    sketch = np.full((192, 320), 100 * (number % 2) if new else 0, np.uint8)
     made: Any = SimpleNamespace(
         captured_ms=START_MS + number * 500 if captured_ms is None else captured_ms,
         grabbed_ms=now_ms(),
         after_gap=number == 0 if after_gap is None else after_gap,
         recorded=None,
-        luma=lambda: luma,
+        size=(320, 192),
+        sketch=lambda: sketch,
         jpeg=lambda side, quality: b"%d" % number,
+        crop=lambda cut, longest, quality: b"%d" % number,
     )
     return cast(Picture, made)
 

@@ -31,7 +31,7 @@ def facts(tmp_path: Path) -> Iterator[Facts]:
 
 
 def watching_of(camera: Camera, sink: Sink, facts: Facts, pictures: Pictures) -> Watching:
-    return Watching(camera, sink, SETTINGS, 64, Notes(facts, facts), pictures)
+    return Watching(camera, sink, SETTINGS, 64, Notes(facts, facts, facts), pictures)
 
 
 async def test_a_file_is_published_whole_and_is_then_done(facts: Facts) -> None:

@@ -59,7 +59,7 @@ def sleeper() -> Iterator[Sleeper]:
 
 
 def watched(facts: Facts, pictures: Pictures, sink: Sink | None = None) -> Watching:
-    return Watching(LIVE, sink or Sink(), QUICK, 64, Notes(facts, facts), pictures)
+    return Watching(LIVE, sink or Sink(), QUICK, 64, Notes(facts, facts, facts), pictures)
 
 
 async def until_checked(one: Watching, true: Callable[[], bool]) -> None:
@@ -237,7 +237,7 @@ async def test_a_thread_that_hung_in_the_catalog_and_comes_back_changes_nothing(
         yield
 
     hanging = Hanging(tmp_path)
-    one = Watching(LIVE, Sink(), QUICK, 64, Notes(hanging, hanging), refusing)
+    one = Watching(LIVE, Sink(), QUICK, 64, Notes(hanging, hanging, hanging), refusing)
     one.start()
     await until_checked(one, lambda: one.state.error == "connection refused")
     before = one._away
