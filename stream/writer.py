@@ -47,6 +47,8 @@ class Pictures:
                     self._thumbnails.put(write.moment.id, write.thumbnail)
                 for at_ms, jpeg in write.pictures:
                     self._thumbnails.put(write.moment.id, jpeg, at_ms)
+                if write.pictures:
+                    self._thumbnails.keep(write.moment.id, {region.at_ms for region in write.moment.regions})
             except WatchwordError as error:
                 if not self._fails:
                     log.warning("thumbnails are not kept from now on: %s", error)
