@@ -153,6 +153,7 @@ def _report(environment: Any, **_: Any) -> None:
     environment.process_exit_code = verdict(COURSE)
 
 
-events.init_command_line_parser.add_listener(_arguments)
-events.test_start.add_listener(_meet)
-events.quitting.add_listener(_report)
+_hooks: Any = events  # they are not typed
+_hooks.init_command_line_parser.add_listener(_arguments)
+_hooks.test_start.add_listener(_meet)
+_hooks.quitting.add_listener(_report)
