@@ -27,11 +27,8 @@ from evals.answers import Run, read_run
 from evals.judging import judge
 from evals.metrics import Array, Bin, ece, reliability
 from proto.errors import Invalid, WatchwordError
+from query.calibration import FALLS, RISES
 
-RISES = frozenset({"z_camera", "z_pool", "z_words", "score"})
-"""Features that grow with the score. Their weights are never negative, so that a better score is never less sure."""
-FALLS = frozenset({"log10_e"})
-"""Its weight is never positive, so that the same hit is never surer because more was searched."""
 HITS_EACH = 10
 """So many hits of each question are learned from: those that a reply shows by default."""
 REFUSED = 0.95
