@@ -356,7 +356,9 @@ class Coverage(_message.Message):
 
     @_builtins.property
     def spaces_unsearched(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Spaces that may hold moments of the requested time but were not searched: another bundle made their vectors."""
+        """Spaces that may hold moments of the requested time but were not searched: another bundle made their vectors, or an
+        earlier version of Watchword stored them.
+        """
 
     def __init__(
         self,
