@@ -1,4 +1,4 @@
-"""Learns how confident to be: a logistic regression of a hit's correctness on the features that the service tells.
+"""Learns how confident to be: a logistic regression of a hit's correctness on features that the service tells.
 
     python -m evals.calibrate RUN_FOLDER --out calibration.json
 
