@@ -27,11 +27,8 @@ from evals.answers import Run, read_run
 from evals.judging import judge
 from evals.metrics import Array, Bin, ece, reliability
 from proto.errors import Invalid, WatchwordError
+from query.calibration import FALLS, RISES
 
-RISES = frozenset({"z_camera", "z_pool", "z_words", "score"})
-"""Features that grow with the score. Their weights are never negative, so that a better score is never less sure."""
-FALLS = frozenset({"log10_e"})
-"""Its weight is never positive, so that the same hit is never surer because more was searched."""
 USED = ("log10_e", "z_words")
 """What the model learns from: how many such hits chance would give, and how much better the question fits than other
 texts. The yard's train part has some thirty meanings; with all features the model told present questions from absent

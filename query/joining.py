@@ -7,16 +7,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from index.store import Scored
-from proto.types import Vector, Vectors
+from proto.types import Vectors
 
 GAP_MS = 30_000
 """Moments of one camera with at most this between them are neighbours."""
 _NEAR = 0.9
 """Cosine of the vectors of two neighbours' rows from which their scores may differ twice as much."""
 _SAME = 0.98
-"""Cosine of the vectors of two hits' rows from which they are near-duplicates."""
+"""Cosine of the vectors of two hits' rows from which they look the same."""
+_SAME_PLACE = 0.4
+"""Intersection over union of the boxes of two objects from which they may be one. The vectors of two sure objects of a
+kind are always alike, since the name of the kind has the greater share in them."""
+_SAME_TIME_MS = 600_000
+"""Sure hits farther apart are never near-duplicates: each tells of another time at which it was there."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,24 +79,66 @@ def joined(judged: Sequence[Judged], tolerance: float) -> list[Hit]:
     return [hits[rank] for rank in sorted(hits)]
 
 
-def without_duplicates(hits: Sequence[Hit], most: int) -> list[Hit]:
-    """The hits, best first, without those that resemble `most` better ones of their camera."""
-    of_camera = defaultdict[str, list[tuple[int, Vector]]](list)
+def without_duplicates(hits: Sequence[Hit], most: int, sure: float) -> list[Hit]:
+    """The hits, best first, without those that resemble `most` better ones of their camera.
+
+    Hits of at least the confidence `sure` resemble only those of their own time.
+    """
+    of_camera = defaultdict[str, list[int]](list)
     for rank, hit in enumerate(hits):
-        if (vector := hit.best.scored.vector) is not None:
-            of_camera[hit.best.scored.span.camera].append((rank, vector))
+        if hit.best.scored.vector is not None:
+            of_camera[hit.best.scored.span.camera].append(rank)
     left_out: set[int] = set()
-    for rows in of_camera.values():
-        if len(rows) > most:
-            vectors: Vectors = np.stack([vector for _, vector in rows])
-            same = vectors @ vectors.T >= _SAME
+    for ranks in of_camera.values():
+        if len(ranks) > most:
+            looks = _Looks.of([hits[rank] for rank in ranks])
             kept: list[int] = []
-            for number, (rank, _) in enumerate(rows):
-                if np.count_nonzero(same[number, kept]) < most:
+            for number, rank in enumerate(ranks):
+                near = hits[rank].best.confidence < sure or looks.near(number, kept)
+                if np.count_nonzero(looks.same(number, kept) & near) < most:
                     kept.append(number)
                 else:
                     left_out.add(rank)
     return [hit for rank, hit in enumerate(hits) if rank not in left_out]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Looks:
+    """What hits of one camera show."""
+
+    alike: NDArray[np.bool_]
+    """By pairs of hits."""
+    named: NDArray[np.bool_]
+    """Whether it is an object of a known kind."""
+    boxes: NDArray[np.float64]
+    times: NDArray[np.int64]
+    """Start and end."""
+
+    @classmethod
+    def of(cls, hits: Sequence[Hit]) -> _Looks:
+        rows = [hit.best.scored for hit in hits]
+        vectors: Vectors = np.stack([row.vector for row in rows if row.vector is not None])
+        return cls(
+            vectors @ vectors.T >= _SAME,
+            np.array([bool(row.kind) for row in rows]),
+            np.array([(row.box.left, row.box.top, row.box.right, row.box.bottom) for row in rows]),
+            np.array([(hit.start_ms, hit.end_ms) for hit in hits]),
+        )
+
+    def same(self, one: int, others: list[int]) -> NDArray[np.bool_]:
+        """Which of the others look the same as this one."""
+        box, boxes = self.boxes[one], self.boxes[others]
+        common = np.maximum(np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2]), 0).prod(axis=1)
+        both = (box[2:] - box[:2]).prod() + (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) - common
+        apart = self.named[one] & self.named[others] & (common < _SAME_PLACE * both)
+        found: NDArray[np.bool_] = self.alike[one, others] & ~apart
+        return found
+
+    def near(self, one: int, others: list[int]) -> NDArray[np.bool_]:
+        """Which of the others are of the same time as this one."""
+        (start, end), (starts, ends) = self.times[one], self.times[others].T
+        found: NDArray[np.bool_] = np.maximum(starts - end, start - ends) <= _SAME_TIME_MS
+        return found
 
 
 def _around(

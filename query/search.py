@@ -106,7 +106,7 @@ class Searcher:
             answer=finding.answer,
             coverage=coverage,
             space=self._store.space.id,
-            threshold=self._judge.threshold,
+            threshold=finding.threshold,
             vector_cached=cached,
             embed_s=embedded - begun,
             index_s=ended - embedded,

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import numpy as np
 
 from proto.errors import Broken, Late, Mismatch, Overloaded, Poison, Transient, WatchwordError
-from proto.types import Box, Region, Vector
+from proto.types import MOST_OBJECT_CROPS, Box, Region, Vector
 from stream.embedding import Embedding
 from stream.frames import Unit
 from stream.looks import Found, Look
@@ -103,7 +103,8 @@ class Looker:
 
     async def _found(self, looks: Sequence[Look]) -> list[Found]:
         error: WatchwordError | None = None
-        for attempt in range(_TRIES):
+        # While it fails, one try: recordings wait for their looks.
+        for attempt in range(1 if self._fails else _TRIES):
             if attempt:
                 await self._patience.pause("encoder", attempt)
             try:
@@ -143,8 +144,13 @@ class Looker:
             known = next(seen) if part else []
             things = [] if isinstance(known, Poison) else known
             named = [_region(look, part.box, one) for one in things] if part else []
-            found.append(Found((*(one for one in named if one.box.is_sound()), *bare), len(things)))
+            found.append(Found((*(one for one in named if one.box.is_sound()), *bare), _cost_of(len(things))))
         return found
+
+
+def _cost_of(objects: int) -> int:
+    """How many pictures were embedded for so many objects."""
+    return min(objects, MOST_OBJECT_CROPS + 1)
 
 
 def _region(look: Look, base: Box, one: Seen) -> Region:

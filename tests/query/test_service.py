@@ -417,7 +417,6 @@ async def test_what_confidences_were_computed_from_is_told_only_where_it_is_aske
 async def test_a_calibration_that_cannot_be_read_is_told_in_the_log_and_hits_are_judged_cautiously(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    judge = Judge('{"version": 9}', None, None)
-    assert judge.threshold == 0.5
+    Judge('{"version": 9}', None, None)
     assert "evals.calibrate" in caplog.text
     assert "judged cautiously" in caplog.text
