@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from index.store import Scored
-from proto.types import Vectors
+from proto.types import Box, Vectors
 
 GAP_MS = 30_000
 """Moments of one camera with at most this between them are neighbours."""
@@ -91,54 +92,37 @@ def without_duplicates(hits: Sequence[Hit], most: int, sure: float) -> list[Hit]
     left_out: set[int] = set()
     for ranks in of_camera.values():
         if len(ranks) > most:
-            looks = _Looks.of([hits[rank] for rank in ranks])
-            kept: list[int] = []
-            for number, rank in enumerate(ranks):
-                near = hits[rank].best.confidence < sure or looks.near(number, kept)
-                if np.count_nonzero(looks.same(number, kept) & near) < most:
-                    kept.append(number)
-                else:
-                    left_out.add(rank)
+            kept = _distinct([hits[rank] for rank in ranks], most, sure)
+            left_out.update(rank for rank, stays in zip(ranks, kept, strict=True) if not stays)
     return [hit for rank, hit in enumerate(hits) if rank not in left_out]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Looks:
-    """What hits of one camera show."""
+def _distinct(hits: Sequence[Hit], most: int, sure: float) -> NDArray[np.bool_]:
+    """Which of these hits of one camera stay."""
+    rows = [hit.best.scored for hit in hits]
+    vectors: Vectors = np.stack([row.vector for row in rows if row.vector is not None])
+    alike = vectors @ vectors.T >= _SAME
+    starts, ends = np.array([(hit.start_ms, hit.end_ms) for hit in hits], np.int64).T
+    kept = np.zeros(len(hits), np.bool_)
+    for number, (hit, row) in enumerate(zip(hits, rows, strict=True)):
+        others = kept & alike[number]
+        if hit.best.confidence >= sure:
+            others &= (starts - hit.end_ms <= _SAME_TIME_MS) & (hit.start_ms - ends <= _SAME_TIME_MS)
+        found = np.flatnonzero(others)
+        if len(found) >= most and row.kind:
+            places = (rows[other] for other in found)
+            same = (not other.kind or _same_place(row.box, other.box) for other in places)
+            kept[number] = sum(islice(filter(None, same), most)) < most
+        else:
+            kept[number] = len(found) < most
+    return kept
 
-    alike: NDArray[np.bool_]
-    """By pairs of hits."""
-    named: NDArray[np.bool_]
-    """Whether it is an object of a known kind."""
-    boxes: NDArray[np.float64]
-    times: NDArray[np.int64]
-    """Start and end."""
 
-    @classmethod
-    def of(cls, hits: Sequence[Hit]) -> _Looks:
-        rows = [hit.best.scored for hit in hits]
-        vectors: Vectors = np.stack([row.vector for row in rows if row.vector is not None])
-        return cls(
-            vectors @ vectors.T >= _SAME,
-            np.array([bool(row.kind) for row in rows]),
-            np.array([(row.box.left, row.box.top, row.box.right, row.box.bottom) for row in rows]),
-            np.array([(hit.start_ms, hit.end_ms) for hit in hits]),
-        )
-
-    def same(self, one: int, others: list[int]) -> NDArray[np.bool_]:
-        """Which of the others look the same as this one."""
-        box, boxes = self.boxes[one], self.boxes[others]
-        common = np.maximum(np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2]), 0).prod(axis=1)
-        both = (box[2:] - box[:2]).prod() + (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) - common
-        apart = self.named[one] & self.named[others] & (common < _SAME_PLACE * both)
-        found: NDArray[np.bool_] = self.alike[one, others] & ~apart
-        return found
-
-    def near(self, one: int, others: list[int]) -> NDArray[np.bool_]:
-        """Which of the others are of the same time as this one."""
-        (start, end), (starts, ends) = self.times[one], self.times[others].T
-        found: NDArray[np.bool_] = np.maximum(starts - end, start - ends) <= _SAME_TIME_MS
-        return found
+def _same_place(one: Box, other: Box) -> bool:
+    wide = min(one.right, other.right) - max(one.left, other.left)
+    high = min(one.bottom, other.bottom) - max(one.top, other.top)
+    common = max(0.0, wide) * max(0.0, high)
+    return common >= _SAME_PLACE * (one.area + other.area - common)
 
 
 def _around(

@@ -113,9 +113,14 @@ class Searcher:
             total_s=ended - begun,
         )
 
-    async def thumbnail(self, moment_id: str, at_ms: int | None = None) -> bytes:
-        """The picture of a moment, of this time if there is one."""
-        return await asyncio.to_thread(self._thumbnails.get, moment_id, at_ms)
+    async def thumbnail(self, moment_id: str, at_ms: int | None = None) -> tuple[bytes, int | None]:
+        """The moment's picture of this time, and the time; where there is none the moment's own picture, and None."""
+
+        def read() -> tuple[bytes, int | None]:
+            picture = None if at_ms is None else self._thumbnails.of_instant(moment_id, at_ms)
+            return (self._thumbnails.get(moment_id), None) if picture is None else (picture, at_ms)
+
+        return await asyncio.to_thread(read)
 
     async def cameras(self) -> Sequence[Camera]:
         """All cameras that can be searched, including removed ones."""

@@ -536,15 +536,19 @@ class ThumbnailReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     JPEG_FIELD_NUMBER: _builtins.int
+    AT_MS_FIELD_NUMBER: _builtins.int
     jpeg: _builtins.bytes
+    at_ms: _builtins.int
+    """The requested `at_ms` if this is its picture; 0 for the most representative one, in which a hit's box may not lie."""
     def __init__(
         self,
         *,
         jpeg: _builtins.bytes = ...,
+        at_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["jpeg", b"jpeg"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "jpeg", b"jpeg"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
