@@ -209,6 +209,11 @@ class Pipeline:
         """For how long a call that writes has been under way without any answer."""
         return self._tools.writer.waiting_s
 
+    @property
+    def stored_late_s(self) -> float:
+        """How long the oldest moment has waited that is to be stored; 0 without one."""
+        return self._tools.writer.late_s
+
     async def flushed(self) -> None:
         """Wait until everything that was handed over is stored."""
         await self._tools.writer.flushed()
