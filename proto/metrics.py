@@ -50,7 +50,8 @@ MOMENTS_WAITING = Gauge("watchword_stream_moments_waiting", "Moments that wait t
 LATE_SECONDS = Gauge("watchword_stream_late_seconds", "How long the last frames taken had waited.")
 BEHIND_SECONDS = Gauge(
     "watchword_stream_behind_seconds",
-    "How long ago this worker was last at the end of the log in every partition that it holds, by the log's time.",
+    "How far this worker is behind the end of the log in its partitions, by the log's time: how long the oldest frame "
+    "has waited that is not looked at, or whose moment is not stored.",
 )
 FRAMES_OPEN = Gauge("watchword_stream_frames_open", "Frames taken and not yet finished.")
 LAG = Gauge("watchword_stream_lag_frames", "Frames in this worker's partitions not taken yet.")

@@ -13,6 +13,7 @@ from query.asking import Question
 from query.joining import Hit, Judged, alone, joined, without_duplicates
 from query.judging import Judge, Verdict
 from query.settings import QuerySettings
+from query.spent import Spent
 
 _INDEX_SHARE = 0.8
 """The index's share of the time left, so that a hanging shard leaves time to answer from the others."""
@@ -46,6 +47,10 @@ class Finder:
 
     async def find(self, question: Question, vector: Vector, timeout_s: float) -> Finding:
         """At most `question.limit` hits. Raises the errors of the store, unless it answered before."""
+        with Spent() as spent:
+            return await self._find(question, vector, timeout_s, spent)
+
+    async def _find(self, question: Question, vector: Vector, timeout_s: float, spent: Spent) -> Finding:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         wanted = _first_wanted(question)
@@ -55,7 +60,8 @@ class Finder:
             begun = loop.time()
             ask = _ask(question, vector, wanted, max(0.01, _INDEX_SHARE * (deadline - begun)))
             try:
-                answer = await self._store.search(ask)
+                with spent.on("index"):
+                    answer = await self._store.search(ask)
             except WatchwordError:
                 if found is None:
                     raise
@@ -63,8 +69,9 @@ class Finder:
             if found is not None and _missed(answer) > _missed(found.answer):
                 return found
             searched = max(answer.moments_searched, len(answer.hits))
-            verdict = await self._judge.judge(answer.hits, vector, searched, by_words=question.text is not None)
-            found = Finding(self._shaped(question, verdict), answer, verdict.threshold)
+            with spent.on("judge"):
+                verdict = await self._judge.judge(answer.hits, vector, searched, by_words=question.text is not None)
+                found = Finding(self._shaped(question, verdict), answer, verdict.threshold)
             if (
                 len(found.hits) >= question.limit
                 or len(answer.hits) < wanted

@@ -11,6 +11,7 @@ from catalog.cameras import CameraRegistry, unknown_camera
 from catalog.coverage import Coverage
 from catalog.media import Thumbnails
 from index.store import Answer, MomentStore
+from proto.metrics import SEARCH_PART_SECONDS
 from proto.types import Camera
 from query.asking import Question, checked
 from query.cache import VectorCache
@@ -91,7 +92,8 @@ class Searcher:
         question = checked(question, self._settings, self.kinds)
         if question.cameras:
             await self._check_cameras(question.cameras)
-        vector, cached = await self._vectors.find(question)
+        with SEARCH_PART_SECONDS.labels(part="embed").time():
+            vector, cached = await self._vectors.find(question)
         embedded = time.perf_counter()
         left_s = timeout_s - (embedded - begun)
         reading = asyncio.create_task(self._read_coverage(question, left_s))
@@ -135,4 +137,5 @@ class Searcher:
     async def _read_coverage(self, question: Question, left_s: float) -> CoverageTold:
         within_s = max(0.01, min(_COVERAGE_S, _COVERAGE_SHARE * left_s))
         cameras = frozenset(question.cameras) or None
-        return await self._coverage.read(cameras, question.start_ms or None, question.end_ms or None, within_s)
+        with SEARCH_PART_SECONDS.labels(part="coverage").time():
+            return await self._coverage.read(cameras, question.start_ms or None, question.end_ms or None, within_s)

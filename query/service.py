@@ -20,8 +20,6 @@ from query.settings import QuerySettings
 
 log = logging.getLogger("watchword.query")
 
-_SKIPPED_TOLD = 100
-
 Context = grpc.aio.ServicerContext[Any, Any]
 Result = TypeVar("Result")
 

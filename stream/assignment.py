@@ -17,7 +17,7 @@ from catalog.coverage import Gap, Reason
 from proto.errors import Poison
 from proto.metrics import FRAMES_DONE, FRAMES_EXPIRED, FRAMES_OPEN, LATE_SECONDS
 from proto.types import now_ms
-from stream.clocks import Lateness, LogClock, Pace, SteadyClock
+from stream.clocks import Behind, Lateness, LogClock, Pace, SteadyClock
 from stream.consumer import Held, Mark, Record
 from stream.frames import NEW, Arrived, Embedded, Recalled, decoded
 from stream.inbox import Inbox
@@ -42,19 +42,19 @@ _TICK_S = 0.2
 class Partition:
     """One partition as this worker reads it."""
 
-    def __init__(self, held: Held) -> None:
+    def __init__(self, held: Held, now_ms: int) -> None:
         self.end = held.end
+        """Where the log ended when the broker was last asked."""
         self.ledger = Ledger(held.start)
         self.clock = LogClock()
-        self.pending = 0
-        """Frames taken that did not come through the pipeline yet."""
+        self.behind = Behind(now_ms)
         self.built_ms = 0
         """The time of the log at the latest frame that came through."""
 
     @property
     def log_ms(self) -> int:
         """The time up to which everything is known of its cameras."""
-        return self.built_ms if self.pending else max(self.built_ms, self.clock.now_ms)
+        return self.built_ms if self.behind.in_hand else max(self.built_ms, self.clock.now_ms)
 
 
 @dataclass(slots=True, eq=False)
@@ -83,7 +83,8 @@ class Assignment:
         moved: Callable[[], None] = lambda: None,
     ) -> None:
         self.log = log_id
-        self.partitions = {one.partition: Partition(one) for one in held}
+        self._clock = SteadyClock(now_ms(), time.monotonic)
+        self.partitions = {one.partition: Partition(one, self._clock.now_ms()) for one in held}
         self.frames_done = 0
         self._settings = settings
         self._letters = letters
@@ -98,7 +99,6 @@ class Assignment:
         self._ask_again_s = 0.0
         self._tick_s = 0.0
         self._lateness = Lateness()
-        self._clock = SteadyClock(now_ms(), time.monotonic)
         self._pace = Pace()
         self._leaving = asyncio.Event()
         self.pipeline = pipeline(self)
@@ -168,10 +168,21 @@ class Assignment:
     def saw_ends(self, ends: Mapping[int, int], now_s: float) -> None:
         """Where the partitions end, as the broker said just now."""
         for number, one in self.partitions.items():
-            if ends.get(number, one.ledger.next_offset + 1) <= one.ledger.next_offset:
+            one.end = ends.get(number, one.end)
+            if number in ends and one.end <= one.ledger.next_offset:
                 one.clock.at_end(now_s)
+                one.behind.clear(self._clock.now_ms())
             else:
                 one.clock.not_at_end()
+
+    def behind_s(self) -> float:
+        """How long the oldest frame has waited that is not looked at, or whose moment is not stored; 0 without one."""
+        at_ms = self._clock.now_ms()
+        read_s = (
+            one.behind.behind_s(at_ms, self._lateness, left=one.end > one.ledger.next_offset)
+            for one in self.partitions.values()
+        )
+        return max(self.pipeline.stored_late_s, *read_s)
 
     async def _gather(self, idle_s: float = _IDLE_S) -> _Batch:
         """The next frames; empty when nothing came for `idle_s`."""
@@ -265,7 +276,7 @@ class Assignment:
                 await self._letters.bury(record, reason)
                 self.done([record.mark])
             else:
-                partition.pending += 1
+                partition.behind.took(record.offset, record.at_ms)
         return frames
 
     async def _note_hole(self, partition: Partition, record: Record) -> None:
@@ -304,7 +315,7 @@ class Assignment:
         await self.pipeline.build(await embedded, batch.late_s)
         for item in batch.items:
             partition = self.partitions[item.arrived.record.partition]
-            partition.pending -= 1
+            partition.behind.through(item.arrived.record.offset)
             partition.built_ms = max(partition.built_ms, item.arrived.log_ms)
         if time.monotonic() >= self._tick_s:
             self._tick_s = time.monotonic() + _TICK_S

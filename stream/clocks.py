@@ -70,6 +70,49 @@ class Lateness:
         return max(0, now_ms - at_ms - min(self._at_end, default=0)) / 1000
 
 
+class Behind:
+    """How far the reading of one partition is behind the end of its log, in seconds.
+
+    While frames are in hand, that is how long the oldest of them has waited. While frames are only known to lie in the
+    log, it is the time since nothing did: since the broker said so, or took the latest frame that came through.
+    """
+
+    def __init__(self, now_ms: int) -> None:
+        self._in_hand: dict[int, int] = {}
+        self._begun_ms = now_ms
+        self._clear_ms: int | None = None
+        self._through_ms: int | None = None
+
+    @property
+    def in_hand(self) -> int:
+        """Frames taken that did not come through the pipeline yet."""
+        return len(self._in_hand)
+
+    def took(self, offset: int, at_ms: int) -> None:
+        """A frame that the broker took at `at_ms` is in hand."""
+        self._in_hand[offset] = at_ms
+
+    def through(self, offset: int) -> None:
+        """The frame came through the pipeline."""
+        at_ms = self._in_hand.pop(offset)
+        self._through_ms = at_ms if self._through_ms is None else max(at_ms, self._through_ms)
+
+    def clear(self, now_ms: int) -> None:
+        """The broker said just now that nothing is left to read."""
+        if not self._in_hand:
+            self._clear_ms = now_ms
+
+    def behind_s(self, now_ms: int, lateness: Lateness, *, left: bool) -> float:
+        """How far behind; `left`: the log was longer than what was taken when the broker was last asked."""
+        if self._in_hand:
+            return lateness.late_s(next(iter(self._in_hand.values())), now_ms)
+        if not left:
+            return 0.0
+        since = [] if self._clear_ms is None else [(now_ms - self._clear_ms) / 1000]
+        since += [] if self._through_ms is None else [lateness.late_s(self._through_ms, now_ms)]
+        return min(since, default=(now_ms - self._begun_ms) / 1000)
+
+
 class SteadyClock:
     """The wall clock as it was at the start, carried on by the monotonic one: steps of the wall clock are no lag."""
 

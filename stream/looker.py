@@ -1,4 +1,4 @@
-"""Looks on their way to the encoder: beside the path of frames, which do not wait for them.
+"""Looks on their way to the encoder: beside the path of frames. Live frames do not wait for them.
 
 Looks are answered in the order in which they were decided upon, so that a moment keeps the same regions at every
 replay. A part that cannot be read is left out. While the encoder does not answer, a look is tried a few times and then

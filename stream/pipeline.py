@@ -1,7 +1,8 @@
 """What happens to the frames of one assignment, step by step: recall, shed, embed, build.
 
 A step takes frames of one type and gives them as the next one (stream/frames.py). Beside them go writing
-(stream/writer.py) and looking at parts of pictures up close (stream/looker.py): no frame waits for either.
+(stream/writer.py), which frames wait for only when too much waits to be written, and looking at parts of pictures up
+close (stream/looker.py), which live frames do not wait for.
 """
 
 from __future__ import annotations
@@ -207,6 +208,11 @@ class Pipeline:
     def writing_s(self) -> float:
         """For how long a call that writes has been under way without any answer."""
         return self._tools.writer.waiting_s
+
+    @property
+    def stored_late_s(self) -> float:
+        """How long the oldest moment has waited that is to be stored; 0 without one."""
+        return self._tools.writer.late_s
 
     async def flushed(self) -> None:
         """Wait until everything that was handed over is stored."""

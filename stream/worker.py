@@ -14,7 +14,7 @@ from catalog.coverage import Gap, Looked
 from catalog.media import Thumbnails
 from index.store import MomentStore
 from proto.errors import Broken, Mismatch, Transient, WatchwordError
-from proto.metrics import FRAMES_CONSUMED, HOP_SECONDS, LAG, PARTITIONS
+from proto.metrics import BEHIND_SECONDS, FRAMES_CONSUMED, HOP_SECONDS, LAG, PARTITIONS
 from proto.types import Moment, now_ms
 from stream.assignment import Assignment
 from stream.backgrounds import Backgrounds, Sampler
@@ -339,6 +339,7 @@ class StreamWorker:
             if self._assignment is not None:
                 stalls.moved("a write to the index did not end", now_s - self._assignment.pipeline.writing_s)
             stalls.check(now_s)
+            BEHIND_SECONDS.set(self._assignment.behind_s() if self._assignment else 0.0)
             PARTITIONS.labels(state="held").set(len(self._assignment.partitions) if self._assignment else 0)
             PARTITIONS.labels(state="paused").set(self._consumer.paused)
 

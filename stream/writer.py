@@ -83,6 +83,11 @@ class Writer:
         """For how long the oldest call has been under way without any answer: a thread or a server that hangs."""
         return max((lane.waiting_s for lane in self._lanes.values()), default=0.0)
 
+    @property
+    def late_s(self) -> float:
+        """How long the oldest moment that is not stored has waited; 0 without one."""
+        return max((lane.late_s for lane in self._lanes.values()), default=0.0)
+
     def cameras_waiting(self) -> set[str]:
         """Cameras of which something is not stored yet."""
         return {camera for lane in self._lanes.values() for camera in lane.cameras()}
@@ -117,6 +122,8 @@ class _Lane:
         self._parts = parts
         self._waiting: dict[str, Write] = {}
         self._sending: dict[str, Write] = {}
+        self._waiting_since: dict[str, float] = {}
+        self._sending_since: dict[str, float] = {}
         self._filled = asyncio.Event()
         self._moved = asyncio.Event()
         self._asked_s: float | None = None
@@ -130,12 +137,18 @@ class _Lane:
     def waiting_s(self) -> float:
         return 0.0 if self._asked_s is None else time.monotonic() - self._asked_s
 
+    @property
+    def late_s(self) -> float:
+        since = (*self._waiting_since.values(), *self._sending_since.values())
+        return time.monotonic() - min(since) if since else 0.0
+
     def cameras(self) -> set[str]:
         return {write.moment.camera for write in (*self._waiting.values(), *self._sending.values())}
 
     def add(self, write: Write) -> None:
         before = self._waiting.get(write.moment.id)
         self._waiting[write.moment.id] = write if before is None else _merged(before, write)
+        self._waiting_since.setdefault(write.moment.id, time.monotonic())
         self._filled.set()
 
     async def below(self, most: int) -> None:
@@ -159,6 +172,7 @@ class _Lane:
             await self._filled.wait()
             self._filled.clear()
             self._sending, self._waiting = self._waiting, {}
+            self._sending_since, self._waiting_since = self._waiting_since, {}
             error = await self._send()
             self._moved.set()
             if error is None:
@@ -195,8 +209,9 @@ class _Lane:
                 again = reason
                 newer = self._waiting.get(write.moment.id)
                 self._waiting[write.moment.id] = write if newer is None else _merged(write, newer)
+                self._waiting_since[write.moment.id] = self._sending_since[write.moment.id]
                 self._filled.set()
-        self._sending = {}
+        self._sending, self._sending_since = {}, {}
         for write in stored:
             MOMENTS_WRITTEN.labels(state="closed" if write.moment.closed else "open").inc()
         self._parts.stored(stored)

@@ -262,6 +262,7 @@ async def test_many_searches_that_one_bucket_does_not_answer_leave_room_for_the_
     assert {tuple(hit.span.start_ms for hit in answer.hits) for answer in answers} == {(NOON + DAY,)}
 
 
+@pytest.mark.stack
 async def test_collections_of_an_earlier_layout_are_told_once_and_not_read(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

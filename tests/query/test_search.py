@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 
 from catalog.cameras import CameraRegistry
 from catalog.coverage import Coverage, Gap, Looked, Reason
@@ -259,3 +260,36 @@ async def test_a_failing_index_fails_the_search_at_once_though_the_catalog_hangs
     async with asyncio.timeout(0.5):
         with pytest.raises(Broken, match="the index is gone"):
             await searcher(StoreThatFails(SPACE), tmp_path, coverage=hung).search(DOG, timeout_s=60)
+
+
+def told(part: str) -> tuple[float, float]:
+    """How often this part of a search was told, and its seconds in all."""
+    count, seconds = (
+        REGISTRY.get_sample_value(f"watchword_query_part_seconds_{what}", {"part": part}) or 0.0
+        for what in ("count", "sum")
+    )
+    return count, seconds
+
+
+async def test_every_part_of_a_search_is_told_once(store: MemoryStore, tmp_path: Path) -> None:
+    parts = ("embed", "index", "judge", "coverage")
+    before = {part: told(part) for part in parts}
+    found = await searcher(store, tmp_path).search(DOG, timeout_s=5)
+    after = {part: told(part) for part in parts}
+    assert all(after[part][0] == before[part][0] + 1 for part in parts)
+    spent = {part: after[part][1] - before[part][1] for part in parts}
+    assert 0 < spent["embed"] <= found.embed_s
+    assert 0 < spent["index"] + spent["judge"] <= found.index_s
+
+
+async def test_the_time_of_an_encoder_that_fails_is_told_too(store: MemoryStore, tmp_path: Path) -> None:
+    encoder = WordEncoder()
+
+    async def away() -> None:
+        raise Transient("away")
+
+    encoder.before = away
+    before = told("embed")[0]
+    with pytest.raises(Transient):
+        await searcher(store, tmp_path, encoder=encoder).search(DOG, timeout_s=5)
+    assert told("embed")[0] == before + 1

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.clocks import Lateness, LogClock, Pace, SteadyClock
+from stream.clocks import Behind, Lateness, LogClock, Pace, SteadyClock
 
 T = 1_767_225_600_000
 
@@ -184,3 +184,49 @@ def test_steps_of_the_wall_clock_are_no_lag() -> None:
     clock = SteadyClock(5_000, lambda: at_s)
     at_s = 101.5
     assert clock.now_ms() == 6_500
+
+
+def at_end(skew_ms: int) -> Lateness:
+    lateness = Lateness()
+    lateness.came(T, T + skew_ms, last=True)
+    return lateness
+
+
+def test_a_partition_of_which_nothing_is_left_is_not_behind() -> None:
+    behind = Behind(T)
+    assert behind.behind_s(T + 60_000, Lateness(), left=False) == 0.0
+
+
+def test_a_partition_is_as_far_behind_as_its_oldest_frame_in_hand_has_waited_whatever_the_clocks_differ() -> None:
+    for skew_ms in (-61_000, 0, 61_000):
+        behind = Behind(T + skew_ms)
+        behind.took(7, T)
+        behind.took(8, T + 4000)
+        behind.clear(T + 8000 + skew_ms)
+        assert behind.behind_s(T + 9000 + skew_ms, at_end(skew_ms), left=False) == 9.0
+        behind.through(7)
+        assert behind.behind_s(T + 9000 + skew_ms, at_end(skew_ms), left=True) == 5.0
+        behind.through(8)
+        assert behind.behind_s(T + 9000 + skew_ms, at_end(skew_ms), left=False) == 0.0
+
+
+def test_a_frame_that_overtakes_another_does_not_hide_that_it_waits() -> None:
+    behind = Behind(T)
+    behind.took(7, T)
+    behind.took(8, T + 4000)
+    behind.through(8)
+    assert behind.behind_s(T + 9000, at_end(0), left=False) == 9.0
+
+
+def test_while_frames_lie_in_the_log_it_is_as_far_behind_as_it_was_last_read_to_its_end() -> None:
+    behind = Behind(T)
+    assert behind.behind_s(T + 2000, at_end(0), left=True) == 2.0
+    behind.clear(T + 3_600_000)
+    assert behind.behind_s(T + 3_601_000, at_end(0), left=True) == 1.0
+
+
+def test_between_two_batches_of_a_backlog_it_is_as_far_behind_as_the_latest_frame_that_came_through() -> None:
+    behind = Behind(T + 100_000)
+    behind.took(7, T)
+    behind.through(7)
+    assert behind.behind_s(T + 103_000, at_end(0), left=True) == 103.0

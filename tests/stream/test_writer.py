@@ -400,3 +400,40 @@ async def test_a_disk_that_refuses_pictures_holds_no_moment_up_and_is_told_once(
             await at.writer.flushed()
         assert at.done == [0, 1, 2]
     assert caplog.text.count("thumbnails are not kept") == 1
+
+
+async def test_a_moment_that_cannot_be_stored_waits_longer_and_longer_until_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_s = 1000.0
+    monkeypatch.setattr("stream.writer.time", SimpleNamespace(monotonic=lambda: at_s))
+    async with desk(tmp_path) as at:
+        at.store.away["a"] = Transient("away")
+        await at.writer.write([write("a-1"), write("b-1", 1, 4)])
+        at_s += 30.0
+        await at.writer.write([write("a-2")])
+        await until(lambda: at.done == [4] and len(at.store.calls) > 5, "the shard is tried again")
+        at_s += 30.0
+        assert at.writer.late_s == 60.0
+        del at.store.away["a"]
+        await at.writer.flushed()
+        assert at.writer.late_s == 0.0
+
+
+async def test_a_moment_that_is_told_again_while_it_is_sent_waits_since_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_s = 1000.0
+    monkeypatch.setattr("stream.writer.time", SimpleNamespace(monotonic=lambda: at_s))
+    async with desk(tmp_path) as at:
+        first = at.store.hold("a")
+        await at.writer.write([write("a-1", 1)])
+        await until(lambda: len(at.store.calls) == 1, "it is sent")
+        at_s += 10.0
+        await at.writer.write([write("a-1", 2)])
+        assert at.writer.late_s == 10.0
+        second = at.store.hold("a")
+        first.set()
+        await until(lambda: len(at.store.calls) == 2, "it is sent again")
+        assert at.writer.late_s == 0.0
+        second.set()
