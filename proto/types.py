@@ -99,6 +99,12 @@ class Box:
         """The share of the picture that it covers."""
         return (self.right - self.left) * (self.bottom - self.top)
 
+    def common(self, other: Box) -> float:
+        """The area that both cover."""
+        width = min(self.right, other.right) - max(self.left, other.left)
+        height = min(self.bottom, other.bottom) - max(self.top, other.top)
+        return max(0.0, width) * max(0.0, height)
+
     def is_sound(self) -> bool:
         """Whether it lies in the picture and holds something."""
         return 0 <= self.left < self.right <= 1 and 0 <= self.top < self.bottom <= 1

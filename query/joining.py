@@ -119,9 +119,7 @@ def _distinct(hits: Sequence[Hit], most: int, sure: float) -> NDArray[np.bool_]:
 
 
 def _same_place(one: Box, other: Box) -> bool:
-    wide = min(one.right, other.right) - max(one.left, other.left)
-    high = min(one.bottom, other.bottom) - max(one.top, other.top)
-    common = max(0.0, wide) * max(0.0, high)
+    common = one.common(other)
     return common >= _SAME_PLACE * (one.area + other.area - common)
 
 

@@ -260,17 +260,11 @@ def _telling(one: Region) -> tuple[bool, float]:
 
 def _holds(first: Box, second: Box) -> bool:
     """Whether the smaller of the two lies in the larger one, nearly."""
-    return _common(first, second) >= 0.8 * min(first.area, second.area)
+    return first.common(second) >= 0.8 * min(first.area, second.area)
 
 
 def _overlap(first: Place, second: Place) -> float:
     one, other = Box(*first), Box(*second)
-    common = _common(one, other)
+    common = one.common(other)
     union = one.area + other.area - common
     return common / union if union > 0 else float(first == second)
-
-
-def _common(first: Box, second: Box) -> float:
-    width = min(first.right, second.right) - max(first.left, second.left)
-    height = min(first.bottom, second.bottom) - max(first.top, second.top)
-    return max(0.0, width) * max(0.0, height)

@@ -193,6 +193,13 @@ async def test_an_encoder_of_another_space_ends_the_worker_from_a_look_too(tmp_p
     await world.life.die()
 
 
+async def test_what_moved_has_its_rows_and_costs_once_while_the_detector_fails(tmp_path: Path) -> None:
+    encoder = Ill(Transient("away"))
+    moments = await World(tmp_path, moving(60), encoder).ended()
+    assert any(one.regions for one in moments)
+    assert encoder.pictures <= 2 * 60
+
+
 async def test_a_look_is_tried_thrice_and_only_once_while_those_before_failed() -> None:
     class Away(SceneEncoder):
         calls = 0
