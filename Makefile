@@ -36,9 +36,12 @@ check: .venv/.ready-dev  ## style, types and layout, as CI asks
 	@echo "== ruff" && $(PY) -m ruff check . && $(PY) -m ruff format --check .
 	@echo "== mypy --strict" && $(PY) -m mypy
 
+load: .venv/.ready-dev  ## how many questions a second: Locust on the embedded stack, three minutes
+	@$(PY) -m loadtests.load
+
 proto: .venv/.ready-dev  ## make the stubs again from the .proto files
 	@echo "== stubs" && $(PY) tests/tools/make_stubs.py proto/v1
 
 clean:  ## remove the environment and the demo's data
 	rm -rf .venv .watchword build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
-.PHONY: help demo test test-fast check proto clean
+.PHONY: help demo test test-fast check load proto clean
