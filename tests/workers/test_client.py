@@ -177,7 +177,15 @@ async def test_a_worker_that_changed_its_space_is_a_mismatch() -> None:
 )
 async def test_an_object_that_no_moment_could_keep_is_an_error_of_the_encoder(odd: dict[str, Any]) -> None:
     worker, vector = Worker(), np.array([1, 0], "<f4").tobytes()
-    sound = {"kind": "person", "score": 0.5, "left": 0.1, "top": 0.1, "right": 0.2, "bottom": 0.2, "vector": vector}
+    sound: dict[str, Any] = {
+        "kind": "person",
+        "score": 0.5,
+        "left": 0.1,
+        "top": 0.1,
+        "right": 0.2,
+        "bottom": 0.2,
+        "vector": vector,
+    }
     worker.objects = [encoder_pb2.Object(**sound)]
     async with talking(worker) as client:
         ((seen,),) = await client.detect_objects([b"1"])  # type: ignore[misc]
