@@ -20,7 +20,7 @@ help:  ## what can be done here
 	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[embedded,demo,evals,hub,torch,dev]'
 	@touch $@
 
-demo: .venv/.ready-demo  ## start everything on real clips and answer three questions (ONCE=1 ends there)
+demo: .venv/.ready-demo  ## start everything on real clips and answer five questions (ONCE=1 ends there)
 	@$(PY) -m watchword demo $(if $(ONCE),--once)
 
 test: .venv/.ready-dev  ## every test, on the real parts (one file: .venv/bin/pytest FILE)

@@ -1,1 +1,1 @@
-"""State besides vectors: cameras, thumbnails, and which spans were not looked at."""
+"""State besides the index: cameras and their views, leases, replays, what was not looked at, backgrounds, pictures."""

@@ -41,7 +41,7 @@ class Thumbnails:
 
     def get(self, moment_id: str, at_ms: int | None = None) -> bytes:
         """The moment's picture of that instant; without one, the moment's own. Raises Unknown when there is none."""
-        picture = None if at_ms is None else _read(self._path(moment_id, at_ms))
+        picture = None if at_ms is None else self.of_instant(moment_id, at_ms)
         if picture is None:
             picture = _read(self._path(moment_id))
         if picture is None:
@@ -49,6 +49,10 @@ class Thumbnails:
                 f"there is no picture of moment {moment_id}", todo="give the id of a hit; its picture may have expired"
             )
         return picture
+
+    def of_instant(self, moment_id: str, at_ms: int) -> bytes | None:
+        """The moment's picture of that instant."""
+        return _read(self._path(moment_id, at_ms))
 
     def _path(self, moment_id: str, at_ms: int | None = None) -> Path:
         check_moment_ids([moment_id])

@@ -17,7 +17,7 @@ log = logging.getLogger("watchword.index")
 _FRESH_S = 30.0
 """A count that is older is made again when it is needed, and still given meanwhile."""
 _OLDEST_S = 300.0
-"""A count that is older is not given."""
+"""A count that is older is given only when no other can be had."""
 _WAIT_S = 0.25
 """How long an answer waits for a count that is not known."""
 _MOST = 10_000
@@ -35,7 +35,8 @@ class Counts:
         self._counting: dict[Hashable, asyncio.Task[None]] = {}
 
     async def about(self, key: Hashable, count: Count, wait_s: float) -> int | None:
-        """The count with this key, at most five minutes old. None when it is not known in time."""
+        """The count with this key: at most five minutes old if that is known in time, else the last one. None when it
+        was never counted: too few moments make hits look surer than they are, so an old number is better than none."""
         known = self._of_late(key, _OLDEST_S)
         if self._of_late(key, _FRESH_S) is None:
             task = self._counting.get(key)
@@ -44,7 +45,7 @@ class Counts:
                 task.add_done_callback(lambda _: self._counting.pop(key))
             if known is None:
                 await asyncio.wait({task}, timeout=max(0.0, min(wait_s, _WAIT_S)))
-                known = self._of_late(key, _OLDEST_S)
+                known = self._of_late(key, math.inf)
         return known
 
     def _of_late(self, key: Hashable, most_s: float) -> int | None:

@@ -22,7 +22,7 @@ from pymilvus.exceptions import DataNotMatchException
 
 from index.calls import Silent
 from index.filters import Filter, asked, expression, rows_filter
-from index.places import Bucket, collection_name, collection_named, is_former
+from index.places import Bucket, collection_name, collection_named, former_named
 from index.rows import (
     HIT_FIELDS,
     MOST_ROWS_EACH,
@@ -122,7 +122,8 @@ class _MilvusShard:
             names = await self._call("list collections", lambda milvus: milvus.list_collections(retry_times=1))
             self._tell_of_former(names)
             by_space: defaultdict[str, set[Bucket]] = defaultdict(set)
-            for space, bucket in filter(None, map(collection_named, names)):
+            # What an earlier version stored is told like another space: it may answer the question and is not searched.
+            for space, bucket in filter(None, (collection_named(name) or former_named(name) for name in names)):
                 by_space[space].add(bucket)
             self._known = by_space.pop(self._space.id, set())
             self._others = by_space
@@ -131,7 +132,7 @@ class _MilvusShard:
         return {**self._others, self._space.id: frozenset(self._known)}
 
     def _tell_of_former(self, names: Sequence[str]) -> None:
-        former = sorted(filter(is_former, names))
+        former = sorted(filter(former_named, names))
         if former and not self._told_of_former:
             log.warning(
                 "%d collections at %s have the rows of an earlier version and are not read, such as %s: drop them",

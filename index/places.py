@@ -11,7 +11,7 @@ _HOUR_MS = 3_600_000
 _SCHEME = "watchword3"
 """Prefix of every collection name. Changes with the fields of a row, so that a collection never mixes two layouts."""
 _COLLECTION = re.compile(_SCHEME + r"_([0-9a-f]{16})_(\d{1,4})h_(\d{1,12})")
-_FORMER = re.compile(r"watchword[12]?_[0-9a-f]{16}_\d{1,4}h_\d{1,12}")
+_FORMER = re.compile(r"watchword[12]?_([0-9a-f]{16})_(\d{1,4})h_(\d{1,12})")
 _NEAR_MS = 7 * 24 * _HOUR_MS
 MOST_STRETCHES = 50
 """Most stretches of time per shard that lie more than a week apart."""
@@ -97,9 +97,11 @@ def collection_named(name: str) -> tuple[str, Bucket] | None:
     return (parts[1], Bucket(int(parts[2]), int(parts[3]))) if parts else None
 
 
-def is_former(name: str) -> bool:
-    """Whether it is the name of a collection of an earlier layout."""
-    return _FORMER.fullmatch(name) is not None
+def former_named(name: str) -> tuple[str, Bucket] | None:
+    """What stands for the space, and the bucket, of a collection of an earlier layout, which is not read; None when it
+    is none."""
+    parts = _FORMER.fullmatch(name)
+    return (f"{parts[1]} of an earlier version", Bucket(int(parts[2]), int(parts[3]))) if parts else None
 
 
 def home(camera: str, endpoints: Sequence[str]) -> str:

@@ -80,7 +80,8 @@ class Answer:
     scaled as if its moments were spread evenly. A moment with copies on two shards counts twice.
     """
     spaces: list[str] = field(default_factory=list)
-    """Other spaces that may hold moments of the asked time. Hits never include their moments."""
+    """Other spaces that may hold moments of the asked time, and this space of earlier versions. Hits never include
+    their moments."""
 
 
 class MomentStore(Protocol):

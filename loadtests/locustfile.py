@@ -153,7 +153,6 @@ def _report(environment: Any, **_: Any) -> None:
     environment.process_exit_code = verdict(COURSE)
 
 
-_hooks: Any = events  # they are not typed
-_hooks.init_command_line_parser.add_listener(_arguments)
-_hooks.test_start.add_listener(_meet)
-_hooks.quitting.add_listener(_report)
+events.init_command_line_parser.add_listener(_arguments)  # type: ignore[no-untyped-call]  # Locust ships no types
+events.test_start.add_listener(_meet)  # type: ignore[no-untyped-call]  # Locust ships no types
+events.quitting.add_listener(_report)  # type: ignore[no-untyped-call]  # Locust ships no types

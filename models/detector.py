@@ -23,8 +23,6 @@ from proto.types import KIND, Box, Vector, Vectors
 
 MOST_OBJECTS = 16
 """The most objects of one picture."""
-MOST_CROPS = 6
-"""The most objects of one picture whose crops are embedded."""
 
 _LARGEST_ENLARGEMENT = 2.0
 _LEAST_SIDE = 1e-3

@@ -25,6 +25,8 @@ LOG_ID = re.compile(r"[0-9a-f]{32}")
 MOST_RESUME_CHARS = 512
 MOST_REGIONS = 4
 """The most regions that a moment has rows for, besides the row of its whole picture."""
+MOST_OBJECT_CROPS = 6
+"""The most objects of one picture whose vectors are made of their crops; further ones share that of the picture."""
 KIND = re.compile(r"[a-z][a-z ]{0,31}")
 """The kind of an object, such as "traffic light"."""
 SPACE_ID = re.compile(r"[0-9a-f]{16}")
@@ -96,6 +98,12 @@ class Box:
     def area(self) -> float:
         """The share of the picture that it covers."""
         return (self.right - self.left) * (self.bottom - self.top)
+
+    def common(self, other: Box) -> float:
+        """The area that both cover."""
+        width = min(self.right, other.right) - max(self.left, other.left)
+        height = min(self.bottom, other.bottom) - max(self.top, other.top)
+        return max(0.0, width) * max(0.0, height)
 
     def is_sound(self) -> bool:
         """Whether it lies in the picture and holds something."""

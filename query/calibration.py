@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from proto.errors import Invalid
@@ -108,37 +107,3 @@ def read_calibration(text: str) -> Calibration:
         ) from None
     pictures = written.pictures.as_weights() if written.pictures else DEFAULT.pictures
     return Calibration(written.as_weights(), pictures, written.threshold, written.trained_on)
-
-
-def fitted(
-    features: Sequence[Mapping[str, float]], right: Sequence[bool], names: Sequence[str], *, ridge: float = 1e-3
-) -> Weights:
-    """The weights under which these hits, right or wrong, are most likely, with the signs that RISES and FALLS ask for.
-
-    Logistic regression with a small quadratic penalty, by accelerated projected gradient: deterministic.
-    """
-    table = np.array([[one[name] for name in names] for one in features], np.float64).reshape(len(features), len(names))
-    truth = np.array(right, np.float64)
-    if not 0 < truth.sum() < len(truth):
-        raise Invalid("all hits are right, or all are wrong", todo="give features of both kinds")
-    mean, deviation = table.mean(axis=0), np.maximum(table.std(axis=0), 1e-9)
-    design = np.column_stack([(table - mean) / deviation, np.ones(len(table))])
-    low = np.array([0.0 if name in RISES else -np.inf for name in names] + [-np.inf])
-    high = np.array([0.0 if name in FALLS else np.inf for name in names] + [np.inf])
-    best = _descended(design, truth, low, high, ridge)
-    weights = best[:-1] / deviation
-    return Weights(tuple(names), tuple(float(w) for w in weights), float(best[-1] - weights @ mean))
-
-
-def _descended(design: Numbers, truth: Numbers, low: Numbers, high: Numbers, ridge: float) -> NDArray[np.float64]:
-    step = 1.0 / (0.25 * float(np.linalg.norm(design.T @ design / len(design), 2)) + ridge)
-    best = ahead = np.zeros(design.shape[1])
-    for number in range(5000):
-        guess = 1.0 / (1.0 + np.exp(-np.clip(design @ ahead, -_MOST_LOGIT, _MOST_LOGIT)))
-        slope = design.T @ (guess - truth) / len(design) + ridge * np.append(ahead[:-1], 0.0)
-        new = np.clip(ahead - step * slope, low, high)
-        if float(np.abs(new - best).max()) < 1e-9:
-            break
-        ahead = new + number / (number + 3.0) * (new - best)
-        best = new
-    return best

@@ -62,11 +62,11 @@ class QueryClient(Client):
             raise Invalid(f"the question cannot be sent ({error})", todo=todo) from None
         return await self._answer(self._stub.Search(request, timeout=self._timeout_s))
 
-    async def thumbnail(self, moment_id: str, at_ms: int = 0) -> bytes:
+    async def thumbnail(self, moment_id: str, at_ms: int = 0) -> query_pb2.ThumbnailReply:
         """The moment's picture, a JPEG: of this time, `at_ms` of a hit, or the most representative one."""
         request = query_pb2.ThumbnailRequest(moment_id=moment_id, at_ms=at_ms)
         reply: query_pb2.ThumbnailReply = await self._answer(self._stub.Thumbnail(request, timeout=self._timeout_s))
-        return reply.jpeg
+        return reply
 
     async def cameras(self) -> list[query_pb2.CameraInfo]:
         """Every camera that can be searched."""

@@ -29,6 +29,8 @@ class Finding:
 
     hits: list[Hit]
     answer: Answer
+    threshold: float
+    """A hit of at least this confidence counts as found."""
 
 
 class Finder:
@@ -69,7 +71,7 @@ class Finder:
             searched = max(answer.moments_searched, len(answer.hits))
             with spent.on("judge"):
                 verdict = await self._judge.judge(answer.hits, vector, searched, by_words=question.text is not None)
-                found = Finding(self._shaped(question, verdict), answer)
+                found = Finding(self._shaped(question, verdict), answer, verdict.threshold)
             if (
                 len(found.hits) >= question.limit
                 or len(answer.hits) < wanted
@@ -95,7 +97,8 @@ class Finder:
         if question.all_moments:
             hits = [alone(one) for one in judged]
         else:
-            hits = without_duplicates(joined(judged, verdict.spread), self._settings.most_duplicates)
+            hits = joined(judged, verdict.spread)
+            hits = without_duplicates(hits, self._settings.most_duplicates, verdict.threshold)
         hits = hits[: question.limit]
         return sorted(hits, key=lambda hit: (hit.start_ms, hit.best.scored.span.id)) if question.by_time else hits
 

@@ -5,18 +5,25 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
+from numpy.typing import NDArray
 
 from index.store import Scored
-from proto.types import Vector, Vectors
+from proto.types import Box, Vectors
 
 GAP_MS = 30_000
 """Moments of one camera with at most this between them are neighbours."""
 _NEAR = 0.9
 """Cosine of the vectors of two neighbours' rows from which their scores may differ twice as much."""
 _SAME = 0.98
-"""Cosine of the vectors of two hits' rows from which they are near-duplicates."""
+"""Cosine of the vectors of two hits' rows from which they look the same."""
+_SAME_PLACE = 0.4
+"""Intersection over union of the boxes of two objects from which they may be one. The vectors of two sure objects of a
+kind are always alike, since the name of the kind has the greater share in them."""
+_SAME_TIME_MS = 600_000
+"""Sure hits farther apart are never near-duplicates: each tells of another time at which it was there."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,24 +80,47 @@ def joined(judged: Sequence[Judged], tolerance: float) -> list[Hit]:
     return [hits[rank] for rank in sorted(hits)]
 
 
-def without_duplicates(hits: Sequence[Hit], most: int) -> list[Hit]:
-    """The hits, best first, without those that resemble `most` better ones of their camera."""
-    of_camera = defaultdict[str, list[tuple[int, Vector]]](list)
+def without_duplicates(hits: Sequence[Hit], most: int, sure: float) -> list[Hit]:
+    """The hits, best first, without those that resemble `most` better ones of their camera.
+
+    Hits of at least the confidence `sure` resemble only those of their own time.
+    """
+    of_camera = defaultdict[str, list[int]](list)
     for rank, hit in enumerate(hits):
-        if (vector := hit.best.scored.vector) is not None:
-            of_camera[hit.best.scored.span.camera].append((rank, vector))
+        if hit.best.scored.vector is not None:
+            of_camera[hit.best.scored.span.camera].append(rank)
     left_out: set[int] = set()
-    for rows in of_camera.values():
-        if len(rows) > most:
-            vectors: Vectors = np.stack([vector for _, vector in rows])
-            same = vectors @ vectors.T >= _SAME
-            kept: list[int] = []
-            for number, (rank, _) in enumerate(rows):
-                if np.count_nonzero(same[number, kept]) < most:
-                    kept.append(number)
-                else:
-                    left_out.add(rank)
+    for ranks in of_camera.values():
+        if len(ranks) > most:
+            kept = _distinct([hits[rank] for rank in ranks], most, sure)
+            left_out.update(rank for rank, stays in zip(ranks, kept, strict=True) if not stays)
     return [hit for rank, hit in enumerate(hits) if rank not in left_out]
+
+
+def _distinct(hits: Sequence[Hit], most: int, sure: float) -> NDArray[np.bool_]:
+    """Which of these hits of one camera stay."""
+    rows = [hit.best.scored for hit in hits]
+    vectors: Vectors = np.stack([row.vector for row in rows if row.vector is not None])
+    alike = vectors @ vectors.T >= _SAME
+    starts, ends = np.array([(hit.start_ms, hit.end_ms) for hit in hits], np.int64).T
+    kept = np.zeros(len(hits), np.bool_)
+    for number, (hit, row) in enumerate(zip(hits, rows, strict=True)):
+        others = kept & alike[number]
+        if hit.best.confidence >= sure:
+            others &= (starts - hit.end_ms <= _SAME_TIME_MS) & (hit.start_ms - ends <= _SAME_TIME_MS)
+        found = np.flatnonzero(others)
+        if len(found) >= most and row.kind:
+            places = (rows[other] for other in found)
+            same = (not other.kind or _same_place(row.box, other.box) for other in places)
+            kept[number] = sum(islice(filter(None, same), most)) < most
+        else:
+            kept[number] = len(found) < most
+    return kept
+
+
+def _same_place(one: Box, other: Box) -> bool:
+    common = one.common(other)
+    return common >= _SAME_PLACE * (one.area + other.area - common)
 
 
 def _around(

@@ -32,6 +32,8 @@ class Verdict:
     """Two scores that differ by less say the same."""
     calibrated: bool
     """Whether the bundle's own calibration was used."""
+    threshold: float
+    """A hit of at least this confidence counts as found."""
 
 
 class Judge:
@@ -47,11 +49,6 @@ class Judge:
         self._bank = bank
         self._backgrounds = backgrounds
         self._filling: asyncio.Task[None] | None = None
-
-    @property
-    def threshold(self) -> float:
-        """A hit of at least this confidence counts as found."""
-        return self._calibration.threshold
 
     def start(self) -> None:
         """Fill the bank of texts, in the background."""
@@ -83,7 +80,9 @@ class Judge:
             Judged(hit, float(sure[n]), {name: float(values[n]) for name, values in features.values.items()})
             for n, hit in enumerate(hits)
         ]
-        return Verdict(judged, features.spread, calibrated)
+        # The bundle's threshold was chosen for its own weights.
+        threshold = self._calibration.threshold if calibrated else DEFAULT.threshold
+        return Verdict(judged, features.spread, calibrated, threshold)
 
     def _usable(self, known: Known, by_words: bool) -> tuple[Weights, bool]:
         """The weights, and whether they are the bundle's: the first of which everything that they weigh is known."""

@@ -108,16 +108,21 @@ class Searcher:
             answer=finding.answer,
             coverage=coverage,
             space=self._store.space.id,
-            threshold=self._judge.threshold,
+            threshold=finding.threshold,
             vector_cached=cached,
             embed_s=embedded - begun,
             index_s=ended - embedded,
             total_s=ended - begun,
         )
 
-    async def thumbnail(self, moment_id: str, at_ms: int | None = None) -> bytes:
-        """The picture of a moment, of this time if there is one."""
-        return await asyncio.to_thread(self._thumbnails.get, moment_id, at_ms)
+    async def thumbnail(self, moment_id: str, at_ms: int | None = None) -> tuple[bytes, int | None]:
+        """The moment's picture of this time, and the time; where there is none the moment's own picture, and None."""
+
+        def read() -> tuple[bytes, int | None]:
+            picture = None if at_ms is None else self._thumbnails.of_instant(moment_id, at_ms)
+            return (self._thumbnails.get(moment_id), None) if picture is None else (picture, at_ms)
+
+        return await asyncio.to_thread(read)
 
     async def cameras(self) -> Sequence[Camera]:
         """All cameras that can be searched, including removed ones."""

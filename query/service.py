@@ -20,8 +20,6 @@ from query.settings import QuerySettings
 
 log = logging.getLogger("watchword.query")
 
-_SKIPPED_TOLD = 100
-
 Context = grpc.aio.ServicerContext[Any, Any]
 Result = TypeVar("Result")
 
@@ -114,10 +112,10 @@ class _QueryService(query_pb2_grpc.QueryServicer):
     async def Thumbnail(  # noqa: N802
         self, request: query_pb2.ThumbnailRequest, context: Context
     ) -> query_pb2.ThumbnailReply:
-        jpeg = await self._within(
+        jpeg, at_ms = await self._within(
             self._left(context), self._searcher.thumbnail(request.moment_id, request.at_ms or None)
         )
-        return query_pb2.ThumbnailReply(jpeg=jpeg)
+        return query_pb2.ThumbnailReply(jpeg=jpeg, at_ms=at_ms or 0)
 
     @answers
     async def Cameras(  # noqa: N802

@@ -1,1 +1,1 @@
-"""From cameras to stored moments: sources, the frames topic, Faust agents and the moment builder."""
+"""From frames in the broker to stored moments: the steps of the pipeline, the moment builder and its regions."""

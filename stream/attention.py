@@ -85,7 +85,7 @@ class Attention:
         close_up.owed.pop(look.offset, None)
         if look.detect is not None:
             self._detecting -= 1
-            self._account.found(found.objects)
+            self._account.found(found.embedded)
         before, kinds = close_up.regions, close_up.objects
         close_up.regions = gathered(before, found.regions)
         close_up.objects = counted(kinds, found.regions)

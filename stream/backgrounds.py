@@ -21,6 +21,8 @@ from stream.moments import Write
 
 log = logging.getLogger("watchword.stream")
 
+EVERY_S = 30.0
+"""How often a worker writes what it sampled."""
 _CAMERAS_AT_ONCE = 16
 """So many are written at once, which takes the catalog some milliseconds each."""
 _MOST_WAITING = 512

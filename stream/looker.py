@@ -1,4 +1,4 @@
-"""Looks on their way to the encoder: beside the path of frames, which do not wait for them.
+"""Looks on their way to the encoder: beside the path of frames. Live frames do not wait for them.
 
 Looks are answered in the order in which they were decided upon, so that a moment keeps the same regions at every
 replay. A part that cannot be read is left out. While the encoder does not answer, a look is tried a few times and then
@@ -11,11 +11,12 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 
-from proto.errors import Broken, Late, Mismatch, Overloaded, Poison, Transient, WatchwordError
-from proto.types import Box, Region, Vector
+from proto.errors import Broken, Late, Mismatch, Overloaded, Transient, WatchwordError
+from proto.types import MOST_OBJECT_CROPS, Box, Region, Vector
 from stream.embedding import Embedding
 from stream.frames import Unit
 from stream.looks import Found, Look
@@ -31,6 +32,8 @@ _MOST_WAITING = 16
 """While so many wait, live cameras are not looked at up close."""
 _TRIES = 3
 _PASSES = (Transient, Overloaded, Late, Broken)
+
+Answer = TypeVar("Answer")
 
 Saw = Callable[[Sequence[tuple[Look, Found]]], Awaitable[None]]
 """What becomes of answers."""
@@ -48,7 +51,7 @@ class Looker:
         self._filled = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._fails = False
+        self._failing: set[str] = set()
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -102,12 +105,40 @@ class Looker:
                 self._idle.set()
 
     async def _found(self, looks: Sequence[Look]) -> list[Found]:
+        """Ask for all of them at once. What is larger than the encoder takes is left out."""
+        most = (await self._embedding.info()).max_item_bytes
+        crops = [[part for part in look.crops if len(part.jpeg) <= most] for look in looks]
+        searched = [look.detect if look.detect and len(look.detect.jpeg) <= most else None for look in looks]
+        # Each by itself: where the detector fails, what moved still has its rows.
+        vectors, objects = await asyncio.gather(
+            self._tried("at what moved", self._embedding.vectors_now, [part.jpeg for parts in crops for part in parts]),
+            self._tried("for objects", self._embedding.objects_now, [part.jpeg for part in searched if part]),
+        )
+        answers, seen = iter(vectors), iter(objects)
+        found = []
+        for look, parts, part in zip(looks, crops, searched, strict=True):
+            told = zip(parts, [next(answers) for _ in parts], strict=True)
+            moved = [(one.box, vector) for one, vector in told if isinstance(vector, np.ndarray)]
+            bare = [Region(look.at_ms, box, _single(vector)) for box, vector in moved]
+            known = next(seen) if part else []
+            things = known if isinstance(known, list) else []
+            named = [_region(look, part.box, one) for one in things] if part else []
+            found.append(Found((*(one for one in named if one.box.is_sound()), *bare), _cost_of(len(things))))
+        return found
+
+    async def _tried(
+        self, what: str, ask: Callable[[Sequence[bytes]], Awaitable[Sequence[Answer]]], pictures: Sequence[bytes]
+    ) -> Sequence[Answer | None]:
+        """One answer for each picture; None where there was none after some tries."""
+        if not pictures:
+            return []
         error: WatchwordError | None = None
-        for attempt in range(_TRIES):
+        # While it fails, one try: recordings wait for their looks.
+        for attempt in range(1 if what in self._failing else _TRIES):
             if attempt:
                 await self._patience.pause("encoder", attempt)
             try:
-                found = await self._ask(looks)
+                answers = await ask(pictures)
             except Mismatch:
                 raise
             except _PASSES as passing:
@@ -116,35 +147,17 @@ class Looker:
                 error = final
                 break
             else:
-                self._fails = False
-                return found
-        if not self._fails:
-            log.warning("moments are stored without a closer look from now on: %s", error)
-        self._fails = True
-        return [Found()] * len(looks)
+                self._failing.discard(what)
+                return answers
+        if what not in self._failing:
+            log.warning("moments are stored without a closer look %s from now on: %s", what, error)
+        self._failing.add(what)
+        return [None] * len(pictures)
 
-    async def _ask(self, looks: Sequence[Look]) -> list[Found]:
-        """Ask for all of them at once. What is larger than the encoder takes is left out."""
-        most = (await self._embedding.info()).max_item_bytes
-        crops = [[part for part in look.crops if len(part.jpeg) <= most] for look in looks]
-        searched = [look.detect if look.detect and len(look.detect.jpeg) <= most else None for look in looks]
-        vectors, objects = await asyncio.gather(
-            self._embedding.vectors_now([part.jpeg for parts in crops for part in parts]),
-            self._embedding.objects_now([part.jpeg for part in searched if part]),
-        )
-        answers, seen = iter(vectors), iter(objects)
-        found = []
-        for look, parts, part in zip(looks, crops, searched, strict=True):
-            bare = [
-                Region(look.at_ms, one.box, _single(vector))
-                for one in parts
-                if not isinstance(vector := next(answers), Poison)
-            ]
-            known = next(seen) if part else []
-            things = [] if isinstance(known, Poison) else known
-            named = [_region(look, part.box, one) for one in things] if part else []
-            found.append(Found((*(one for one in named if one.box.is_sound()), *bare), len(things)))
-        return found
+
+def _cost_of(objects: int) -> int:
+    """How many pictures were embedded for so many objects."""
+    return min(objects, MOST_OBJECT_CROPS + 1)
 
 
 def _region(look: Look, base: Box, one: Seen) -> Region:

@@ -41,8 +41,8 @@ class Found:
     """What a look showed. Nothing, where the parts could not be read or the encoder did not answer."""
 
     regions: tuple[Region, ...] = ()
-    objects: int = 0
-    """What the detection cost besides itself."""
+    embedded: int = 0
+    """Pictures that were embedded for the objects that the detection found."""
 
 
 def boxes_of(frame: Frame) -> list[Box | None]:

@@ -1,7 +1,8 @@
 """What happens to the frames of one assignment, step by step: recall, shed, embed, build.
 
 A step takes frames of one type and gives them as the next one (stream/frames.py). Beside them go writing
-(stream/writer.py) and looking at parts of pictures up close (stream/looker.py): no frame waits for either.
+(stream/writer.py), which frames wait for only when too much waits to be written, and looking at parts of pictures up
+close (stream/looker.py), which live frames do not wait for.
 """
 
 from __future__ import annotations

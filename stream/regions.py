@@ -2,13 +2,14 @@
 
 **The budget.** Costs are counted in pictures embedded: a frame alone costs 1. Each frame of a camera earns 1 for
 regions, a quiet one 0.5. The vector of a crop costs 1. A detection costs `EncoderInfo.detect_cost` and one for each
-object that it finds, whose vector is made of its crop. Nothing is looked at before it is earned, so at any time
+picture that is embedded for the objects that it finds: their crops, and one for all objects beyond MOST_OBJECT_CROPS.
+Nothing is looked at before it is earned, so at any time
 
     cost of all <= frames * (1 + 1), and <= frames * (1 + 0.5) on a quiet scene
 
-for each camera, counted from the start of its worker. How many objects a detection finds is known only when it is
-done. RESERVED of them are paid in advance; more are paid before the next detection begins, so the latest detection
-alone may have cost up to 16 - RESERVED more than was earned.
+for each camera, counted from the start of its worker. How many those are is known only when the detection is done.
+RESERVED of them are paid in advance; more are paid before the next detection begins, so the latest detection alone may
+have cost up to 7 - RESERVED more than was earned.
 
 **The same rows at every replay.** What is looked at follows from the frames and from the state in Account and Looked,
 and both travel in the row of the open moment (stream/resume.py). Credit passes from one moment to the next only where
@@ -26,7 +27,7 @@ import numpy as np
 from proto.types import MOST_REGIONS, Box, Region
 
 RESERVED = 3
-"""Objects that a detection pays for in advance."""
+"""Pictures of objects that a detection pays for in advance."""
 MOST_CROPS = 3
 """The most crops that a frame carries."""
 MOST_BOXES = 6
@@ -79,7 +80,7 @@ class Account:
 
     credit: float = 0.0
     surplus: float = 0.0
-    """Objects beyond RESERVED, not paid yet."""
+    """Pictures of objects beyond RESERVED, not paid yet."""
     since: int = _SPACING
     """Frames since the latest detection; no more than _SPACING are counted."""
 
@@ -99,9 +100,9 @@ class Account:
         """Whether the next frame may earn one."""
         return costs.detection is not None and self.since + 1 >= _SPACING and self.credit + 1 >= costs.in_advance
 
-    def found(self, objects: int) -> None:
-        """A detection found so many."""
-        self.surplus += max(0, objects - RESERVED)
+    def found(self, embedded: int) -> None:
+        """So many pictures were embedded for what a detection found."""
+        self.surplus += max(0, embedded - RESERVED)
 
     def cut(self) -> None:
         """What comes next has nothing to do with what was before. Debts stay."""
@@ -259,17 +260,11 @@ def _telling(one: Region) -> tuple[bool, float]:
 
 def _holds(first: Box, second: Box) -> bool:
     """Whether the smaller of the two lies in the larger one, nearly."""
-    return _common(first, second) >= 0.8 * min(first.area, second.area)
+    return first.common(second) >= 0.8 * min(first.area, second.area)
 
 
 def _overlap(first: Place, second: Place) -> float:
     one, other = Box(*first), Box(*second)
-    common = _common(one, other)
+    common = one.common(other)
     union = one.area + other.area - common
     return common / union if union > 0 else float(first == second)
-
-
-def _common(first: Box, second: Box) -> float:
-    width = min(first.right, second.right) - max(first.left, second.left)
-    height = min(first.bottom, second.bottom) - max(first.top, second.top)
-    return max(0.0, width) * max(0.0, height)

@@ -17,7 +17,7 @@ from proto.errors import Broken, Mismatch, Transient, WatchwordError
 from proto.metrics import BEHIND_SECONDS, FRAMES_CONSUMED, HOP_SECONDS, LAG, PARTITIONS
 from proto.types import Moment, now_ms
 from stream.assignment import Assignment
-from stream.backgrounds import Backgrounds, Sampler
+from stream.backgrounds import EVERY_S, Backgrounds, Sampler
 from stream.consumer import Consumer, Held, Mark, Record
 from stream.embedding import Embedding
 from stream.fence import Fence
@@ -38,7 +38,6 @@ _COMMIT_S = 1.0
 _LEAVE_S = 10.0
 _LOOK_S = 0.25
 _ENDS_S = 1.0
-_BACKGROUNDS_S = 30.0
 _WRITTEN = HOP_SECONDS.labels(hop="written")
 
 
@@ -309,8 +308,9 @@ class StreamWorker:
 
     async def _keep_backgrounds_for_ever(self) -> None:
         while True:
-            await asyncio.sleep(_BACKGROUNDS_S)
-            await self._keep_backgrounds()
+            await asyncio.sleep(EVERY_S)
+            while await self._keep_backgrounds():  # all of it: what waits is bounded, and what does not fit is lost
+                pass
 
     async def _keep_backgrounds(self) -> bool:
         """Write a batch of what was sampled, behind the path. False when there was none."""

@@ -45,10 +45,11 @@ class Pictures:
             try:
                 if write.thumbnail is not None:
                     self._thumbnails.put(write.moment.id, write.thumbnail)
+                if write.pictures:
+                    # First, so that there is room: a picture that comes would drive out one that is still shown.
+                    self._thumbnails.keep(write.moment.id, {region.at_ms for region in write.moment.regions})
                 for at_ms, jpeg in write.pictures:
                     self._thumbnails.put(write.moment.id, jpeg, at_ms)
-                if write.pictures:
-                    self._thumbnails.keep(write.moment.id, {region.at_ms for region in write.moment.regions})
             except WatchwordError as error:
                 if not self._fails:
                     log.warning("thumbnails are not kept from now on: %s", error)

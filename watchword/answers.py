@@ -77,13 +77,12 @@ async def ask(client: QueryClient, question: TypedSearch, pictures: Path) -> tup
     async def save(hit: query_pb2.Hit) -> Shown:
         async with gate:
             try:
-                jpeg = await client.thumbnail(hit.moment_id, hit.at_ms)
+                picture = await client.thumbnail(hit.moment_id, hit.at_ms)
             except Unknown:
                 return Shown(hit, None)
-        of_its_own = "" if hit.at_ms == hit.peak_ms else f"-{hit.at_ms}"
-        path = pictures / f"{hit.moment_id}{of_its_own}.jpg"
-        await asyncio.to_thread(write_whole, path, jpeg, durable=False)
-        return Shown(hit, path)
+        path = pictures / f"{hit.moment_id}{f'-{picture.at_ms}' if picture.at_ms else ''}.jpg"
+        await asyncio.to_thread(write_whole, path, picture.jpeg, durable=False)
+        return Shown(hit, path, of_its_time=hit.at_ms in (picture.at_ms, hit.peak_ms))
 
     return reply, list(await asyncio.gather(*(save(hit) for hit in reply.hits)))
 

@@ -67,7 +67,7 @@ def _of_the_index(coverage: query_pb2.Coverage) -> Iterator[str]:
     if len(parts) > _MOST_NAMED:
         yield f"{len(parts) - _MOST_NAMED} more parts of the index did not answer"
     if spaces := list(coverage.spaces_unsearched):
-        yield f"moments of another model bundle (space {', '.join(spaces)}) cannot be compared with this question"
+        yield f"moments of another model bundle or version (space {', '.join(spaces)}) cannot be searched"
 
 
 def _of_the_cameras(coverage: query_pb2.Coverage) -> Iterator[str]:

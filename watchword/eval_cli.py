@@ -140,11 +140,12 @@ def eval_compare(before: Path, after: Path, part: str, as_json: bool) -> None:
 @evaluate.command("calibrate")
 @click.argument("run", type=_FOLDER)
 @click.option("--out", type=_FOLDER, required=True, metavar="FILE", help="Where the bundle's calibration.json goes.")
-def eval_calibrate(run: Path, out: Path) -> None:
+@click.option("--feature", "features", multiple=True, metavar="NAME", help="Default: log10_e and z_words. Repeatable.")
+def eval_calibrate(run: Path, out: Path, features: tuple[str, ...]) -> None:
     """Learn from the train part of a run how confident to be."""
-    from evals.calibrate import write_calibration
+    from evals.calibrate import USED, write_calibration
 
-    click.echo(write_calibration(run, out))
+    click.echo(write_calibration(run, out, features or USED))
 
 
 @evaluate.command("new")

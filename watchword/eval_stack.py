@@ -21,6 +21,7 @@ from evals.run import ask_questions, check_cameras, replay
 from proto.errors import Transient, WatchwordError
 from proto.types import Camera
 from query.client import QueryClient
+from stream.backgrounds import EVERY_S
 from watchword.bundles import bundle_folder
 from watchword.settings import Settings
 from watchword.stack import Addresses, query_address, run_stack
@@ -89,8 +90,9 @@ async def run_in_own_stack(settings: Settings, wanted: Wanted, folder: Path) -> 
 async def _replay_and_ask(settings: Settings, wanted: Wanted, address: str) -> Run:
     with _catalog(settings) as catalog:
         replays = _Replays(CameraRegistry(settings.data_dir / "cameras.json"), Progresses(catalog))
-        # The moments that are open at the end are closed when their cameras count as silent.
-        settle_s = settings.stream.silent_s + 2 * settings.stream.refresh_s
+        # The moments that are open at the end are closed when their cameras count as silent, and are sampled then: hits
+        # are judged by samples, and a figure must not depend on which of them were there.
+        settle_s = settings.stream.silent_s + 2 * settings.stream.refresh_s + 2 * EVERY_S
         async with QueryClient(address, settings.query.timeout_s) as service:
             await replay(
                 wanted.dataset, service, replays, part=wanted.part, settle_s=settle_s, say=wanted.say

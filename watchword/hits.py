@@ -23,6 +23,8 @@ class Shown:
 
     hit: query_pb2.Hit
     thumbnail: Path | None
+    of_its_time: bool = True
+    """Whether the picture is that of `hit.at_ms`: the hit's box lies in no other one."""
 
 
 def parted(reply: query_pb2.SearchReply, shown: Sequence[Shown]) -> tuple[list[Shown], list[Shown]]:
@@ -97,6 +99,8 @@ def seen(hit: query_pb2.Hit) -> str:
 def _tile(one: Shown, *, sure: bool) -> Tile:
     hit, box = one.hit, one.hit.box
     sides = (box.left, box.top, box.right, box.bottom)
-    inner = 0 <= sides[0] < sides[2] <= 1 and 0 <= sides[1] < sides[3] <= 1 and sides != (0, 0, 1, 1)
+    inner = (
+        one.of_its_time and 0 <= sides[0] < sides[2] <= 1 and 0 <= sides[1] < sides[3] <= 1 and sides != (0, 0, 1, 1)
+    )
     found = f"{percent(hit)} {hit.kind}".strip()
     return Tile(one.thumbnail, sides if inner else None, (f"{hit.camera}  {found}", when(hit)), sure)

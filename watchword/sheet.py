@@ -21,6 +21,8 @@ _MARGIN, _LINE = 8, 18
 _CAPTION_LINES = 2
 _MOST_TILES = 100
 """A sheet of more pictures could not be looked at; the rest is left out."""
+_LEAST_BOX = 8
+"""Pixels. A box of something tiny is drawn larger."""
 _SURE, _WEAK = (255, 64, 32), (150, 150, 150)
 
 
@@ -97,7 +99,14 @@ def _draw_picture(sheet: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, at:
     small.thumbnail(_TILE)
     sheet.paste(small, at)
     if tile.box is not None:
-        left, top, right, bottom = tile.box
-        width, height = small.size
-        corners = (at[0] + left * width, at[1] + top * height, at[0] + right * width - 1, at[1] + bottom * height - 1)
+        (left, right), (top, bottom) = (_edges(tile.box[side::2], small.size[side]) for side in (0, 1))
+        corners = (at[0] + left, at[1] + top, at[0] + right, at[1] + bottom)
         draw.rectangle(corners, outline=_SURE if tile.sure else _WEAK, width=3)
+
+
+def _edges(sides: Sequence[float], pixels: int) -> tuple[int, int]:
+    """The first and the last pixel between two shares of a side: at least _LEAST_BOX pixels, which can be seen."""
+    first, last = int(sides[0] * pixels), max(0, int(sides[1] * pixels) - 1)
+    short = max(0, _LEAST_BOX - 1 - (last - first))
+    first = max(0, min(first - short // 2, pixels - _LEAST_BOX))
+    return first, max(last, first + _LEAST_BOX - 1)

@@ -16,7 +16,7 @@ from proto.calling import Client, answer_of
 from proto.errors import Broken, Invalid, Late, Mismatch, Overloaded, Poison, Transient, WatchwordError
 from proto.retry import Backoff
 from proto.rpc import MAX_MESSAGE_BYTES
-from proto.types import Box, SpaceInfo, Vector
+from proto.types import KIND, Box, SpaceInfo, Vector
 from proto.v1 import encoder_pb2
 from workers.pool import Budget, Pool, Resolve, Worker, choose, resolve
 
@@ -324,6 +324,8 @@ def _seen(one: encoder_pb2.Object, dimension: int) -> Seen:
     box = Box(one.left, one.top, one.right, one.bottom)
     if not box.is_sound():
         raise Broken(f"the encoder sent an object outside its picture ({box})", todo="report this")
+    if not (KIND.fullmatch(one.kind) and 0 <= one.score <= 1):
+        raise Broken(f"the encoder sent a {one.kind[:40]!r} of score {one.score}", todo="report this")
     return Seen(one.kind, one.score, box, _vector(one.vector, dimension))
 
 

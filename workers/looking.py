@@ -13,12 +13,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from models.detector import MOST_CROPS, Detector, Found
+from models.detector import Detector, Found
 from models.engines.engine import Engine
 from models.preprocess import Pictures
 from proto import metrics
 from proto.errors import Transient
-from proto.types import WHOLE, Vector
+from proto.types import MOST_OBJECT_CROPS, WHOLE, Vector
 from workers.queued import Detected, Kind, QueuedItem, Sight
 from workers.reading import Reader
 from workers.waiting import Waiting
@@ -80,10 +80,10 @@ class Looking:
             item.succeed(Detected(list(zip(objects, vectors, strict=True))))
 
     async def _vectors(self, item: QueuedItem, sight: Sight, objects: list[Found]) -> list[Vector]:
-        """The vectors of the objects. Those beyond MOST_CROPS take the whole picture for their crop."""
+        """The vectors of the objects. Those beyond MOST_OBJECT_CROPS take the whole picture for their crop."""
         if item.answered() or not objects:
             return [np.zeros(0, np.float32)] * len(objects)
-        boxes = [one.box for one in objects[:MOST_CROPS]] + [WHOLE] * (len(objects) > MOST_CROPS)
+        boxes = [one.box for one in objects[:MOST_OBJECT_CROPS]] + [WHOLE] * (len(objects) > MOST_OBJECT_CROPS)
         crops: Pictures = np.empty((len(boxes), *self._reader.shape), self._engine.abilities.numbers)
         await self._reader.crops(sight.pixels, boxes, crops)
         seen: list[Vector] = []
@@ -93,7 +93,7 @@ class Looking:
             if len(vectors) != len(piece) or not np.isfinite(vectors).all():
                 raise Transient("it gave vectors that are not numbers, or not one a crop")
             seen += list(vectors)
-        crop_vectors = [seen[min(place, MOST_CROPS)] for place in range(len(objects))]
+        crop_vectors = [seen[min(place, MOST_OBJECT_CROPS)] for place in range(len(objects))]
         return [self._detector.vector(one.kind, one.score, of) for one, of in zip(objects, crop_vectors, strict=True)]
 
     @property

@@ -4,8 +4,10 @@ isort:skip_file
 Watchword's query service. This file is the manual for clients: it is all that a gRPC client needs.
 
   1. Open a plaintext channel to the address that `watchword up` prints (default 127.0.0.1:8700).
-  2. Call Search with a text. Hits come best first.
-  3. Call Thumbnail with a hit's moment_id to see it.
+  2. Call Search with a text. Hits come best first, each with a confidence. `no_confident_match` says that none of them
+     is likely to be what was asked for.
+  3. Call Thumbnail with a hit's moment_id and at_ms to see it. The hit's box lies in that picture.
+  4. Call Cameras for the cameras and the kinds of objects by which a search can be narrowed.
 
 Times are milliseconds since the Unix epoch, UTC. Set a deadline on every call; the server has its own too.
 
@@ -54,11 +56,17 @@ class _Order:
 class _OrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Order.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     ORDER_RELEVANCE: _Order.ValueType  # 0
+    """The surest first where the encoder's bundle was calibrated, else the nearest by score. The setting `query.relevance`
+    decides otherwise.
+    """
     ORDER_TIME: _Order.ValueType  # 1
 
 class Order(_Order, metaclass=_OrderEnumTypeWrapper): ...
 
 ORDER_RELEVANCE: Order.ValueType  # 0
+"""The surest first where the encoder's bundle was calibrated, else the nearest by score. The setting `query.relevance`
+decides otherwise.
+"""
 ORDER_TIME: Order.ValueType  # 1
 Global___Order: _TypeAlias = Order  # noqa: Y015
 
@@ -87,7 +95,7 @@ class SearchRequest(_message.Message):
     """Only moments that overlap [start_ms, end_ms). 0 means open."""
     end_ms: _builtins.int
     limit: _builtins.int
-    """Most hits, 1 to 1,000. Unset means 10."""
+    """Most hits, 1 to 1,000 (the setting `query.max_limit`). Unset means 10."""
     min_confidence: _builtins.float
     """Only hits of at least this confidence, 0 to 1. They are taken from the moments nearest to the question: at least
     twice `limit`, and up to 2,000 as long as too few are found and farther ones are still sure enough.
@@ -207,14 +215,15 @@ class Hit(_message.Message):
     peak_ms: _builtins.int
     end_ms: _builtins.int
     score: _builtins.float
-    """Cosine similarity of question and moment, -1 to 1. Says little by itself: see `confidence`."""
+    """Cosine similarity of the question and what the box shows, -1 to 1. Says little by itself: see `confidence`."""
     closed: _builtins.bool
-    """False while the moment is still going on: its end may still change."""
+    """False while the moment, or one of those that were joined, is still going on: its end may still change."""
     frames: _builtins.int
-    """How many frames the moment has."""
+    """How many frames the moment has, or all those that were joined."""
     confidence: _builtins.float
-    """How likely it is that this is what was asked for, 0 to 1. It means the same for every camera, question and bundle:
-    of hits shown with 0.9, nine in ten are right.
+    """How likely it is that this is what was asked for, 0 to 1. It can be compared over cameras, questions and bundles: of
+    hits shown with 0.9, nine in ten are right, on footage like that which the bundle was calibrated on. For a bundle
+    without a calibration it is a cautious guess.
     """
     at_ms: _builtins.int
     kind: _builtins.str
@@ -227,7 +236,7 @@ class Hit(_message.Message):
 
     @_builtins.property
     def objects(self) -> _containers.RepeatedCompositeFieldContainer[Global___ObjectCount]:
-        """The objects that were seen in this moment."""
+        """The objects that were seen in this moment, or in those that were joined."""
 
     def __init__(
         self,
@@ -356,7 +365,9 @@ class Coverage(_message.Message):
 
     @_builtins.property
     def spaces_unsearched(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Spaces that may hold moments of the requested time but were not searched: another bundle made their vectors."""
+        """Spaces that may hold moments of the requested time but were not searched: another bundle made their vectors, or an
+        earlier version of Watchword stored them.
+        """
 
     def __init__(
         self,
@@ -480,6 +491,7 @@ class Timing(_message.Message):
     total_ms: _builtins.float
     embed_ms: _builtins.float
     index_ms: _builtins.float
+    """The index, and how sure its hits are."""
     vector_cached: _builtins.bool
     """Whether the vector of the question came from the cache."""
     def __init__(
@@ -526,15 +538,19 @@ class ThumbnailReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     JPEG_FIELD_NUMBER: _builtins.int
+    AT_MS_FIELD_NUMBER: _builtins.int
     jpeg: _builtins.bytes
+    at_ms: _builtins.int
+    """The requested `at_ms` if this is its picture; 0 for the most representative one, in which a hit's box may not lie."""
     def __init__(
         self,
         *,
         jpeg: _builtins.bytes = ...,
+        at_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["jpeg", b"jpeg"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "jpeg", b"jpeg"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

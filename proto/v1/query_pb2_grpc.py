@@ -62,14 +62,14 @@ class QueryServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Thumbnail(self, request, context):
-        """The most representative picture of a moment.
+        """A picture of a moment: that in which a hit was found, or the most representative one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Cameras(self, request, context):
-        """The cameras that can be searched.
+        """The cameras that can be searched, and the kinds of objects that can be asked for.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -4,8 +4,10 @@ isort:skip_file
 Watchword's query service. This file is the manual for clients: it is all that a gRPC client needs.
 
   1. Open a plaintext channel to the address that `watchword up` prints (default 127.0.0.1:8700).
-  2. Call Search with a text. Hits come best first.
-  3. Call Thumbnail with a hit's moment_id to see it.
+  2. Call Search with a text. Hits come best first, each with a confidence. `no_confident_match` says that none of them
+     is likely to be what was asked for.
+  3. Call Thumbnail with a hit's moment_id and at_ms to see it. The hit's box lies in that picture.
+  4. Call Cameras for the cameras and the kinds of objects by which a search can be narrowed.
 
 Times are milliseconds since the Unix epoch, UTC. Set a deadline on every call; the server has its own too.
 
@@ -62,9 +64,9 @@ class QueryStub:
     Search: _grpc.UnaryUnaryMultiCallable[_query_pb2.SearchRequest, _query_pb2.SearchReply]
     """The moments most similar to the question."""
     Thumbnail: _grpc.UnaryUnaryMultiCallable[_query_pb2.ThumbnailRequest, _query_pb2.ThumbnailReply]
-    """The most representative picture of a moment."""
+    """A picture of a moment: that in which a hit was found, or the most representative one."""
     Cameras: _grpc.UnaryUnaryMultiCallable[_query_pb2.CamerasRequest, _query_pb2.CamerasReply]
-    """The cameras that can be searched."""
+    """The cameras that can be searched, and the kinds of objects that can be asked for."""
 
 @_typing.type_check_only
 class QueryAsyncStub(QueryStub):
@@ -72,9 +74,9 @@ class QueryAsyncStub(QueryStub):
     Search: _aio.UnaryUnaryMultiCallable[_query_pb2.SearchRequest, _query_pb2.SearchReply]  # type: ignore[assignment]
     """The moments most similar to the question."""
     Thumbnail: _aio.UnaryUnaryMultiCallable[_query_pb2.ThumbnailRequest, _query_pb2.ThumbnailReply]  # type: ignore[assignment]
-    """The most representative picture of a moment."""
+    """A picture of a moment: that in which a hit was found, or the most representative one."""
     Cameras: _aio.UnaryUnaryMultiCallable[_query_pb2.CamerasRequest, _query_pb2.CamerasReply]  # type: ignore[assignment]
-    """The cameras that can be searched."""
+    """The cameras that can be searched, and the kinds of objects that can be asked for."""
 
 class QueryServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -91,7 +93,7 @@ class QueryServicer(metaclass=_abc_1.ABCMeta):
         request: _query_pb2.ThumbnailRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_query_pb2.ThumbnailReply, _abc.Awaitable[_query_pb2.ThumbnailReply]]:
-        """The most representative picture of a moment."""
+        """A picture of a moment: that in which a hit was found, or the most representative one."""
 
     @_abc_1.abstractmethod
     def Cameras(
@@ -99,6 +101,6 @@ class QueryServicer(metaclass=_abc_1.ABCMeta):
         request: _query_pb2.CamerasRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_query_pb2.CamerasReply, _abc.Awaitable[_query_pb2.CamerasReply]]:
-        """The cameras that can be searched."""
+        """The cameras that can be searched, and the kinds of objects that can be asked for."""
 
 def add_QueryServicer_to_server(servicer: QueryServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

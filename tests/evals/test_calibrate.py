@@ -71,7 +71,8 @@ def test_a_calibration_refuses_absent_questions_and_keeps_present_ones() -> None
 
 def test_the_file_has_the_form_that_a_bundle_carries(tmp_path: Path) -> None:
     write_run(known_world(), tmp_path / "run")
-    assert main([str(tmp_path / "run"), "--out", str(tmp_path / "calibration.json")]) == 0
+    features = ["--feature", "z_camera", "--feature", "noise"]
+    assert main([str(tmp_path / "run"), "--out", str(tmp_path / "calibration.json"), *features]) == 0
     written = json.loads((tmp_path / "calibration.json").read_text())
     assert list(written) == ["version", "features", "weights", "bias", "threshold", "trained_on"]
     assert written["version"] == 1

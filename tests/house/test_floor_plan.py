@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cameras": {"proto", "broker", "catalog"},
     "stream": {"proto", "broker", "catalog", "index", "workers.client", "workers.settings"},
     "query": {"proto", "catalog", "index", "workers.client", "workers.settings"},
-    "evals": {"proto", "query.client"},
+    "evals": {"proto", "query.client", "query.calibration"},
     "watchword": {*ROOMS, "models.engines", "models.making"} - {"loadtests"},
     "loadtests": {*ROOMS, "models.engines", "models.making"},
 }

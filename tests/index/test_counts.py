@@ -65,7 +65,7 @@ async def test_an_old_count_is_given_while_it_is_made_again() -> None:
     await counts.close()
 
 
-async def test_a_count_of_long_ago_is_not_given() -> None:
+async def test_a_count_of_long_ago_is_not_given_where_a_new_one_can_be_had() -> None:
     clock, counted = Clock(), Counted()
     counts = Counts(clock)
     await counts.about("gate", counted, 5.0)
@@ -84,6 +84,16 @@ async def test_a_count_that_hangs_or_fails_holds_no_answer_up() -> None:
     assert await counts.about("gate", hanging, 0.0) is None
     assert await counts.about("dock", fails, 5.0) is None
     assert hanging.calls == 1
+    await counts.close()
+
+
+async def test_a_count_of_long_ago_is_given_where_no_other_can_be_had() -> None:
+    clock, counted = Clock(), Counted()
+    counts = Counts(clock)
+    await counts.about("gate", counted, 5.0)
+    clock.now_s += 3600
+    counted.open.clear()
+    assert await counts.about("gate", counted, 0.01) == 1
     await counts.close()
 
 

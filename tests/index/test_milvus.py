@@ -262,6 +262,7 @@ async def test_many_searches_that_one_bucket_does_not_answer_leave_room_for_the_
     assert {tuple(hit.span.start_ms for hit in answer.hits) for answer in answers} == {(NOON + DAY,)}
 
 
+@pytest.mark.stack
 async def test_collections_of_an_earlier_layout_are_told_once_and_not_read(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -299,3 +300,17 @@ async def test_a_file_that_milvus_lite_cannot_use_is_broken(endpoint: str) -> No
 def test_no_endpoint_is_broken() -> None:
     with pytest.raises(Broken, match="no Milvus is configured"):
         MilvusStore(SPACE, MilvusSettings())
+
+
+async def test_an_answer_tells_of_what_an_earlier_version_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MilvusStore(SPACE, MilvusSettings(endpoints=["http://127.0.0.1:1"]))
+    (shard,) = store._shards.values()
+    bucket = Bucket(24, NOON // DAY)
+
+    async def call(_: str, __: object) -> list[str]:
+        return [f"watchword2_{SPACE.id}_24h_{bucket.number}"]
+
+    monkeypatch.setattr(shard, "_call", call)
+    for start_ms, told in ((NOON - DAY, [f"{SPACE.id} of an earlier version"]), (NOON + 3 * DAY, [])):
+        answer = await store.search(Ask(unit(1), 5, start_ms=start_ms))
+        assert (answer.hits, answer.spaces) == ([], told)

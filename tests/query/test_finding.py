@@ -100,7 +100,7 @@ async def test_an_index_that_has_no_more_is_not_asked_again() -> None:
 
 
 async def test_the_index_is_asked_at_most_three_times() -> None:
-    same = [moment("gate", NOON + n * MINUTE, vector=at(0.95)) for n in range(3000)]
+    same = [moment("gate", NOON + n * MINUTE, vector=at(0.4)) for n in range(3000)]
     at_work, store = await finder(same)
     found = await at_work.find(ASKED, TOWARDS, 60.0)
     assert [ask.limit for ask in store.asked] == [40, 160, 640]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from index.store import Scored
-from proto.types import Span, Vector
+from proto.types import Box, Span, Vector
 from query.joining import GAP_MS, Hit, Judged, alone, joined, without_duplicates
 from tests.contracts.moments import LOG, NOON, SPACE, unit
 
@@ -123,20 +124,37 @@ def test_at_most_three_hits_of_one_camera_look_the_same() -> None:
     hits = [alone(judged(span("gate", NOON + n * 60_000), 0.9 - n / 100, same)) for n in range(6)]
     hits += [alone(judged(span("gate", NOON + n * 60_000), 0.5, other)) for n in range(10, 12)]
     hits += [alone(judged(span("dock", NOON + n * 60_000), 0.4, same)) for n in range(4)]
-    kept = without_duplicates(hits, 3)
+    kept = without_duplicates(hits, 3, 1.0)
     assert kept == [*hits[:3], *hits[6:8], *hits[8:11]]
+
+
+def test_a_sure_hit_is_left_out_only_beside_others_of_its_own_time() -> None:
+    hour, same = 3_600_000, unit(1)
+    hourly = [alone(judged(span("gate", NOON + n * hour), 0.9, same, confidence=0.8)) for n in range(5)]
+    crowd = [alone(judged(span("gate", NOON + n * 60_000), 0.8, same, confidence=0.8)) for n in range(1, 5)]
+    assert without_duplicates([*hourly, *crowd], 3, 0.5) == [*hourly, *crowd[:2]]
+    assert without_duplicates([*hourly, *crowd], 3, 0.9) == hourly[:3]
+
+
+def test_objects_of_one_kind_at_different_places_are_no_duplicates() -> None:
+    boxes = [Box(n / 10, 0.2, n / 10 + 0.08, 0.5) for n in range(6)]
+    people = [Scored(span("gate", NOON + n * 60_000), 0.9, 0, box, "person", unit(1)) for n, box in enumerate(boxes)]
+    hits = [alone(Judged(one, 0.3)) for one in people]
+    assert without_duplicates(hits, 1, 0.5) == hits
+    there = [alone(Judged(replace(one, box=boxes[0]), 0.3)) for one in people]
+    assert without_duplicates(there, 1, 0.5) == there[:1]
 
 
 def test_hits_without_vectors_are_no_duplicates() -> None:
     hits = [alone(judged(span("gate", NOON + n * 60_000), 0.5)) for n in range(6)]
-    assert without_duplicates(hits, 1) == hits
+    assert without_duplicates(hits, 1, 1.0) == hits
 
 
 @given(st.lists(st.integers(0, 3), max_size=30), st.integers(1, 4))
 def test_no_more_than_asked_resemble_each_other_and_the_best_are_kept(looks: list[int], most: int) -> None:
     vectors = [np.eye(SPACE.dimension, dtype=np.float32)[look] for look in range(4)]
     hits = [alone(judged(span("gate", NOON + n * 60_000), 0.5, vectors[look])) for n, look in enumerate(looks)]
-    kept = without_duplicates(hits, most)
+    kept = without_duplicates(hits, most, 1.0)
     places = {id(hit): n for n, hit in enumerate(hits)}
     for look in range(4):
         of_look = [n for n, one in enumerate(looks) if one == look]

@@ -56,6 +56,15 @@ async def test_the_bundles_calibration_counts_once_everything_that_it_weighs_is_
     assert await sure(Judge(calibration("score"), None, None)) == [True] * 3
 
 
+async def test_the_threshold_is_that_of_the_weights_that_count() -> None:
+    filled = bank()
+    judge = Judge(calibration("z_words"), filled, None)
+    assert (await judge.judge(HITS, QUESTION, 1000, by_words=True)).threshold == DEFAULT.threshold
+    assert (await judge.judge(HITS, QUESTION, 1000, by_words=False)).threshold == DEFAULT.threshold
+    await filled.fill()
+    assert (await judge.judge(HITS, QUESTION, 1000, by_words=True)).threshold == 0.7
+
+
 async def test_a_question_by_a_picture_has_weights_of_its_own() -> None:
     judge = Judge(calibration("score"), None, None)
     assert await sure(judge, by_words=False) == [False] * 3
@@ -67,8 +76,8 @@ async def test_a_calibration_that_cannot_be_used_is_told_once_and_the_default_co
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     judge = Judge("{}", None, backgrounds())
-    assert judge.threshold == DEFAULT.threshold
     await sure(judge)
+    assert (await judge.judge(HITS, QUESTION, 1000, by_words=True)).threshold == DEFAULT.threshold
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 

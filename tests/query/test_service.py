@@ -160,9 +160,17 @@ async def test_a_client_asks_exactly_one_thing(client: QueryClient) -> None:
         await client.search(text="dog", moment_id="0" * 32)
 
 
+async def test_a_picture_says_whether_it_is_of_the_time_that_was_asked_for(client: QueryClient, tmp_path: Path) -> None:
+    thumbnails = Thumbnails(tmp_path / "thumbnails")
+    thumbnails.put(MOMENTS[0].id, b"its own")
+    thumbnails.put(MOMENTS[0].id, b"then", 7)
+    replies = [await client.thumbnail(MOMENTS[0].id, at_ms) for at_ms in (0, 7, 8)]
+    assert [(one.jpeg, one.at_ms) for one in replies] == [(b"its own", 0), (b"then", 7), (b"its own", 0)]
+
+
 async def test_thumbnails_and_cameras_are_served(client: QueryClient, tmp_path: Path) -> None:
     Thumbnails(tmp_path / "thumbnails").put(MOMENTS[0].id, b"a picture")
-    assert await client.thumbnail(MOMENTS[0].id) == b"a picture"
+    assert (await client.thumbnail(MOMENTS[0].id)).jpeg == b"a picture"
     assert [(camera.name, camera.watching) for camera in await client.cameras()] == [
         ("dock", True),
         ("gate", True),
@@ -417,7 +425,6 @@ async def test_what_confidences_were_computed_from_is_told_only_where_it_is_aske
 async def test_a_calibration_that_cannot_be_read_is_told_in_the_log_and_hits_are_judged_cautiously(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    judge = Judge('{"version": 9}', None, None)
-    assert judge.threshold == 0.5
+    Judge('{"version": 9}', None, None)
     assert "evals.calibrate" in caplog.text
     assert "judged cautiously" in caplog.text

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from catalog.backgrounds import Background, Backgrounds
 from catalog.store import Catalog, sqlite_url
+from evals.calibrate import fit
 from index.memory import MemoryStore
 from index.store import Answer, Ask
 from proto.errors import Poison
@@ -22,7 +23,7 @@ from query.asking import Question
 from query.backgrounds import BackgroundReader
 from query.bank import Bank
 from query.cache import VectorCache
-from query.calibration import Weights, fitted
+from query.calibration import Weights
 from query.confidence import FEATURES
 from query.judging import Judge
 from query.search import Searcher
@@ -176,7 +177,9 @@ async def test_confidences_learned_on_one_part_mean_what_they_say_on_another(wor
     train_there, test_there = range(30), range(60, 90)
     train = await service(world, folders[0], train_there, "")
     learned = await asked(world, train, range(60), train_there)
-    weights = fitted(learned.features, learned.right, FEATURES)
+    rows = np.array([[one[name] for name in FEATURES] for one in learned.features])
+    model = fit(rows, np.array(learned.right, float), FEATURES)
+    weights = Weights(FEATURES, tuple(model.weights.tolist()), model.bias)
     threshold = surest_of_what_is_absent(learned, weights)
     calibration = {
         "version": 1,

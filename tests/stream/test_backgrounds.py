@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from catalog.backgrounds import MOST_SAMPLES, Background, Backgrounds
 from proto.errors import Broken
 from proto.types import WHOLE, Moment, Region
-from stream.backgrounds import Sampler
+from stream.backgrounds import EVERY_S, Sampler
 from stream.consumer import Mark
 from stream.moments import Write
 from stream.settings import StreamSettings
@@ -174,3 +175,23 @@ async def test_a_worker_that_leaves_keeps_what_it_sampled(tmp_path: Path, backgr
     found = {one.camera: set(one.moments) for one in backgrounds.get(bench.store.space.id)}
     done = [one for one in bench.spans() if one.closed]
     assert found == {camera: {one.id for one in done if one.camera == camera} for camera in ("cam-0", "cam-1")}
+
+
+async def test_a_worker_writes_everything_that_it_sampled_each_time(
+    tmp_path: Path, backgrounds: Backgrounds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, ticks = Bench(tmp_path), [EVERY_S]
+
+    async def tick(seconds: float) -> None:
+        if not ticks:
+            raise asyncio.CancelledError
+        assert ticks.pop() == seconds
+
+    worker = bench.worker(SceneEncoder(), backgrounds=backgrounds)
+    worker._fence.passes = lambda work: work()  # type: ignore[assignment, method-assign]
+    worker._sampler = Sampler(backgrounds, SPACE.id)
+    worker._sampler.offer([closed(number, camera=f"cam-{number}") for number in range(40)])
+    monkeypatch.setattr("stream.worker.asyncio.sleep", tick)
+    with pytest.raises(asyncio.CancelledError):
+        await worker._keep_backgrounds_for_ever()
+    assert len(backgrounds.get(SPACE.id)) == 40

@@ -14,8 +14,13 @@ from index.memory import MemoryStore
 from proto.errors import Broken, Mismatch, Overloaded, Poison, Transient, WatchwordError
 from proto.retry import Backoff
 from proto.types import Box as Rectangle
-from proto.types import Moment
+from proto.types import Moment, Vector
 from proto.v1.events_pb2 import Frame
+from stream.embedding import Embedding
+from stream.looker import Looker
+from stream.looks import Found, Look, Part
+from stream.patience import Patience
+from stream.regions import RESERVED
 from stream.settings import StreamSettings
 from tests.stream.bench import Bench
 from tests.stream.rig import SPACE, START_MS, Box, Life, SceneEncoder, filled, frame, vector
@@ -185,6 +190,49 @@ async def test_an_encoder_of_another_space_ends_the_worker_from_a_look_too(tmp_p
     world = World(tmp_path, moving(18), Ill(Mismatch("another space")))
     with pytest.raises(Mismatch):
         await world.ended()
+    await world.life.die()
+
+
+async def test_what_moved_has_its_rows_and_costs_once_while_the_detector_fails(tmp_path: Path) -> None:
+    encoder = Ill(Transient("away"))
+    moments = await World(tmp_path, moving(60), encoder).ended()
+    assert any(one.regions for one in moments)
+    assert encoder.pictures <= 2 * 60
+
+
+async def test_a_look_is_tried_thrice_and_only_once_while_those_before_failed() -> None:
+    class Away(SceneEncoder):
+        calls = 0
+
+        async def embed_images(self, images: Sequence[bytes]) -> list[Vector | Poison]:
+            self.calls += 1
+            raise Transient("away")
+
+    async def saw(answers: Sequence[tuple[Look, Found]]) -> None:
+        assert all(not found.regions for _, found in answers)
+
+    encoder = Away()
+    looker = Looker(Embedding(encoder, MemoryStore(SPACE), Patience(), 3), Patience(), saw)
+    for calls in (3, 4, 5):
+        looker.add([Look((0, "gate"), "m", 0, START_MS, b"1", (Part(Rectangle(0, 0, 0.5, 0.5), b"1"),), None)])
+        await looker.answered()
+        assert encoder.calls == calls
+    await looker.close()
+
+
+async def test_a_crowd_costs_no_more_than_what_was_embedded_for_it(tmp_path: Path) -> None:
+    class Crowd(Sighted):
+        async def detect_objects(self, images: Sequence[bytes]) -> list[list[Seen] | Poison]:
+            self.detections += len(images)
+            return [[Seen("person", 0.9, Rectangle(0.1, 0.1, 0.2, 0.2), vector(3))] * 16 for _ in images]
+
+    world = World(tmp_path, moving(60), encoder := Crowd())
+    for _ in range(8):
+        await world.life.read(8)
+        await world.life.assignment.pipeline.looked_at()
+    (builder,) = world.life.assignment.pipeline._builders.values()
+    assert encoder.detections > 0
+    assert builder._attention._account.surplus <= 7 - RESERVED
     await world.life.die()
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -13,7 +14,7 @@ from catalog.media import Thumbnails
 from index.memory import MemoryStore
 from proto.errors import Broken, Denied, Invalid, Late, Mismatch, Overloaded, Transient, WatchwordError
 from proto.retry import Backoff
-from proto.types import Moment
+from proto.types import WHOLE, Moment, Region
 from stream.consumer import Mark
 from stream.fence import Fence, Lease
 from stream.moments import Write
@@ -369,6 +370,24 @@ async def test_a_shard_that_denies_its_moments_is_tried_again(tmp_path: Path, er
         await at.writer.flushed()
         assert at.done == [5]
         assert at.refused == []
+
+
+def test_a_picture_that_comes_takes_the_place_of_one_that_is_shown_no_longer(tmp_path: Path) -> None:
+    thumbnails = Thumbnails(tmp_path)
+    pictures, one = Pictures(thumbnails), write("a-1", thumbnail=b"peak")
+
+    def told(at_ms: int, shown: Sequence[int]) -> Write:
+        regions = tuple(Region(NOON + n, WHOLE, one.moment.vector) for n in shown)
+        moment = replace(one.moment, regions=regions)
+        return replace(one, moment=moment, pictures=((NOON + at_ms, b"%d" % at_ms),))
+
+    for number in range(4):
+        pictures.put([told(number, range(number + 1))])
+        # Ages are told apart, whatever the clock of the disk.
+        os.utime(thumbnails._path(one.moment.id, NOON + number), (number, number))
+    pictures.put([told(4, (0, 1, 3, 4))])
+    found = [thumbnails.get(one.moment.id, NOON + number) for number in range(5)]
+    assert found == [b"0", b"1", b"peak", b"3", b"4"]
 
 
 async def test_a_disk_that_refuses_pictures_holds_no_moment_up_and_is_told_once(

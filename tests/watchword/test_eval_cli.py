@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,7 @@ def test_a_recording_that_cannot_be_played_is_refused_by_its_line(cli: Cli, tmp_
 def test_the_commands_that_add_the_cameras_are_printed(cli: Cli, tmp_path: Path) -> None:
     ended = cli("eval", "cameras", str(real_dataset(tmp_path / "a set", 2)))
     assert ended.out.strip() == (
-        f"watchword camera add bikes {CLIPS['bikes']} --speed max --start 2026-01-01T08:00:00+00:00"
+        f"watchword camera add bikes {shlex.quote(str(CLIPS['bikes']))} --speed max --start 2026-01-01T08:00:00+00:00"
     )
 
 

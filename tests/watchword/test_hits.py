@@ -114,6 +114,23 @@ def test_the_box_of_a_whole_picture_is_not_drawn(picture: Path) -> None:
     assert tile.box is None
 
 
+def test_a_box_that_is_thinner_than_a_pixel_of_the_sheet_can_be_seen(tmp_path: Path, picture: Path) -> None:
+    tiny = [(0.5, 0.5, 0.5005, 0.5005), (0.0, 0.0, 0.001, 0.9), (0.9999, 0.9999, 1.0, 1.0)]
+    sheet = tmp_path / "sheet.jpg"
+    write_sheet(sheet, [Row("small", [Tile(picture, sides, ("gate",)) for sides in tiny])])
+    left, top = 8, 26
+    assert colour(sheet, left + 160, top + 90) == "red"
+    assert colour(sheet, left + 328 + 1, top + 80) == "red"
+    assert colour(sheet, left + 2 * 328 + 318, top + 178) == "red"
+
+
+def test_no_box_is_drawn_in_a_picture_of_another_time(picture: Path) -> None:
+    one = hit(0.9, box=query_pb2.Box(left=0.25, top=0.25, right=0.75, bottom=0.75))
+    for of_its_time in (True, False):
+        (tile,) = as_row("x", reply(one), [Shown(one, picture, of_its_time=of_its_time)]).tiles
+        assert (tile.box is not None) is of_its_time
+
+
 def test_a_sheet_says_when_nothing_is_sure(picture: Path) -> None:
     assert as_row("an elephant", reply(hit(0.1)), [Shown(hit(0.1), picture)]).title == f"an elephant: {NOTHING_SURE}"
 

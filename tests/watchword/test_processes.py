@@ -58,6 +58,11 @@ class Encoder(encoder_pb2_grpc.EncoderServicer):
     ) -> encoder_pb2.EmbedReply:
         raise AssertionError("nobody asks for this here")
 
+    async def DetectObjects(  # noqa: N802
+        self, request: encoder_pb2.DetectObjectsRequest, context: Context
+    ) -> encoder_pb2.DetectObjectsReply:
+        raise AssertionError("nobody asks for this here")
+
 
 @asynccontextmanager
 async def encoding() -> AsyncIterator[tuple[Encoder, str]]:

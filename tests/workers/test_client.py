@@ -27,6 +27,7 @@ class Worker(encoder_pb2_grpc.EncoderServicer):
         self.space = SPACE
         self.dimension = 2
         self.lost = 0
+        self.objects: list[encoder_pb2.Object] = []
         self.asked: list[list[str]] = []
         self.expected: list[str] = []
         self.go = asyncio.Event()
@@ -34,13 +35,15 @@ class Worker(encoder_pb2_grpc.EncoderServicer):
         self.go.set()
 
     async def Describe(self, request: Any, context: Any) -> encoder_pb2.DescribeReply:  # noqa: N802
-        return encoder_pb2.DescribeReply(space=self.space, dimension=2, max_items=self.max_items)
+        kinds = [one.kind for one in self.objects]
+        return encoder_pb2.DescribeReply(space=self.space, dimension=2, max_items=self.max_items, kinds=kinds)
 
     async def EmbedImages(self, request: Any, context: Any) -> encoder_pb2.EmbedReply:  # noqa: N802
         raise AssertionError("nobody asks for this here")
 
     async def DetectObjects(self, request: Any, context: Any) -> encoder_pb2.DetectObjectsReply:  # noqa: N802
-        raise AssertionError("nobody asks for this here")
+        items = [encoder_pb2.Detection(objects=self.objects) for _ in request.images]
+        return encoder_pb2.DetectObjectsReply(space=self.space, items=items)
 
     async def EmbedTexts(self, request: Any, context: Any) -> encoder_pb2.EmbedReply:  # noqa: N802
         self.asked.append(list(request.texts))
@@ -167,6 +170,29 @@ async def test_a_worker_that_changed_its_space_is_a_mismatch() -> None:
         worker.space = "b" * 16
         with pytest.raises(Mismatch):
             await ask(client, "1")
+
+
+@pytest.mark.parametrize(
+    "odd", [{"kind": "Person!"}, {"kind": ""}, {"score": 1.5}, {"score": float("nan")}, {"right": 0.0}], ids=str
+)
+async def test_an_object_that_no_moment_could_keep_is_an_error_of_the_encoder(odd: dict[str, Any]) -> None:
+    worker, vector = Worker(), np.array([1, 0], "<f4").tobytes()
+    sound: dict[str, Any] = {
+        "kind": "person",
+        "score": 0.5,
+        "left": 0.1,
+        "top": 0.1,
+        "right": 0.2,
+        "bottom": 0.2,
+        "vector": vector,
+    }
+    worker.objects = [encoder_pb2.Object(**sound)]
+    async with talking(worker) as client:
+        ((seen,),) = await client.detect_objects([b"1"])  # type: ignore[misc]
+        assert seen.kind == "person"
+        worker.objects = [encoder_pb2.Object(**sound | odd)]
+        with pytest.raises(Broken, match="report this"):
+            await client.detect_objects([b"1"])
 
 
 async def test_a_worker_that_loses_items_or_numbers_is_broken() -> None:

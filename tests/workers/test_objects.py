@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
-from models.detector import MOST_CROPS
 from proto.errors import Overloaded, Poison, Transient
+from proto.types import MOST_OBJECT_CROPS
 from tests.workers.batching import QUICK, background, batching, images, numbers
 from tests.workers.fakes import WORDS, FakeEngine, SightedEngine, until
 from workers.batcher import Batcher
@@ -57,7 +57,7 @@ async def test_only_the_surest_objects_cost_a_crop_and_the_others_take_the_whole
     (crops,) = [items for kind, items in engine.calls if kind == "image"]
     whole = crops[-1]
     assert crops == [100, 101, 102, 103, 104, 105, whole]
-    assert [vector[1] / vector[0] for _, vector in found.objects[MOST_CROPS:]] == pytest.approx([whole] * 3)
+    assert [vector[1] / vector[0] for _, vector in found.objects[MOST_OBJECT_CROPS:]] == pytest.approx([whole] * 3)
 
 
 async def test_no_step_on_the_engine_is_longer_than_one_detection() -> None:
