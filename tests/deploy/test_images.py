@@ -16,7 +16,6 @@ from watchword.settings import PREFIX, read_settings
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "deploy" / "docker"
 FILES = [FOLDER / "Dockerfile", FOLDER / "Dockerfile.gpu"]
-NOT_IN_IMAGES = {"evals"}
 
 
 def joined(file: Path) -> str:
@@ -34,7 +33,7 @@ def copied(file: Path) -> set[str]:
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_an_image_has_every_room_of_the_distribution_and_nothing_that_is_not_there(file: Path) -> None:
     packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]["include"]
-    assert {name.rstrip("*") for name in packages} - NOT_IN_IMAGES <= copied(file)
+    assert {name.rstrip("*") for name in packages} <= copied(file)
     assert all((ROOT / name).exists() for name in copied(file))
 
 
