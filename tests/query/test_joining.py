@@ -14,7 +14,6 @@ from proto.types import Box, Span, Vector
 from query.joining import GAP_MS, Hit, Judged, alone, joined, without_duplicates
 from tests.contracts.moments import LOG, NOON, SPACE, unit
 
-
 SURE = 0.5
 
 
@@ -66,7 +65,8 @@ def test_a_pause_of_just_the_gap_still_joins() -> None:
 
 def test_a_moment_between_two_that_answers_otherwise_keeps_them_apart() -> None:
     a, between, c = (span("gate", NOON + n * 3000) for n in range(3))
-    assert [hit.moments for hit in joined([judged(a, 0.5), judged(c, 0.5), judged(between, 0.1)], 0.05, SURE)] == [1, 1, 1]
+    hits = joined([judged(a, 0.5), judged(c, 0.5), judged(between, 0.1)], 0.05, SURE)
+    assert [hit.moments for hit in hits] == [1, 1, 1]
 
 
 def test_rows_that_look_alike_may_differ_twice_as_much_in_score() -> None:
