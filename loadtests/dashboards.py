@@ -5,7 +5,7 @@
 Cameras replay the clips and questions are asked for some minutes. Then every query of every panel of deploy/grafana is
 asked as Grafana would, and a table says how many series each one draws. With `--faults` parts are stopped afterwards:
 a live camera falls silent, Milvus is stopped, the encoder worker is killed; the times until the alerts fire, and until
-they are resolved after the part is back, are printed. The rules are those that are shipped, with their own patience.
+they are resolved after the repair began, are printed. The rules are those that are shipped, with their own patience.
 
 Exits with 1 when a query draws nothing or is refused, or an alert does not fire or does not end.
 """
@@ -172,22 +172,25 @@ async def _faults(watcher: Prometheus, parts: Running, camera: LiveCamera) -> li
     async def speaks() -> None:
         camera.speaks.set()
 
+    milvus, worker = parts.servers["milvus"], parts.servers["worker"]
+
     async def stopped() -> None:
-        parts.servers["milvus"].send(signal.SIGSTOP)
+        milvus.send(signal.SIGSTOP)
 
-    async def goes_on() -> None:
-        parts.servers["milvus"].send(signal.SIGCONT)
+    async def started_again() -> None:
+        # Woken after half a minute, Milvus 2.3 has lost the lease of its own parts and serves nothing any more.
+        await milvus.kill()
+        await milvus.start()
 
-    worker = parts.servers["worker"]
     encoder = ("WatchwordEncoderDown", "WatchwordProcessAway", "WatchwordStreamLate")
     print(f"\n{'fault':<26}{'alert':<28}{'fires after':>12}{'ends after repair':>20}")
-    # A camera tells nothing of the index and the encoder, so its fault runs beside the others.
-    beside = asyncio.create_task(
-        _tried(watcher, Fault("live camera silent", ("WatchwordCamerasSilent",), silent, speaks))
-    )
-    wrong = await _tried(watcher, Fault("Milvus stopped", ("WatchwordIndexAway",), stopped, goes_on))
-    wrong += await _tried(watcher, Fault("encoder worker killed", encoder, worker.kill, worker.start))
-    return wrong + await beside
+    async with asyncio.TaskGroup() as group:
+        # A camera tells nothing of the index and the encoder, so its fault runs beside the others.
+        camera_fault = Fault("live camera silent", ("WatchwordCamerasSilent",), silent, speaks)
+        beside = group.create_task(_tried(watcher, camera_fault))
+        wrong = await _tried(watcher, Fault("Milvus stopped", ("WatchwordIndexAway",), stopped, started_again))
+        wrong += await _tried(watcher, Fault("encoder worker killed", encoder, worker.kill, worker.start))
+    return wrong + beside.result()
 
 
 async def _tried(watcher: Prometheus, fault: Fault) -> list[str]:
@@ -198,23 +201,24 @@ async def _tried(watcher: Prometheus, fault: Fault) -> list[str]:
     say(f"now: {fault.name}")
     await fault.begin()
     begun_s = time.monotonic()
-    fired = await _times(watcher, fault.alerts, FIRES_WITHIN_S, fires=True)
-    held_s = time.monotonic() - begun_s
+    fired = await _times(watcher, fault.alerts, begun_s, FIRES_WITHIN_S, fires=True)
+    repair_s = time.monotonic()
     await fault.end()
-    ended = await _times(watcher, fault.alerts, ENDS_WITHIN_S, fires=False)
+    ended = await _times(watcher, fault.alerts, repair_s, ENDS_WITHIN_S, fires=False)
     wrong = []
     for alert in fault.alerts:
         told = [f"{times[alert]:.0f} s" if alert in times else "never" for times in (fired, ended)]
         print(f"{fault.name:<26}{alert:<28}{told[0]:>12}{told[1]:>20}", flush=True)
         if "never" in told:
             wrong.append(f"{alert}: fires {told[0]}, ends {told[1]}")
-    say(f"{fault.name}: lasted {held_s:.0f} s")
+    say(f"{fault.name}: lasted {repair_s - begun_s:.0f} s")
     return wrong
 
 
-async def _times(watcher: Prometheus, alerts: Sequence[str], within_s: float, *, fires: bool) -> dict[str, float]:
+async def _times(
+    watcher: Prometheus, alerts: Sequence[str], begun_s: float, within_s: float, *, fires: bool
+) -> dict[str, float]:
     """After how many seconds each alert fires, or does so no more; without those that do not within this time."""
-    begun_s = time.monotonic()
     times: dict[str, float] = {}
     while len(times) < len(alerts) and time.monotonic() - begun_s < within_s:
         now = await watcher.firing()

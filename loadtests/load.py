@@ -1,6 +1,6 @@
 """How many questions a second can be answered? An open loop of Locust against the embedded stack, while cameras run.
 
-    python -m loadtests.load [--out FOLDER] [--keep FOLDER]          (`make load`)
+    python -m loadtests.load [--out FOLDER] [--set KEY=VALUE] [--keep FOLDER]          (`make load`)
 
 Questions arrive at random times, whether earlier ones were answered or not, and a latency counts from the time at
 which its question was due. The rate rises in steps until one is twice not kept up with; the highest that was is the
@@ -29,8 +29,9 @@ PROMISED_S = 0.5
 PROMISED_SHARE = 0.99
 VALID_SHARE = 0.99
 FIRST_RATE, GROWTH, MOST_RATE = 10, 1.4, 2000
-STEP_S, HOLD_S, REST_S = 8.0, 25.0, 2.0
-"""Between two phases the rate of the earlier one goes on for `REST_S`, so that its last answers come as the others."""
+STEP_S, HOLD_S, REST_S, LULL_S = 8.0, 25.0, 2.0, 6.0
+"""After a phase its rate goes on for `REST_S`, so that its last answers come as the others. After one that was not kept
+up with hardly anything is asked for `LULL_S`, so that the next one does not wait behind what it left."""
 
 
 class Zipf:
@@ -96,9 +97,14 @@ class Course:
         """The rate to ask now; None once everything was asked."""
         if not self.phases:
             self._begin("step", FIRST_RATE, now_s, STEP_S)
-        elif now_s >= self.phases[-1].ends_s + REST_S and not self._next(now_s):
-            return None
-        return self.phases[-1].rate
+            return FIRST_RATE
+        last = self.phases[-1]
+        over_s = now_s - last.ends_s
+        if over_s < REST_S:
+            return last.rate
+        if over_s < REST_S + LULL_S and not last.kept:
+            return 1
+        return self.phases[-1].rate if self._next(now_s) else None
 
     def due(self, due_s: float, begun_s: float) -> None:
         """A question was due then, and Locust began it then."""
@@ -205,7 +211,8 @@ async def load(asked: argparse.Namespace, folder: Path) -> int:
     from proto.types import Camera
     from tests.clips import CLIPS
 
-    settings = settings_in(folder / "data", {"cache_dir": Path.home() / ".cache" / "watchword"})
+    more = dict(one.split("=", 1) for one in asked.set)
+    settings = settings_in(folder / "data", {"cache_dir": Path.home() / ".cache" / "watchword", **more})
     registry = CameraRegistry(settings.data_dir / "cameras.json")
     for name, clip in CLIPS.items():
         registry.add(Camera(name, str(clip), loop=True))
@@ -236,5 +243,6 @@ if __name__ == "__main__":
 
     arguments = parser(__doc__)
     arguments.add_argument("--out", type=Path, default=Path("build") / "load", help="where the reports go")
+    arguments.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another setting")
     arguments.add_argument("--fill", type=float, default=15.0, help="seconds in which cameras fill the index first")
     sys.exit(run(load, arguments.parse_args()))

@@ -6,7 +6,19 @@ from collections.abc import Callable
 
 import pytest
 
-from loadtests.load import FIRST_RATE, GROWTH, PROMISED_S, Course, Phase, Zipf, told, verdict
+from loadtests.load import (
+    FIRST_RATE,
+    GROWTH,
+    LULL_S,
+    PROMISED_S,
+    REST_S,
+    STEP_S,
+    Course,
+    Phase,
+    Zipf,
+    told,
+    verdict,
+)
 
 
 def asked(course: Course, answer: Callable[[int], float | None], late: Callable[[int], float] = lambda _: 0.0) -> None:
@@ -114,3 +126,17 @@ def test_goodput_is_what_was_answered_well_a_second() -> None:
     phase = Phase("step", 10, 100.0, 110.0, due=100, begun=100, latencies=[0.1] * 80 + [0.6] * 20)
     assert phase.goodput == pytest.approx(8.0)
     assert phase.quantile(0.5) == pytest.approx(0.1)
+
+
+def test_after_a_phase_that_was_not_kept_up_with_hardly_anything_is_asked_until_its_questions_are_over() -> None:
+    course = Course()
+    over_s = 100.0 + STEP_S
+    assert course.rate(100.0) == FIRST_RATE
+    course.due(101.0, 101.0)
+    course.failed(101.0)
+    assert course.rate(over_s + REST_S - 0.1) == FIRST_RATE
+    assert course.rate(over_s + REST_S) == 1
+    assert course.rate(over_s + REST_S + LULL_S - 0.1) == 1
+    assert len(course.phases) == 1
+    assert course.rate(over_s + REST_S + LULL_S) == FIRST_RATE
+    assert len(course.phases) == 2
