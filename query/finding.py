@@ -91,13 +91,12 @@ class Finder:
             for one in verdict.judged
             if one.scored.span.id != question.moment_id and one.confidence >= question.min_confidence
         ]
-        relevance = self._settings.relevance
-        if relevance == "confidence" or (relevance == "auto" and verdict.calibrated):
+        if self._settings.relevance == "confidence":
             judged.sort(key=lambda one: (-one.confidence, -one.scored.score, one.scored.span.id))
         if question.all_moments:
             hits = [alone(one) for one in judged]
         else:
-            hits = joined(judged, verdict.spread)
+            hits = joined(judged, verdict.spread, verdict.threshold)
             hits = without_duplicates(hits, self._settings.most_duplicates, verdict.threshold)
         hits = hits[: question.limit]
         return sorted(hits, key=lambda hit: (hit.start_ms, hit.best.scored.span.id)) if question.by_time else hits

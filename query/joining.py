@@ -58,11 +58,13 @@ def alone(judged: Judged) -> Hit:
     return _hit(judged, [judged])
 
 
-def joined(judged: Sequence[Judged], tolerance: float) -> list[Hit]:
+def joined(judged: Sequence[Judged], tolerance: float, sure: float) -> list[Hit]:
     """The moments, best first, as hits, best first. Each moment is in exactly one hit.
 
     A hit grows from its best moment to both sides, as long as the next found moment of this camera follows within
-    GAP_MS and answers alike: its score differs by at most `tolerance`, or by twice that when the rows look alike.
+    GAP_MS and answers alike: both are at least `sure`, or show the same kind of object, and the scores differ by at
+    most `tolerance`, or by twice that when the rows look alike. What only resembles the question by chance is not
+    joined: it would cover a long time that answers nothing.
     """
     of_camera = defaultdict[str, list[int]](list)
     for rank, one in enumerate(judged):
@@ -74,7 +76,7 @@ def joined(judged: Sequence[Judged], tolerance: float) -> list[Hit]:
         taken: set[int] = set()
         for rank in ranks:
             if rank not in taken:
-                group = _around(place[rank], in_time, judged, taken, tolerance)
+                group = _around(place[rank], in_time, judged, taken, tolerance, sure)
                 taken.update(group)
                 hits[rank] = _hit(judged[rank], [judged[one] for one in group])
     return [hits[rank] for rank in sorted(hits)]
@@ -124,16 +126,18 @@ def _same_place(one: Box, other: Box) -> bool:
 
 
 def _around(
-    middle: int, in_time: Sequence[int], judged: Sequence[Judged], taken: set[int], tolerance: float
+    middle: int, in_time: Sequence[int], judged: Sequence[Judged], taken: set[int], tolerance: float, sure: float
 ) -> list[int]:
     """The ranks of the moment at `middle` and of its neighbours on both sides that answer alike."""
-    best = judged[in_time[middle]].scored
+    best, is_sure = judged[in_time[middle]].scored, judged[in_time[middle]].confidence >= sure
     group = [in_time[middle]]
     start_ms, end_ms = best.span.start_ms, best.span.end_ms
     for step in (-1, 1):
         place = middle + step
         while 0 <= place < len(in_time) and (rank := in_time[place]) not in taken:
             other = judged[rank].scored
+            if not (is_sure and judged[rank].confidence >= sure) and not (other.kind and other.kind == best.kind):
+                break
             apart_ms = max(start_ms - other.span.end_ms, other.span.start_ms - end_ms)
             if apart_ms > GAP_MS or not _alike(best, other, tolerance):
                 break

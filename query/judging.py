@@ -30,8 +30,6 @@ class Verdict:
     judged: list[Judged]
     spread: float
     """Two scores that differ by less say the same."""
-    calibrated: bool
-    """Whether the bundle's own calibration was used."""
     threshold: float
     """A hit of at least this confidence counts as found."""
 
@@ -82,7 +80,7 @@ class Judge:
         ]
         # The bundle's threshold was chosen for its own weights.
         threshold = self._calibration.threshold if calibrated else DEFAULT.threshold
-        return Verdict(judged, features.spread, calibrated, threshold)
+        return Verdict(judged, features.spread, threshold)
 
     def _usable(self, known: Known, by_words: bool) -> tuple[Weights, bool]:
         """The weights, and whether they are the bundle's: the first of which everything that they weigh is known."""

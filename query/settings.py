@@ -27,9 +27,8 @@ class QuerySettings(Section):
     behind_s: float = Field(30.0, gt=0, le=86_400)
     """If the latest picture looked at of a live camera is older than this, the time since then counts as not looked at
     and the answer is partial. Keep it well above camera.heartbeat_s, the pace of pictures of a still scene."""
-    relevance: Literal["auto", "score", "confidence"] = "auto"
-    """What "best first" means: the nearest by cosine, or the surest. `auto`: the surest where the bundle was
-    calibrated."""
+    relevance: Literal["score", "confidence"] = "score"
+    """What "best first" means: the nearest by cosine, or the surest."""
     most_duplicates: int = Field(3, ge=1, le=10_000)
     """Most hits of one camera in one answer that look the same. Callers who ask for all moments get all."""
     explain: bool = False

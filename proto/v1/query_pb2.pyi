@@ -56,17 +56,13 @@ class _Order:
 class _OrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Order.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     ORDER_RELEVANCE: _Order.ValueType  # 0
-    """The surest first where the encoder's bundle was calibrated, else the nearest by score. The setting `query.relevance`
-    decides otherwise.
-    """
+    """The nearest by score first, or the surest if the setting `query.relevance` says so."""
     ORDER_TIME: _Order.ValueType  # 1
 
 class Order(_Order, metaclass=_OrderEnumTypeWrapper): ...
 
 ORDER_RELEVANCE: Order.ValueType  # 0
-"""The surest first where the encoder's bundle was calibrated, else the nearest by score. The setting `query.relevance`
-decides otherwise.
-"""
+"""The nearest by score first, or the surest if the setting `query.relevance` says so."""
 ORDER_TIME: Order.ValueType  # 1
 Global___Order: _TypeAlias = Order  # noqa: Y015
 

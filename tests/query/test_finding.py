@@ -188,7 +188,7 @@ class Contrary(ByScore):
         self._calibration = Calibration(sure, sure, 0.5)
 
 
-@pytest.mark.parametrize(("relevance", "nearest_first"), [("auto", False), ("confidence", False), ("score", True)])
+@pytest.mark.parametrize(("relevance", "nearest_first"), [("confidence", False), ("score", True)])
 async def test_what_best_first_means_is_a_setting(relevance: str, nearest_first: bool) -> None:
     store = Rows()
     moments = apart(10)

@@ -14,6 +14,8 @@ from proto.types import Box, Span, Vector
 from query.joining import GAP_MS, Hit, Judged, alone, joined, without_duplicates
 from tests.contracts.moments import LOG, NOON, SPACE, unit
 
+SURE = 0.5
+
 
 def span(
     camera: str, start_ms: int, length_ms: int = 2000, *, closed: bool = True, objects: tuple[tuple[str, int], ...] = ()
@@ -45,43 +47,52 @@ def spans_of(hits: list[Hit]) -> list[tuple[str, int, int, int]]:
 
 def test_neighbours_that_answer_alike_are_one_hit_with_the_best_ones_identity() -> None:
     a, b, c = (span("gate", NOON + n * 10_000) for n in range(3))
-    (hit,) = joined([judged(b, 0.50), judged(a, 0.48), judged(c, 0.47)], 0.05)
+    (hit,) = joined([judged(b, 0.50), judged(a, 0.48), judged(c, 0.47)], 0.05, SURE)
     assert spans_of([hit]) == [("gate", a.start_ms, c.end_ms, 3)]
     assert (hit.best.scored.span, hit.frames, hit.closed) == (b, 9, True)
 
 
 def test_moments_far_apart_in_time_or_score_stay_apart() -> None:
     first, near, late = span("gate", NOON), span("gate", NOON + 2000), span("gate", NOON + 4000 + GAP_MS + 1)
-    hits = joined([judged(first, 0.5), judged(late, 0.5), judged(near, 0.3)], 0.05)
+    hits = joined([judged(first, 0.5), judged(late, 0.5), judged(near, 0.3)], 0.05, SURE)
     assert spans_of(hits) == [(one.camera, one.start_ms, one.end_ms, 1) for one in (first, late, near)]
 
 
 def test_a_pause_of_just_the_gap_still_joins() -> None:
     first, later = span("gate", NOON), span("gate", NOON + 2000 + GAP_MS)
-    assert [hit.moments for hit in joined([judged(first, 0.5), judged(later, 0.5)], 0.0)] == [2]
+    assert [hit.moments for hit in joined([judged(first, 0.5), judged(later, 0.5)], 0.0, SURE)] == [2]
 
 
 def test_a_moment_between_two_that_answers_otherwise_keeps_them_apart() -> None:
     a, between, c = (span("gate", NOON + n * 3000) for n in range(3))
-    assert [hit.moments for hit in joined([judged(a, 0.5), judged(c, 0.5), judged(between, 0.1)], 0.05)] == [1, 1, 1]
+    hits = joined([judged(a, 0.5), judged(c, 0.5), judged(between, 0.1)], 0.05, SURE)
+    assert [hit.moments for hit in hits] == [1, 1, 1]
 
 
 def test_rows_that_look_alike_may_differ_twice_as_much_in_score() -> None:
     a, b = span("gate", NOON), span("gate", NOON + 3000)
     same, other = unit(1), unit(2)
-    assert len(joined([judged(a, 0.5, same), judged(b, 0.42, same)], 0.05)) == 1
-    assert len(joined([judged(a, 0.5, same), judged(b, 0.42, other)], 0.05)) == 2
-    assert len(joined([judged(a, 0.5, same), judged(b, 0.39, same)], 0.05)) == 2
+    assert len(joined([judged(a, 0.5, same), judged(b, 0.42, same)], 0.05, SURE)) == 1
+    assert len(joined([judged(a, 0.5, same), judged(b, 0.42, other)], 0.05, SURE)) == 2
+    assert len(joined([judged(a, 0.5, same), judged(b, 0.39, same)], 0.05, SURE)) == 2
+
+
+def test_moments_that_only_resemble_the_question_by_chance_stay_apart_unless_they_show_the_same_kind() -> None:
+    a, b = span("gate", NOON), span("gate", NOON + 3000)
+    unsure = [judged(a, 0.5, confidence=0.1), judged(b, 0.5, confidence=0.9)]
+    assert len(joined(unsure, 0.1, SURE)) == 2
+    dogs = [replace(one, scored=replace(one.scored, kind="dog")) for one in unsure]
+    assert len(joined(dogs, 0.1, SURE)) == 1
 
 
 def test_cameras_are_never_joined() -> None:
-    assert len(joined([judged(span("gate", NOON), 0.5), judged(span("dock", NOON), 0.5)], 1.0)) == 2
+    assert len(joined([judged(span("gate", NOON), 0.5), judged(span("dock", NOON), 0.5)], 1.0, SURE)) == 2
 
 
 def test_a_hit_shows_the_most_of_each_kind_and_is_open_while_one_moment_is() -> None:
     a = span("gate", NOON, objects=(("car", 1), ("person", 2)))
     b = span("gate", NOON + 3000, objects=(("dog", 1), ("person", 1)), closed=False)
-    (hit,) = joined([judged(a, 0.5), judged(b, 0.5)], 0.1)
+    (hit,) = joined([judged(a, 0.5), judged(b, 0.5)], 0.1, SURE)
     assert hit.objects == (("car", 1), ("dog", 1), ("person", 2))
     assert not hit.closed
 
@@ -98,7 +109,7 @@ def test_every_moment_is_in_exactly_one_hit_and_spans_cover_exactly_theirs(
     """Moments of one camera do not overlap here, so a hit's moments are those that its span holds."""
     every = [judged(span(camera, NOON + at * 12_000), score / 10) for camera, at, score in made]
     every.sort(key=lambda one: (-one.scored.score, one.scored.span.id))
-    hits = joined(every, tolerance)
+    hits = joined(every, tolerance, SURE)
     assert sum(hit.moments for hit in hits) == len(every)
     for hit in hits:
         best = hit.best.scored
@@ -163,6 +174,6 @@ def test_no_more_than_asked_resemble_each_other_and_the_best_are_kept(looks: lis
 
 def test_the_order_in_which_equal_moments_come_does_not_change_their_spans() -> None:
     every = [judged(span("gate", NOON + n * 10_000), 0.5) for n in range(8) if n != 4]
-    first = spans_of(joined(every, 0.0))
+    first = spans_of(joined(every, 0.0, SURE))
     random.Random(1).shuffle(every)
-    assert sorted(spans_of(joined(every, 0.0))) == sorted(first)
+    assert sorted(spans_of(joined(every, 0.0, SURE))) == sorted(first)
