@@ -41,7 +41,7 @@ class SlowEngine(FakeEngine):
 
     def _answer(self, kind: str, numbers: np.ndarray) -> Vectors:
         ones = super()._answer(kind, numbers * 0)[:, :1]
-        return np.tile(ones / np.float32(np.sqrt(384)), (1, 384))
+        return np.tile(ones / np.float32(np.sqrt(512)), (1, 512))
 
 
 @asynccontextmanager
@@ -221,7 +221,7 @@ async def test_a_full_worker_answers_overloaded(builtin: Bundle) -> None:
             with pytest.raises(Overloaded):
                 await client.embed_images([jpeg(picture())])
             engine.release()
-            assert vectors(await inside).shape == (1, 384)
+            assert vectors(await inside).shape == (1, 512)
 
 
 async def test_the_deadline_ends_a_call_that_waits(builtin: Bundle) -> None:
@@ -262,7 +262,7 @@ async def test_stopping_finishes_the_calls_inside(builtin: Bundle) -> None:
                 await late.embed_texts(["a cat"])
         engine.release()
 
-        assert vectors(await inside).shape == (1, 384)
+        assert vectors(await inside).shape == (1, 512)
         await stopping
 
 
@@ -286,7 +286,7 @@ async def test_a_worker_whose_engine_failed_serves_again(builtin: Bundle) -> Non
     engines: list[Engine] = [dead, fresh]
     async with serving(builtin, engine=lambda _: engines.pop(0)) as (server, client):
         dead.fails = True
-        assert vectors(await client.embed_texts(["a dog"])).shape == (1, 384)
+        assert vectors(await client.embed_texts(["a dog"])).shape == (1, 512)
         assert dead.closed
         assert await health(server) == SERVING
 
@@ -304,7 +304,7 @@ async def test_a_worker_whose_engine_hangs_says_so_and_serves_again(builtin: Bun
         assert await health(server) == NOT_SERVING
         fresh.release()
 
-        assert vectors(await asked).shape == (1, 384)
+        assert vectors(await asked).shape == (1, 512)
         assert await health(server) == SERVING
         stuck.release()
 
