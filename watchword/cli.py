@@ -234,7 +234,7 @@ def search(
 ) -> None:
     """Find moments by WORDS, such as "a person riding a bicycle".
 
-    Each hit says how sure it is: of hits at 90 %, nine in ten are right. Unsure ones come last, behind a line.
+    Each hit says how sure it is. Unsure ones come last, behind a line.
     """
     from watchword.answers import TypedSearch, ask_and_show
 
