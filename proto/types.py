@@ -29,7 +29,6 @@ MOST_OBJECT_CROPS = 6
 """The most objects of one picture whose vectors are made of their crops; further ones share that of the picture."""
 KIND = re.compile(r"[a-z][a-z ]{0,31}")
 """The kind of an object, such as "traffic light"."""
-SPACE_ID = re.compile(r"[0-9a-f]{16}")
 
 
 def camera_name(name: str) -> str:
