@@ -156,8 +156,11 @@ def rules() -> dict[str, Any]:
     """All groups."""
     return {
         "groups": [
-            {"name": "watchword-objectives", "rules": [rule for one in OBJECTIVES for rule in _recorded(one)]},
-            {"name": "watchword-budgets", "rules": [rule for one in OBJECTIVES for rule in _burns(one)]},
+            # Groups are evaluated side by side and the rules of one in order: its alerts see what was just recorded.
+            *(
+                {"name": f"watchword-{one.name.replace('_', '-')}", "rules": [*_recorded(one), *_burns(one)]}
+                for one in OBJECTIVES
+            ),
             {"name": "watchword-causes", "rules": [_cause(one) for one in CAUSES]},
         ]
     }
