@@ -8,7 +8,7 @@ from typing import Self, TypeVar
 
 import grpc.aio
 
-from proto.rpc import CHANNEL_OPTIONS, error_of
+from proto.rpc import CHANNEL_OPTIONS, REPEATS_REFUSED, error_of
 
 Reply = TypeVar("Reply")
 
@@ -27,9 +27,14 @@ class Client(ABC):
         """Close the connection."""
 
 
-def open_channel(address: str, *, connect_within_s: float | None = None) -> grpc.aio.Channel:
-    """A plaintext channel. `connect_within_s` bounds one attempt to connect; None leaves it to gRPC."""
-    options = list(CHANNEL_OPTIONS)
+def open_channel(
+    address: str, *, connect_within_s: float | None = None, repeats_refused: bool = False
+) -> grpc.aio.Channel:
+    """A plaintext channel. `connect_within_s` bounds one attempt to connect; None leaves it to gRPC.
+
+    With `repeats_refused` a call that was refused for overload is made again, within its deadline, a few times at most.
+    """
+    options = [*CHANNEL_OPTIONS, *([REPEATS_REFUSED] if repeats_refused else ())]
     if connect_within_s is not None:
         options.append(("grpc.min_reconnect_backoff_ms", round(connect_within_s * 1000)))
     return grpc.aio.insecure_channel(address, options=options)

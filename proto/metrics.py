@@ -15,6 +15,18 @@ BUILD = Info("watchword_build", "Which version runs, and as which process.")
 DATA_FREE = Gauge("watchword_data_free_bytes", "Free space of the disk that holds data_dir.")
 DATA_SIZE = Gauge("watchword_data_size_bytes", "Size of the disk that holds data_dir.")
 
+# Both gRPC services. The kinds of the query service are search and other; the encoder's is other.
+CALLS_INSIDE = Gauge("watchword_calls_inside", "Calls under way.", ["kind"])
+CALLS_REFUSED = Counter("watchword_calls_refused_total", "Calls refused at the door.", ["kind"])
+CALLS_EXPECTED = Gauge(
+    "watchword_calls_expected_seconds", "How long a call that comes now is expected to take at most.", ["kind"]
+)
+CALLS_PROMISED = Gauge(
+    "watchword_calls_promised_seconds",
+    "Within which time calls are to be answered. Of it 80 % are given to what is expected; beyond, calls are refused.",
+    ["kind"],
+)
+
 # Camera process
 FRAMES_SEEN = Counter("watchword_camera_frames_seen_total", "Pictures sampled from sources.")
 FRAMES_PUBLISHED = Counter("watchword_camera_frames_published_total", "Frames that the broker acknowledged.")
@@ -83,7 +95,7 @@ ENCODER_OBJECTS = Counter("watchword_encoder_objects_total", "Objects found in p
 ENCODER_QUEUED = Gauge("watchword_encoder_queued_items", "Items admitted and not yet answered.", ["kind"])
 
 # Query service
-SEARCHES = Counter("watchword_query_searches_total", "Searches answered.", ["outcome"])
+SEARCHES = Counter("watchword_query_searches_total", "Searches, also those refused at the door.", ["outcome"])
 SEARCH_SECONDS = Histogram(
     "watchword_query_search_seconds", "Time of a search, as the server saw it.", buckets=_SECONDS
 )

@@ -13,12 +13,15 @@ Reply = TypeVar("Reply")
 
 
 class QueryClient(Client):
-    """Calls a query service. Each call ends within `timeout_s`, with its answer or a WatchwordError."""
+    """Calls a query service. Each call ends within `timeout_s`, with its answer or a WatchwordError.
+
+    A call that is refused for overload is repeated a few times, unless most calls are.
+    """
 
     def __init__(self, address: str, timeout_s: float) -> None:
         self._address = address
         self._timeout_s = timeout_s
-        self._channel = open_channel(address)
+        self._channel = open_channel(address, repeats_refused=True)
         self._stub: Any = query_pb2_grpc.QueryStub(self._channel)
 
     async def close(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import grpc.aio
 
+from proto.admission import Admission
 from proto.errors import Invalid, Late, Mismatch, WatchwordError
 from proto.metrics import SEARCH_SECONDS, SEARCHES
 from proto.serving import Door, GrpcServer, answers
@@ -64,7 +65,13 @@ class QueryServer:
 
 async def serve_query(searcher: Searcher, settings: QuerySettings, address: str) -> QueryServer:
     """Serve `searcher` at `address` (HOST:PORT; port 0 takes a free one)."""
-    server = GrpcServer("the query service", "watchword.v1.Query", most_calls=settings.max_concurrent)
+    searches = Admission("search", most=settings.max_concurrent, promised_s=settings.promised_s)
+    server = GrpcServer(
+        "the query service",
+        "watchword.v1.Query",
+        most_calls=settings.max_concurrent,
+        admissions={"Search": searches},
+    )
     running = QueryServer(server)
     service = _QueryService(searcher, settings, server.door, running.outlived)
     query_pb2_grpc.add_QueryServicer_to_server(service, server.methods)
