@@ -14,6 +14,7 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 BUILD = Info("watchword_build", "Which version runs, and as which process.")
 DATA_FREE = Gauge("watchword_data_free_bytes", "Free space of the disk that holds data_dir.")
 DATA_SIZE = Gauge("watchword_data_size_bytes", "Size of the disk that holds data_dir.")
+SPANS_LOST = Counter("watchword_trace_spans_lost_total", "Spans of traces that the collector did not take.")
 
 # Camera process
 FRAMES_SEEN = Counter("watchword_camera_frames_seen_total", "Pictures sampled from sources.")
