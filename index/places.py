@@ -33,6 +33,9 @@ class Bucket:
     def end_ms(self) -> int:
         return self.start_ms + self.hours * _HOUR_MS
 
+    def __str__(self) -> str:
+        return f"{self.hours}h/{self.number}"
+
     def holds(self, start_ms: int) -> bool:
         """Whether a moment with this start belongs here."""
         return self.start_ms <= start_ms < self.end_ms

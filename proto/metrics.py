@@ -14,6 +14,7 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 BUILD = Info("watchword_build", "Which version runs, and as which process.")
 DATA_FREE = Gauge("watchword_data_free_bytes", "Free space of the disk that holds data_dir.")
 DATA_SIZE = Gauge("watchword_data_size_bytes", "Size of the disk that holds data_dir.")
+SPANS_LOST = Counter("watchword_trace_spans_lost_total", "Spans of traces that the collector did not take.")
 
 # Both gRPC services. The kinds of the query service are search and other; the encoder's is other.
 CALLS_INSIDE = Gauge("watchword_calls_inside", "Calls under way.", ["kind"])

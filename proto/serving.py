@@ -15,6 +15,7 @@ import grpc.aio
 from grpc.aio import ServicerContext
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from proto import tracing
 from proto.admission import Admission
 from proto.errors import Broken, Overloaded, WatchwordError
 from proto.metrics import CALLS_EXPECTED, CALLS_INSIDE, CALLS_PROMISED, CALLS_REFUSED
@@ -114,7 +115,23 @@ def answers(call: Call[Servicer, Request, Reply]) -> Call[Servicer, Request, Rep
             todo = "its log says why; report this if it fails again"
             await _refuse(context, Broken(f"{part} failed ({type(error).__name__})", todo=todo))
 
-    return guarded
+    @wraps(call)
+    async def traced(servicer: Servicer, request: Request, context: ServicerContext[Any, Any]) -> Reply:
+        with _traced(call.__name__, context):
+            return await guarded(servicer, request, context)
+
+    return traced
+
+
+@contextmanager
+def _traced(method: str, context: ServicerContext[Any, Any]) -> Iterator[None]:
+    """The call as a part of its caller's trace, whose id goes into the trailing metadata of the reply."""
+    if not tracing.on():
+        yield
+        return
+    with tracing.serving(method, context.invocation_metadata() or ()):
+        context.set_trailing_metadata(tracing.trailer())
+        yield
 
 
 def _refusing(refusal: Overloaded) -> Callable[[object, ServicerContext[Any, Any]], Awaitable[None]]:
@@ -126,7 +143,7 @@ def _refusing(refusal: Overloaded) -> Callable[[object, ServicerContext[Any, Any
 
 async def _refuse(context: ServicerContext[Any, Any], error: WatchwordError) -> NoReturn:
     code, message, metadata = on_the_wire(error)
-    await context.abort(code, message, metadata)
+    await context.abort(code, message, (*metadata, *(context.trailing_metadata() or ())))
 
 
 class _AtTheDoor(grpc.GenericRpcHandler):

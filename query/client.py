@@ -21,7 +21,7 @@ class QueryClient(Client):
     def __init__(self, address: str, timeout_s: float) -> None:
         self._address = address
         self._timeout_s = timeout_s
-        self._channel = open_channel(address, repeats_refused=True)
+        self._channel = open_channel(address, repeats_refused=True, begins_traces=True)
         self._stub: Any = query_pb2_grpc.QueryStub(self._channel)
 
     async def close(self) -> None:

@@ -11,6 +11,7 @@ from catalog.cameras import CameraRegistry, unknown_camera
 from catalog.coverage import Coverage
 from catalog.media import Thumbnails
 from index.store import Answer, MomentStore
+from proto import tracing
 from proto.metrics import SEARCH_PART_SECONDS
 from proto.types import Camera
 from query.asking import Question, checked
@@ -91,8 +92,9 @@ class Searcher:
         begun = time.perf_counter()
         question = checked(question, self._settings, self.kinds)
         if question.cameras:
-            await self._check_cameras(question.cameras)
-        with SEARCH_PART_SECONDS.labels(part="embed").time():
+            with tracing.span("cameras"):
+                await self._check_cameras(question.cameras)
+        with SEARCH_PART_SECONDS.labels(part="embed").time(), tracing.span("embed"):
             vector, cached = await self._vectors.find(question)
         embedded = time.perf_counter()
         left_s = timeout_s - (embedded - begun)
@@ -137,5 +139,5 @@ class Searcher:
     async def _read_coverage(self, question: Question, left_s: float) -> CoverageTold:
         within_s = max(0.01, min(_COVERAGE_S, _COVERAGE_SHARE * left_s))
         cameras = frozenset(question.cameras) or None
-        with SEARCH_PART_SECONDS.labels(part="coverage").time():
+        with SEARCH_PART_SECONDS.labels(part="coverage").time(), tracing.span("coverage"):
             return await self._coverage.read(cameras, question.start_ms or None, question.end_ms or None, within_s)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import grpc.aio
 
+from proto import tracing
 from proto.admission import Admission
 from proto.errors import Invalid, Late, Mismatch, WatchwordError
 from proto.metrics import SEARCH_SECONDS, SEARCHES
@@ -99,8 +100,9 @@ class _QueryService(query_pb2_grpc.QueryServicer):
                 found = await self._within(left, self._searcher.search(_question(request), timeout_s=left))
             outcome = "partial" if found.partial else "ok"
             if self._settings.explain:
-                context.set_trailing_metadata(features_metadata(found))
-            return reply_of(found)
+                context.set_trailing_metadata((*features_metadata(found), *tracing.trailer()))
+            with tracing.span("reply"):
+                return reply_of(found)
         except Mismatch as error:
             outcome = "mismatch"
             self._outlived(error)

@@ -4,7 +4,6 @@ on standard error and an exit code."""
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -13,7 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from proto.errors import Invalid, WatchwordError
+from proto.tracing import traced
 from watchword.eval_cli import evaluate
+from watchword.logs import log_to_stderr, say_error, warn_on_stderr
 from watchword.models_cli import models
 from watchword.settings import Front, Settings, describe_settings
 from watchword.stream_cli import dead_letters, topics
@@ -64,7 +65,7 @@ def up(front: Front, kafka: str | None, milvus: str | None, redis: str | None, e
     settings = front.settings(
         kafka__brokers=kafka, milvus__endpoints=endpoints, redis__url=redis, encoder__address=encoder
     )
-    _logs(logging.WARNING)
+    warn_on_stderr()
     sys.exit(_run(run_stack(settings, live=sys.stdout.isatty())))
 
 
@@ -77,8 +78,9 @@ def run(front: Front, process: str) -> None:
     from watchword.processes import run_process
 
     settings = front.settings()
-    _logs(logging.INFO)
-    _run(run_process(process, settings, Ending()))
+    log_to_stderr(settings.log, process)
+    with traced(settings.trace, process):
+        _run(run_process(process, settings, Ending()))
 
 
 @command.command()
@@ -243,7 +245,9 @@ def search(
     question = TypedSearch(
         words, image, like, cameras, since, until, limit, objects, min_confidence, all_moments, order == "time"
     )
-    _run(ask_and_show(front.settings(), question, as_json, sheet))
+    settings = front.settings()
+    with traced(settings.trace, "search"):
+        _run(ask_and_show(settings, question, as_json, sheet))
 
 
 @command.command()
@@ -280,15 +284,8 @@ def demo(front: Front, once: bool) -> None:
     """Watch three real clips, ask some questions, show the answers."""
     from watchword.demo import run_demo
 
-    _logs(logging.WARNING)
+    warn_on_stderr()
     sys.exit(_run(run_demo(front.settings(), once)))
-
-
-def _logs(level: int) -> None:
-    # These log a lot at INFO, and repeat at ERROR what is translated and reported here.
-    for vendor in ("aiokafka", "faust", "mode", "stream.app"):
-        logging.getLogger(vendor).setLevel(logging.CRITICAL)
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
 
 
 def _run(work: Coroutine[Any, Any, Result]) -> Result:
@@ -304,7 +301,7 @@ def _guarded(work: Callable[[], object]) -> int:
     try:
         result = work()
     except WatchwordError as error:
-        click.echo(f"watchword: {error}", err=True)
+        say_error(error)
         return error.exit_code
     except click.ClickException as error:
         error.show()

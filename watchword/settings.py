@@ -30,8 +30,10 @@ from cameras.settings import CameraSettings
 from index.settings import MilvusSettings
 from proto.errors import Invalid
 from proto.section import Section
+from proto.tracing import TraceSettings
 from query.settings import QuerySettings, RedisSettings
 from stream.settings import StreamSettings
+from watchword.logs import LogSettings
 from workers.settings import EncoderSettings
 
 PREFIX = "WATCHWORD_"
@@ -75,6 +77,8 @@ class Settings(BaseSettings):
     stream: StreamSettings = StreamSettings()
     query: QuerySettings = QuerySettings()
     ops: OpsSettings = OpsSettings()
+    trace: TraceSettings = TraceSettings()
+    log: LogSettings = LogSettings()
 
     @field_validator("data_dir", "cache_dir")
     @classmethod

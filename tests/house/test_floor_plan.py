@@ -59,6 +59,7 @@ ONLY_IN: dict[str, str] = {
     "safetensors": "models/making/export.py",
     "matplotlib": "evals/picture.py",
     "pickle": "models/making/checkpoint.py",
+    "opentelemetry": "proto/otel.py",
 }
 
 
