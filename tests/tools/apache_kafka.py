@@ -117,7 +117,9 @@ def apache_kafka_part(port: Port, folder: Path, jars: Path, *, heap_mb: int = 25
             assert formatted.returncode == 0, f"Apache Kafka's storage cannot be made:\n{formatted.stderr}"
         return Launch(argv=(*jvm, "kafka.Kafka", str(config)), cwd=folder)
 
-    return Part("Apache Kafka", lambda: port.address, lambda: ready.broker(port.address), plan, deadline_s=180, grace_s=20)
+    return Part(
+        "Apache Kafka", lambda: port.address, lambda: ready.broker(port.address), plan, deadline_s=180, grace_s=20
+    )
 
 
 def _configuration(port: Port, controller: Port, data: Path) -> str:
