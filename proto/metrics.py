@@ -53,6 +53,10 @@ FRAMES_DONE = Counter(
 )
 DEAD_LETTERS = Counter("watchword_stream_dead_letters_total", "Frames that can never be processed.", ["reason"])
 MOMENTS_WRITTEN = Counter("watchword_stream_moments_written_total", "Moments upserted.", ["state"])
+MOMENTS_FORGOTTEN = Counter(
+    "watchword_stream_moments_forgotten_total",
+    "Moments that the index had acknowledged and did not have after an outage. They were stored again.",
+)
 FRAMES_SHED = Counter(
     "watchword_stream_frames_shed_total", "Frames skipped and declared, since more arrived than could be looked at."
 )
