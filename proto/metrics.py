@@ -95,3 +95,13 @@ SEARCH_PART_SECONDS = Histogram(
 )
 CACHE_LOOKUPS = Counter("watchword_query_cache_lookups_total", "Look-ups in the cache.", ["kind", "outcome"])
 SHARDS_MISSING = Counter("watchword_query_shards_missing_total", "Times a shard did not answer a search.")
+
+# Gateway
+GATEWAY_REQUESTS = Counter(
+    "watchword_gateway_requests_total",
+    "HTTP requests answered. The part is the call's name; the outcome is the status, or `gone` without one.",
+    ["part", "outcome"],
+)
+GATEWAY_SECONDS = Histogram(
+    "watchword_gateway_seconds", "Time of a request, as the gateway saw it.", ["part"], buckets=_SECONDS
+)

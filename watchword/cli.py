@@ -69,7 +69,7 @@ def up(front: Front, kafka: str | None, milvus: str | None, redis: str | None, e
 
 
 @command.command()
-@click.argument("process", type=click.Choice(["worker", "stream", "camera", "query"]))
+@click.argument("process", type=click.Choice(["worker", "stream", "camera", "query", "gateway"]))
 @click.pass_obj
 def run(front: Front, process: str) -> None:
     """Run one process of a larger installation in the foreground."""

@@ -115,7 +115,7 @@ async def _servers(settings: Settings, stack: RunningStack | None) -> list[Findi
         _ask("query", query, lambda: _answers(ready.health(query), "serves")),
     ]
     if at is not None:
-        own = {name: address for name, address in at.ops.items() if name in {"stream", "camera"}}
+        own = {name: address for name, address in at.ops.items() if name in {"stream", "camera", "gateway"}}
         checks += [_ask(f"{name} process", address, partial(_process, address)) for name, address in own.items()]
     return list(await asyncio.gather(*checks))
 

@@ -1,4 +1,4 @@
-"""The four processes, each wired from the rooms. Nothing else wires.
+"""The five processes, each wired from the rooms. Nothing else wires.
 
 On SIGTERM or Ctrl-C each stops in two stages: first it takes nothing more, then it finishes.
 """
@@ -219,6 +219,20 @@ async def _query(settings: Settings, stage: Stage) -> None:
     await stage.serve(server.run(), server.end)
 
 
+async def _gateway(settings: Settings, stage: Stage) -> None:
+    from gateway.app import application
+    from gateway.serving import serve_gateway
+    from query.client import QueryClient
+    from watchword.stack import query_address
+
+    client = QueryClient(query_address(settings), settings.gateway.timeout_s)
+    stage.closing.push_async_callback(client.close)
+    app = application(client, settings.gateway, importlib.metadata.version("watchword"))
+    server = await serve_gateway(app, settings.gateway, grace_s=round(GRACE_S))
+    stage.closing.push_async_callback(server.stop)
+    await stage.serve(None, lambda: None)
+
+
 def _disk(folder: Path) -> shutil._ntuple_diskusage:
     """The disk of a folder that may not exist yet."""
     while not folder.exists():
@@ -226,7 +240,13 @@ def _disk(folder: Path) -> shutil._ntuple_diskusage:
     return shutil.disk_usage(folder)
 
 
-PROCESSES: dict[str, Process] = {"worker": _worker, "camera": _camera, "stream": _stream, "query": _query}
+PROCESSES: dict[str, Process] = {
+    "worker": _worker,
+    "camera": _camera,
+    "stream": _stream,
+    "query": _query,
+    "gateway": _gateway,
+}
 
 
 async def _catalog(settings: Settings, stage: Stage) -> Catalog:

@@ -27,6 +27,7 @@ from pydantic_settings import (
 
 from broker.settings import KafkaSettings
 from cameras.settings import CameraSettings
+from gateway.settings import GatewaySettings, why_refused
 from index.settings import MilvusSettings
 from proto.errors import Invalid
 from proto.section import Section
@@ -74,6 +75,7 @@ class Settings(BaseSettings):
     camera: CameraSettings = CameraSettings()
     stream: StreamSettings = StreamSettings()
     query: QuerySettings = QuerySettings()
+    gateway: GatewaySettings = GatewaySettings()
     ops: OpsSettings = OpsSettings()
 
     @field_validator("data_dir", "cache_dir")
@@ -103,6 +105,12 @@ class Settings(BaseSettings):
         longest = max(self.stream.still_most_s, self.stream.busy_most_s)
         if longest > self.milvus.longest_moment_s:
             raise ValueError(f"moments of {longest:g} s are longer than milvus.longest_moment_s allows; raise that")
+        return self
+
+    @model_validator(mode="after")
+    def _gateway_is_not_open_by_mistake(self) -> Self:
+        if refusal := why_refused(self.gateway):
+            raise ValueError(refusal)
         return self
 
     @classmethod

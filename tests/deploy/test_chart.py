@@ -30,6 +30,7 @@ SETS: dict[str, dict[str, Any]] = {
         "camera": {"replicas": 1},
         "stream": {"replicas": 1},
         "query": {"replicas": 1},
+        "gateway": {"replicas": 1},
     },
     "large": {
         "kafka": {"brokers": "k-0:9092,k-1:9092,k-2:9092", "partitions": 512},
@@ -151,7 +152,10 @@ def test_every_process_starts_on_the_settings_that_its_pod_has(
             settings = read_settings()
         assert settings.kafka.brokers
         assert settings.milvus.endpoints
-        assert settings.encoder.address == "site-worker:8701"
+        assert settings.encoder.address == "site-worker:8702"
+        if process == "gateway":
+            assert settings.query.address == "site-query:8700"
+            assert settings.gateway.listen == "0.0.0.0:8701"
 
 
 def test_no_pod_may_more_than_it_must(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def test_nothing_listens_outside_loopback(up: Up) -> None:
     assert [address for address in listening if address.ip not in {"127.0.0.1", "::1", "::ffff:127.0.0.1"}] == []
 
 
-@pytest.mark.parametrize("name", ["broker", "milvus", "redis", "worker", "stream", "camera", "query"])
+@pytest.mark.parametrize("name", ["broker", "milvus", "redis", "worker", "stream", "camera", "query", "gateway"])
 def test_the_stack_heals_when_a_child_is_killed_and_keeps_what_was_stored(up: Up, name: str) -> None:
     before = {moment for moment, hit in up.moments().items() if hit["closed"]}
     old = up.pids()[name]
@@ -164,7 +164,7 @@ def test_no_process_survives_when_up_itself_is_killed(tmp_path: Path) -> None:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
     stack = Up(process, tmp_path / "data")
     try:
-        until(lambda: len(stack.pids()) >= 7, within_s=READY_S, what="a whole stack")
+        until(lambda: len(stack.pids()) >= 8, within_s=READY_S, what="a whole stack")
         children = [psutil.Process(pid) for pid in stack.pids().values()]
     finally:
         process.kill()
