@@ -21,8 +21,8 @@ PROMISED_SHARE = 0.99
 KEPT_SHARE = 0.95
 """A rate of which fewer questions are answered well is not kept up with."""
 VALID_SHARE = 0.99
-FIRST_RATE, GROWTH, MOST_RATE = 5, 1.4, 2000
-STEP_S, LEAST_DUE, HOLD_S, TURN_S = 8.0, 100, 25.0, 12.0
+FIRST_RATE, GROWTH, MOST_RATE = 3, 1.5, 2000
+STEP_S, LEAST_DUE, HOLD_S, TURN_S = 8.0, 60, 25.0, 12.0
 """A step lasts `STEP_S`, or until so many questions were due."""
 SPIKE_S, CALM_S, WINDOW_S = 10.0, 30.0, 30.0
 TURNS = 3

@@ -4,9 +4,9 @@
 
 Questions arrive at random times, whether earlier ones were answered or not, and a latency counts from the time at
 which its question was due. A question is answered well when its answer comes within query.promised_s, which is what
-users are promised; where other programs keep the machine busy promise more, as in `--set query.promised_s=2`. A phase in
-which Locust began less than 99 % of the questions in time is invalid. What is asked when: loadtests/course.py. `--knee N`
-saves the ramp; a soak lasts `--minutes`.
+users are promised; where other programs keep the machine busy promise more: `--set query.promised_s=2`. A phase in
+which Locust began less than 99 % of the questions in time is invalid. What is asked when: loadtests/course.py. `--knee
+N` saves the ramp; a soak lasts `--minutes`.
 
 FOLDER gets phases.csv, load.png, and Locust's own CSV files and report.html. Exits with 1 when a goal is not reached.
 Against another stack: `locust -f loadtests/locustfile.py --headless --host HOST:PORT`.

@@ -9,6 +9,7 @@ Several machines: start this with `--master --expect-workers N`, and `locust -f 
 from __future__ import annotations
 
 import random
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -251,11 +252,14 @@ def _arguments(parser: Any) -> None:
     parser.add_argument("--process", action="append", default=[], help="NAME=PID of a process whose time is told")
 
 
-def _began(environment: Any, **_: Any) -> None:
+def _began(environment: Any, runner: Any, **_: Any) -> None:
     options = environment.parsed_options
-    if not isinstance(environment.runner, WorkerRunner):
+    if not isinstance(runner, WorkerRunner):
         ACCOUNT.course = Course(shape_of(options.course, options.minutes), options.knee, options.promised)
-    Asker.house = House(environment.host)
+    try:
+        Asker.house = House(environment.host)
+    except grpc.RpcError as error:  # Locust would go on
+        sys.exit(f"no query service answers at {environment.host} ({error.details()})")
 
 
 def _report(environment: Any, **_: Any) -> None:
@@ -271,7 +275,7 @@ def _report(environment: Any, **_: Any) -> None:
 
 for event, listener in (
     (events.init_command_line_parser, _arguments),
-    (events.test_start, _began),
+    (events.init, _began),
     (events.report_to_master, ACCOUNT.report),
     (events.worker_report, ACCOUNT.reported),
     (events.quitting, _report),

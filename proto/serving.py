@@ -45,6 +45,7 @@ class Door:
         self._admissions = dict(admissions or {})
         self._clock = clock
         for one in {others, *self._admissions.values()}:
+            CALLS_REFUSED.labels(one.kind)
             CALLS_INSIDE.labels(one.kind).set_function(partial(getattr, one, "inside"))
             CALLS_REFUSED.labels(one.kind)
             if one.promised_s is not None:

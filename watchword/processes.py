@@ -12,16 +12,16 @@ import importlib.metadata
 import logging
 import shutil
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from proto.errors import Broken, Late, Overloaded, Transient
+from proto.errors import Broken, Late, Overloaded, Transient, Unknown
 from proto.metrics import BUILD, DATA_FREE, DATA_SIZE
 from watchword.bundles import bundle_folder
 from watchword.ending import Ending
-from watchword.ops import Ready, ops_endpoint
+from watchword.ops import Ready, Worst, ops_endpoint
 from watchword.settings import Settings
 from workers.client import EncoderClient, EncoderInfo
 
@@ -40,12 +40,18 @@ TOLD_S = 60.0
 """A process that was told to stop ends within this. The stream worker leaves its group within about 35 s."""
 
 
+def no_cameras(_: Mapping[str, str]) -> NoReturn:
+    """What a process without cameras says of them."""
+    raise Unknown("this process watches no cameras", todo="ask a camera process")
+
+
 class Stage:
     """The state of a process: starting, ready, stopping."""
 
     def __init__(self) -> None:
         self.closing = AsyncExitStack()
         """Closes what the process opened, in reverse order."""
+        self.worst_cameras: Worst = no_cameras
         self._ready: Ready = lambda: "starting"
         self._stop: Callable[[], None] | None = None
         self._told = asyncio.Event()
@@ -53,6 +59,10 @@ class Stage:
     def why_not_ready(self) -> str | None:
         """None when ready, else a sentence about what it waits for."""
         return self._ready()
+
+    def tell_worst_cameras(self, asked: Mapping[str, str]) -> Mapping[str, Any]:
+        """What /cameras/worst answers. Unknown when the process watches none."""
+        return self.worst_cameras(asked)
 
     def tell_to_stop(self, work: asyncio.Task[None]) -> None:
         """Called on signals. A process that is not ready yet has nothing to finish and is cancelled."""
@@ -101,7 +111,7 @@ async def run_process(name: str, settings: Settings, ending: Ending | None = Non
     BUILD.info({"version": importlib.metadata.version("watchword"), "process": name})
     DATA_FREE.set_function(lambda: _disk(settings.data_dir).free)
     DATA_SIZE.set_function(lambda: _disk(settings.data_dir).total)
-    async with ops_endpoint(settings.ops, stage.why_not_ready):
+    async with ops_endpoint(settings.ops, stage.why_not_ready, stage.tell_worst_cameras):
         work = asyncio.create_task(whole())
         loop = asyncio.get_running_loop()
         for sign in (signal.SIGINT, signal.SIGTERM):
@@ -124,6 +134,7 @@ async def _camera(settings: Settings, stage: Stage) -> None:
     from broker.kafka import FrameProducer, ensure_topics
     from cameras.holder import new_holder
     from cameras.host import CameraHost
+    from cameras.worst import worst
     from catalog.cameras import CameraRegistry
     from catalog.coverage import Coverage
     from catalog.leases import Leases
@@ -145,6 +156,7 @@ async def _camera(settings: Settings, stage: Stage) -> None:
         views=Views(catalog),
         holder=new_holder(),
     )
+    stage.worst_cameras = lambda asked: worst(host.facts(), asked)
     await stage.serve(host.run(), host.stop)
 
 
