@@ -92,7 +92,7 @@ class OtelTracer:
             with _current(span):
                 yield
         finally:
-            first.since_ns = time.time_ns()
+            first.since_ns = (isinstance(span, ReadableSpan) and span.end_time) or time.time_ns()
             for trail in others:
                 trail.linked(name, [Link(span.get_span_context())], {})
 

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proto.errors import Invalid, Transient
+from proto.scrub import scrubbed
 from proto.tracing import TraceSettings, calling, trace_id, traced
 from tests.tools.otlp import receiving
 from watchword.logs import JsonLines, TextLines, as_text
@@ -56,8 +57,8 @@ def test_a_line_says_when_how_bad_who_and_what() -> None:
 
 @given(st.text(st.characters(codec=None)), st.text())
 def test_any_text_is_one_line_of_json(message: str, argument: str) -> None:
-    assert line("%s", message)["message"]
-    assert line(message.replace("%", "%%") + "%s", argument)["message"] is not None
+    assert line("%s", message)["message"] == scrubbed(message)
+    assert line(message.replace("%", "%%") + "%s", argument)["message"] == scrubbed(message + argument)
 
 
 @pytest.mark.parametrize("arguments", [("three", "too", "many"), (), ({"a": 1},)])
