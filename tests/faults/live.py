@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -27,11 +28,12 @@ async def live_cameras(address: str = HOST) -> AsyncIterator[str]:
         reply = web.StreamResponse(headers={"Content-Type": f"multipart/x-mixed-replace; boundary={_BOUNDARY}"})
         await reply.prepare(request)
         seed = sum(request.match_info["name"].encode())
-        for number in itertools.count():
-            jpeg = _picture(seed + number // (FPS * SCENE_S), number)
-            head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
-            await reply.write(head.encode() + jpeg + b"\r\n")
-            await asyncio.sleep(1 / FPS)
+        with contextlib.suppress(ConnectionError):  # whoever watched went away
+            for number in itertools.count():
+                jpeg = _picture(seed + number // (FPS * SCENE_S), number)
+                head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+                await reply.write(head.encode() + jpeg + b"\r\n")
+                await asyncio.sleep(1 / FPS)
         return reply
 
     app = web.Application()

@@ -62,7 +62,7 @@ async def three_hosts(folder: Path, *, seconds: float, settle_s: float = 10.0) -
             await process.server.stop()
         taken = await drill.cluster.taken()
         balance, lag, moments = await drill.cluster.balance(taken, within_s=120)
-    wrong = (*broken_runs(taken), *(f"a search failed: {reason}" for reason in users.failed), *drill.wrong)
+    wrong = (*broken_runs(taken), *users.complaints(), *drill.wrong)
     notes = {**drill.notes, **gaps_seen(taken)}
     return Outcome(balance, lag, moments, None, time.monotonic() - begun, notes, wrong, str(users))
 

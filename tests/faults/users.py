@@ -16,8 +16,8 @@ from proto.types import now_ms
 from proto.v1 import query_pb2
 from query.client import QueryClient
 
-EVERY_S = 0.2
-TIMEOUT_S = 5.0
+EVERY_S = 0.5
+TIMEOUT_S = 10.0
 _QUESTIONS = ("a red truck at the gate", "a person riding a bicycle", "two dogs are running", "the front door is open")
 
 
@@ -76,9 +76,13 @@ class Users:
         self.seen.append(self._phase)
         return self._phase
 
-    @property
-    def failed(self) -> list[str]:
-        return [f"{phase.name}: {reason}" for phase in self.seen for reason in phase.failed]
+    def complaints(self) -> list[str]:
+        """A sentence for each phase in which searches failed."""
+        return [
+            f"{len(phase.failed)} searches failed ({phase.name}), such as: {phase.failed[0]}"
+            for phase in self.seen
+            if phase.failed
+        ]
 
     def __str__(self) -> str:
         rows = [("users saw", COLUMNS), *((phase.name, phase.cells()) for phase in self.seen if phase.asked)]
