@@ -26,7 +26,6 @@ from pathlib import Path
 
 from aiohttp import web
 
-from catalog.cameras import CameraRegistry
 from loadtests.prometheus import DEPLOY, Prometheus, prometheus
 from loadtests.rig import Running, parser, run, running, say, settings_in
 from proto.errors import Broken, WatchwordError
@@ -34,6 +33,7 @@ from proto.types import Camera
 from query.client import QueryClient
 from tests.cameras.rig import transport_stream
 from tests.clips import CLIPS
+from watchword.catalogs import open_registry
 
 PARTS = ("broker", "milvus", "redis", "worker", "stream", "camera", "query")
 RATE = "1m"
@@ -105,10 +105,9 @@ async def dashboards(asked: argparse.Namespace, folder: Path) -> int:
     camera = LiveCamera(footage)
     async with AsyncExitStack() as closing:
         await closing.enter_async_context(camera.serving())
-        registry = CameraRegistry(settings.data_dir / "cameras.json")
-        for name, clip in CLIPS.items():
-            registry.add(Camera(name, str(clip), loop=True))
-        registry.add(Camera("live", camera.url))
+        with open_registry(settings) as registry:
+            registry.add_missing(Camera(name, str(clip), loop=True) for name, clip in CLIPS.items())
+            registry.add(Camera("live", camera.url))
         parts = await closing.enter_async_context(running(settings, folder / "logs", *PARTS))
         targets = {name: parts.addresses.ops[name] for name in parts.servers if name in parts.addresses.ops}
         watcher = await closing.enter_async_context(prometheus(folder / "prometheus", targets))

@@ -206,16 +206,15 @@ def draw(course: Course, file: Path) -> None:
 
 async def load(asked: argparse.Namespace, folder: Path) -> int:
     """The embedded stack with the clips as cameras, and Locust beside it."""
-    from catalog.cameras import CameraRegistry
     from loadtests.rig import running, say, settings_in
     from proto.types import Camera
     from tests.clips import CLIPS
+    from watchword.catalogs import open_registry
 
     more = dict(one.split("=", 1) for one in asked.set)
     settings = settings_in(folder / "data", {"cache_dir": Path.home() / ".cache" / "watchword", **more})
-    registry = CameraRegistry(settings.data_dir / "cameras.json")
-    for name, clip in CLIPS.items():
-        registry.add(Camera(name, str(clip), loop=True))
+    with open_registry(settings) as registry:
+        registry.add_missing(Camera(name, str(clip), loop=True) for name, clip in CLIPS.items())
     asked.out.mkdir(parents=True, exist_ok=True)
     parts = ("broker", "milvus", "redis", "worker", "stream", "camera", "query")
     async with running(settings, folder / "logs", *parts) as stack:

@@ -7,8 +7,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from catalog.cameras import CameraRegistry, unknown_camera
+from catalog.cameras import unknown_camera
 from catalog.coverage import Coverage
+from catalog.known import KnownCameras
 from catalog.media import Thumbnails
 from index.store import Answer, MomentStore
 from proto.metrics import SEARCH_PART_SECONDS
@@ -68,7 +69,7 @@ class Searcher:
         encoder: Encoder,
         store: MomentStore,
         cache: VectorCache,
-        cameras: CameraRegistry,
+        cameras: KnownCameras,
         thumbnails: Thumbnails,
         coverage: Coverage,
         judge: Judge,
@@ -129,7 +130,7 @@ class Searcher:
         return await asyncio.to_thread(self._cameras.all)
 
     async def _check_cameras(self, cameras: tuple[str, ...]) -> None:
-        names = await asyncio.to_thread(self._cameras.names)
+        names = await asyncio.to_thread(self._cameras.names, cameras)
         for name in cameras:
             if name not in names:
                 raise unknown_camera(name, names)

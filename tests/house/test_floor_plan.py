@@ -39,10 +39,17 @@ MAY_IMPORT: dict[str, set[str]] = {
 ONLY_IN: dict[str, str] = {
     "pymilvus": "index/milvus.py",
     "redis": "query/cache.py",
-    # Each says in SQL what it keeps; catalog/store.py turns the errors into ours.
+    # Each says in SQL what it keeps; catalog/sqlite.py and postgres.py turn the errors into ours.
     "sqlalchemy": " ".join(
-        f"catalog/{name}.py" for name in ("store", "tables", "coverage", "leases", "progress", "views", "backgrounds")
+        f"catalog/{name}.py"
+        for name in (
+            *("store", "sqlite", "postgres", "tables", "migrating", "migrations/versions/r0001_first"),
+            *("cameras", "coverage", "leases", "progress", "views", "backgrounds"),
+        )
     ),
+    "alembic": "catalog/migrating.py catalog/migrations/env.py catalog/migrations/versions/r0001_first.py",
+    "pg8000": "catalog/postgres.py",
+    "obstore": "catalog/objects.py",
     "aiokafka": "broker/kafka.py broker/identity.py",
     "faust": "stream/app.py",
     "mode": "stream/app.py",
