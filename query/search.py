@@ -7,8 +7,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from catalog.cameras import CameraRegistry, unknown_camera
+from catalog.cameras import unknown_camera
 from catalog.coverage import Coverage
+from catalog.known import KnownCameras
 from catalog.media import Thumbnails
 from index.store import Answer, MomentStore
 from proto import tracing
@@ -69,7 +70,7 @@ class Searcher:
         encoder: Encoder,
         store: MomentStore,
         cache: VectorCache,
-        cameras: CameraRegistry,
+        cameras: KnownCameras,
         thumbnails: Thumbnails,
         coverage: Coverage,
         judge: Judge,
@@ -131,7 +132,7 @@ class Searcher:
         return await asyncio.to_thread(self._cameras.all)
 
     async def _check_cameras(self, cameras: tuple[str, ...]) -> None:
-        names = await asyncio.to_thread(self._cameras.names)
+        names = await asyncio.to_thread(self._cameras.names, cameras)
         for name in cameras:
             if name not in names:
                 raise unknown_camera(name, names)

@@ -7,7 +7,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -16,11 +16,8 @@ from proto.tracing import traced
 from watchword.eval_cli import evaluate
 from watchword.logs import log_to_stderr, say_error, warn_on_stderr
 from watchword.models_cli import models
-from watchword.settings import Front, Settings, describe_settings
+from watchword.settings import Front, describe_settings
 from watchword.stream_cli import dead_letters, topics
-
-if TYPE_CHECKING:
-    from catalog.cameras import CameraRegistry
 
 Result = TypeVar("Result")
 
@@ -104,12 +101,6 @@ def camera() -> None:
     """Choose which cameras are watched."""
 
 
-def _registry(settings: Settings) -> CameraRegistry:
-    from catalog.cameras import CameraRegistry
-
-    return CameraRegistry(settings.data_dir / "cameras.json")
-
-
 def _speed(_: click.Context, __: click.Parameter, words: str) -> float:
     if words == "max":
         return 0.0
@@ -140,6 +131,7 @@ def camera_add(front: Front, name: str, url: str, loop: bool, speed: float, star
     from cameras.address import kind_of
     from cameras.source import probe
     from proto.types import Camera, camera_name, now_ms
+    from watchword.catalogs import open_registry
     from watchword.times import instant
 
     settings = front.settings()
@@ -155,7 +147,8 @@ def camera_add(front: Front, name: str, url: str, loop: bool, speed: float, star
         info, _ = probe(added, settings.camera.open_timeout_s)
         rate = f", {info.fps:g} frames a second" if info.fps else ""
         seen = f" ({info.width} x {info.height}{rate}, {info.codec})"
-    _registry(settings).add(added)
+    with open_registry(settings) as registry:
+        registry.add(added)
     click.echo(f"watching {name}{seen}")
 
 
@@ -164,20 +157,13 @@ def camera_add(front: Front, name: str, url: str, loop: bool, speed: float, star
 @click.pass_obj
 def camera_list(front: Front, as_json: bool) -> None:
     """Show the known cameras, and whether each still shows its view."""
-    from catalog.store import Catalog
+    from catalog.cameras import CameraRegistry
     from catalog.views import Views
     from watchword.answers import show_cameras
+    from watchword.catalogs import open_catalog
 
-    settings = front.settings()
-    cameras = _registry(settings).all()
-    catalog = Catalog(f"sqlite:///{settings.data_dir.absolute()}/catalog.db")
-    try:
-        views = {}
-        if catalog.path.exists():
-            catalog.open()
-            views = Views(catalog).all()
-    finally:
-        catalog.close()
+    with open_catalog(front.settings()) as catalog:
+        cameras, views = CameraRegistry(catalog).all(), Views(catalog).all()
     show_cameras(cameras, views, as_json)
 
 
@@ -187,17 +173,13 @@ def camera_list(front: Front, as_json: bool) -> None:
 def camera_remove(front: Front, name: str) -> None:
     """Stop watching NAME. What it saw stays searchable until the retention limit. A recording that is added again is
     replayed from the start."""
+    from catalog.cameras import CameraRegistry
     from catalog.progress import Progresses
-    from catalog.store import Catalog
+    from watchword.catalogs import open_catalog
 
-    settings = front.settings()
-    _registry(settings).remove(name)
-    catalog = Catalog(f"sqlite:///{settings.data_dir.absolute()}/catalog.db")
-    try:
-        catalog.open()
+    with open_catalog(front.settings()) as catalog:
+        CameraRegistry(catalog).remove(name)
         Progresses(catalog).forget(name)
-    finally:
-        catalog.close()
     click.echo(f"no longer watching {name}; what it saw stays searchable")
 
 

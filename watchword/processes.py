@@ -17,9 +17,10 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from proto.errors import Broken, Late, Overloaded, Transient, Unknown
+from proto.errors import Broken, Late, Overloaded, Transient, Unknown, WatchwordError
 from proto.metrics import BUILD, DATA_FREE, DATA_SIZE
 from watchword.bundles import bundle_folder
+from watchword.catalogs import new_catalog, open_whole
 from watchword.ending import Ending
 from watchword.ops import Ready, Worst, ops_endpoint
 from watchword.settings import Settings
@@ -34,6 +35,8 @@ GRACE_S = 4.0
 """How long calls in progress may take to finish after the process was told to stop."""
 DESCRIBE_S = 30.0
 """How long a starting process waits for the encoder to report its space."""
+CATALOG_S = 30.0
+"""How long a starting process waits for the catalog."""
 END_S = 10.0
 """A process whose work is over ends within this, even if a thread hangs."""
 TOLD_S = 60.0
@@ -63,6 +66,10 @@ class Stage:
     def tell_worst_cameras(self, asked: Mapping[str, str]) -> Mapping[str, Any]:
         """What /cameras/worst answers. Unknown when the process watches none."""
         return self.worst_cameras(asked)
+
+    def waits_for(self, error: WatchwordError) -> None:
+        """Say why the process is not ready yet."""
+        self._ready = lambda: str(error)
 
     def tell_to_stop(self, work: asyncio.Task[None]) -> None:
         """Called on signals. A process that is not ready yet has nothing to finish and is cancelled."""
@@ -146,7 +153,7 @@ async def _camera(settings: Settings, stage: Stage) -> None:
     await ensure_topics(settings.kafka)
     producer = await stage.closing.enter_async_context(FrameProducer(settings.kafka))
     host = CameraHost(
-        CameraRegistry(settings.data_dir / "cameras.json"),
+        CameraRegistry(catalog),
         producer,
         settings.camera,
         info.image_side,
@@ -195,6 +202,7 @@ async def _query(settings: Settings, stage: Stage) -> None:
     from catalog.backgrounds import Backgrounds
     from catalog.cameras import CameraRegistry
     from catalog.coverage import Coverage
+    from catalog.known import KnownCameras
     from catalog.media import Thumbnails
     from index.milvus import MilvusStore
     from query.backgrounds import BackgroundReader
@@ -219,7 +227,7 @@ async def _query(settings: Settings, stage: Stage) -> None:
         encoder=encoder,
         store=store,
         cache=cache,
-        cameras=CameraRegistry(settings.data_dir / "cameras.json"),
+        cameras=KnownCameras(CameraRegistry(catalog)),
         thumbnails=Thumbnails(settings.data_dir / "thumbnails"),
         coverage=Coverage(catalog),
         judge=judge,
@@ -262,13 +270,20 @@ PROCESSES: dict[str, Process] = {
 
 
 async def _catalog(settings: Settings, stage: Stage) -> Catalog:
-    """The catalog, opened."""
-    from catalog.store import Catalog, sqlite_url
-
-    catalog = Catalog(sqlite_url(settings.data_dir / "catalog.db"))
+    """The catalog, opened. Waits up to CATALOG_S for one that is starting or away."""
+    catalog = new_catalog(settings)
     stage.closing.callback(catalog.close)
-    await asyncio.to_thread(catalog.open)
-    return catalog
+    deadline = asyncio.get_running_loop().time() + CATALOG_S
+    while True:
+        try:
+            await asyncio.to_thread(open_whole, settings, catalog)
+        except Transient as error:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+            stage.waits_for(error)
+            await asyncio.sleep(0.5)
+        else:
+            return catalog
 
 
 async def _encoder(settings: Settings, stage: Stage) -> tuple[EncoderClient, EncoderInfo]:

@@ -27,6 +27,7 @@ from pydantic_settings import (
 
 from broker.settings import KafkaSettings
 from cameras.settings import CameraSettings
+from catalog.settings import CatalogSettings
 from gateway.settings import GatewaySettings, why_refused
 from index.settings import MilvusSettings
 from proto.errors import Invalid
@@ -70,6 +71,7 @@ class Settings(BaseSettings):
     """Folder for everything that must survive a restart: moments, thumbnails, cameras, logs."""
     cache_dir: Path = Field(default_factory=lambda: _home("XDG_CACHE_HOME", ".cache"))
     """Folder for what can be recreated: the built-in bundle, unpacked binaries."""
+    catalog: CatalogSettings = CatalogSettings()
     kafka: KafkaSettings = KafkaSettings()
     milvus: MilvusSettings = MilvusSettings()
     redis: RedisSettings = RedisSettings()

@@ -42,10 +42,17 @@ ONLY_IN: dict[str, str] = {
     "redis": "query/cache.py",
     "starlette": "gateway/app.py gateway/api.py",
     "uvicorn": "gateway/serving.py",
-    # Each says in SQL what it keeps; catalog/store.py turns the errors into ours.
+    # Each says in SQL what it keeps; catalog/sqlite.py and postgres.py turn the errors into ours.
     "sqlalchemy": " ".join(
-        f"catalog/{name}.py" for name in ("store", "tables", "coverage", "leases", "progress", "views", "backgrounds")
+        f"catalog/{name}.py"
+        for name in (
+            *("store", "sqlite", "postgres", "tables", "migrating", "migrations/versions/r0001_first"),
+            *("cameras", "coverage", "leases", "progress", "views", "backgrounds"),
+        )
     ),
+    "alembic": "catalog/migrating.py catalog/migrations/env.py catalog/migrations/versions/r0001_first.py",
+    "pg8000": "catalog/postgres.py",
+    "obstore": "catalog/objects.py",
     "aiokafka": "broker/kafka.py broker/identity.py",
     "faust": "stream/app.py",
     "mode": "stream/app.py",
