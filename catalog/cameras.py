@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from catalog.files import disk_trouble, locked, write_whole
 from proto.errors import Broken, Invalid, Unknown
-from proto.types import Camera, camera_name
+from proto.types import Camera, Recording, camera_name
 
 _VERSION = 1
 _BESIDE = 20
@@ -68,6 +68,13 @@ class CameraRegistry:
             if name not in cameras:
                 raise unknown_camera(name, frozenset(cameras))
             cameras[name] = replace(cameras[name], watching=False)
+
+    def record(self, name: str, recording: Recording) -> None:
+        """Change what is recorded of the camera, which stays the same camera."""
+        with self._changing() as cameras:
+            if name not in cameras:
+                raise unknown_camera(name, frozenset(cameras))
+            cameras[name] = replace(cameras[name], record=recording)
 
     def _read(self) -> dict[str, Camera]:
         """The cameras by name. The dict is shared: callers must not change it."""

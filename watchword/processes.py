@@ -124,6 +124,7 @@ async def _camera(settings: Settings, stage: Stage) -> None:
     from broker.kafka import FrameProducer, ensure_topics
     from cameras.holder import new_holder
     from cameras.host import CameraHost
+    from cameras.recorder import Recorder
     from catalog.cameras import CameraRegistry
     from catalog.coverage import Coverage
     from catalog.leases import Leases
@@ -134,6 +135,9 @@ async def _camera(settings: Settings, stage: Stage) -> None:
     _, info = await _encoder(settings, stage)
     await ensure_topics(settings.kafka)
     producer = await stage.closing.enter_async_context(FrameProducer(settings.kafka))
+    recorder = Recorder(settings.data_dir / "recordings", settings.recording)
+    stage.closing.push_async_callback(asyncio.to_thread, recorder.close, GRACE_S)
+    recorder.start()
     host = CameraHost(
         CameraRegistry(settings.data_dir / "cameras.json"),
         producer,
@@ -144,6 +148,8 @@ async def _camera(settings: Settings, stage: Stage) -> None:
         coverage=Coverage(catalog),
         views=Views(catalog),
         holder=new_holder(),
+        pictures=recorder.watch,
+        follower=recorder,
     )
     await stage.serve(host.run(), host.stop)
 
@@ -184,10 +190,12 @@ async def _query(settings: Settings, stage: Stage) -> None:
     from catalog.cameras import CameraRegistry
     from catalog.coverage import Coverage
     from catalog.media import Thumbnails
+    from catalog.recordings import Recordings
     from index.milvus import MilvusStore
     from query.backgrounds import BackgroundReader
     from query.bank import Bank
     from query.cache import VectorCache
+    from query.clips import ClipReader
     from query.judging import Judge
     from query.search import Searcher
     from query.service import serve_query
@@ -214,7 +222,8 @@ async def _query(settings: Settings, stage: Stage) -> None:
         kinds=info.kinds,
         settings=settings.query,
     )
-    server = await serve_query(searcher, settings.query, settings.query.listen)
+    clips = ClipReader(Recordings(settings.data_dir / "recordings"), settings.query.max_clip_s)
+    server = await serve_query(searcher, settings.query, settings.query.listen, clips)
     stage.closing.push_async_callback(server.stop, GRACE_S)
     await stage.serve(server.run(), server.end)
 

@@ -26,7 +26,7 @@ from pydantic_settings import (
 )
 
 from broker.settings import KafkaSettings
-from cameras.settings import CameraSettings
+from cameras.settings import CameraSettings, RecordingSettings
 from index.settings import MilvusSettings
 from proto.errors import Invalid
 from proto.section import Section
@@ -72,6 +72,7 @@ class Settings(BaseSettings):
     redis: RedisSettings = RedisSettings()
     encoder: EncoderSettings = EncoderSettings()
     camera: CameraSettings = CameraSettings()
+    recording: RecordingSettings = RecordingSettings()
     stream: StreamSettings = StreamSettings()
     query: QuerySettings = QuerySettings()
     ops: OpsSettings = OpsSettings()
