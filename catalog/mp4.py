@@ -62,7 +62,7 @@ def codec_string(init: bytes) -> str:
     """The codec as browsers ask for it (RFC 6381): "avc1.640028". Empty when it is not known."""
     try:
         return _codec_string(init)
-    except (ValueError, IndexError, struct.error):
+    except (ValueError, IndexError, StopIteration, struct.error):
         return ""
 
 

@@ -27,6 +27,8 @@ MAGIC = b"wwindex1"
 CHUNK_BYTES = 256 * 1024
 TOGETHER_MS = 1000
 """What follows within this is the same span of a recording."""
+_AGAIN_MS = 500
+"""Where a clock was set back, a time that was shown is not shown again; times of one stream may overlap by less."""
 _ENTRY = struct.Struct(">QIIqqB3x")
 _HOUR_MS = 3_600_000
 _LONGEST_SEGMENT_MS = _HOUR_MS
@@ -251,7 +253,7 @@ def _wanted(entries: list[Entry], start_ms: int, end_ms: int, reached_ms: int | 
     if reached_ms is None:
         first = max((number for number in keys if entries[number].start_ms <= start_ms), default=min(keys, default=0))
     else:
-        first = next((n for n in keys if entries[n].start_ms >= reached_ms - TOGETHER_MS), len(entries))
+        first = next((n for n in keys if entries[n].start_ms >= reached_ms - _AGAIN_MS), len(entries))
     return [entry for entry in entries[first:] if entry.start_ms < end_ms]
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import grpc.aio
 
-from catalog.recordings import Clip
+from catalog.recordings import Clip as Found
 from proto.errors import Invalid, Late, Mismatch, Unknown, WatchwordError
 from proto.metrics import SEARCH_SECONDS, SEARCHES
 from proto.serving import Door, GrpcServer, answers, streams
@@ -152,7 +152,7 @@ class _QueryService(query_pb2_grpc.QueryServicer):
             kinds=self._searcher.kinds,
         )
 
-    async def _found_clip(self, clips: ClipReader, request: query_pb2.ClipRequest) -> Clip:
+    async def _found_clip(self, clips: ClipReader, request: query_pb2.ClipRequest) -> Found:
         if bool(request.camera) == bool(request.moment_id):
             raise Invalid("what to play is not clear", todo="give either a camera and a time, or a moment_id")
         if not request.moment_id:

@@ -240,7 +240,7 @@ def _forecast(reader: Any, name: str, limit: Recording | None) -> Forecast | Non
         sum(one.size for entries in latest for one in entries),
         sum(one.end_ms - one.start_ms for entries in latest for one in entries),
     )
-    return forecast(size, *there, pace, limit)
+    return forecast(size, there[0], there[1], pace, limit)
 
 
 def _size(path: Path) -> int:

@@ -54,7 +54,7 @@ def test_where_key_frames_are_rare_fragments_are_short_all_the_same(tmp_path: Pa
 
 def test_key_frames_alone_make_no_fragment_each(tmp_path: Path) -> None:
     fragments = tapped([film(tmp_path / "a", 4, codec="mjpeg", gop=1, container="avi")])
-    assert len(fragments) == 4
+    assert len(fragments) == 5
 
 
 @pytest.mark.parametrize("second_s", [10.0, 9000.0])
