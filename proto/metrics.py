@@ -45,6 +45,19 @@ VIEW_CHANGES = Counter(
     ["state"],
 )
 CROPS_SENT = Counter("watchword_camera_crops_total", "Parts of kept pictures that were cut out since something moved.")
+RECORDED_BYTES = Counter("watchword_recording_bytes_total", "Bytes of video that were recorded.")
+RECORDED_SIZE = Gauge("watchword_recording_size_bytes", "Size of all recordings that this process knows.")
+RECORDING_LOST = Counter(
+    "watchword_recording_lost_total",
+    "Fragments, a second or two of one camera, that were not recorded: the disk is behind (queue) or refuses (disk), "
+    "or the stream cannot be recorded (format, time).",
+    ["reason"],
+)
+RECORDINGS_REMOVED = Counter(
+    "watchword_recording_removed_total",
+    "Segments removed: older than their camera's days, over its bytes, over the total, or since the disk was full.",
+    ["reason"],
+)
 
 # Stream worker
 FRAMES_CONSUMED = Counter("watchword_stream_frames_consumed_total", "Frames taken from the topic.")

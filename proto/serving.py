@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from functools import partial, wraps
 from typing import Any, NoReturn, Protocol, TypeVar
 
@@ -92,6 +92,7 @@ Servicer = TypeVar("Servicer", bound=Guarded)
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
 Call = Callable[[Servicer, Request, "ServicerContext[Any, Any]"], Awaitable[Reply]]
+StreamCall = Callable[[Servicer, Request, "ServicerContext[Any, Any]"], AsyncGenerator[Reply, None]]
 
 
 def answers(call: Call[Servicer, Request, Reply]) -> Call[Servicer, Request, Reply]:
@@ -111,10 +112,7 @@ def answers(call: Call[Servicer, Request, Reply]) -> Call[Servicer, Request, Rep
         except grpc.aio.AbortError:
             raise
         except Exception as error:
-            part = servicer.door.part
-            log.exception("%s met a fault of its own in %s", part, call.__name__)
-            todo = "its log says why; report this if it fails again"
-            await _refuse(context, Broken(f"{part} failed ({type(error).__name__})", todo=todo))
+            await _refuse(context, _fault(servicer.door.part, call.__name__, error))
 
     @wraps(call)
     async def traced(servicer: Servicer, request: Request, context: ServicerContext[Any, Any]) -> Reply:
@@ -140,6 +138,35 @@ def _refusing(refusal: Overloaded) -> Callable[[object, ServicerContext[Any, Any
         await _refuse(context, refusal)
 
     return refuse
+
+
+def streams(call: StreamCall[Servicer, Request, Reply]) -> StreamCall[Servicer, Request, Reply]:
+    """Like `answers`, for a method that gives its reply in parts."""
+
+    @wraps(call)
+    async def guarded(
+        servicer: Servicer, request: Request, context: ServicerContext[Any, Any]
+    ) -> AsyncGenerator[Reply, None]:
+        try:
+            with servicer.door:
+                async with aclosing(call(servicer, request, context)) as parts:
+                    async for part in parts:
+                        yield part
+        except WatchwordError as error:
+            await _refuse(context, error)
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:
+            await _refuse(context, _fault(servicer.door.part, call.__name__, error))
+
+    return guarded
+
+
+def _fault(part: str, method: str, error: Exception) -> Broken:
+    """A bug: the traceback goes to the log, a sentence to the caller."""
+    log.exception("%s met a fault of its own in %s", part, method)
+    todo = "its log says why; report this if it fails again"
+    return Broken(f"{part} failed ({type(error).__name__})", todo=todo)
 
 
 async def _refuse(context: ServicerContext[Any, Any], error: WatchwordError) -> NoReturn:

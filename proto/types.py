@@ -68,6 +68,16 @@ def now_ms() -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class Recording:
+    """How much of a camera's video is kept. What is older, or too much, goes: the oldest first."""
+
+    days: float
+    bytes: int
+    on: bool = True
+    """False: nothing is added; what was recorded stays within these limits."""
+
+
+@dataclass(frozen=True, slots=True)
 class Camera:
     """A registered camera."""
 
@@ -82,6 +92,8 @@ class Camera:
     """For a file: the time of its first frame. None: the wall clock when it is opened."""
     watching: bool = True
     """False once removed: its moments stay searchable, and its name stays known."""
+    record: Recording | None = None
+    """None: it was never recorded."""
 
 
 @dataclass(frozen=True, slots=True)

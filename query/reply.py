@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from urllib.parse import quote
 
+from catalog.recordings import Clip
 from proto.v1 import query_pb2
 from query.joining import Hit
 from query.search import Found
@@ -27,6 +28,22 @@ def reply_of(found: Found) -> query_pb2.SearchReply:
         space=found.space,
         no_confident_match=found.no_confident_match,
         threshold=found.threshold,
+    )
+
+
+def head_of(clip: Clip) -> query_pb2.ClipHead:
+    """What a clip is, before its bytes."""
+    return query_pb2.ClipHead(
+        camera=clip.camera,
+        start_ms=clip.start_ms,
+        end_ms=clip.end_ms,
+        codec=clip.codec,
+        mime=clip.mime,
+        bytes=clip.size,
+        spans=[query_pb2.ClipSpan(start_ms=start_ms, end_ms=end_ms) for start_ms, end_ms in clip.spans],
+        missing=[
+            query_pb2.ClipMissing(start_ms=one.start_ms, end_ms=one.end_ms, reason=one.reason) for one in clip.missing
+        ],
     )
 
 

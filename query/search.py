@@ -13,8 +13,9 @@ from catalog.known import KnownCameras
 from catalog.media import Thumbnails
 from index.store import Answer, MomentStore
 from proto import tracing
+from proto.errors import Unknown
 from proto.metrics import SEARCH_PART_SECONDS
-from proto.types import Camera
+from proto.types import Camera, Span, check_moment_ids
 from query.asking import Question, checked
 from query.cache import VectorCache
 from query.coverage import CoverageTold
@@ -94,7 +95,7 @@ class Searcher:
         question = checked(question, self._settings, self.kinds)
         if question.cameras:
             with tracing.span("cameras"):
-                await self._check_cameras(question.cameras)
+                await self.check_cameras(question.cameras)
         with SEARCH_PART_SECONDS.labels(part="embed").time(), tracing.span("embed"):
             vector, cached = await self._vectors.find(question)
         embedded = time.perf_counter()
@@ -131,7 +132,15 @@ class Searcher:
         """All cameras that can be searched, including removed ones."""
         return await asyncio.to_thread(self._cameras.all)
 
-    async def _check_cameras(self, cameras: tuple[str, ...]) -> None:
+    async def moment(self, moment_id: str) -> Span:
+        """The moment with this id. Raises Unknown when there is none."""
+        check_moment_ids([moment_id])
+        for moment in await self._store.fetch([moment_id]):
+            return moment
+        raise Unknown(f"there is no moment {moment_id}", todo="give the moment_id of a hit; it may have expired")
+
+    async def check_cameras(self, cameras: tuple[str, ...]) -> None:
+        """Raise Unknown unless all are registered."""
         names = await asyncio.to_thread(self._cameras.names, cameras)
         for name in cameras:
             if name not in names:

@@ -16,6 +16,7 @@ from proto.tracing import traced
 from watchword.eval_cli import evaluate
 from watchword.logs import log_to_stderr, say_error, warn_on_stderr
 from watchword.models_cli import models
+from watchword.recording_cli import bytes_of, check_recordable, clip, recording, recording_of
 from watchword.settings import Front, describe_settings
 from watchword.stream_cli import dead_letters, topics
 
@@ -94,6 +95,8 @@ command.add_command(models)
 command.add_command(evaluate)
 command.add_command(dead_letters)
 command.add_command(topics)
+command.add_command(recording)
+command.add_command(clip)
 
 
 @command.group()
@@ -125,8 +128,20 @@ def _speed(_: click.Context, __: click.Parameter, words: str) -> float:
 )
 @click.option("--start", metavar="TIME", help="Time of a file's first picture, such as 2026-05-01T10:00. Default: now.")
 @click.option("--unchecked", is_flag=True, help="Register it even if it does not answer now.")
+@click.option("--record-days", type=float, help="Record it, and keep at most so many days.")
+@click.option("--record-bytes", callback=bytes_of, metavar="SIZE", help="Record it within so much, such as 20GB.")
 @click.pass_obj
-def camera_add(front: Front, name: str, url: str, loop: bool, speed: float, start: str | None, unchecked: bool) -> None:
+def camera_add(
+    front: Front,
+    name: str,
+    url: str,
+    loop: bool,
+    speed: float,
+    start: str | None,
+    unchecked: bool,
+    record_days: float | None,
+    record_bytes: int | None,
+) -> None:
     """Watch the camera at URL under NAME: rtsp://…, http(s)://…, a file, or a device such as /dev/video0."""
     from cameras.address import kind_of
     from cameras.source import probe
@@ -135,21 +150,27 @@ def camera_add(front: Front, name: str, url: str, loop: bool, speed: float, star
     from watchword.times import instant
 
     settings = front.settings()
+    recorded = record_days is not None or record_bytes is not None
     added = Camera(
         name=camera_name(name),
         url=str(Path(url).expanduser().absolute()) if kind_of(url) == "file" and "://" not in url else url,
         loop=loop,
         speed=speed,
         start_ms=instant(start, now_ms()) if start else None,
+        record=recording_of(record_days, record_bytes) if recorded else None,
     )
+    if recorded:
+        check_recordable(added)
     seen = ""
     if not unchecked:
         info, _ = probe(added, settings.camera.open_timeout_s)
         rate = f", {info.fps:g} frames a second" if info.fps else ""
+        if recorded:
+            check_recordable(added, info.codec)
         seen = f" ({info.width} x {info.height}{rate}, {info.codec})"
     with open_registry(settings) as registry:
         registry.add(added)
-    click.echo(f"watching {name}{seen}")
+    click.echo(f"watching {'and recording ' if recorded else ''}{name}{seen}")
 
 
 @camera.command("list")

@@ -141,6 +141,7 @@ async def _camera(settings: Settings, stage: Stage) -> None:
     from broker.kafka import FrameProducer, ensure_topics
     from cameras.holder import new_holder
     from cameras.host import CameraHost
+    from cameras.recorder import Recorder
     from cameras.worst import worst
     from catalog.cameras import CameraRegistry
     from catalog.coverage import Coverage
@@ -152,6 +153,9 @@ async def _camera(settings: Settings, stage: Stage) -> None:
     _, info = await _encoder(settings, stage)
     await ensure_topics(settings.kafka)
     producer = await stage.closing.enter_async_context(FrameProducer(settings.kafka))
+    recorder = Recorder(settings.data_dir / "recordings", settings.recording)
+    stage.closing.push_async_callback(asyncio.to_thread, recorder.close, GRACE_S)
+    recorder.start()
     host = CameraHost(
         CameraRegistry(catalog),
         producer,
@@ -162,6 +166,8 @@ async def _camera(settings: Settings, stage: Stage) -> None:
         coverage=Coverage(catalog),
         views=Views(catalog),
         holder=new_holder(),
+        pictures=recorder.watch,
+        follower=recorder,
     )
     stage.worst_cameras = lambda asked: worst(host.facts(), asked)
     await stage.serve(host.run(), host.stop)
@@ -204,10 +210,12 @@ async def _query(settings: Settings, stage: Stage) -> None:
     from catalog.coverage import Coverage
     from catalog.known import KnownCameras
     from catalog.media import Thumbnails
+    from catalog.recordings import Recordings
     from index.milvus import MilvusStore
     from query.backgrounds import BackgroundReader
     from query.bank import Bank
     from query.cache import VectorCache
+    from query.clips import ClipReader
     from query.judging import Judge
     from query.search import Searcher
     from query.service import serve_query
@@ -234,7 +242,8 @@ async def _query(settings: Settings, stage: Stage) -> None:
         kinds=info.kinds,
         settings=settings.query,
     )
-    server = await serve_query(searcher, settings.query, settings.query.listen)
+    clips = ClipReader(Recordings(settings.data_dir / "recordings"), settings.query.max_clip_s)
+    server = await serve_query(searcher, settings.query, settings.query.listen, clips)
     stage.closing.push_async_callback(server.stop, GRACE_S)
     await stage.serve(server.run(), server.end)
 

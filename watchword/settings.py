@@ -26,7 +26,7 @@ from pydantic_settings import (
 )
 
 from broker.settings import KafkaSettings
-from cameras.settings import CameraSettings
+from cameras.settings import CameraSettings, RecordingSettings
 from catalog.settings import CatalogSettings
 from gateway.settings import GatewaySettings, why_refused
 from index.settings import MilvusSettings
@@ -77,6 +77,7 @@ class Settings(BaseSettings):
     redis: RedisSettings = RedisSettings()
     encoder: EncoderSettings = EncoderSettings()
     camera: CameraSettings = CameraSettings()
+    recording: RecordingSettings = RecordingSettings()
     stream: StreamSettings = StreamSettings()
     query: QuerySettings = QuerySettings()
     gateway: GatewaySettings = GatewaySettings()
