@@ -62,7 +62,7 @@ class _Queue(query_pb2_grpc.QueryServicer):
 @asynccontextmanager
 async def _serving(each_s: float, admission: Admission) -> AsyncIterator[str]:
     server = GrpcServer("the service", "watchword.v1.Query", most_calls=MOST, admissions={"Search": admission})
-    query_pb2_grpc.add_QueryServicer_to_server(_Queue(server.door, each_s), server.methods)
+    query_pb2_grpc.add_QueryServicer_to_server(_Queue(server.door, each_s), server.methods)  # type: ignore[abstract]
     await server.start("127.0.0.1:0")
     server.set_ready(True)
     try:

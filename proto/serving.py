@@ -45,7 +45,6 @@ class Door:
         self._admissions = dict(admissions or {})
         self._clock = clock
         for one in {others, *self._admissions.values()}:
-            CALLS_REFUSED.labels(one.kind)
             CALLS_INSIDE.labels(one.kind).set_function(partial(getattr, one, "inside"))
             CALLS_REFUSED.labels(one.kind)
             if one.promised_s is not None:
@@ -148,7 +147,7 @@ def streams(call: StreamCall[Servicer, Request, Reply]) -> StreamCall[Servicer, 
         servicer: Servicer, request: Request, context: ServicerContext[Any, Any]
     ) -> AsyncGenerator[Reply, None]:
         try:
-            with servicer.door:
+            with servicer.door.admitted(call.__name__):
                 async with aclosing(call(servicer, request, context)) as parts:
                     async for part in parts:
                         yield part

@@ -25,6 +25,9 @@ from query.settings import QuerySettings
 
 log = logging.getLogger("watchword.query")
 
+_MOST_CLIPS = 32
+"""Clips sent at once. They have a door of their own: one is under way as long as its client takes to read it."""
+
 Context = grpc.aio.ServicerContext[Any, Any]
 Result = TypeVar("Result")
 
@@ -76,7 +79,7 @@ async def serve_query(
         "the query service",
         "watchword.v1.Query",
         most_calls=settings.max_concurrent,
-        admissions={"Search": searches},
+        admissions={"Search": searches, "Clip": Admission("clip", most=_MOST_CLIPS)},
     )
     running = QueryServer(server)
     service = _QueryService(searcher, clips, settings, server.door, running.outlived)
