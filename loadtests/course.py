@@ -199,7 +199,8 @@ class Course:
         """What is judged. Without a knee there is nothing but that."""
         if self.knee is None:
             return [Verdict(f"a knee: at least {FIRST_RATE} questions a second are kept up with", 0, 1)]
-        valid = Verdict("share of the phases in which Locust was fast enough", _share(self.phases, "valid"), 1)
+        fast = _share(phase.valid for phase in self.phases)
+        valid = Verdict("share of the phases in which Locust was fast enough", fast, 1)
         return [valid, *self._shape.verdicts(self)]
 
     def _begin(self, now_s: float) -> int | None:
@@ -278,7 +279,7 @@ class Soak:
     def verdicts(self, course: Course) -> Iterator[Verdict]:
         windows = course.called("soak")
         yield _promised(windows, "all the time")
-        yield Verdict("share of the windows that were kept up with", _share(windows, "kept"), 0.95)
+        yield Verdict("share of the windows that were kept up with", _share(one.kept for one in windows), 0.95)
         third = max(1, len(windows) // 3)
         yield _promised(windows[-third:], "in the last third")
 
@@ -300,6 +301,6 @@ def _ratio(one: float, other: float) -> float:
     return one / other if other else 0.0
 
 
-def _share(phases: Iterable[Phase], what: str) -> float:
-    phases = list(phases)
-    return sum(getattr(phase, what) for phase in phases) / max(1, len(phases))
+def _share(holds: Iterable[bool]) -> float:
+    every = list(holds)
+    return sum(every) / max(1, len(every))

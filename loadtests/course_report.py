@@ -29,9 +29,9 @@ def told(course: Course) -> str:
             + ("" if one.valid else "  INVALID: Locust was too slow")
         )
     lines.append("no knee" if course.knee is None else f"knee: {course.knee} questions a second")
-    for one in course.verdicts():
-        reached = "reached" if one.reached else "NOT REACHED"
-        lines.append(f"{one.what}: {one.measured:.3f} (goal {one.goal:g}: {reached})")
+    for verdict in course.verdicts():
+        reached = "reached" if verdict.reached else "NOT REACHED"
+        lines.append(f"{verdict.what}: {verdict.measured:.3f} (goal {verdict.goal:g}: {reached})")
     return "\n".join(lines)
 
 

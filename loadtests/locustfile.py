@@ -224,8 +224,8 @@ class Along(LoadTestShape):
 
     def tick(self) -> tuple[int, float] | None:
         course, now_s = ACCOUNT.course, time.time()
-        assert course is not None
-        options = self.runner.environment.parsed_options
+        assert course is not None and self.runner is not None, "Locust calls this on the one that leads"
+        options: Any = self.runner.environment.parsed_options
         if self._processors is None:
             self._processors = Processors({name: int(pid) for name, _, pid in map(_parted, options.process)})
         spent = self._processors.since()
