@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,11 +82,14 @@ class Running:
 
 
 @asynccontextmanager
-async def running(settings: Settings, folder: Path, *names: str) -> AsyncIterator[Running]:
-    """These parts of the stack, with the given settings; they serve inside the block."""
+async def running(settings: Settings, folder: Path, *names: str, patience: float = 1.0) -> AsyncIterator[Running]:
+    """These parts of the stack, with the given settings; they serve inside the block.
+
+    On a busy machine each may take `patience` times as long to start as it usually may.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     stack = Stack(settings, say)
-    parts = [part for part in stack.parts() if part.name in names]
+    parts = [replace(part, deadline_s=patience * part.deadline_s) for part in stack.parts() if part.name in names]
     servers = {part.name: Server(part, folder / f"{part.name}.log") for part in parts}
     try:
         for server in servers.values():
