@@ -36,6 +36,8 @@ from watchword.demo import _clips
 LEAST = 0.95
 FRAME = ("gate", "cut", "outbox", "send", "broker", "inbox", "recall", "turn", "embed", "build", "write", "visible")
 """What the trace of a frame that opened a moment consists of."""
+SETTLE_S = 5.0
+"""Every process sends its spans each second."""
 PARTS = ("broker", "milvus", "redis", "worker", "stream", "camera", "query")
 
 
@@ -56,8 +58,8 @@ async def traces(asked: argparse.Namespace, folder: Path) -> int:
                 await _ask(stack.addresses.query, asked.questions)
             say("the questions are asked")
             await asyncio.to_thread(receiver.wait_for, "visible", 8, asked.seconds)
-        say("the stack has ended")
-        return _told(receiver, off_ns, on_ns)
+            await asyncio.sleep(SETTLE_S)
+            return _told(receiver, off_ns, on_ns)
 
 
 async def _ask(address: str, questions: int) -> None:
