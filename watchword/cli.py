@@ -16,6 +16,7 @@ from proto.tracing import traced
 from watchword.eval_cli import evaluate
 from watchword.logs import log_to_stderr, say_error, warn_on_stderr
 from watchword.models_cli import models
+from watchword.plan_cli import plan_command
 from watchword.recording_cli import bytes_of, check_recordable, clip, recording, recording_of
 from watchword.settings import Front, describe_settings
 from watchword.stream_cli import dead_letters, topics
@@ -97,6 +98,7 @@ command.add_command(dead_letters)
 command.add_command(topics)
 command.add_command(recording)
 command.add_command(clip)
+command.add_command(plan_command)
 
 
 @command.group()

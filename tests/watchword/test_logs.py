@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proto.errors import Invalid, Transient
@@ -55,6 +55,7 @@ def test_a_line_says_when_how_bad_who_and_what() -> None:
     }
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(codec=None)), st.text())
 def test_any_text_is_one_line_of_json(message: str, argument: str) -> None:
     assert line("%s", message)["message"] == scrubbed(message)
@@ -140,6 +141,7 @@ def test_watchword_up_shows_json_lines_of_its_children_as_text(child: ChildLog) 
     assert others == ['{"rust": "panics"}', "plain"]
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_line_can_be_shown(text: str) -> None:
     assert as_text("{" + text)
