@@ -202,8 +202,8 @@ class _Lane:
         self._asked_s = time.monotonic()
         try:
             failed = await self._parts.fence.passes(lambda: self._store(writes))
-            if not failed and self._away_since_s is not None:
-                await self._check(writes)
+            if self._away_since_s is not None and all(isinstance(reason, Invalid) for reason in failed.values()):
+                await self._check([write for write in writes if write.moment.id not in failed])
         except (Transient, Overloaded, Late) as error:
             failed = {write.moment.id: error for write in writes}
         finally:

@@ -39,7 +39,7 @@ _LAYOUTS = {
 }
 """Where the versions of what processes share are: rows of the index, and the catalog."""
 _GRACE_S = 15.0
-_START_S = 120.0
+_START_S = 300.0
 
 
 class NotTogether(Exception):
@@ -181,7 +181,7 @@ class Cluster:
             for process in self.of(role):
                 await process.server.serving()
 
-    async def until_found(self, cameras: frozenset[str], within_s: float = 60.0) -> None:
+    async def until_found(self, cameras: frozenset[str], within_s: float = 300.0) -> None:
         """Wait until something of each of these cameras is stored: the pipeline flows."""
         deadline = time.monotonic() + within_s
         while not all([await self.store.count(frozenset({camera})) for camera in cameras]):

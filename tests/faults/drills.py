@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.faults import deaths, outages, records, upgrades
+from tests.faults import deaths, outages, partitions, records, upgrades
 from tests.faults.cluster import NotTogether
+from tests.faults.hosts import NoHostsHere
 from tests.faults.house import Outcome, apache_house
 
 SOME_FRAMES = 40
@@ -87,17 +88,21 @@ CLUSTER_SCENARIOS = {
 }
 """Drills of all processes at once. They take minutes, so they are no tests."""
 
+HOST_SCENARIOS = {"three_hosts": Scenario(partitions.three_hosts, {"seconds": 15.0}, {"seconds": 60.0})}
+"""Drills on hosts of a test network, with servers of their own. They need root."""
+
 
 async def _main(names: list[str], full: bool, folder: Path, more: dict[str, Any]) -> int:
     bad = []
     house = apache_house(folder)
     try:
-        await house.start()
+        if not HOST_SCENARIOS.keys() >= set(names):
+            await house.start()
         for name in names:
-            scenario = (SCENARIOS | CLUSTER_SCENARIOS)[name]
+            scenario = (SCENARIOS | CLUSTER_SCENARIOS | HOST_SCENARIOS)[name]
             intensity = (scenario.full if full else scenario.short) | more
             print(f"== {name} {intensity}", flush=True)
-            outcome = await scenario.run(house, **intensity)
+            outcome = await scenario.run(folder if name in HOST_SCENARIOS else house, **intensity)
             print(outcome, flush=True)
             if not outcome.good:
                 bad.append(name)
@@ -109,7 +114,7 @@ async def _main(names: list[str], full: bool, folder: Path, more: dict[str, Any]
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=["all", *SCENARIOS, *CLUSTER_SCENARIOS])
+    parser.add_argument("name", choices=["all", *SCENARIOS, *CLUSTER_SCENARIOS, *HOST_SCENARIOS])
     parser.add_argument("--full", action="store_true", help="as hard as a release must stand")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep logs and data there")
     parser.add_argument("--from", dest="commit", help="for `upgrade`: the commit to upgrade from, and back to (HEAD~1)")
@@ -123,8 +128,8 @@ def main() -> int:
         more = {"commit": arguments.commit} if arguments.commit else {}
         try:
             return asyncio.run(_main(names, arguments.full, folder, more))
-        except NotTogether as reason:
-            print(f"these versions cannot run side by side: {reason}", file=sys.stderr)
+        except (NotTogether, NoHostsHere) as reason:
+            print(f"this drill cannot be run: {reason}", file=sys.stderr)
             return 2
 
 

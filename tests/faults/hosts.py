@@ -25,6 +25,7 @@ from watchword.stack.ports import Port
 
 _WIRE = Path(__file__).with_name("wire.py")
 _MTU = "9000"
+_START_S = 600.0
 
 
 class NoHostsHere(Exception):
@@ -151,7 +152,8 @@ def _there(part: Part, host: Host) -> Part:
         launch = plan()
         return replace(launch, argv=(*host.enter, *launch.argv))
 
-    return replace(part, plan=there)
+    # Several servers start at once on the processors of one machine.
+    return replace(part, plan=there, deadline_s=_START_S)
 
 
 def _run(*command: str) -> None:

@@ -28,7 +28,7 @@ PLACED = (
 )
 """The broker and Redis are on a as well, and one Milvus each on b and c."""
 DELAY_S = 0.1
-_WELL_S, _HEALS_S = 3.0, 120.0
+_WELL_S, _HEALS_S = 3.0, 180.0
 _FRESH_S = 6.0
 """An open moment is told every three seconds."""
 _FILES, _LIVE = 3, 3
