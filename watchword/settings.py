@@ -27,7 +27,7 @@ from pydantic_settings import (
 
 from broker.settings import KafkaSettings
 from cameras.settings import CameraSettings
-from catalog.settings import CatalogSettings
+from catalog.settings import CatalogSettings, MediaSettings
 from index.settings import MilvusSettings
 from proto.errors import Invalid
 from proto.section import Section
@@ -69,6 +69,7 @@ class Settings(BaseSettings):
     cache_dir: Path = Field(default_factory=lambda: _home("XDG_CACHE_HOME", ".cache"))
     """Folder for what can be recreated: the built-in bundle, unpacked binaries."""
     catalog: CatalogSettings = CatalogSettings()
+    media: MediaSettings = MediaSettings()
     kafka: KafkaSettings = KafkaSettings()
     milvus: MilvusSettings = MilvusSettings()
     redis: RedisSettings = RedisSettings()

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from catalog.media import Thumbnails
+from catalog.objects import FolderObjects
 from index.memory import MemoryStore
 from proto.errors import Broken, Invalid
 from proto.types import Moment
@@ -192,7 +193,7 @@ async def test_the_command_says_when_nothing_matches_with_confidence(
 async def test_the_command_writes_a_sheet_and_names_it(
     tmp_path: Path, picture: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Thumbnails(tmp_path / "thumbnails").put(MOMENTS[1].id, picture.read_bytes())
+    Thumbnails(FolderObjects(tmp_path / "thumbnails")).put(MOMENTS[1].id, picture.read_bytes())
     sheet = tmp_path / "dogs.jpg"
     async with service(tmp_path, sure=True) as settings:
         await ask_and_show(settings, TypedSearch("dog"), as_json=True, sheet=sheet)
