@@ -39,8 +39,8 @@ pytestmark = [
 class Cluster:
     """The processes, each on a host and a disk of its own, with the ports that the file gives them.
 
-    Only hosts and what they are asked by are replaced. Of the rest the broker's limits are taken into account: it is one, in memory, it knows no
-    idempotent producers, and it lets a worker wait for half of its session.
+    Only hosts, and the parts that are not ours, are replaced. Of the rest the broker's limits are taken into account:
+    it is one, in memory, it knows no idempotent producers, and it lets a worker wait for half of its session.
     """
 
     def __init__(self, folder: Path, broker: str, milvus: str, redis_url: str, postgres: Postgres, s3: S3) -> None:
