@@ -14,6 +14,7 @@ from catalog.media import Thumbnails
 from index.store import Answer, MomentStore
 from proto.metrics import SEARCH_PART_SECONDS
 from proto.types import Camera
+from query.aside import Aside
 from query.asking import Question, checked
 from query.cache import VectorCache
 from query.coverage import CoverageTold
@@ -25,6 +26,7 @@ from query.settings import QuerySettings
 from query.vectors import QuestionVectors
 from workers.client import Encoder
 
+_PICTURES_AT_ONCE = 16
 _COVERAGE_SHARE = 0.5
 _COVERAGE_S = 1.0
 """Most time for reading the coverage, which usually takes milliseconds. After it the answer has none."""
@@ -81,6 +83,7 @@ class Searcher:
         self._store = store
         self._cameras = cameras
         self._thumbnails = thumbnails
+        self._pictures = Aside(_PICTURES_AT_ONCE, "pictures")
         self._coverage = CoverageReader(coverage, cameras, settings.behind_s)
         self._settings = settings
         self._judge = judge
@@ -123,7 +126,7 @@ class Searcher:
             picture = None if at_ms is None else self._thumbnails.of_instant(moment_id, at_ms)
             return (self._thumbnails.get(moment_id), None) if picture is None else (picture, at_ms)
 
-        return await asyncio.to_thread(read)
+        return await self._pictures.run(read)
 
     async def cameras(self) -> Sequence[Camera]:
         """All cameras that can be searched, including removed ones."""

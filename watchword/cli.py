@@ -268,7 +268,7 @@ def demo(front: Front, once: bool) -> None:
 
 def _logs(level: int) -> None:
     # These log a lot at INFO, and repeat at ERROR what is translated and reported here.
-    for vendor in ("aiokafka", "alembic", "faust", "mode", "stream.app"):
+    for vendor in ("aiokafka", "alembic", "faust", "mode", "sqlalchemy.pool", "stream.app"):
         logging.getLogger(vendor).setLevel(logging.CRITICAL)
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
 
