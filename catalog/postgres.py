@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import pg8000
-from sqlalchemy import Connection, Engine, String, Table, bindparam, create_engine, func, select
+from sqlalchemy import Connection, Engine, String, Table, bindparam, create_engine, event, func, select
 from sqlalchemy.dialects.postgresql import ARRAY, insert
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, ExceptionContext
 from sqlalchemy.types import TypeEngine
 
 from proto.errors import Broken, Transient, WatchwordError
@@ -65,13 +65,17 @@ class PostgresBackend:
     def engine(self, *, migrating: bool = False) -> Engine:
         """Connections to the database. One that broke is replaced, and every one that is as old."""
         timeout_s = _MIGRATING_S if migrating else self._timeout_s
-        return create_engine(
+        engine = create_engine(
             "postgresql+pg8000://",
             creator=lambda: self._connect(timeout_s),
+            pool_size=2,
+            max_overflow=8,
             pool_timeout=self._timeout_s,
             pool_pre_ping=True,
             hide_parameters=True,
         )
+        event.listen(engine, "handle_error", _drop_if_lost)
+        return engine
 
     @contextmanager
     def opening(self) -> Iterator[None]:
@@ -148,6 +152,12 @@ class PostgresBackend:
             raise
         except Exception as error:  # what answers is no PostgreSQL, or its certificate is refused
             raise pg8000.InterfaceError(f"{type(error).__name__}: {error}") from error
+
+
+def _drop_if_lost(context: ExceptionContext) -> None:
+    """Let nobody use the connection again: the answer that did not come may come for the next statement."""
+    if isinstance(context.original_exception, OSError):
+        context.is_disconnect = True
 
 
 def _plain(of: TypeEngine[Any]) -> TypeEngine[Any]:

@@ -28,7 +28,7 @@ class MediaSettings(Section):
     region: str = "us-east-1"
     """The bucket's region. Most other servers take any."""
     key: SecretStr = SecretStr("")
-    """The access key. Empty: what the machine or the container was given by its cloud."""
+    """The access key. Empty: what the machine or the container was given by its cloud; with `endpoint`, none at all."""
     secret: SecretStr = SecretStr("")
     """The secret of the access key."""
     allow_http: bool = False

@@ -77,6 +77,11 @@ FRAMES_EXPIRED = Counter(
     "watchword_stream_frames_expired_total", "Frames that the broker dropped before they were read."
 )
 MOMENTS_WAITING = Gauge("watchword_stream_moments_waiting", "Moments that wait to be stored.")
+PICTURES_WAITING = Gauge("watchword_stream_pictures_waiting", "Moments whose pictures wait to be stored.")
+PICTURES_LOST = Counter(
+    "watchword_stream_pictures_lost_total",
+    "Moments whose pictures were left out: their store did not take them.",
+)
 LATE_SECONDS = Gauge("watchword_stream_late_seconds", "How long the last frames taken had waited.")
 BEHIND_SECONDS = Gauge(
     "watchword_stream_behind_seconds",

@@ -16,6 +16,7 @@ from proto import tracing
 from proto.errors import Unknown
 from proto.metrics import SEARCH_PART_SECONDS
 from proto.types import Camera, Span, check_moment_ids
+from query.aside import Aside
 from query.asking import Question, checked
 from query.cache import VectorCache
 from query.coverage import CoverageTold
@@ -27,6 +28,7 @@ from query.settings import QuerySettings
 from query.vectors import QuestionVectors
 from workers.client import Encoder
 
+_PICTURES_AT_ONCE = 16
 _COVERAGE_SHARE = 0.5
 _COVERAGE_S = 1.0
 """Most time for reading the coverage, which usually takes milliseconds. After it the answer has none."""
@@ -83,6 +85,7 @@ class Searcher:
         self._store = store
         self._cameras = cameras
         self._thumbnails = thumbnails
+        self._pictures = Aside(_PICTURES_AT_ONCE, "pictures")
         self._coverage = CoverageReader(coverage, cameras, settings.behind_s)
         self._settings = settings
         self._judge = judge
@@ -126,7 +129,7 @@ class Searcher:
             picture = None if at_ms is None else self._thumbnails.of_instant(moment_id, at_ms)
             return (self._thumbnails.get(moment_id), None) if picture is None else (picture, at_ms)
 
-        return await asyncio.to_thread(read)
+        return await self._pictures.run(read)
 
     async def cameras(self) -> Sequence[Camera]:
         """All cameras that can be searched, including removed ones."""

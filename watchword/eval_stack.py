@@ -13,7 +13,7 @@ from cameras.address import kind_of
 from cameras.source import probe
 from catalog.cameras import CameraRegistry
 from catalog.progress import Progresses
-from catalog.settings import CatalogSettings
+from catalog.settings import CatalogSettings, MediaSettings
 from evals.answers import Run
 from evals.dataset import Dataset, Part, Video
 from evals.run import ask_questions, check_cameras, replay
@@ -65,6 +65,7 @@ async def run_in_own_stack(settings: Settings, wanted: Wanted, folder: Path) -> 
         update={
             "data_dir": folder.absolute(),
             "catalog": CatalogSettings(),
+            "media": MediaSettings(),
             "encoder": settings.encoder.model_copy(update={"bundle": bundle}),
             # Nothing may be passed over: a figure must not depend on how busy the machine is.
             "stream": settings.stream.model_copy(update={"catch_up": "all"}),

@@ -178,6 +178,7 @@ async def _stream(settings: Settings, stage: Stage) -> None:
     from catalog.backgrounds import Backgrounds
     from catalog.coverage import Coverage
     from catalog.media import Thumbnails
+    from catalog.objects import objects_of
     from index.milvus import MilvusStore
     from stream.app import FrameConsumer
     from stream.worker import House, StreamWorker
@@ -192,7 +193,7 @@ async def _stream(settings: Settings, stage: Stage) -> None:
     house = House(
         encoder=encoder,
         store=store,
-        thumbnails=Thumbnails(settings.data_dir / "thumbnails"),
+        thumbnails=Thumbnails(objects_of(settings.media, settings.data_dir / "thumbnails")),
         coverage=Coverage(catalog),
         letters=letters,
         frames_topic=settings.kafka.frames_topic,
@@ -210,6 +211,7 @@ async def _query(settings: Settings, stage: Stage) -> None:
     from catalog.coverage import Coverage
     from catalog.known import KnownCameras
     from catalog.media import Thumbnails
+    from catalog.objects import objects_of
     from catalog.recordings import Recordings
     from index.milvus import MilvusStore
     from query.backgrounds import BackgroundReader
@@ -236,7 +238,7 @@ async def _query(settings: Settings, stage: Stage) -> None:
         store=store,
         cache=cache,
         cameras=KnownCameras(CameraRegistry(catalog)),
-        thumbnails=Thumbnails(settings.data_dir / "thumbnails"),
+        thumbnails=Thumbnails(objects_of(settings.media, settings.data_dir / "thumbnails")),
         coverage=Coverage(catalog),
         judge=judge,
         kinds=info.kinds,

@@ -27,7 +27,7 @@ from pydantic_settings import (
 
 from broker.settings import KafkaSettings
 from cameras.settings import CameraSettings, RecordingSettings
-from catalog.settings import CatalogSettings
+from catalog.settings import CatalogSettings, MediaSettings
 from gateway.settings import GatewaySettings, why_refused
 from index.settings import MilvusSettings
 from proto.errors import Invalid
@@ -72,6 +72,7 @@ class Settings(BaseSettings):
     cache_dir: Path = Field(default_factory=lambda: _home("XDG_CACHE_HOME", ".cache"))
     """Folder for what can be recreated: the built-in bundle, unpacked binaries."""
     catalog: CatalogSettings = CatalogSettings()
+    media: MediaSettings = MediaSettings()
     kafka: KafkaSettings = KafkaSettings()
     milvus: MilvusSettings = MilvusSettings()
     redis: RedisSettings = RedisSettings()

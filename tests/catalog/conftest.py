@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from catalog.objects import FolderObjects, Objects, objects_of
 from catalog.tables import META, METADATA
 from tests.catalog.shared import OPEN, opened, url_of
 from tests.tools.postgres import Postgres
+from tests.tools.s3 import S3
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +46,12 @@ def nowhere(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     yield url_of(tmp_path) if request.param == "sqlite" else request.getfixturevalue("postgres").new_database()
     while OPEN:
         OPEN.pop().close()
+
+
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.stack)])
+def objects(request: pytest.FixtureRequest, tmp_path: Path) -> Objects:
+    """An empty store of objects: a folder, and a bucket of a real S3 server."""
+    if request.param == "folder":
+        return FolderObjects(tmp_path / "pictures")
+    server: S3 = request.getfixturevalue("s3")
+    return objects_of(server.settings(server.new_bucket()), tmp_path)

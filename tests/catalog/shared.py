@@ -23,8 +23,8 @@ OPEN: list[Catalog] = []
 def opened(where: Path | str) -> Catalog:
     """The catalog of this URL, or the SQLite file in this folder."""
     catalog = Catalog(where if isinstance(where, str) else url_of(where))
-    catalog.open()
     OPEN.append(catalog)
+    catalog.open()
     return catalog
 
 

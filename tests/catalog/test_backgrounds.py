@@ -26,12 +26,20 @@ def a_background(camera: str = "gate", view: int = 0, samples: int = 2) -> Backg
     )
 
 
+@pytest.fixture
+def two(url: str) -> tuple[Backgrounds, Backgrounds]:
+    """Those of two processes."""
+    return Backgrounds(opened(url)), Backgrounds(opened(url))
+
+
 @given(counts=st.lists(st.integers(1, 5), max_size=MOST_SAMPLES), dimension=st.sampled_from([1, 8, 384]))
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_background_comes_back_as_it_was_put(url: str, counts: list[int], dimension: int) -> None:
+def test_a_background_comes_back_as_it_was_put(
+    two: tuple[Backgrounds, Backgrounds], counts: list[int], dimension: int
+) -> None:
     put = Background("gate", 2**32 - 1, tuple(rows(seed, count, dimension) for seed, count in enumerate(counts)))
-    Backgrounds(opened(url)).put(SPACE, put)
-    [got] = Backgrounds(opened(url)).get(SPACE)
+    two[0].put(SPACE, put)
+    [got] = two[1].get(SPACE)
     assert (got.camera, got.view, got.moments) == ("gate", 2**32 - 1, ())
     assert [sample.shape for sample in got.samples] == [sample.shape for sample in put.samples]
     for there, back in zip(put.samples, got.samples, strict=True):

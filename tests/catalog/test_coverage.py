@@ -71,8 +71,9 @@ def test_many_asked_cameras_are_told_apart_from_the_others_too(coverage: Coverag
     after=st.integers(-2, 2),
 )
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_gap_of_any_length_is_told_exactly_where_it_overlaps(url: str, length: int, before: int, after: int) -> None:
-    coverage = Coverage(opened(url))
+def test_a_gap_of_any_length_is_told_exactly_where_it_overlaps(
+    coverage: Coverage, length: int, before: int, after: int
+) -> None:
     gap = Gap("gate", Reason.LOST, NOON, NOON + length)
     with coverage._catalog.writing() as connection:
         connection.exec_driver_sql("DELETE FROM declared_gaps")
@@ -84,7 +85,6 @@ def test_a_gap_of_any_length_is_told_exactly_where_it_overlaps(url: str, length:
     assert coverage.gaps(None, None, NOON + after) == ([gap] if ends_in_time else [])
     found = coverage.gaps(None, NOON + length + before, NOON + length + 3)
     assert found == ([gap] if starts_in_time else [])
-    coverage._catalog.close()
 
 
 def test_neighbours_are_told_as_one_and_others_apart(coverage: Coverage) -> None:
@@ -176,8 +176,9 @@ def test_frames_that_are_shed_again_after_they_were_merged_count_once(coverage: 
 
 @given(st.lists(st.tuples(st.integers(0, 200), st.integers(1, 30)), min_size=1, max_size=12), st.integers(0, 230))
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_merging_never_makes_a_told_span_smaller(url: str, runs: list[tuple[int, int]], committed: int) -> None:
-    coverage = Coverage(opened(url))
+def test_merging_never_makes_a_told_span_smaller(
+    coverage: Coverage, runs: list[tuple[int, int]], committed: int
+) -> None:
     for table in ("declared_gaps", "merged_gaps", "partition_marks"):
         with coverage._catalog.writing() as connection:
             connection.exec_driver_sql(f"DELETE FROM {table}")
@@ -186,7 +187,6 @@ def test_merging_never_makes_a_told_span_smaller(url: str, runs: list[tuple[int,
     for _ in range(2):
         coverage.looked([], {(LOG, 0): (200 * committed, NOON)})
     assert coverage.gaps(None, None, None) == before
-    coverage._catalog.close()
 
 
 def test_a_mark_takes_the_place_of_the_cameras_mark_before(coverage: Coverage) -> None:

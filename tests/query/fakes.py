@@ -12,6 +12,7 @@ from catalog.cameras import CameraRegistry
 from catalog.coverage import Coverage
 from catalog.known import KnownCameras
 from catalog.media import Thumbnails
+from catalog.objects import FolderObjects
 from catalog.store import Catalog, sqlite_url
 from index.store import MomentStore
 from proto.errors import Poison
@@ -106,7 +107,7 @@ def searcher(
         store=store,
         cache=cache or VectorCache(RedisSettings()),
         cameras=KnownCameras(cameras or registry(folder)),
-        thumbnails=Thumbnails(folder / "thumbnails"),
+        thumbnails=Thumbnails(FolderObjects(folder / "thumbnails")),
         coverage=coverage or coverage_in(folder),
         judge=judge or Judge("", None, None),
         kinds=kinds,
