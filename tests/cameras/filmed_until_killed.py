@@ -15,7 +15,7 @@ from tests.cameras.filming import tap_into
 def main() -> None:
     folder, path, start_ms = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     recorder = Recorder(folder, RecordingSettings(segment_s=5, keep_free_bytes=0))
-    recorder.follow([Camera("gate", "rtsp://gate", record=Recording(30, 100_000_000))])
+    recorder.follow([Camera("gate", "rtsp://gate", record=Recording(3650, 100_000_000))])
     recorder.start()
     while True:
         tap = Tap("gate", lambda: True, recorder._give)
