@@ -71,8 +71,10 @@ def picture_of(at_ms: int, width: int, height: int) -> np.ndarray:
 def time_shown(frame: av.VideoFrame, near_ms: int) -> int:
     """When the picture was made, to 20 ms, near this time."""
     gray = frame.to_ndarray(format="gray")
-    cell = gray.shape[1] // _CELLS
-    ticks = sum(int(gray[:, n * cell + 2 : (n + 1) * cell - 2].mean() > 125) << n for n in range(_CELLS))
+    cell = gray.shape[1] / _CELLS
+    ticks = sum(
+        int(gray[:, int((n + 0.3) * cell) : int((n + 0.7) * cell) + 1].mean() > 125) << n for n in range(_CELLS)
+    )
     round_ms = _TICK_MS << _CELLS
     at_ms = near_ms // round_ms * round_ms + ticks * _TICK_MS
     return min((at_ms - round_ms, at_ms, at_ms + round_ms), key=lambda ms: abs(ms - near_ms))

@@ -52,6 +52,12 @@ class Service(query_pb2_grpc.QueryServicer):
     ) -> query_pb2.ThumbnailReply:
         raise AssertionError("nobody asks for this here")
 
+    async def Clip(  # noqa: N802
+        self, request: query_pb2.ClipRequest, context: Context
+    ) -> AsyncIterator[query_pb2.ClipPart]:
+        raise AssertionError("nobody asks for this here")
+        yield
+
 
 @asynccontextmanager
 async def serving(
