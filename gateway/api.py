@@ -3,50 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.problems import Refused
+from gateway.queries import Queries
 from gateway.shapes import API, At, CamerasReply, Filters, Health, Nothing, Question, SearchReply
 from proto.errors import Invalid, WatchwordError
-from proto.v1 import query_pb2
 
 HEALTH_S = 2.0
 PICTURES = ("image/jpeg", "image/png", "image/webp")
 AT_HEADER = "x-watchword-at-ms"
 
 Model = TypeVar("Model", bound=BaseModel)
-
-
-class Queries(Protocol):
-    """What the gateway asks of the query service: `query.client.QueryClient`."""
-
-    async def search(
-        self,
-        *,
-        text: str | None = None,
-        image: bytes | None = None,
-        moment_id: str | None = None,
-        cameras: Sequence[str] = (),
-        start_ms: int = 0,
-        end_ms: int = 0,
-        limit: int | None = None,
-        objects: Sequence[str] = (),
-        min_confidence: float = 0.0,
-        all_moments: bool = False,
-        by_time: bool = False,
-    ) -> query_pb2.SearchReply: ...
-
-    async def thumbnail(self, moment_id: str, at_ms: int = 0) -> query_pb2.ThumbnailReply: ...
-
-    async def known(self) -> query_pb2.CamerasReply: ...
-
-    async def serving(self, timeout_s: float) -> None: ...
 
 
 @dataclass(frozen=True)

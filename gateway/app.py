@@ -15,10 +15,12 @@ from starlette.routing import Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.api import AT_HEADER, Api, Endpoint, Queries
+from gateway.api import AT_HEADER, Api, Endpoint
+from gateway.assistant import PATH, Assistant
 from gateway.describing import description
 from gateway.guard import App, Guard
 from gateway.problems import Refused
+from gateway.queries import Queries
 from gateway.settings import GatewaySettings
 from gateway.shapes import API
 
@@ -38,8 +40,15 @@ curl 'http://HOST:PORT/api/v1/cameras'
 """
 
 
-def application(queries: Queries, settings: GatewaySettings, version: str, console: Path = CONSOLE) -> App:
-    """The whole application over a query service."""
+def application(
+    queries: Queries,
+    settings: GatewaySettings,
+    version: str,
+    *,
+    assistant: Assistant | None = None,
+    console: Path = CONSOLE,
+) -> App:
+    """The whole application over a query service. `assistant`, which must be running, is served too."""
     api = Api(queries, version)
     described = json.dumps(description(api.endpoints, version)).encode()
 
@@ -48,6 +57,8 @@ def application(queries: Queries, settings: GatewaySettings, version: str, conso
 
     routes: list[Any] = [_route(one) for one in _merged(api.endpoints)]
     routes.append(Route(f"{API}/openapi.json", _named("openapi", openapi)))
+    if assistant is not None:
+        routes.append(Route(PATH, _Named("mcp", assistant)))
     if (console / "index.html").is_file():
         routes.append(Mount("/", _Console(directory=console, html=True)))
     else:
@@ -123,6 +134,18 @@ def _route(endpoints: list[Endpoint]) -> Route:
         return await answers["GET" if request.method == "HEAD" else request.method](request)
 
     return Route(endpoints[0].path, answer, methods=list(answers))
+
+
+class _Named:
+    """An application, which also notes under what name its requests are counted."""
+
+    def __init__(self, name: str, app: ASGIApp) -> None:
+        self._name = name
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["watchword.route"] = self._name
+        await self._app(scope, receive, send)
 
 
 class _Console(StaticFiles):

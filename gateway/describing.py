@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -13,6 +13,8 @@ from gateway.problems import MEDIA_TYPE
 from gateway.shapes import ProblemBody
 
 Json = dict[str, Any]
+Places = Mapping[tuple[type[BaseModel], JsonSchemaMode], Json]
+"""Where in the document the schema of a model is."""
 
 _PLACES = "#/components/schemas/{model}"
 _PROBLEMS = {
@@ -36,7 +38,8 @@ def description(endpoints: Sequence[Endpoint], version: str) -> Json:
             models.append((one.body, "validation"))
         if not isinstance(one.gives, str):
             models.append((one.gives, "serialization"))
-    places, defined = models_json_schema(sorted(set(models), key=str), ref_template=_PLACES)
+    found, defined = models_json_schema(sorted(set(models), key=str), ref_template=_PLACES)
+    places: Places = {key: schema for key, schema in found.items() if isinstance(key[0], type)}  # type: ignore[misc]
     paths: dict[str, Json] = {}
     for one in endpoints:
         paths.setdefault(one.path, {})[one.method.lower()] = _call(one, places)
@@ -55,7 +58,7 @@ def description(endpoints: Sequence[Endpoint], version: str) -> Json:
     }
 
 
-def _call(one: Endpoint, places: Json) -> Json:
+def _call(one: Endpoint, places: Places) -> Json:
     told: Json = {
         "operationId": one.name,
         "summary": one.summary,
@@ -86,7 +89,7 @@ def _query_parameters(model: type[BaseModel]) -> list[Json]:
     return found
 
 
-def _answer(one: Endpoint, places: Json) -> Json:
+def _answer(one: Endpoint, places: Places) -> Json:
     if not isinstance(one.gives, str):
         return {"description": "Done.", "content": {"application/json": {"schema": places[one.gives, "serialization"]}}}
     return {
@@ -102,7 +105,7 @@ def _answer(one: Endpoint, places: Json) -> Json:
     }
 
 
-def _problems(one: Endpoint, places: Json) -> Json:
+def _problems(one: Endpoint, places: Places) -> Json:
     content = {MEDIA_TYPE: {"schema": places[ProblemBody, "serialization"]}}
     left_out = set() if one.body is not None else {"413", "415"}
     return {

@@ -44,8 +44,8 @@ class _Protocol(H11Protocol):
         self._watch_head(idle=False)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._head = _cancelled(self._head)
-        self._stalled = _cancelled(self._stalled)
+        self._unwatch_head()
+        self._unwatch_stalled()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -63,7 +63,7 @@ class _Protocol(H11Protocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._stalled = _cancelled(self._stalled)
+        self._unwatch_stalled()
 
     def send_400_response(self, msg: str) -> None:
         error = sys.exc_info()[1]
@@ -83,14 +83,19 @@ class _Protocol(H11Protocol):
         """Bound the time in which a request's head, or a body that was refused, arrives."""
         served = self.cycle is not None and not self.cycle.response_complete
         if served or idle or self.transport.is_closing():
-            self._head = _cancelled(self._head)
+            self._unwatch_head()
         elif self._head is None:
             self._head = self.loop.call_later(self.settings.head_s, self.transport.abort)
 
+    def _unwatch_head(self) -> None:
+        if self._head is not None:
+            self._head.cancel()
+            self._head = None
 
-def _cancelled(timer: asyncio.TimerHandle | None) -> None:
-    if timer is not None:
-        timer.cancel()
+    def _unwatch_stalled(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
 
 
 class _Server(uvicorn.Server):

@@ -26,6 +26,8 @@ class GatewaySettings(Section):
     origins: tuple[str, ...] = ()
     """Web pages of these origins, such as `https://wall.example.org`, may ask from a browser (CORS). Empty: none but
     the console."""
+    mcp: bool = True
+    """Serve assistants at /mcp (Model Context Protocol)."""
     timeout_s: float = Field(10.0, gt=0, le=600)
     """Deadline of one call to the query service."""
     max_concurrent: int = Field(256, ge=1)

@@ -252,13 +252,18 @@ async def _query(settings: Settings, stage: Stage) -> None:
 
 async def _gateway(settings: Settings, stage: Stage) -> None:
     from gateway.app import application
+    from gateway.assistant import Assistant
     from gateway.serving import serve_gateway
     from query.client import QueryClient
     from watchword.stack import query_address
 
     client = QueryClient(query_address(settings), settings.gateway.timeout_s)
     stage.closing.push_async_callback(client.close)
-    app = application(client, settings.gateway, importlib.metadata.version("watchword"))
+    version = importlib.metadata.version("watchword")
+    assistant = Assistant(client, version) if settings.gateway.mcp else None
+    if assistant is not None:
+        await stage.closing.enter_async_context(assistant.running())
+    app = application(client, settings.gateway, version, assistant=assistant)
     server = await serve_gateway(app, settings.gateway, grace_s=round(GRACE_S))
     stage.closing.push_async_callback(server.stop)
     await stage.serve(None, lambda: None)

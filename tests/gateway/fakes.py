@@ -89,7 +89,7 @@ class FakeQueries:
 def client_of(queries: FakeQueries, settings: GatewaySettings | None = None, **more: Any) -> httpx.AsyncClient:
     """A client that calls the application without a network."""
     app = application(queries, settings or GatewaySettings(), "1.2.3", **more)
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8701")  # type: ignore[arg-type]
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8701")
 
 
 def away(kind: type[WatchwordError]) -> WatchwordError:

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor
 from pydantic import BaseModel
 
 from gateway import shapes
@@ -40,10 +40,11 @@ async def client(queries: FakeQueries) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-def same_fields(model: type[BaseModel], message: Descriptor) -> None:
+def same_fields(model: type[BaseModel], message: Descriptor | None) -> None:
+    assert message is not None
     assert list(model.model_fields) == [field.name for field in message.fields], message.name
     for field in message.fields:
-        if field.type == FieldDescriptor.TYPE_MESSAGE:
+        if field.message_type is not None:
             same_fields(getattr(shapes, field.message_type.name), field.message_type)
 
 
@@ -104,7 +105,7 @@ async def test_what_is_empty_is_there_too_and_nothing_is_not_a_number(
     assert answer.json()["no_confident_match"] is False
 
 
-EVERYTHING = {
+EVERYTHING: dict[str, Any] = {
     "q": "red truck",
     "camera": ["gate", "dock"],
     "start_ms": 1,

@@ -21,7 +21,7 @@ from tests.gateway.test_api import assert_problem
 from watchword.settings import read_settings
 
 SEARCH = "/api/v1/search?q=secret+words"
-ELSEWHERE = GatewaySettings(listen="0.0.0.0:8701", open_to=ANYONE)  # type: ignore[arg-type]
+ELSEWHERE = GatewaySettings(listen="0.0.0.0:8701", open_to=ANYONE)
 
 
 @pytest.fixture

@@ -88,8 +88,8 @@ async def test_questions_pictures_and_cameras_of_a_real_query_service(tmp_path: 
         assert found["space"] == SPACE.id
         _, like = await got("/api/v1/search", like=MOMENTS[0].id)
         assert like["hits"][0]["moment_id"] == MOMENTS[2].id
-        image = {"data": b"jpeg:bicycle night", "headers": {"content-type": "image/jpeg"}}
-        async with session.post("/api/v1/search?limit=1", **image) as answer:
+        form = {"content-type": "image/jpeg"}
+        async with session.post("/api/v1/search?limit=1", data=b"jpeg:bicycle night", headers=form) as answer:
             assert [hit["moment_id"] for hit in (await answer.json())["hits"]] == [MOMENTS[3].id]
         async with session.get(f"/api/v1/moments/{MOMENTS[0].id}/picture?at_ms=5") as picture:
             assert (await picture.read(), picture.headers["x-watchword-at-ms"]) == (b"a picture", "0")
@@ -185,7 +185,7 @@ async def test_a_request_in_progress_is_finished_before_the_gateway_ends() -> No
     queries = Slow()
     async with gateway(queries) as server, connected(server) as (reader, writer):
         writer.write(b"GET /api/v1/search?q=a HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
-        await until(lambda: queries.asked)
+        await until(lambda: bool(queries.asked))
         stopping = asyncio.create_task(server.stop())
         await until(lambda: not server.listens)
         go.set()
@@ -203,6 +203,6 @@ async def test_a_request_that_does_not_end_is_cut_off_after_the_grace() -> None:
     queries = Hanging()
     async with gateway(queries) as server, connected(server) as (reader, writer):
         writer.write(b"GET /api/v1/search?q=a HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
-        await until(lambda: queries.asked)
+        await until(lambda: bool(queries.asked))
         await server.stop()
         assert await closed(reader) or not server.connections

@@ -42,6 +42,8 @@ ONLY_IN: dict[str, str] = {
     "redis": "query/cache.py",
     "starlette": "gateway/app.py gateway/api.py",
     "uvicorn": "gateway/serving.py",
+    "mcp": "gateway/assistant.py",
+    "mcp_types": "gateway/assistant.py",
     # Each says in SQL what it keeps; catalog/sqlite.py and postgres.py turn the errors into ours.
     "sqlalchemy": " ".join(
         f"catalog/{name}.py"
