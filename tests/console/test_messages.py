@@ -49,6 +49,6 @@ def test_every_kind_of_object_has_a_name(language: str) -> None:
 def test_no_message_is_left_over() -> None:
     source = "\n".join(path.read_text() for path in (SOURCE / "src").rglob("*.ts*"))
     used = set(re.findall(r'"([a-z_0-9.]+)"', source))
-    made = {prefix for prefix in re.findall(r"`([a-z_]+\.)\$\{", source)}
+    made = set(re.findall(r"`([a-z_]+\.)\$\{", source))
     unused = [key for key in messages("en") if key not in used and not key.startswith(tuple(made))]
     assert unused == []
