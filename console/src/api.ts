@@ -48,12 +48,6 @@ export function address(path: string, query?: URLSearchParams): string {
 
 /** An answer with a good status; any other is a Problem. */
 export async function ask(url: string, how: RequestInit = {}): Promise<Response> {
-  const response = await reach(url, how);
-  if (!response.ok) throw await problemOf(response);
-  return response;
-}
-
-async function reach(url: string, how: RequestInit): Promise<Response> {
   const headers = new Headers(how.headers);
   if (token.value) headers.set("Authorization", `Bearer ${token.value}`);
   const late = AbortSignal.timeout(PATIENCE_MS);
@@ -66,6 +60,7 @@ async function reach(url: string, how: RequestInit): Promise<Response> {
     throw new Problem(0, "", "", "");
   }
   if (response.status === 401) tokenWanted.value = true;
+  if (!response.ok) throw await problemOf(response);
   return response;
 }
 
@@ -82,14 +77,11 @@ async function problemOf(response: Response): Promise<Problem> {
 }
 
 async function json<T>(url: string, how: RequestInit = {}): Promise<T> {
-  return readJson<T>(await ask(url, how), how.signal);
-}
-
-async function readJson<T>(response: Response, signal?: AbortSignal | null): Promise<T> {
+  const response = await ask(url, how);
   try {
     return (await response.json()) as T;
   } catch (error) {
-    if (signal?.aborted) throw error;
+    if (how.signal?.aborted) throw error;
     throw new Problem(response.status, "", "", "");
   }
 }
@@ -106,11 +98,8 @@ export function cameras(): Promise<Cameras> {
   return json<Cameras>(address("cameras"));
 }
 
-/** What the health address says, also when it says so with an error's status. */
-export async function health(signal: AbortSignal): Promise<Health> {
-  const response = await reach(address("health"), { signal });
-  if (!response.ok && response.status !== 503) throw await problemOf(response);
-  return readJson<Health>(response, signal);
+export function health(signal: AbortSignal): Promise<Health> {
+  return json<Health>(address("health"), { signal });
 }
 
 export function clipAddress(camera: string, start: number, end: number): string {

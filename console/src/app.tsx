@@ -12,7 +12,7 @@ import { CamerasPage } from "./pages/cameras";
 import { Detail } from "./pages/detail";
 import { SystemPage } from "./pages/system";
 import { WhenPage } from "./pages/when";
-import { EMPTY, format, PAGES, type Page, type Route } from "./route";
+import { asks, EMPTY, format, PAGES, type Page, type Route } from "./route";
 import { go, route, theme, type Theme } from "./state";
 
 const BODIES: Record<Page, () => preact.JSX.Element> = {
@@ -88,7 +88,7 @@ function Header({ onHelp }: { onHelp: () => void }) {
           <path d="M7 12V9a2 2 0 0 1 2-2h3M20 7h3a2 2 0 0 1 2 2v3M25 20v3a2 2 0 0 1-2 2h-3M12 25H9a2 2 0 0 1-2-2v-3" />
           <circle cx="16" cy="16" r="4" />
         </svg>
-        <span>Watchword</span>
+        <span class={now.page === "ask" && !asks(now) ? "unseen" : ""}>Watchword</span>
       </a>
       <nav aria-label={t("pages")}>
         {PAGES.map((page) => (

@@ -78,5 +78,6 @@ export interface Cameras {
 export interface Health {
   ready: boolean;
   version: string;
-  todo?: string | null;
+  /** What is wrong and what to do, when it is not ready. */
+  todo?: string;
 }

@@ -86,13 +86,14 @@ const sureOf = (reply: Reply): Hit[] => reply.hits.filter((hit) => hit.confidenc
 const weakOf = (reply: Reply): Hit[] => reply.hits.filter((hit) => hit.confidence < reply.threshold);
 
 function spoken(reply: Reply): string {
-  return sureOf(reply).length ? t("answers", { n: sureOf(reply).length }) : t("nothing_sure");
+  return sureOf(reply).length ? t("answers", { n: sureOf(reply).length, shown: sureOf(reply).length }) : t("nothing_sure");
 }
 
 function Summary({ reply }: { reply: Reply }) {
   const sure = sureOf(reply).length;
   if (!sure) return null;
-  return <strong>{t("answers", { n: sure })}</strong>;
+  const more = sure === reply.hits.length && sure === route.value.limit;
+  return <strong>{t("answers", { n: sure, shown: more ? `${sure}+` : sure })}</strong>;
 }
 
 function Walls({ reply }: { reply: Reply }) {

@@ -51,7 +51,7 @@ function CameraCard({ name, watching }: { name: string; watching: boolean }) {
   const state = !watching ? "removed" : fresh ? "well" : now ? "behind" : "unknown";
   const words =
     state === "removed"
-      ? t("camera.removed")
+      ? t("camera.removed_still")
       : looked
         ? t("camera.looked", { time: format.moment(looked) })
         : now
@@ -79,7 +79,7 @@ function CameraCard({ name, watching }: { name: string; watching: boolean }) {
           <span class="camera">{name}</span>
           <span class={`state ${state}`}>
             <span class="dot" aria-hidden="true" />
-            {state === "well" ? t("camera.well") : state === "behind" ? t("camera.behind") : ""}
+            {state === "unknown" ? "" : t(`camera.${state}` as const)}
           </span>
         </span>
         <span class="line small">{words}</span>

@@ -7,7 +7,7 @@ import { sentences } from "../coverage";
 import { t } from "../i18n";
 import { useEvery } from "../parts/every";
 import { Icon } from "../parts/icons";
-import { ProblemTold } from "../parts/told";
+import { ProblemTold, Words } from "../parts/told";
 import { lookAtRecent, recent } from "../recent";
 import { house, lookAtHouse, refresh } from "../state";
 import type { Health } from "../types";
@@ -50,7 +50,11 @@ export function SystemPage() {
           <Icon name={health.ready ? "check" : "warning"} />
           <div>
             <p class="told-title">{t(health.ready ? "system.ready" : "system.not_ready")}</p>
-            {health.todo && <p>{health.todo}</p>}
+            {health.todo && (
+              <p>
+                <Words>{health.todo}</Words>
+              </p>
+            )}
           </div>
         </div>
       )}

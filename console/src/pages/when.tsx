@@ -34,7 +34,7 @@ export function WhenPage() {
         <div class={now.status === "loading" ? "answer stale" : "answer"} aria-busy={now.status === "loading"}>
           {now.status === "done" && (
             <p class="summary">
-              <strong>{t("answers", { n: reply.hits.filter((hit) => hit.confidence >= reply.threshold).length })}</strong>
+              <Count n={reply.hits.filter((hit) => hit.confidence >= reply.threshold).length} />
               <CoverageTold coverage={reply.coverage} until={now.route.to} at={now.at} />
             </p>
           )}
@@ -43,6 +43,10 @@ export function WhenPage() {
       )}
     </div>
   );
+}
+
+function Count({ n }: { n: number }) {
+  return <strong>{t("answers", { n, shown: n })}</strong>;
 }
 
 /** What the pointer or the keys are at. */

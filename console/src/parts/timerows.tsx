@@ -11,7 +11,7 @@ const AXIS = 24;
 const BARS = 44;
 const ROW = 40;
 const BAR_PX = 6;
-const TICK_PX = 92;
+const TICK_PX = 76;
 const LEAST_PX = 4;
 
 interface Props {

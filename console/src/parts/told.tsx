@@ -9,6 +9,12 @@ import { again, PICTURE_GONE, refresh } from "../state";
 import type { Coverage } from "../types";
 import { Icon } from "./icons";
 
+/** A sentence of the service: it begins with a capital letter, and what stands in backticks is code. */
+export function Words({ children }: { children: string }) {
+  const text = children.charAt(0).toUpperCase() + children.slice(1);
+  return <>{text.split("`").map((part, at) => (at % 2 ? <code key={at}>{part}</code> : part))}</>;
+}
+
 /** A problem in words: what is wrong, what to do, and a button that tries again. */
 export function ProblemTold({ problem, onRetry = refresh }: { problem: Problem; onRetry?: () => void }) {
   const gone = problem.title === PICTURE_GONE;
@@ -31,8 +37,14 @@ export function ProblemTold({ problem, onRetry = refresh }: { problem: Problem; 
     <div class="told problem" role="alert">
       <Icon name="warning" />
       <div>
-        <p class="told-title">{title}</p>
-        {todo && <p>{todo}</p>}
+        <p class="told-title">
+          <Words>{title}</Words>
+        </p>
+        {todo && (
+          <p>
+            <Words>{todo}</Words>
+          </p>
+        )}
         {!gone && (
           <button type="button" class="button" onClick={() => (denied ? (tokenWanted.value = true) : onRetry())}>
             {denied ? t("token.give") : t("again")}
