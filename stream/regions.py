@@ -19,8 +19,10 @@ given its partition then.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -51,6 +53,15 @@ _SCALE = 255
 
 Place = tuple[int, int, int, int]
 """A box in 255ths of the picture, as it is stored: what was near before a restart is near after it."""
+
+
+class Followed(NamedTuple):
+    """A region of a moment, and which of the things that moved it shows."""
+
+    region: Region
+    tracks: int = 0
+    """A bit for each track (stream/tracks.py); 0: it shows none of them."""
+
 
 WHOLE_PICTURE = MOST_CROPS
 """In `Plan.detect`: the whole picture, and no crop of it."""
@@ -204,19 +215,31 @@ def inside(base: Box, box: Box) -> Box:
     return Box(*(min(1.0, float(np.float32(side))) for side in sides))
 
 
-def gathered(kept: Sequence[Region], found: Sequence[Region]) -> tuple[Region, ...]:
+def gathered(kept: Sequence[Followed], found: Sequence[Followed]) -> tuple[Followed, ...]:
     """The regions of a moment after one more look: each thing once, the most telling at most.
 
     Depends on nothing but the regions themselves, which are in the moment's row.
     """
-    regions = list(kept)
+    followed = list(kept)
     for one in found:
-        same = [other for other in regions if _is_same(one, other)]
-        if all(_telling(one) > _telling(other) for other in same):
-            regions = [other for other in regions if other not in same]
-            regions.append(one)
-    if len(regions) <= MOST_REGIONS:
-        return tuple(regions)
+        same = [other for other in followed if _is_same(one.region, other.region)]
+        if all(_telling(one.region) > _telling(other.region) for other in same):
+            followed = [other for other in followed if other not in same]
+            followed.append(Followed(one.region, _all_tracks([one, *same])))
+        else:
+            first = followed.index(same[0])
+            followed[first] = Followed(same[0].region, _all_tracks([one, same[0]]))
+    return tuple(_most_telling(followed))
+
+
+def _all_tracks(seen: Sequence[Followed]) -> int:
+    return functools.reduce(lambda bits, one: bits | one.tracks, seen, 0)
+
+
+def _most_telling(followed: Sequence[Followed]) -> Sequence[Followed]:
+    if len(followed) <= MOST_REGIONS:
+        return followed
+    regions = [one.region for one in followed]
     # Of each kind the best comes before the second of any.
     met: dict[str, int] = {}
     turns: list[tuple[int, int, int]] = []
@@ -224,7 +247,7 @@ def gathered(kept: Sequence[Region], found: Sequence[Region]) -> tuple[Region, .
         turns.append((met.get(one.kind, 0), len(turns), place))
         met[one.kind] = met.get(one.kind, 0) + 1
     stay = {place for _, _, place in sorted(turns)[:MOST_REGIONS]}
-    return tuple(one for place, one in enumerate(regions) if place in stay)
+    return [one for place, one in enumerate(followed) if place in stay]
 
 
 def counted(objects: Mapping[str, int], found: Sequence[Region]) -> dict[str, int]:

@@ -13,6 +13,7 @@ from stream.regions import (
     WHOLE_PICTURE,
     Account,
     Costs,
+    Followed,
     Looked,
     Plan,
     counted,
@@ -183,34 +184,46 @@ def thing(
     return Region(at_ms, box, turned if not axis else turned[[*range(axis, 8), *range(axis)]], kind, score)
 
 
+def kept_of(kept: Sequence[Region], found: Sequence[Region]) -> tuple[Region, ...]:
+    """What stays of regions that follow nothing."""
+    return tuple(one.region for one in gathered([Followed(one) for one in kept], [Followed(one) for one in found]))
+
+
 def test_the_surer_of_two_looks_at_one_thing_stays_with_its_own_box_and_time() -> None:
     once, again = thing("person", 0.5), thing("person", 0.9, Box(0.3, 0.3, 0.39, 0.39), 5, at_ms=2000)
-    (kept,) = gathered([once], [again])
+    (kept,) = kept_of([once], [again])
     assert kept is again
-    assert gathered([again], [once]) == (again,)
+    assert kept_of([again], [once]) == (again,)
 
 
 def test_an_object_takes_the_place_of_a_bare_crop_of_it() -> None:
     bare, person = thing(box=Box(0.05, 0.05, 0.4, 0.4)), thing("person", 0.5, SMALL, 80)
-    assert gathered([bare], [person]) == (person,)
-    assert gathered([person], [bare]) == (person,)
+    assert kept_of([bare], [person]) == (person,)
+    assert kept_of([person], [bare]) == (person,)
+
+
+def test_what_stays_of_one_thing_shows_all_that_it_was_seen_as() -> None:
+    once, again = Followed(thing("person", 0.5), 0b01), Followed(thing("person", 0.9), 0b10)
+    for kept, found in ((once, again), (again, once)):
+        ((region, tracks),) = gathered([kept], [found])
+        assert (region, tracks) == (again.region, 0b11)
 
 
 def test_two_things_of_one_kind_at_two_places_that_look_different_both_stay() -> None:
     one, other = thing("person", 0.9), thing("person", 0.8, OTHER, 60)
-    assert gathered([], [one, other]) == (one, other)
+    assert kept_of([], [one, other]) == (one, other)
 
 
 def test_two_kinds_at_one_place_both_stay() -> None:
     rider, bicycle = thing("person", 0.9), thing("bicycle", 0.8)
-    assert gathered([rider], [bicycle]) == (rider, bicycle)
+    assert kept_of([rider], [bicycle]) == (rider, bicycle)
 
 
 def test_the_best_of_every_kind_stays_before_the_second_of_any() -> None:
     places = [Box(number / 10, 0, number / 10 + 0.08, 0.1) for number in range(6)]
     cars = [thing("car", 0.9 - number / 100, places[number], axis=number + 1) for number in range(5)]
     dog = thing("dog", 0.46, Box(0.8, 0.8, 0.9, 0.9), axis=6)
-    kept = gathered(cars, [dog])
+    kept = kept_of(cars, [dog])
     assert len(kept) == MOST_REGIONS
     assert dog in kept
     assert [one for one in kept if one.kind == "car"] == cars[:3]
@@ -232,7 +245,7 @@ def test_a_moment_keeps_few_regions_and_none_that_are_alike(looks: list[list[Reg
     kept: tuple[Region, ...] = ()
     seen: list[Region] = []
     for found in looks:
-        kept = gathered(kept, found)
+        kept = kept_of(kept, found)
         seen += found
     assert len(kept) <= MOST_REGIONS
     assert all(any(one is other for other in seen) for one in kept)
