@@ -80,10 +80,11 @@ class Attention:
             return
         boxes = boxes_of(arrived.frame)
         tracks = close_up.tracks.follow(arrived.frame.captured_ms, boxes)
-        self._account.earns(arrived.frame.novelty, self._costs)
+        self._account.earns(arrived.frame.novelty, self._costs, moves=any(box is not None for box in boxes))
         if not may_look or len(close_up.owed) + len(close_up.again) >= MOST_OWED:
             return
-        plan = close_up.looked.plan(boxes, self._account, self._costs)
+        moved = close_up.tracks.at(boxes, tracks)
+        plan = close_up.looked.plan(moved, arrived.frame.captured_ms, self._account, self._costs)
         self._ask(arrived, moment, close_up, Owed(plan, tracks))
 
     def repeat(self, arrived: Arrived, moment: str, close_up: CloseUp) -> None:
@@ -121,9 +122,9 @@ class Attention:
             account.credit,
             account.surplus,
             account.since,
-            looked.crop,
+            looked.searched,
             looked.whole,
-            tuple(looked.places),
+            looked.embedded,
             tuple((offset - first_offset, owed) for offset, owed in under_way),
             tuple(close_up.tracks.of),
             tuple(one.tracks for one in close_up.followed),
@@ -135,7 +136,7 @@ class Attention:
         """The moment as another worker left it."""
         self._account = Account(looks.credit, looks.surplus, looks.since)
         return CloseUp(
-            looked=Looked(looks.crop, looks.whole, list(looks.places)),
+            looked=Looked(looks.searched, looks.whole, looks.embedded),
             tracks=Tracks([replace(one) for one in looks.tracks]),
             followed=tuple(
                 Followed(region, tracks) for region, tracks in zip_longest(regions, looks.of_regions, fillvalue=0)

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from proto.errors import Broken
-from stream.regions import MOST_CROPS, Place, Plan
-from stream.tracks import UNKNOWN, Track
+from stream.regions import MOST_CROPS, Plan
+from stream.tracks import UNKNOWN, Place, Track
 
 _HEAD = struct.Struct("<BdddqqB")
-_LOOKS = struct.Struct("<ddBBBBBBq")
-_PLACE = struct.Struct("<4B")
+_LOOKS = struct.Struct("<ddBBBBBBBq")
 _OWED = struct.Struct("<IB3B")
-_TRACK = struct.Struct("<4BIIB")
+_TRACK = struct.Struct("<4B4BIIB")
 _BITS = struct.Struct("<H")
 _LONGEST_MS = 2**32 - 1
 _VERSION = 3
@@ -39,9 +38,9 @@ class Looks:
     credit: float = 0.0
     surplus: float = 0.0
     since: int = 0
-    crop: bool = False
+    searched: int = 0
     whole: bool = False
-    places: tuple[Place, ...] = ()
+    embedded: int = 0
     owed: tuple[tuple[int, Owed], ...] = ()
     """What is under way, and how far behind the moment's first offset its frame lies."""
     tracks: tuple[Track, ...] = ()
@@ -101,33 +100,34 @@ def from_text(text: str) -> Resume:
 
 def _packed(looks: Looks) -> list[bytes]:
     base_ms = min((one.since_ms for one in looks.tracks), default=0)
-    counts = [len(part) for part in (looks.places, looks.owed, looks.tracks, looks.of_regions)]
+    counts = [len(part) for part in (looks.owed, looks.tracks, looks.of_regions)]
     return [
-        _LOOKS.pack(looks.credit, looks.surplus, looks.since, looks.crop | looks.whole << 1, *counts, base_ms),
-        *(_PLACE.pack(*place) for place in looks.places),
+        _LOOKS.pack(
+            looks.credit, looks.surplus, looks.since, looks.searched, looks.whole, looks.embedded, *counts, base_ms
+        ),
         *(_OWED.pack(behind, one.plan.to_byte(), *_padded(one.tracks)) for behind, one in looks.owed),
-        *(_TRACK.pack(*one.place, *_since(base_ms, one), one.missed | one.shown << 7) for one in looks.tracks),
+        *(_TRACK.pack(*one.place, *one.looked, *_since(base_ms, one), _state(one)) for one in looks.tracks),
         *(_BITS.pack(bits) for bits in looks.of_regions),
     ]
 
 
 def _looks(data: bytes) -> Looks:
-    credit, surplus, since, flags, *counts, base_ms = _LOOKS.unpack_from(data)
+    credit, surplus, since, searched, whole, embedded, *counts, base_ms = _LOOKS.unpack_from(data)
     parts, begin = [], _LOOKS.size
-    for kind, count in zip((_PLACE, _OWED, _TRACK, _BITS), counts, strict=True):
+    for kind, count in zip((_OWED, _TRACK, _BITS), counts, strict=True):
         end = begin + kind.size * count
         parts.append([kind.unpack_from(data, at) for at in range(begin, end, kind.size)])
         begin = end
     if begin != len(data):
         raise ValueError("it has another length than it says")
-    places, owed, tracks, bits = parts
+    owed, tracks, bits = parts
     return Looks(
         credit,
         surplus,
         since,
-        bool(flags & 1),
-        bool(flags & 2),
-        tuple((left, top, right, bottom) for left, top, right, bottom in places),
+        searched,
+        bool(whole),
+        embedded,
         tuple((behind, Owed(Plan.of_byte(plan), tuple(numbers))) for behind, plan, *numbers in owed),
         tuple(_track(base_ms, *fields) for fields in tracks),
         tuple(one for (one,) in bits),
@@ -142,5 +142,16 @@ def _since(base_ms: int, track: Track) -> tuple[int, int]:
     return min(track.since_ms - base_ms, _LONGEST_MS), min(track.until_ms - base_ms, _LONGEST_MS)
 
 
-def _track(base_ms: int, left: int, top: int, right: int, bottom: int, since: int, until: int, state: int) -> Track:
-    return Track((left, top, right, bottom), base_ms + since, base_ms + until, state & 0x7F, shown=bool(state >> 7))
+def _state(track: Track) -> int:
+    return track.missed | track.shown << 2 | track.searched << 3 | track.looks << 4
+
+
+def _track(base_ms: int, *fields: int) -> Track:
+    place, looked, (since, until, state) = fields[:4], fields[4:8], fields[8:]
+    missed, shown, searched, looks = state & 3, bool(state & 4), bool(state & 8), state >> 4
+    return Track(_place(place), base_ms + since, base_ms + until, missed, shown, searched, looks, _place(looked))
+
+
+def _place(sides: Sequence[int]) -> Place:
+    left, top, right, bottom = sides
+    return left, top, right, bottom

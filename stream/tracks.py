@@ -9,9 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from proto.types import Box
-from stream.regions import Place, place_of
+
+_SCALE = 255
+
+Place = tuple[int, int, int, int]
+"""A box in 255ths of the picture, as it is stored: what was near before a restart is near after it."""
 
 MOST_TRACKS = 12
 """Things of one moment that are followed at once."""
@@ -41,6 +46,19 @@ class Track:
     """Frames since it was seen."""
     shown: bool = False
     """A frame that shows it was looked at: a region may refer to it."""
+    searched: bool = False
+    """It was searched for objects."""
+    looks: int = 0
+    """So many crops of it were embedded."""
+    looked: Place = (0, 0, 0, 0)
+    """Where it was in the latest of these."""
+
+
+class Moved(NamedTuple):
+    """A part of a frame in which something moved."""
+
+    box: Box
+    track: Track
 
 
 @dataclass(slots=True)
@@ -82,6 +100,13 @@ class Tracks:
             if not track.missed:
                 track.until_ms = max(track.until_ms, until_ms)
 
+    def at(self, boxes: Sequence[Box | None], numbers: Sequence[int]) -> list[Moved | None]:
+        """The parts of a frame, each with its track; None for one that cannot be used, or is not followed."""
+        return [
+            None if box is None or number == UNKNOWN else Moved(box, self.of[number])
+            for box, number in zip(boxes, numbers, strict=True)
+        ]
+
     def show(self, numbers: Sequence[int]) -> None:
         """A frame that shows these things is looked at: they stay known for as long as the moment lasts."""
         for number in numbers:
@@ -110,6 +135,12 @@ class Tracks:
             return len(self.of)
         gone = [(one.until_ms, number) for number, one in enumerate(self.of) if one.missed and not one.shown]
         return min(gone)[1] if gone else None
+
+
+def place_of(box: Box) -> Place:
+    """The box in 255ths."""
+    left, top, right, bottom = (round(side * _SCALE) for side in (box.left, box.top, box.right, box.bottom))
+    return left, top, right, bottom
 
 
 def track_of(box: Box, parts: Sequence[tuple[Box, int]]) -> int:

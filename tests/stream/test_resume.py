@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from proto.errors import Broken
 from proto.types import MOST_REGIONS, MOST_RESUME_CHARS
-from stream.regions import MOST_BOXES, MOST_CROPS, WHOLE_PICTURE, Plan
+from stream.regions import MOST_CROPS, WHOLE_PICTURE, Plan
 from stream.resume import MOST_OWED, Looks, Owed, Resume, from_text, to_text
 from stream.scene import Departure, Scene
 from stream.tracks import MOST_TRACKS, Track
@@ -24,21 +24,26 @@ owed = st.builds(
     st.tuples(bytes_, bytes_, bytes_),
 )
 tracks = st.builds(
-    lambda place, since_ms, lasts_ms, missed, shown: Track(place, since_ms, since_ms + lasts_ms, missed, shown),
+    lambda place, looked, since_ms, lasts_ms, missed, shown, searched, looks: Track(
+        place, since_ms, since_ms + lasts_ms, missed, shown, searched, looks, looked
+    ),
+    places,
     places,
     st.integers(1_800_000_000_000, 1_800_000_000_000 + 10**9),
     st.integers(0, 10**9),
     st.integers(0, 3),
     st.booleans(),
+    st.booleans(),
+    st.integers(0, 2),
 )
 looks = st.builds(
     Looks,
     credit=numbers,
     surplus=numbers,
     since=bytes_,
-    crop=st.booleans(),
+    searched=bytes_,
     whole=st.booleans(),
-    places=st.lists(places, max_size=MOST_BOXES).map(tuple),
+    embedded=bytes_,
     owed=st.lists(st.tuples(st.integers(0, 2**32 - 1), owed), max_size=MOST_OWED).map(tuple),
     tracks=st.lists(tracks, max_size=MOST_TRACKS).map(tuple),
     of_regions=st.lists(st.integers(0, 2**MOST_TRACKS - 1), max_size=MOST_REGIONS).map(tuple),
@@ -65,10 +70,9 @@ def test_the_longest_memory_of_a_moment_fits_into_its_row() -> None:
     for number in range(100):
         scene.keeps(Departure(1 / (number + 3), 0.0, 0.0))
     looked = Looks(
-        *(1 / 3, 1 / 7, 4, True, True),
-        places=((255,) * 4,) * MOST_BOXES,
+        *(1 / 3, 1 / 7, 4, 255, True, 255),
         owed=((2**32 - 1, Owed(Plan((0, 1, 2), WHOLE_PICTURE), (11, 11, 11))),) * MOST_OWED,
-        tracks=(Track((255,) * 4, 2**53 - 2**32, 2**53 - 2, 3, shown=True),) * MOST_TRACKS,
+        tracks=(Track((255,) * 4, 2**53 - 2**32, 2**53 - 2, 3, True, True, 2, (255,) * 4),) * MOST_TRACKS,
         of_regions=(2**MOST_TRACKS - 1,) * MOST_REGIONS,
     )
     text = to_text(Resume(1e300 / 3, 1 / 3, 1 / 7, -(2**63), 2**63 - 1, scene.distances, looked))
