@@ -64,7 +64,7 @@ async def serving(
     work: Work, *, most_calls: int = 8, admissions: Mapping[str, Admission] | None = None
 ) -> AsyncIterator[GrpcServer]:
     server = GrpcServer("the service", "watchword.v1.Query", most_calls=most_calls, admissions=admissions)
-    query_pb2_grpc.add_QueryServicer_to_server(Service(server.door, work), server.methods)  # type: ignore[abstract]
+    query_pb2_grpc.add_QueryServicer_to_server(Service(server.door, work), server.methods)
     await server.start(ANY)
     server.set_ready(True)
     try:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from cameras.segments import Segments
 from cameras.settings import RecordingSettings
 from catalog.cameras import CameraRegistry
+from catalog.store import Catalog, sqlite_url
 from proto.errors import Invalid
 from proto.types import Camera, Recording
 from tests.cameras.filming import START_MS, film, tapped
@@ -17,9 +19,12 @@ from watchword.recording_cli import bytes_of, in_words, recording_of
 
 
 @pytest.fixture
-def registry(tmp_path: Path, cli: Cli) -> CameraRegistry:
+def registry(tmp_path: Path, cli: Cli) -> Iterator[CameraRegistry]:
     cli("camera", "add", "gate", "rtsp://127.0.0.1:9/live", "--unchecked")
-    return CameraRegistry(tmp_path / "data" / "cameras.json")
+    catalog = Catalog(sqlite_url(tmp_path / "data" / "catalog.db"))
+    catalog.open()
+    yield CameraRegistry(catalog)
+    catalog.close()
 
 
 def test_a_camera_is_recorded_and_no_longer_and_stays_the_same_camera(cli: Cli, registry: CameraRegistry) -> None:
