@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from itertools import zip_longest
 
 from proto.types import Region
 from stream.frames import Arrived
@@ -135,12 +134,13 @@ class Attention:
     ) -> CloseUp:
         """The moment as another worker left it."""
         self._account = Account(looks.credit, looks.surplus, looks.since)
+        kept = tuple(regions)
+        # A write that was cut off may have lost a region: then nobody knows which of them shows what.
+        tracks = looks.of_regions if len(looks.of_regions) == len(kept) else (0,) * len(kept)
         return CloseUp(
             looked=Looked(looks.searched, looks.whole, looks.embedded),
             tracks=Tracks([replace(one) for one in looks.tracks]),
-            followed=tuple(
-                Followed(region, tracks) for region, tracks in zip_longest(regions, looks.of_regions, fillvalue=0)
-            ),
+            followed=tuple(map(Followed, kept, tracks)),
             objects=dict(objects),
             again={first_offset + behind: owed for behind, owed in looks.owed},
         )

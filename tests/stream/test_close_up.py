@@ -287,6 +287,19 @@ def test_an_object_that_is_not_what_moved_has_no_time_of_its_own() -> None:
     assert [(one.since_ms, one.until_ms) for one in write.moment.regions if one.kind == "dog"] == [(0, 0)]
 
 
+def test_a_row_that_lost_a_region_is_gone_on_with() -> None:
+    machine = builder()
+    for offset in range(8):
+        machine.add(moving(offset, 1, 2), 0.0)
+        answered(machine, machine.looks())
+    (row,) = [write.moment for write in machine.refresh(0.0)]
+    assert len(row.regions) > 1
+    after = builder()
+    after.go_on(moving(7, 1, 2).arrived, replace(row, regions=row.regions[1:]), 0.0)
+    (closed,) = after.close()
+    assert close_up(closed.moment) == close_up(replace(row, regions=row.regions[1:]))
+
+
 def test_the_pictures_of_an_open_moment_are_few_and_only_those_of_its_regions() -> None:
     machine = builder()
     handed: list[Write] = []
