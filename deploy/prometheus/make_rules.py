@@ -24,10 +24,7 @@ REFUSED = '(sum(rate(watchword_calls_refused_total{kind="search"}[WINDOW])) or v
 def grown(counter: str, by: str) -> str:
     """An expression for what a counter grew by in 15 minutes, by a label. A series that begins with its first event has
     no earlier value to grow from, so it counts as it is."""
-    return (
-        f"sum by ({by}) (increase({counter}[15m])) > 0"
-        f" or sum by ({by}) ({counter} unless {counter} offset 15m) > 0"
-    )
+    return f"sum by ({by}) (increase({counter}[15m])) > 0 or sum by ({by}) ({counter} unless {counter} offset 15m) > 0"
 
 
 @dataclass(frozen=True)
@@ -63,8 +60,8 @@ OBJECTIVES = (
     Objective(
         "search_success",
         0.999,
-        '(sum(rate(watchword_query_searches_total{outcome!~"ok|partial|invalid|unknown|cancelled"}[WINDOW])) or vector(0))'
-        f" + {REFUSED}",
+        '(sum(rate(watchword_query_searches_total{outcome!~"ok|partial|invalid|unknown|cancelled"}[WINDOW]))'
+        f" or vector(0)) + {REFUSED}",
         f'sum(rate(watchword_query_searches_total{{outcome!~"invalid|unknown|cancelled"}}[WINDOW])) + {REFUSED}',
         "searches that the service could answer",
     ),
