@@ -44,8 +44,8 @@ def draw_board(title: str, panels: Sequence[Drawn], file: Path) -> None:
     rows = _rows(panels)
     heights = [1.0 if all(panel.number for panel in row) else 2.0 for row in rows]
     figure = plt.figure(figsize=(11, 1.15 * sum(heights) + 0.6))
-    grid = figure.add_gridspec(len(rows), COLUMNS, height_ratios=heights, hspace=0.55, wspace=2.2)
-    figure.suptitle(title, x=0.125, ha="left", fontsize=13, fontweight="bold")
+    grid = figure.add_gridspec(len(rows), COLUMNS, height_ratios=heights, hspace=0.55, wspace=3.2)
+    figure.suptitle(title, x=0.125, y=0.92, ha="left", fontsize=13, fontweight="bold")
     for place, row in enumerate(rows):
         column = 0
         for panel in row:
@@ -80,9 +80,11 @@ def _lines(axes: Any, panel: Drawn) -> None:
     for line in panel.lines:
         along = [(at_s - latest) / 60 for at_s in line.times]
         axes.plot(along, [value * scale for value in line.values], linewidth=1.1, label=line.legend)
-    axes.set_ylim(bottom=0)
+    shown = [value * scale for line in panel.lines for value in line.values] or [0.0]
+    axes.set_ylim(1.1 * min(0.0, *shown), 1.15 * max(*shown, 1e-3))
     axes.tick_params(labelsize=6)
     axes.set_ylabel(unit.strip(), fontsize=7)
+    axes.set_xlabel("minutes", fontsize=6, loc="right", labelpad=0)
     axes.grid(alpha=0.3)
     if panel.lines:
         axes.legend(fontsize=6, loc="upper left", frameon=False, ncols=3)

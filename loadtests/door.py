@@ -27,6 +27,7 @@ from proto.admission import Admission
 from proto.serving import Door, GrpcServer, answers
 from proto.v1 import query_pb2, query_pb2_grpc
 
+BY_NUMBER, BY_WAIT = "number", "wait"
 MOST = 256
 SPREAD = 0.4
 KNEE_SHARE = 0.8
@@ -59,16 +60,32 @@ class _Queue(query_pb2_grpc.QueryServicer):
         return query_pb2.CamerasReply(cameras=[query_pb2.CameraInfo(name="gate", watching=True)])
 
 
-@asynccontextmanager
-async def _serving(each_s: float, admission: Admission) -> AsyncIterator[str]:
-    server = GrpcServer("the service", "watchword.v1.Query", most_calls=MOST, admissions={"Search": admission})
-    query_pb2_grpc.add_QueryServicer_to_server(_Queue(server.door, each_s), server.methods)  # type: ignore[abstract]
+async def _serve(asked: argparse.Namespace) -> None:
+    """Serve until the parent ends, and print where."""
+    promised_s = asked.promised if asked.serve == BY_WAIT else None
+    search = Admission("search", most=MOST, promised_s=promised_s)
+    server = GrpcServer("the service", "watchword.v1.Query", most_calls=MOST, admissions={"Search": search})
+    query_pb2_grpc.add_QueryServicer_to_server(_Queue(server.door, asked.seconds_each), server.methods)
     await server.start("127.0.0.1:0")
     server.set_ready(True)
+    print(server.address, flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    await server.stop(0)
+
+
+@asynccontextmanager
+async def _serving(kind: str, asked: argparse.Namespace) -> AsyncIterator[str]:
+    """A service in a process of its own, so that one arm does not slow down the other."""
+    words = [f"--serve={kind}", f"--seconds-each={asked.seconds_each}", f"--promised={asked.promised}"]
+    service = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "loadtests.door", *words, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert service.stdout is not None
     try:
-        yield server.address
+        yield (await service.stdout.readline()).decode().strip()
     finally:
-        await server.stop(0)
+        service.kill()
+        await service.wait()
 
 
 async def _asked(address: str, asked: argparse.Namespace) -> str:
@@ -90,12 +107,10 @@ async def _asked(address: str, asked: argparse.Namespace) -> str:
 
 async def door(asked: argparse.Namespace, _: Path) -> int:
     """Both arms at once."""
-    by_number = Admission("by number", most=MOST)
-    by_wait = Admission("by expected wait", most=MOST, promised_s=asked.promised)
-    async with _serving(asked.seconds_each, by_number) as one, _serving(asked.seconds_each, by_wait) as other:
+    async with _serving(BY_NUMBER, asked) as one, _serving(BY_WAIT, asked) as other:
         tables = await asyncio.gather(_asked(one, asked), _asked(other, asked))
-    for admission, table in zip((by_number, by_wait), tables, strict=True):
-        print(f"\nadmitted {admission.kind}\n{table}")
+    for kind, table in zip((BY_NUMBER, BY_WAIT), tables, strict=True):
+        print(f"\nadmitted by {kind}\n{table}")
     return 0
 
 
@@ -103,4 +118,6 @@ if __name__ == "__main__":
     arguments = parser(__doc__)
     arguments.add_argument("--seconds-each", type=float, default=0.1, help="what a search takes on average")
     arguments.add_argument("--promised", type=float, default=1.0, help="seconds in which an answer is good")
-    sys.exit(run(door, arguments.parse_args()))
+    arguments.add_argument("--serve", choices=(BY_NUMBER, BY_WAIT), help=argparse.SUPPRESS)
+    chosen = arguments.parse_args()
+    sys.exit(asyncio.run(_serve(chosen)) if chosen.serve else run(door, chosen))

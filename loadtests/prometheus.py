@@ -23,7 +23,7 @@ from watchword.stack.ports import Port
 
 DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
 RULES = DEPLOY / "prometheus" / "watchword.rules.yml"
-_ASK_S = 10.0
+_ASK_S = 30.0
 
 
 def configuration(targets: Mapping[str, str]) -> dict[str, Any]:

@@ -60,8 +60,8 @@ OBJECTIVES = (
     Objective(
         "search_success",
         0.999,
-        '(sum(rate(watchword_query_searches_total{outcome!~"ok|partial|invalid|unknown|cancelled"}[WINDOW])) or vector(0))'
-        f" + {REFUSED}",
+        '(sum(rate(watchword_query_searches_total{outcome!~"ok|partial|invalid|unknown|cancelled"}[WINDOW]))'
+        f" or vector(0)) + {REFUSED}",
         f'sum(rate(watchword_query_searches_total{{outcome!~"invalid|unknown|cancelled"}}[WINDOW])) + {REFUSED}',
         "searches that the service could answer",
     ),

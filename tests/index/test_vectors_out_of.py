@@ -31,7 +31,8 @@ def reply(rows: int, dimension: int) -> Any:
 def test_they_are_what_pymilvus_reads_and_the_rest_of_the_reply_stays(rows: int, dimension: int) -> None:
     ours, theirs = reply(rows, dimension), reply(rows, dimension)
     vectors = vectors_out_of(ours)
-    assert (vectors.shape, vectors.dtype) == ((rows, dimension), np.float32)
+    assert vectors.shape == (rows, dimension)
+    assert vectors.dtype == np.float32
     assert np.array_equal(vectors, np.array([hit["entity"]["vector"] for hit in theirs], np.float32))
     assert [hit["entity"] for hit in ours] == [{"camera": "gate"}] * rows
 
