@@ -31,6 +31,8 @@ from watchword.stack.compose import Stack
 from watchword.stack.ports import Port
 
 INTERRUPTED = 130
+PATIENCE = 5.0
+"""A part may take so many times as long to start as usual: the machine may be busy."""
 _BEGUN_S = time.monotonic()
 
 
@@ -82,14 +84,11 @@ class Running:
 
 
 @asynccontextmanager
-async def running(settings: Settings, folder: Path, *names: str, patience: float = 1.0) -> AsyncIterator[Running]:
-    """These parts of the stack, with the given settings; they serve inside the block.
-
-    On a busy machine each may take `patience` times as long to start as it usually may.
-    """
+async def running(settings: Settings, folder: Path, *names: str) -> AsyncIterator[Running]:
+    """These parts of the stack, with the given settings; they serve inside the block."""
     folder.mkdir(parents=True, exist_ok=True)
     stack = Stack(settings, say)
-    parts = [replace(part, deadline_s=patience * part.deadline_s) for part in stack.parts() if part.name in names]
+    parts = [replace(part, deadline_s=PATIENCE * part.deadline_s) for part in stack.parts() if part.name in names]
     servers = {part.name: Server(part, folder / f"{part.name}.log") for part in parts}
     try:
         for server in servers.values():

@@ -50,7 +50,7 @@ async def traces(asked: argparse.Namespace, folder: Path) -> int:
         registry = CameraRegistry(settings.data_dir / "cameras.json")
         for name, path in _clips().items():
             registry.add(Camera(name=name, url=str(path), loop=True))
-        async with running(settings, folder, *PARTS, patience=5.0) as stack:
+        async with running(settings, folder, *PARTS) as stack:
             say("the stack runs; frames are traced")
             await asyncio.to_thread(receiver.wait_for, "visible", 1, asked.seconds)
             with traced(TraceSettings(endpoint=receiver.address), "search"):
