@@ -73,6 +73,26 @@ async def find_topics(settings: KafkaSettings, timeout_s: float = 15.0) -> dict[
         return found
 
 
+async def stamps_beyond(settings: KafkaSettings, time_ms: int, timeout_s: float = 10.0) -> int:
+    """In how many partitions of the frames topic the broker stamped a record with this time, or a later one."""
+    async with _admin(settings.brokers, timeout_s) as admin:
+        if settings.frames_topic not in await admin.list_topics():  # asking for it might make it
+            return 0
+    consumer = AIOKafkaConsumer(
+        settings.frames_topic, bootstrap_servers=settings.brokers, enable_auto_commit=False, client_id="watchword"
+    )
+    try:
+        async with asyncio.timeout(timeout_s):
+            await consumer.start()
+            found = await consumer.offsets_for_times(dict.fromkeys(consumer.assignment(), time_ms))
+            # The embedded broker also answers where there is no such record.
+            return sum(bool(place and place.timestamp and place.timestamp >= time_ms) for place in found.values())
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise _translated(error, settings.brokers) from error
+    finally:
+        await consumer.stop()
+
+
 async def apply_changes(settings: KafkaSettings, changes: Sequence[TopicChange], timeout_s: float = 30.0) -> None:
     """Make the changes of a plan. Broken when the broker refuses one."""
     async with _admin(settings.brokers, timeout_s) as admin:

@@ -104,6 +104,8 @@ class Watching:
     ) -> None:
         self.camera = camera
         self.state = CameraState("waiting")
+        self.failures = self.lost = self.sent = 0  # sources that failed, and frames
+        self.began_ms = now_ms()
         self._sender = sender
         self._settings = settings
         self._image_side = image_side
@@ -326,6 +328,7 @@ class Watching:
                     self._notes.gap(gap)
 
     def _lose(self, frame: Frame) -> None:
+        self.lost += 1
         with self._telling:
             self._notes.gap(self._losses.frame(frame.captured_ms))
 
@@ -348,6 +351,7 @@ class Watching:
         if run is not self._run or run.stop.is_set():
             return
         SOURCE_FAILURES.labels(reason=reason).inc()
+        self.failures += 1
         if error.message != self.state.error:
             log.warning("camera %s: %s", self.camera.name, error)
         self._tell(run, CameraState("failed", self.state.picture_ms, error.message))
@@ -390,5 +394,6 @@ class Watching:
             else:
                 self._broker_away = False
                 FRAMES_PUBLISHED.inc()
+                self.sent += 1
                 HOP_SECONDS.labels(hop="published").observe(max(0, now_ms() - frame.grabbed_ms) / 1000)
                 return True

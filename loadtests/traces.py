@@ -23,7 +23,6 @@ from pathlib import Path
 
 import numpy as np
 
-from catalog.cameras import CameraRegistry
 from loadtests.rig import parser, run, running, say, settings_in
 from loadtests.trees import Account, account, tree
 from proto import tracing
@@ -31,6 +30,7 @@ from proto.tracing import TraceSettings, traced
 from proto.types import Camera
 from query.client import QueryClient
 from tests.tools.otlp import Receiver, Span, receiving
+from watchword.catalogs import open_registry
 from watchword.demo import _clips
 
 LEAST = 0.95
@@ -47,9 +47,8 @@ async def traces(asked: argparse.Namespace, folder: Path) -> int:
     with receiving() as receiver:
         own = dict(pair.split("=", 1) for pair in asked.set)
         settings = settings_in(folder / "data", {"trace.endpoint": receiver.address, "trace.frames": 1.0, **own})
-        registry = CameraRegistry(settings.data_dir / "cameras.json")
-        for name, path in _clips().items():
-            registry.add(Camera(name=name, url=str(path), loop=True))
+        with open_registry(settings) as registry:
+            registry.add_missing(Camera(name=name, url=str(path), loop=True) for name, path in _clips().items())
         async with running(settings, folder, *PARTS) as stack:
             say("the stack runs; frames are traced")
             await asyncio.to_thread(receiver.wait_for, "visible", 1, asked.seconds)

@@ -25,15 +25,19 @@ from stream.fence import Fence
 from stream.letters import DeadLetters, Letters
 from stream.moments import Write
 from stream.patience import Patience
+from stream.pictures import Pictures
 from stream.pipeline import Pipeline, Tools
 from stream.recall import Recall
 from stream.settings import StreamSettings
 from stream.visibility import Visibility
 from stream.watchdog import LagAlarm, Stalls
-from stream.writer import Parts, Pictures, Writer
+from stream.writer import Parts, Writer
 from workers.client import Encoder
 
 log = logging.getLogger("watchword.stream")
+
+PICTURES_S = 2.0
+"""How long pictures that wait may take to be written when the worker ends."""
 
 _COMMIT_S = 1.0
 _LEAVE_S = 10.0
@@ -133,6 +137,7 @@ class StreamWorker:
             await self._consumer.stop()
             await self.taken_away()
             await self._visibility.close()
+            await self._pictures.finish(PICTURES_S)
 
     async def given(self, log: str, partitions: Sequence[Held]) -> None:
         """Begin with these partitions."""

@@ -17,7 +17,7 @@ from proto.scrub import scrubbed
 from proto.section import Section
 from proto.tracing import trace_id
 
-_QUIET = ("aiokafka", "faust", "mode", "stream.app")
+_QUIET = ("aiokafka", "alembic", "faust", "mode", "sqlalchemy.pool", "stream.app")
 """They log a lot at INFO, and repeat at ERROR what is translated and reported by us."""
 _OWN = "watchword"
 

@@ -68,6 +68,8 @@ class QueryStub:
     """The moments most similar to the question."""
     Thumbnail: _grpc.UnaryUnaryMultiCallable[_query_pb2.ThumbnailRequest, _query_pb2.ThumbnailReply]
     """A picture of a moment: that in which a hit was found, or the most representative one."""
+    Clip: _grpc.UnaryStreamMultiCallable[_query_pb2.ClipRequest, _query_pb2.ClipPart]
+    """A part of a camera's recording, as a file that browsers play: first what it is, then its bytes."""
     Cameras: _grpc.UnaryUnaryMultiCallable[_query_pb2.CamerasRequest, _query_pb2.CamerasReply]
     """The cameras that can be searched, and the kinds of objects that can be asked for."""
 
@@ -78,6 +80,8 @@ class QueryAsyncStub(QueryStub):
     """The moments most similar to the question."""
     Thumbnail: _aio.UnaryUnaryMultiCallable[_query_pb2.ThumbnailRequest, _query_pb2.ThumbnailReply]  # type: ignore[assignment]
     """A picture of a moment: that in which a hit was found, or the most representative one."""
+    Clip: _aio.UnaryStreamMultiCallable[_query_pb2.ClipRequest, _query_pb2.ClipPart]  # type: ignore[assignment]
+    """A part of a camera's recording, as a file that browsers play: first what it is, then its bytes."""
     Cameras: _aio.UnaryUnaryMultiCallable[_query_pb2.CamerasRequest, _query_pb2.CamerasReply]  # type: ignore[assignment]
     """The cameras that can be searched, and the kinds of objects that can be asked for."""
 
@@ -97,6 +101,14 @@ class QueryServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_query_pb2.ThumbnailReply, _abc.Awaitable[_query_pb2.ThumbnailReply]]:
         """A picture of a moment: that in which a hit was found, or the most representative one."""
+
+    @_abc_1.abstractmethod
+    def Clip(
+        self,
+        request: _query_pb2.ClipRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_query_pb2.ClipPart], _abc.AsyncIterator[_query_pb2.ClipPart]]:
+        """A part of a camera's recording, as a file that browsers play: first what it is, then its bytes."""
 
     @_abc_1.abstractmethod
     def Cameras(
