@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from proto.errors import Broken, Invalid
 from proto.types import Camera
 from watchword.capacity import Profile
 from watchword.settings import Settings
+
+if TYPE_CHECKING:
+    from models.bundle import Bundle
 
 _LOOKS = 120
 """Pictures of the footage that are looked at: a minute at two a second."""
@@ -27,14 +30,18 @@ _GPUS = ("cuda", "tensorrt", "rocm")
 
 def measured(settings: Settings, footage: Path, say: Callable[[str], None] = lambda _: None) -> Profile:
     """This machine's profile, with footage such as the cameras will send. Takes some seconds."""
+    from models.bundle import load_bundle
+    from watchword.bundles import bundle_folder
+
+    bundle = load_bundle(bundle_folder(settings, settings.encoder.bundle, say))
     say(f"looking at {footage}")
-    found, jpegs = _camera(settings, footage)
-    say(f"embedding its pictures with the bundle {settings.encoder.bundle}")
-    found |= _encoder(settings, jpegs)
+    found, jpegs = _camera(settings, footage, bundle.image_side)
+    say(f"embedding its pictures with the bundle {bundle.name}")
+    found |= _encoder(settings, bundle, jpegs)
     return Profile(machine=_machine(), cores=_cores(), memory_bytes=_memory(), measured=tuple(sorted(found)), **found)
 
 
-def _camera(settings: Settings, footage: Path) -> tuple[dict[str, Any], list[bytes]]:
+def _camera(settings: Settings, footage: Path, side: int) -> tuple[dict[str, Any], list[bytes]]:
     """What decoding, looking and keeping cost, and what of the footage is kept."""
     from cameras.looking import Looking
     from cameras.source import probe, watch
@@ -44,7 +51,7 @@ def _camera(settings: Settings, footage: Path) -> tuple[dict[str, Any], list[byt
     info, first = probe(camera, settings.camera.open_timeout_s)
     fps = info.fps or 25.0
     looking = Looking(settings.camera, ViewWatch())
-    looks, look_s, keep_s, sizes, jpegs = 0, 0.0, 0.0, list[int](), [first.jpeg(_side(settings), 90)]
+    looks, look_s, keep_s, sizes, jpegs = 0, 0.0, 0.0, list[int](), [first.jpeg(side, 90)]
     stop = threading.Event()
     began_s = time.process_time()
     for picture in watch(camera, settings.camera, stop):
@@ -53,7 +60,7 @@ def _camera(settings: Settings, footage: Path) -> tuple[dict[str, Any], list[byt
         looked_s = time.process_time()
         look_s += looked_s - at_s
         if keep:
-            jpeg = picture.jpeg(_side(settings), settings.camera.jpeg_quality)
+            jpeg = picture.jpeg(side, settings.camera.jpeg_quality)
             sizes.append(len(jpeg) + sum(len(crop.jpeg) for crop in looking.crops(picture)))
             jpegs.append(jpeg)
             keep_s += time.process_time() - looked_s
@@ -77,15 +84,12 @@ def _camera(settings: Settings, footage: Path) -> tuple[dict[str, Any], list[byt
     return told, jpegs[: 4 * _BATCH]
 
 
-def _encoder(settings: Settings, jpegs: Sequence[bytes]) -> dict[str, Any]:
+def _encoder(settings: Settings, bundle: Bundle, jpegs: Sequence[bytes]) -> dict[str, Any]:
     """What a picture costs, JPEG in, vector out."""
-    from models.bundle import load_bundle
     from models.engines.opening import open_engine
     from models.preprocess import Preprocessor
-    from watchword.bundles import bundle_folder
 
     chosen = settings.encoder
-    bundle = load_bundle(bundle_folder(settings, chosen.bundle, lambda _: None))
     name = "onnxruntime" if chosen.engine == "auto" else chosen.engine
     engine = open_engine(
         bundle, engine=name, provider=chosen.provider, precision=chosen.precision, threads=chosen.threads
@@ -111,13 +115,6 @@ def _encoder(settings: Settings, jpegs: Sequence[bytes]) -> dict[str, Any]:
         "picture_s": spent_s / done,
         "pictures_per_s": done / took_s,
     }
-
-
-def _side(settings: Settings) -> int:
-    from models.bundle import load_bundle
-    from watchword.bundles import bundle_folder
-
-    return load_bundle(bundle_folder(settings, settings.encoder.bundle, lambda _: None)).image_side
 
 
 def _endless(items: Sequence[bytes]) -> Iterator[bytes]:

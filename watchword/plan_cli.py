@@ -110,7 +110,9 @@ def _assumptions(profile: Profile, wanted: Wanted) -> list[str]:
         if name in ("cores", "memory_bytes"):
             origin = "machine"
         note = " ".join((Profile.model_fields[name].description or "").split())
-        lines.append(f"  {name:<20} {value if isinstance(value, bool) else _number(value):>12}  {origin:<9} {note}")
+        lines.append(
+            f"  {name:<20} {str(value) if isinstance(value, bool) else _number(value):>12}  {origin:<9} {note}"
+        )
     for name, value in wanted.model_dump(exclude={"cameras"}).items():
         note = " ".join((Wanted.model_fields[name].description or "").split())
         lines.append(f"  {name:<20} {_number(value):>12}  {'given':<9} {note}")

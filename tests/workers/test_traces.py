@@ -25,8 +25,8 @@ def receiver() -> Iterator[Receiver]:
 @pytest.mark.parametrize(
     ("ask", "steps"),
     [
-        (lambda batcher: batcher.embed_texts(["1", "2"]), ["queue", "tokens", "run"]),
-        (lambda batcher: batcher.embed_images(images(1, 2)), ["queue", "decode", "engine busy", "run"]),
+        (lambda batcher: batcher.embed_texts(["1", "2"]), ["queue", "tokens", "run", "answer"]),
+        (lambda batcher: batcher.embed_images(images(1, 2)), ["queue", "decode", "engine busy", "run", "answer"]),
     ],
 )
 async def test_a_traced_request_has_a_span_for_each_step(receiver: Receiver, ask: Ask, steps: list[str]) -> None:
@@ -54,5 +54,10 @@ async def test_requests_of_one_batch_each_have_their_own_and_others_have_none(re
             await task
     roots = [receiver.wait_for(name)[0] for name in ("1", "2")]
     for root in roots:
-        assert [one.name for one in receiver.of(root.trace) if one.parent == root.id] == ["queue", "tokens", "run"]
+        assert [one.name for one in receiver.of(root.trace) if one.parent == root.id] == [
+            "queue",
+            "tokens",
+            "run",
+            "answer",
+        ]
     assert len({one.trace for one in receiver.spans}) == 2
