@@ -17,7 +17,6 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
-from catalog.media import Thumbnails
 from index.store import MomentStore
 from proto.errors import Invalid, Late, Overloaded, Transient, WatchwordError
 from proto.metrics import MOMENTS_FORGOTTEN, MOMENTS_WAITING, MOMENTS_WRITTEN, RETRIES
@@ -27,6 +26,7 @@ from stream.acknowledged import FOR_S, Acknowledged, forgotten
 from stream.consumer import Mark
 from stream.fence import Fence, NotHeld
 from stream.moments import Write
+from stream.pictures import Pictures
 
 log = logging.getLogger("watchword.stream")
 
@@ -36,32 +36,6 @@ _MOST_CHECKS = 5
 
 Refused = Callable[[Moment, Sequence[Mark], WatchwordError], Awaitable[None]]
 """What becomes of a moment that the index will never take, and of its frames."""
-
-
-class Pictures:
-    """Thumbnails, written beside the rows. A disk that refuses holds nothing up, and is told once."""
-
-    def __init__(self, thumbnails: Thumbnails) -> None:
-        self._thumbnails = thumbnails
-        self._fails = False
-
-    def put(self, writes: Sequence[Write]) -> None:
-        """Keep the pictures of these moments. Blocks on the disk: call it from a thread."""
-        for write in writes:
-            try:
-                if write.thumbnail is not None:
-                    self._thumbnails.put(write.moment.id, write.thumbnail)
-                if write.pictures:
-                    # First, so that there is room: a picture that comes would drive out one that is still shown.
-                    self._thumbnails.keep(write.moment.id, {region.at_ms for region in write.moment.regions})
-                for at_ms, jpeg in write.pictures:
-                    self._thumbnails.put(write.moment.id, jpeg, at_ms)
-            except WatchwordError as error:
-                if not self._fails:
-                    log.warning("thumbnails are not kept from now on: %s", error)
-                self._fails = True
-            else:
-                self._fails = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +231,7 @@ class _Lane:
     async def _store(self, writes: Sequence[Write]) -> dict[str, WatchwordError]:
         failed, _ = await asyncio.gather(
             self._parts.store.upsert([write.moment for write in writes]),
-            asyncio.to_thread(self._parts.pictures.put, writes),
+            self._parts.pictures.put(writes),
         )
         return dict(failed)
 

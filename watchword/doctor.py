@@ -15,6 +15,7 @@ from pathlib import Path
 from catalog.cameras import CameraRegistry
 from proto.errors import Broken, WatchwordError
 from proto.types import Camera
+from watchword.catalogs import open_catalog
 from watchword.doctor_cluster import (
     SeenEncoder,
     look_at_broker_clock,
@@ -124,7 +125,7 @@ async def _servers(settings: Settings, stack: RunningStack | None) -> list[Findi
         _ask("query", query, lambda: look_at_query(query, seen, settings)),
     ]
     if at is not None:
-        own = {name: address for name, address in at.ops.items() if name in {"stream", "camera"}}
+        own = {name: address for name, address in at.ops.items() if name in {"stream", "camera", "gateway"}}
         checks += [_ask(f"{name} process", address, partial(_process, address)) for name, address in own.items()]
     return [*encoders, *await asyncio.gather(*checks)]
 
@@ -194,15 +195,24 @@ async def _nothing() -> str:
 
 
 async def _cameras(settings: Settings) -> list[Finding]:
-    path = settings.data_dir / "cameras.json"
-    if not path.exists():
-        return [Finding("cameras", True, "none yet; `watchword camera add NAME URL` adds one")]
+    none = Finding("cameras", True, "none yet; `watchword camera add NAME URL` adds one")
+    elsewhere = settings.catalog.url.get_secret_value()
+    if not elsewhere and not any((settings.data_dir / name).exists() for name in ("catalog.db", "cameras.json")):
+        return [none]
     try:
-        cameras = [camera for camera in CameraRegistry(path).all() if camera.watching]
+        shown, cameras = await asyncio.to_thread(_watched, settings)
     except WatchwordError as problem:
-        return [Finding("cameras", False, problem.message, problem.todo)]
+        return [Finding("catalog", False, problem.message, problem.todo)]
+    catalog = Finding("catalog", True, shown)
+    if not cameras:
+        return [catalog, none]
     turn = asyncio.Semaphore(CAMERAS_AT_ONCE)
-    return list(await asyncio.gather(*(_camera(camera, turn) for camera in cameras)))
+    return [catalog, *await asyncio.gather(*(_camera(camera, turn) for camera in cameras))]
+
+
+def _watched(settings: Settings) -> tuple[str, list[Camera]]:
+    with open_catalog(settings) as catalog:
+        return catalog.shown, [camera for camera in CameraRegistry(catalog).all() if camera.watching]
 
 
 async def _camera(camera: Camera, turn: asyncio.Semaphore) -> Finding:

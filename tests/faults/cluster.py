@@ -18,6 +18,7 @@ from pathlib import Path
 from broker.kafka import ensure_topics, topic_id
 from broker.settings import KafkaSettings
 from catalog.cameras import CameraRegistry
+from catalog.store import Catalog, sqlite_url
 from index.milvus import MilvusStore
 from index.settings import MilvusSettings
 from loadtests.declared import Declared, understated
@@ -164,9 +165,12 @@ class Cluster:
 
     def watch(self, cameras: Mapping[str, str], *, loop: bool) -> None:
         """Register cameras, by name and address."""
-        registry = CameraRegistry(self.data / "cameras.json")
+        catalog = Catalog(sqlite_url(self.data / "catalog.db"))
+        catalog.open()
+        registry = CameraRegistry(catalog)
         for name, url in cameras.items():
             registry.add(Camera(name, url, loop=loop))
+        catalog.close()
 
     async def start(self) -> None:
         await ensure_topics(self.parts.kafka)

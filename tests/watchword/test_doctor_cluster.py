@@ -54,7 +54,8 @@ async def querying(space: str, *missing: str) -> AsyncIterator[str]:
     server = GrpcServer("the query service", "watchword.v1.Query", most_calls=8)
     coverage = query_pb2.Coverage(shards_missing=missing, shards_searched=2 - len(missing))
     query_pb2_grpc.add_QueryServicer_to_server(
-        Query(server.door, query_pb2.SearchReply(space=space, coverage=coverage)), server.methods
+        Query(server.door, query_pb2.SearchReply(space=space, coverage=coverage)),  # type: ignore[abstract]
+        server.methods,
     )
     await server.start("127.0.0.1:0")
     server.set_ready(True)
