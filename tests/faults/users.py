@@ -71,7 +71,9 @@ class Users:
                 await client.close()
 
     def phase(self, name: str) -> Seen:
-        """From now on, questions count for this phase."""
+        """From now on, questions count for this phase. What was seen until now is printed: a drill takes long."""
+        if self._phase.asked:
+            print(_row(self._phase.name, self._phase.cells()), flush=True)
         self._phase = Seen(name)
         self.seen.append(self._phase)
         return self._phase
@@ -86,7 +88,7 @@ class Users:
 
     def __str__(self) -> str:
         rows = [("users saw", COLUMNS), *((phase.name, phase.cells()) for phase in self.seen if phase.asked)]
-        return "\n".join(f"{name:<34}" + "".join(f"{cell:>9}" for cell in cells) for name, cells in rows)
+        return "\n".join(_row(name, cells) for name, cells in rows)
 
     async def _ask_for_ever(self) -> None:
         async with asyncio.TaskGroup() as asking:
@@ -127,3 +129,7 @@ class Users:
         looked = {mark.camera: mark.looked_ms for mark in reply.coverage.watermarks if mark.camera in self._live}
         if looked.keys() == self._live:
             phase.behind_s.append((now_ms() - min(looked.values())) / 1000)
+
+
+def _row(name: str, cells: Sequence[str]) -> str:
+    return f"{name:<34}" + "".join(f"{cell:>9}" for cell in cells)
