@@ -110,7 +110,7 @@ def _counted(connection: Connection) -> int:
     """Count one more change. From here on to the end of the transaction nobody else changes a camera."""
     counter = META.c.name == _COUNTER
     connection.execute(update(META).where(counter).values(value=META.c.value + 1))
-    found = connection.scalar(select(META.c.value).where(counter))
+    found: int | None = connection.scalar(select(META.c.value).where(counter))
     if found is None:
         raise Broken("the catalog does not count its cameras' changes", todo="restore it from a backup")
     return found

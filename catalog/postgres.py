@@ -74,7 +74,7 @@ class PostgresBackend:
             pool_pre_ping=True,
             hide_parameters=True,
         )
-        event.listen(engine, "handle_error", _drop_if_lost)
+        event.listen(engine, "handle_error", _drop_if_ended)
         return engine
 
     @contextmanager
@@ -114,12 +114,12 @@ class PostgresBackend:
 
     def translated(self, action: str, error: BaseException | None) -> WatchwordError:
         """The driver's error as one of ours. What the server says never holds the password."""
-        told = error.args[0] if isinstance(error, pg8000.DatabaseError) and error.args else None
-        if not isinstance(told, dict):
+        told = _told(error)
+        if not told:
             return Transient(
                 f"{self.shown} cannot be reached ({error})", todo="start it, or check host and port in catalog.url"
             )
-        state, said = str(told.get("C", "")), str(told.get("M", ""))
+        state, said = told.get("C", ""), told.get("M", "")
         if state in _BROKEN:
             what, todo = _BROKEN[state]
             return Broken(f"{self.shown} {what} ({said})", todo=todo)
@@ -136,7 +136,7 @@ class PostgresBackend:
             "idle_in_transaction_session_timeout": f"{round(timeout_s * 1000)}",
         }
         try:
-            return pg8000.connect(
+            return _Connection(
                 user=url.username,
                 # Not None, which the driver cannot send.
                 password=str(url.password or ""),
@@ -154,10 +154,27 @@ class PostgresBackend:
             raise pg8000.InterfaceError(f"{type(error).__name__}: {error}") from error
 
 
-def _drop_if_lost(context: ExceptionContext) -> None:
-    """Let nobody use the connection again: the answer that did not come may come for the next statement."""
-    if isinstance(context.original_exception, OSError):
+class _Connection(pg8000.Connection):  # type: ignore[misc]
+    """The driver passes on what its socket raises while it reads. Told as the driver's own error, the pool drops the
+    connection: an answer that did not come in time may come for the next statement."""
+
+    def handle_messages(self, context: object) -> None:
+        try:
+            super().handle_messages(context)
+        except OSError as error:
+            raise pg8000.InterfaceError(f"network error: {error}") from error
+
+
+def _drop_if_ended(context: ExceptionContext) -> None:
+    """The pool knows connections that broke. These were ended in order."""
+    if _told(context.original_exception).get("C", "")[:3] == "57P":
         context.is_disconnect = True
+
+
+def _told(error: BaseException | None) -> dict[str, str]:
+    """What the server said, by PostgreSQL's letters: C is the SQLSTATE, M the message."""
+    told = error.args[0] if isinstance(error, pg8000.DatabaseError) and error.args else None
+    return told if isinstance(told, dict) else {}
 
 
 def _plain(of: TypeEngine[Any]) -> TypeEngine[Any]:

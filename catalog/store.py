@@ -155,8 +155,6 @@ class Catalog:
             raise Transient(
                 f"every connection to {self.shown} is in use", todo="try again; if it stays so, check its disk"
             ) from error
-        except OSError as error:  # the driver of PostgreSQL passes on some of its socket's
-            raise self._backend.translated(action, error) from error
         except SQLAlchemyError as error:
             raise Broken(f"cannot {action} {self.shown} ({error})", todo="check the disk and the folder") from error
 

@@ -47,9 +47,9 @@ def test_the_catalog_is_asked_once_a_second() -> None:
     for _ in range(5):
         assert cameras.all() == [GATE]
     registry.cameras.append(DOCK)
-    assert (cameras.names(), registry.asked) == ({"gate"}, 1)
+    assert (cameras.names(), registry.asked) == (frozenset({"gate"}), 1)
     clock.now_s = 1.0
-    assert (cameras.names(), registry.asked) == ({"gate", "dock"}, 2)
+    assert (cameras.names(), registry.asked) == (frozenset({"gate", "dock"}), 2)
 
 
 def test_a_name_that_is_not_known_is_asked_for_at_once() -> None:
@@ -67,7 +67,7 @@ def test_what_is_known_is_used_while_the_catalog_is_away_and_until_it_is_back() 
     registry.trouble, clock.now_s = Transient("away"), 5.0
     assert cameras.all() == [GATE]
     asked = registry.asked
-    assert (cameras.names({"gate"}), registry.asked) == ({"gate"}, asked)
+    assert (cameras.names({"gate"}), registry.asked) == (frozenset({"gate"}), asked)
     with pytest.raises(Transient, match="away"):
         cameras.names({"dock"})
     registry.trouble, registry.cameras, clock.now_s = None, [DOCK], 6.0
