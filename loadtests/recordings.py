@@ -1,8 +1,8 @@
 """What recording a camera costs, and how soon a hit plays: python -m loadtests.recordings [--seconds 60] [--plays 40].
 
-Cost: H.264 at 720p and 1080p, 25 pictures a second, a moving picture with noise, from memory; processor time of decoding
-alone, of the tap beside it, and of writing, in share of one core. First picture: clips of 1080p through the query
-service's gRPC and a small HTTP server into Chromium's MediaSource, from the request to the first picture shown.
+Cost: H.264 at 720p and 1080p, 25 pictures a second, a moving picture with noise, from a file; processor time of
+decoding alone, of the tap beside it, and of writing, in share of one core. First picture: clips of 1080p through the
+query service's gRPC and a small HTTP server into Chromium's MediaSource, from the request to the first picture shown.
 """
 
 from __future__ import annotations
