@@ -16,9 +16,10 @@ from cameras.settings import CameraSettings
 from cameras.source import watch
 from cameras.view import View
 from cameras.watching import CameraState, Pictures, Sender, Watching
+from cameras.worst import CameraFacts
 from proto.errors import Transient, WatchwordError
 from proto.metrics import CAMERA_VIEWS, CAMERAS_OPEN, CAMERAS_WANTED
-from proto.types import Camera
+from proto.types import Camera, now_ms
 from proto.v1.events_pb2 import Frame
 
 log = logging.getLogger("watchword.cameras")
@@ -100,6 +101,11 @@ class CameraHost:
     def states(self) -> dict[str, CameraState]:
         """How every camera that is watched here is doing, for a status table."""
         return {name: watching.state for name, watching in self._watched.items()}
+
+    def facts(self) -> list[CameraFacts]:
+        """How every camera that is watched here is doing, in numbers."""
+        now = now_ms()
+        return [_facts(watching, now) for watching in self._watched.values()]
 
     def stop(self) -> None:
         """Ask `run` to let every camera go and end."""
@@ -221,6 +227,21 @@ class CameraHost:
         await self._notes.write()
         for name in names:
             await self._holding.give_back(name)
+
+
+def _facts(watching: Watching, now: int) -> CameraFacts:
+    state = watching.state
+    since_ms = watching.began_ms if state.picture_ms is None else state.picture_ms
+    return CameraFacts(
+        camera=watching.camera.name,
+        now=state.now,
+        view=watching.view.value,
+        silent_s=0.0 if state.now == "done" else max(0, now - since_ms) / 1000,
+        failures=watching.failures,
+        lost=watching.lost,
+        sent=watching.sent,
+        error=state.error,
+    )
 
 
 def _same_source(one: Camera | None, other: Camera) -> bool:

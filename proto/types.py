@@ -22,7 +22,7 @@ Vectors = NDArray[np.float32]
 CAMERA_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MOMENT_ID = re.compile(r"[0-9a-f]{32}")
 LOG_ID = re.compile(r"[0-9a-f]{32}")
-MOST_RESUME_CHARS = 512
+MOST_RESUME_CHARS = 768
 MOST_REGIONS = 4
 """The most regions that a moment has rows for, besides the row of its whole picture."""
 MOST_OBJECT_CROPS = 6
@@ -137,6 +137,10 @@ class Region:
     """The kind of object, such as "person"; empty when that is not known."""
     score: float = 0.0
     """How sure the detector was of the kind, 0 to 1; 0 without a kind."""
+    since_ms: int = 0
+    """When the thing was first seen, at times before the moment began; 0: it was there as long as the moment lasted."""
+    until_ms: int = 0
+    """When it was last seen; 0 likewise."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,19 +55,20 @@ def features_metadata(found: Found) -> tuple[tuple[str, str], ...]:
 
 def _hit_of(hit: Hit) -> query_pb2.Hit:
     best = hit.best.scored
-    span, box = best.span, best.box
+    span, box, at_ms = best.span, best.box, best.at_ms or best.span.peak_ms
     return query_pb2.Hit(
         moment_id=span.id,
         camera=span.camera,
         start_ms=hit.start_ms,
-        peak_ms=span.peak_ms,
+        # The moment's own peak may show what was there before or after the thing.
+        peak_ms=span.peak_ms if hit.start_ms <= span.peak_ms <= hit.end_ms else at_ms,
         end_ms=hit.end_ms,
         score=best.score,
         closed=hit.closed,
         frames=hit.frames,
         confidence=hit.best.confidence,
         box=query_pb2.Box(left=box.left, top=box.top, right=box.right, bottom=box.bottom),
-        at_ms=best.at_ms or span.peak_ms,
+        at_ms=at_ms,
         kind=best.kind,
         objects=[query_pb2.ObjectCount(kind=kind, count=count) for kind, count in hit.objects],
         moments=hit.moments,

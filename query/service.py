@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 import grpc.aio
 
 from catalog.recordings import Clip as Found
+from proto import tracing
+from proto.admission import Admission
 from proto.errors import Invalid, Late, Mismatch, Unknown, WatchwordError
 from proto.metrics import SEARCH_SECONDS, SEARCHES
 from proto.serving import Door, GrpcServer, answers, streams
@@ -22,6 +24,9 @@ from query.search import Searcher
 from query.settings import QuerySettings
 
 log = logging.getLogger("watchword.query")
+
+_MOST_CLIPS = 32
+"""Clips sent at once. They have a door of their own: one is under way as long as its client takes to read it."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Result = TypeVar("Result")
@@ -69,7 +74,13 @@ async def serve_query(
     searcher: Searcher, settings: QuerySettings, address: str, clips: ClipReader | None = None
 ) -> QueryServer:
     """Serve `searcher` and `clips` at `address` (HOST:PORT; port 0 takes a free one)."""
-    server = GrpcServer("the query service", "watchword.v1.Query", most_calls=settings.max_concurrent)
+    searches = Admission("search", most=settings.max_concurrent, promised_s=settings.promised_s)
+    server = GrpcServer(
+        "the query service",
+        "watchword.v1.Query",
+        most_calls=settings.max_concurrent,
+        admissions={"Search": searches, "Clip": Admission("clip", most=_MOST_CLIPS)},
+    )
     running = QueryServer(server)
     service = _QueryService(searcher, clips, settings, server.door, running.outlived)
     query_pb2_grpc.add_QueryServicer_to_server(service, server.methods)
@@ -103,8 +114,9 @@ class _QueryService(query_pb2_grpc.QueryServicer):
                 found = await self._within(left, self._searcher.search(_question(request), timeout_s=left))
             outcome = "partial" if found.partial else "ok"
             if self._settings.explain:
-                context.set_trailing_metadata(features_metadata(found))
-            return await self._with_recordings(reply_of(found))
+                context.set_trailing_metadata((*features_metadata(found), *tracing.trailer()))
+            with tracing.span("reply"):
+                return await self._with_recordings(reply_of(found))
         except Mismatch as error:
             outcome = "mismatch"
             self._outlived(error)

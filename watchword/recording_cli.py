@@ -15,11 +15,11 @@ import click
 
 from proto.errors import Invalid, Unknown, WatchwordError
 from proto.types import Camera, Recording
+from watchword.catalogs import open_registry
 from watchword.settings import Front, Settings
 
 if TYPE_CHECKING:
     from cameras.recording import Forecast
-    from catalog.cameras import CameraRegistry
     from proto.v1 import query_pb2
 
 USUAL_DAYS = 30.0
@@ -80,11 +80,11 @@ def recording() -> None:
 @click.pass_obj
 def recording_set(front: Front, name: str, days: float | None, size: int | None) -> None:
     """Record NAME from now on, within these limits. It is watched on meanwhile."""
-    registry = _registry(front.settings())
-    camera = registry.get(name)
-    check_recordable(camera)
-    wanted = recording_of(days, size, camera.record)
-    registry.record(name, wanted)
+    with open_registry(front.settings()) as registry:
+        camera = registry.get(name)
+        check_recordable(camera)
+        wanted = recording_of(days, size, camera.record)
+        registry.record(name, wanted)
     click.echo(f"recording {name}: at most {wanted.days:g} days and {in_words(wanted.bytes)}, whichever comes first")
 
 
@@ -93,11 +93,11 @@ def recording_set(front: Front, name: str, days: float | None, size: int | None)
 @click.pass_obj
 def recording_off(front: Front, name: str) -> None:
     """Record NAME no longer. What was recorded goes when its days are over."""
-    registry = _registry(front.settings())
-    before = registry.get(name).record
-    if before is None:
-        raise Invalid(f"{name} is not recorded", todo="`watchword recording status` shows which cameras are")
-    registry.record(name, Recording(before.days, before.bytes, on=False))
+    with open_registry(front.settings()) as registry:
+        before = registry.get(name).record
+        if before is None:
+            raise Invalid(f"{name} is not recorded", todo="`watchword recording status` shows which cameras are")
+        registry.record(name, Recording(before.days, before.bytes, on=False))
     click.echo(f"no longer recording {name}; what was recorded goes when its days are over")
 
 
@@ -109,7 +109,8 @@ def recording_status(front: Front, as_json: bool) -> None:
     from watchword.times import local
 
     settings = front.settings()
-    registered = {camera.name: camera for camera in _registry(settings).all()}
+    with open_registry(settings) as registry:
+        registered = {camera.name: camera for camera in registry.all()}
     rows = [(name, *row) for name, row in sorted(_recorded(settings, registered).items())]
     if as_json:
         plain = [
@@ -203,12 +204,6 @@ def in_words(size: int) -> str:
 
 def _opened(path: Path) -> BinaryIO:
     return path.open("wb")
-
-
-def _registry(settings: Settings) -> CameraRegistry:
-    from catalog.cameras import CameraRegistry
-
-    return CameraRegistry(settings.data_dir / "cameras.json")
 
 
 def _recorded(settings: Settings, registered: dict[str, Camera]) -> dict[str, tuple[Recording | None, Forecast | None]]:

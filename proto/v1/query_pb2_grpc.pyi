@@ -26,6 +26,9 @@ carry trailing metadata in ASCII: percent-decode a value (as in a URL) to get it
 
 A status without `watchword-error` was made by gRPC itself or by a proxy.
 
+While the service is traced, answers and errors carry `watchword-trace`, the id of their trace as 32 hex digits: the
+service's log lines have it too. A call with the metadata `traceparent` (W3C Trace Context) becomes part of that trace.
+
 With the setting `query.explain` an answer carries `watchword-features`, percent-encoded JSON: for each hit an object
 with the numbers that its confidence was computed from. It is meant for calibrating a bundle, not for clients.
 

@@ -77,7 +77,7 @@ class _Explains(query_pb2_grpc.QueryServicer):
 
 async def test_trailing_metadata_comes_with_the_reply() -> None:
     server = grpc.aio.server()
-    query_pb2_grpc.add_QueryServicer_to_server(_Explains(), server)
+    query_pb2_grpc.add_QueryServicer_to_server(_Explains(), server)  # type: ignore[abstract]
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:

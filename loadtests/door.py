@@ -1,0 +1,106 @@
+"""Does the door keep goodput above the knee? Two services of known capacity, one with its admission by expected wait.
+
+    python -m loadtests.door [--seconds-each 0.1] [--promised 1.0]
+
+Both serve the query API over real gRPC, and answer one search after another, each of which takes a known time on
+average: they sleep, so a busy machine disturbs little. One admits by number, as the query service did, one by expected
+wait. Locust asks both at the same time, as loadtests/load.py asks a stack; clients repeat what is refused. The capacity
+is known, so there is no ramp. Prints both tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import random
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+
+from loadtests.rig import parser, run
+from proto.admission import Admission
+from proto.serving import Door, GrpcServer, answers
+from proto.v1 import query_pb2, query_pb2_grpc
+
+MOST = 256
+SPREAD = 0.4
+KNEE_SHARE = 0.8
+"""Of the capacity for searches, what counts as the knee."""
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class _Queue(query_pb2_grpc.QueryServicer):
+    """Answers one search after another."""
+
+    def __init__(self, door: Door, each_s: float) -> None:
+        self.door = door
+        self._each_s = each_s
+        self._turn = asyncio.Lock()
+
+    @answers
+    async def Search(self, request: query_pb2.SearchRequest, context: Context) -> query_pb2.SearchReply:  # noqa: N802, ARG002
+        async with self._turn:
+            await asyncio.sleep(random.lognormvariate(-(SPREAD**2) / 2, SPREAD) * self._each_s)
+        hit = query_pb2.Hit(moment_id="one", camera="gate", start_ms=10**12, end_ms=10**12)
+        return query_pb2.SearchReply(hits=[hit])
+
+    @answers
+    async def Thumbnail(self, request: object, context: Context) -> query_pb2.ThumbnailReply:  # noqa: N802, ARG002
+        return query_pb2.ThumbnailReply(jpeg=b"a picture")
+
+    @answers
+    async def Cameras(self, request: object, context: Context) -> query_pb2.CamerasReply:  # noqa: N802, ARG002
+        return query_pb2.CamerasReply(cameras=[query_pb2.CameraInfo(name="gate", watching=True)])
+
+
+@asynccontextmanager
+async def _serving(each_s: float, admission: Admission) -> AsyncIterator[str]:
+    server = GrpcServer("the service", "watchword.v1.Query", most_calls=MOST, admissions={"Search": admission})
+    query_pb2_grpc.add_QueryServicer_to_server(_Queue(server.door, each_s), server.methods)  # type: ignore[abstract]
+    await server.start("127.0.0.1:0")
+    server.set_ready(True)
+    try:
+        yield server.address
+    finally:
+        await server.stop(0)
+
+
+async def _asked(address: str, asked: argparse.Namespace) -> str:
+    """Locust's table."""
+    knee = max(1, round(KNEE_SHARE / asked.seconds_each))
+    words = ["--headless", "--only-summary", "--loglevel=ERROR", f"--host={address}"]
+    words += ["--course=knee", f"--knee={knee}", f"--promised={asked.promised}"]
+    script = str(Path(__file__).with_name("locustfile.py"))
+    locust = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "locust", "-f", script, *words, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        told, _ = await locust.communicate()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            locust.kill()
+    return told.decode().partition("Type  ")[0]
+
+
+async def door(asked: argparse.Namespace, _: Path) -> int:
+    """Both arms at once."""
+    by_number = Admission("by number", most=MOST)
+    by_wait = Admission("by expected wait", most=MOST, promised_s=asked.promised)
+    async with _serving(asked.seconds_each, by_number) as one, _serving(asked.seconds_each, by_wait) as other:
+        tables = await asyncio.gather(_asked(one, asked), _asked(other, asked))
+    for admission, table in zip((by_number, by_wait), tables, strict=True):
+        print(f"\nadmitted {admission.kind}\n{table}")
+    return 0
+
+
+if __name__ == "__main__":
+    arguments = parser(__doc__)
+    arguments.add_argument("--seconds-each", type=float, default=0.1, help="what a search takes on average")
+    arguments.add_argument("--promised", type=float, default=1.0, help="seconds in which an answer is good")
+    sys.exit(run(door, arguments.parse_args()))
