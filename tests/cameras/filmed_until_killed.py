@@ -1,8 +1,8 @@
-"""A process that records until it is killed: python -m tests.cameras.filmed_until_killed FOLDER FILM MS."""
+"""What a process does that records until it is killed."""
 
 from __future__ import annotations
 
-import sys
+import threading
 from pathlib import Path
 
 from cameras.recorder import Recorder
@@ -12,15 +12,12 @@ from proto.types import Camera, Recording
 from tests.cameras.filming import tap_into
 
 
-def main() -> None:
-    folder, path, start_ms = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+def record(folder: Path, path: Path, start_ms: int) -> None:
+    """Record the film into the folder, again and again."""
+    pace = threading.Event()
     recorder = Recorder(folder, RecordingSettings(segment_s=5, keep_free_bytes=0))
     recorder.follow([Camera("gate", "rtsp://gate", record=Recording(3650, 100_000_000))])
     recorder.start()
     while True:
-        tap = Tap("gate", lambda: True, recorder._give)
-        start_ms = tap_into(tap, path, start_ms)
-
-
-if __name__ == "__main__":
-    main()
+        start_ms = tap_into(Tap("gate", lambda: True, recorder._give), path, start_ms)
+        pace.wait(0.05)

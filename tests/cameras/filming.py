@@ -65,6 +65,7 @@ def tap_into(tap: Tap, path: Path, start_ms: int, clock: Callable[[int], int] = 
         with tap.passing(stream, container.demux(stream)) as packets:
             for packet in packets:
                 for frame in packet.decode():
+                    assert frame.pts is not None and frame.time_base is not None
                     at_s = float(frame.pts * frame.time_base)
                     first = at_s if first is None else first
                     step_s, last_s = at_s - first - last_s, at_s - first
@@ -75,12 +76,13 @@ def tap_into(tap: Tap, path: Path, start_ms: int, clock: Callable[[int], int] = 
 def decoded(data: bytes | Path) -> list[tuple[float, int]]:
     """The pictures of a video: time and number."""
     source: Any = str(data) if isinstance(data, Path) else io.BytesIO(data)
+    found = []
     with av.open(source) as container:
-        frames = list(container.decode(video=0))
-    return [
-        (float(frame.pts * frame.time_base), round((frame.to_ndarray(format="gray").mean() - 8) / 3))
-        for frame in frames
-    ]
+        for frame in container.decode(video=0):
+            assert frame.pts is not None and frame.time_base is not None
+            number = round((float(frame.to_ndarray(format="gray").mean()) - 8) / 3)
+            found.append((float(frame.pts * frame.time_base), number))
+    return found
 
 
 def numbers(data: bytes | Path) -> list[int]:
