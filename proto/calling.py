@@ -27,9 +27,14 @@ class Client(ABC):
         """Close the connection."""
 
 
-def open_channel(address: str, *, connect_within_s: float | None = None) -> grpc.aio.Channel:
-    """A plaintext channel. `connect_within_s` bounds one attempt to connect; None leaves it to gRPC."""
+def open_channel(address: str, *, connect_within_s: float | None = None, spread: bool = False) -> grpc.aio.Channel:
+    """A plaintext channel. `connect_within_s` bounds one attempt to connect; None leaves it to gRPC.
+
+    With `spread`, calls go in turn to every address that the name resolves to; otherwise to one of them.
+    """
     options = list(CHANNEL_OPTIONS)
+    if spread:
+        options.append(("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'))
     if connect_within_s is not None:
         options.append(("grpc.min_reconnect_backoff_ms", round(connect_within_s * 1000)))
     return grpc.aio.insecure_channel(address, options=options)

@@ -17,10 +17,11 @@ Reply = TypeVar("Reply")
 class QueryClient(Client):
     """Calls a query service. Each call ends within `timeout_s`, with its answer or a WatchwordError."""
 
-    def __init__(self, address: str, timeout_s: float) -> None:
+    def __init__(self, address: str, timeout_s: float, *, spread: bool = False) -> None:
+        """With `spread`, calls go in turn to all services that the address resolves to."""
         self._address = address
         self._timeout_s = timeout_s
-        self._channel = open_channel(address)
+        self._channel = open_channel(address, spread=spread)
         self._stub: Any = query_pb2_grpc.QueryStub(self._channel)
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
 
