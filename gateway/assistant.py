@@ -32,8 +32,8 @@ _ANY_WORDS = "a picture"
 INSTRUCTIONS = """\
 Watchword watches cameras and finds moments by words. Use search_moments first, then look_at_picture to check what a
 hit shows before you claim it. Cite each moment that you rely on by its `cite`. A hit that is not `sure` is only the
-nearest: say so, or look at its picture. When nothing is found, do not say that it did not happen: say `not_found`, which
-names up to when each camera was looked at and what was not looked at. Times are UTC in ISO 8601.
+nearest: say so, or look at its picture. When nothing is found, do not say that it did not happen: say `not_found`,
+which names up to when each camera was looked at and what was not looked at. Times are UTC in ISO 8601.
 """
 
 Moment = Annotated[str, Field(description="The `moment_id` of a hit.", pattern="^[0-9a-f]{32}$")]
@@ -282,10 +282,8 @@ def _not_found(based: Based) -> str:
     parts.append(_looked(based.looked_until))
     if based.spans_not_looked_at:
         first = based.not_looked_at[0] if based.not_looked_at else None
-        shown = (
-            f", the first {first.camera or 'any camera'} {first.start} to {first.end} ({first.reason})" if first else ""
-        )
-        parts.append(f"Not looked at: {based.spans_not_looked_at} spans{shown}.")
+        where = f"{first.camera or 'any camera'} {first.start} to {first.end} ({first.reason})" if first else "unknown"
+        parts.append(f"Not looked at: {based.spans_not_looked_at} spans, the first {where}.")
     if based.not_searched:
         parts.append(f"Not searched: {'; '.join(based.not_searched[:5])}.")
     return " ".join(parts)

@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 import grpc.aio
 
 from proto import tracing
-from proto.rpc import CHANNEL_OPTIONS, REPEATS_REFUSED, error_of
+from proto.rpc import CHANNEL_OPTIONS, error_of, service_config
 
 Reply = TypeVar("Reply")
 
@@ -54,14 +54,20 @@ class _Traced(grpc.aio.UnaryUnaryClientInterceptor):
 
 
 def open_channel(
-    address: str, *, connect_within_s: float | None = None, repeats_refused: bool = False, begins_traces: bool = False
+    address: str,
+    *,
+    connect_within_s: float | None = None,
+    repeats_refused: bool = False,
+    spread: bool = False,
+    begins_traces: bool = False,
 ) -> grpc.aio.Channel:
     """A plaintext channel. `connect_within_s` bounds one attempt to connect; None leaves it to gRPC.
 
     With `repeats_refused` a call that was refused for overload is made again, within its deadline, a few times at most.
+    With `spread`, calls go in turn to every address that the name resolves to; otherwise to one of them.
     While tracing is on its calls are traced: those made inside a trace, and with `begins_traces` all.
     """
-    options = [*CHANNEL_OPTIONS, *([REPEATS_REFUSED] if repeats_refused else ())]
+    options = [*CHANNEL_OPTIONS, service_config(repeats_refused=repeats_refused, spread=spread)]
     if connect_within_s is not None:
         options.append(("grpc.min_reconnect_backoff_ms", round(connect_within_s * 1000)))
     interceptors = [_Traced(begins=begins_traces)] if tracing.on() else None

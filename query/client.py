@@ -22,10 +22,11 @@ class QueryClient(Client):
     A call that is refused for overload is repeated a few times, unless most calls are.
     """
 
-    def __init__(self, address: str, timeout_s: float) -> None:
+    def __init__(self, address: str, timeout_s: float, *, spread: bool = False) -> None:
+        """With `spread`, calls go in turn to all services that the address resolves to."""
         self._address = address
         self._timeout_s = timeout_s
-        self._channel = open_channel(address, repeats_refused=True, begins_traces=True)
+        self._channel = open_channel(address, repeats_refused=True, spread=spread, begins_traces=True)
         self._stub: Any = query_pb2_grpc.QueryStub(self._channel)
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
 

@@ -257,7 +257,7 @@ async def _gateway(settings: Settings, stage: Stage) -> None:
     from query.client import QueryClient
     from watchword.stack import query_address
 
-    client = QueryClient(query_address(settings), settings.gateway.timeout_s)
+    client = QueryClient(query_address(settings), settings.gateway.timeout_s, spread=True)
     stage.closing.push_async_callback(client.close)
     version = importlib.metadata.version("watchword")
     assistant = Assistant(client, version) if settings.gateway.mcp else None

@@ -166,7 +166,7 @@ def test_every_process_starts_on_the_settings_that_its_pod_has(
         assert settings.milvus.endpoints
         assert settings.encoder.address == "site-worker:8702"
         if process == "gateway":
-            assert settings.query.address == "site-query:8700"
+            assert settings.query.address == "site-query-pods:8700"
             assert settings.gateway.listen == "0.0.0.0:8701"
 
 

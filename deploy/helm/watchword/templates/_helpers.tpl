@@ -64,7 +64,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 - {name: WATCHWORD_ENCODER__LISTEN, value: "0.0.0.0:8702"}
 - {name: WATCHWORD_QUERY__LISTEN, value: "0.0.0.0:8700"}
 {{- if eq .process "gateway" }}
-- {name: WATCHWORD_QUERY__ADDRESS, value: {{ printf "%s:%v" (include "watchword.name" (dict "root" .root "process" "query")) $values.query.service.port | quote }}}
+- {name: WATCHWORD_QUERY__ADDRESS, value: {{ printf "%s:8700" (include "watchword.name" (dict "root" .root "process" "query-pods")) | quote }}}
 # Who reaches it is the matter of the network policy: gateway.clients.
 - {name: WATCHWORD_GATEWAY__LISTEN, value: "0.0.0.0:8701"}
 - {name: WATCHWORD_GATEWAY__OPEN_TO, value: anyone who reaches it may see every camera}
