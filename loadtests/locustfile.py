@@ -25,7 +25,7 @@ from locust.runners import WorkerRunner
 
 from loadtests.course import PROMISED_S, Course, Zipf, shape_of
 from loadtests.course_report import draw, exit_code, told, write_csv
-from proto.rpc import CHANNEL_OPTIONS, REPEATS_REFUSED
+from proto.rpc import CHANNEL_OPTIONS, service_config
 from proto.v1 import query_pb2, query_pb2_grpc
 
 grpc_gevent.init_gevent()
@@ -47,7 +47,9 @@ class House:
     """
 
     def __init__(self, address: str) -> None:
-        channel = grpc.insecure_channel(address, options=[*CHANNEL_OPTIONS, REPEATS_REFUSED])
+        channel = grpc.insecure_channel(
+            address, options=[*CHANNEL_OPTIONS, service_config(repeats_refused=True, spread=False)]
+        )
         self._stub = query_pb2_grpc.QueryStub(channel)
         self._words = Zipf(len(WHO) * len(DOES) * len(HOW), 1.1)
         self._cameras = [one.name for one in self._stub.Cameras(query_pb2.CamerasRequest(), timeout=30).cameras]

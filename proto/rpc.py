@@ -45,7 +45,7 @@ CHANNEL_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_reconnect_backoff_ms", 2_000),
 ]
 
-_REPEATS = {
+_REPEATS: dict[str, Any] = {
     "methodConfig": [
         {
             "name": [{}],
@@ -62,13 +62,13 @@ _REPEATS = {
     # are refused, repeats would only add to the load.
     "retryThrottling": {"maxTokens": 20, "tokenRatio": 0.2},
 }
-_SPREAD = {"loadBalancingConfig": [{"round_robin": {}}]}
+_SPREAD: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
 
 
 def service_config(*, repeats_refused: bool, spread: bool) -> tuple[str, str]:
     """A channel option: how gRPC chooses among several servers, and which calls it repeats.
 
-    With `repeats_refused` calls that were refused for overload are repeated, after growing pauses, within their deadline.
+    With `repeats_refused`, calls refused for overload are repeated within their deadline, after growing pauses.
     """
     wanted = (_REPEATS if repeats_refused else {}) | (_SPREAD if spread else {})
     return "grpc.service_config", json.dumps(wanted)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+from PIL import Image
 
 from gateway.app import application
 from gateway.serving import GatewayServer, serve_gateway
@@ -32,7 +33,7 @@ BOX = (0.25, 0.2, 0.5, 0.9)
 def pictures(clip: Path, count: int) -> list[bytes]:
     """JPEGs of a clip, spread over it."""
     with av.open(str(clip)) as container:
-        frames = [frame.to_image() for frame in container.decode(video=0)]
+        frames = [Image.fromarray(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
     found = []
     for number in range(count):
         picture = frames[number * (len(frames) - 1) // max(1, count - 1)]
