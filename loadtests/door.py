@@ -5,7 +5,7 @@
 Both serve the query API over real gRPC, and answer one search after another, each of which takes a known time on
 average: they sleep, so a busy machine disturbs little. One admits by number, as the query service did, one by expected
 wait. Locust asks both at the same time, as loadtests/load.py asks a stack; clients repeat what is refused. The capacity
-is known, so there is no ramp. Prints both tables.
+is known, so there is no ramp; no cameras run, so `twice, idle` is `twice` once more. Prints both tables.
 """
 
 from __future__ import annotations
