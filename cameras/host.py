@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Protocol
 
 from cameras.holding import Holding, LeaseStore
@@ -35,6 +36,13 @@ class Registry(Protocol):
 
     def all(self) -> list[Camera]:
         """Every camera that is known, watched or not."""
+
+
+class Follower(Protocol):
+    """What follows the registry beside the watching, such as the recorder."""
+
+    def follow(self, cameras: list[Camera]) -> None:
+        """What is registered now. Does not block."""
 
 
 class _Leased:
@@ -72,6 +80,7 @@ class CameraHost:
         holder: str,
         lease_s: float = _LEASE_S,
         pictures: Pictures = watch,
+        follower: Follower | None = None,
     ) -> None:
         """`holder` names this process, and no other one, wherever it runs."""
         self._registry = registry
@@ -79,6 +88,7 @@ class CameraHost:
         self._settings = settings
         self._image_side = image_side
         self._pictures = pictures
+        self._follower = follower
         self._holding = Holding(leases, holder, lease_s)
         self._notes = Notes(coverage, progress, views)
         self._wanted: dict[str, Camera] = {}
@@ -139,6 +149,8 @@ class CameraHost:
 
     def _know(self, cameras: list[Camera]) -> None:
         self._wanted = {camera.name: camera for camera in cameras if camera.watching}
+        if self._follower is not None:
+            self._follower.follow(cameras)
 
     def _look(self) -> None:
         """Let go, begin and check cameras, as registry, leases and watchdogs say. Waits for nothing."""
@@ -146,7 +158,7 @@ class CameraHost:
             if not self._holding.holds(name):
                 log.warning("camera %s is let go: its lease is not held any more", name)
                 self._let_go(name, held=False)
-            elif self._wanted.get(name) != watching.camera:
+            elif not _same_source(self._wanted.get(name), watching.camera):
                 self._let_go(name, held=True)
         for name in self._wanted.keys() - self._watched.keys() - self._leaving.keys():
             if self._holding.holds(name):
@@ -230,6 +242,11 @@ def _facts(watching: Watching, now: int) -> CameraFacts:
         sent=watching.sent,
         error=state.error,
     )
+
+
+def _same_source(one: Camera | None, other: Camera) -> bool:
+    """Whether they are watched alike: what is recorded changes while a camera is watched."""
+    return one is not None and replace(one, record=None) == replace(other, record=None)
 
 
 async def _wait(event: asyncio.Event, at_most_s: float) -> None:

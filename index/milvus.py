@@ -344,6 +344,17 @@ class _MilvusShard:
         return collection_name(self._space.id, bucket)
 
 
+async def milvus_server(endpoint: str, settings: MilvusSettings) -> tuple[tuple[int, int], frozenset[str]]:
+    """Ask one Milvus for its version, (0, 0) if it tells none, and the spaces of which it holds moments."""
+    shard = _MilvusShard(endpoint, SpaceInfo("0" * 16, 2), settings)
+    try:
+        by_space = await shard.buckets(fresh=True)
+        version = await shard._call("tell its version", _version)
+        return version, frozenset(space for space, buckets in by_space.items() if buckets)
+    finally:
+        await shard.close()
+
+
 async def _replace(name: str, gone: list[str], rows: list[Row], milvus: AsyncMilvusClient) -> None:
     # First the rows that the moments no longer have: between the two calls a moment may lack rows, but none is stale.
     if gone:

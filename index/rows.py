@@ -34,7 +34,7 @@ WHOLE_ROWS = "row == 0"
 # The space is in the collection's name.
 _SPAN_FIELDS = [field.name for field in fields(Span) if field.name not in ("space", "objects")]
 _BOX_FIELDS = [field.name for field in fields(Box)]
-HIT_FIELDS = [*_SPAN_FIELDS, "objects", "row", "at_ms", *_BOX_FIELDS, "kind"]
+HIT_FIELDS = [*_SPAN_FIELDS, "objects", "row", "at_ms", *_BOX_FIELDS, "kind", "since_ms", "until_ms"]
 """What a hit needs, without its vector."""
 ROW_FIELDS = [*HIT_FIELDS, "score", "resume", "vector"]
 
@@ -58,6 +58,7 @@ def schema(dimension: int) -> dict[str, tuple[str, dict[str, Any]]]:
         "at_ms": ("INT64", {}),
         **{name: ("DOUBLE", {}) for name in _BOX_FIELDS},
         "kind": ("VARCHAR", {"max_length": 32}),
+        **{name: ("INT64", {}) for name in ("since_ms", "until_ms")},
         "score": ("DOUBLE", {}),
         # Of the whole picture's row only.
         "resume": ("VARCHAR", {"max_length": MOST_RESUME_CHARS}),
@@ -93,7 +94,9 @@ def moments_from(rows: Iterable[Mapping[str, Any]], space: str) -> list[Moment]:
 def scored(row: Mapping[str, Any], score: float, space: str) -> Scored:
     """The hit of a row with the fields HIT_FIELDS, and its vector if the row has it."""
     vector = _vector(row) if "vector" in row else None
-    return Scored(_span(row, space), score, row["at_ms"], _box(row), row["kind"], vector)
+    return Scored(
+        _span(row, space), score, row["at_ms"], _box(row), row["kind"], vector, row["since_ms"], row["until_ms"]
+    )
 
 
 def vectors_out_of(reply: Any) -> Vectors:
@@ -129,6 +132,8 @@ def _row(moment: Moment, number: int, region: Region) -> Row:
         "at_ms": int(region.at_ms),
         **{name: float(getattr(region.box, name)) for name in _BOX_FIELDS},
         "kind": region.kind,
+        "since_ms": int(region.since_ms),
+        "until_ms": int(region.until_ms),
         "score": float(region.score),
         "resume": "" if number else moment.resume,
         "vector": region.vector,
@@ -149,7 +154,7 @@ def _span(row: Mapping[str, Any], space: str) -> Span:
 
 
 def _region(row: Mapping[str, Any]) -> Region:
-    return Region(row["at_ms"], _box(row), _vector(row), row["kind"], row["score"])
+    return Region(row["at_ms"], _box(row), _vector(row), row["kind"], row["score"], row["since_ms"], row["until_ms"])
 
 
 def _box(row: Mapping[str, Any]) -> Box:

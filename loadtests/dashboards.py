@@ -34,7 +34,6 @@ from aiohttp import web
 
 from broker.kafka import FrameProducer
 from broker.settings import KafkaSettings
-from catalog.cameras import CameraRegistry
 from loadtests.board_picture import Drawn, Line, draw_board
 from loadtests.prometheus import DEPLOY, Prometheus, prometheus
 from loadtests.rig import Running, parser, run, running, say, settings_in
@@ -43,6 +42,7 @@ from proto.types import Camera, now_ms
 from proto.v1.events_pb2 import Frame
 from tests.cameras.rig import transport_stream
 from tests.clips import CLIPS
+from watchword.catalogs import open_registry
 
 PARTS = ("broker", "milvus", "redis", "worker", "stream", "camera", "query")
 RATE = "1m"
@@ -118,10 +118,9 @@ async def dashboards(asked: argparse.Namespace, folder: Path) -> int:
         disk = closing.enter_context(small_disk(folder / "disk")) if asked.faults else None
         settings = settings_in((disk or folder) / "data", {"cache_dir": Path.home() / ".cache" / "watchword", **more})
         await closing.enter_async_context(camera.serving())
-        registry = CameraRegistry(settings.data_dir / "cameras.json")
-        for name, clip in CLIPS.items():
-            registry.add(Camera(name, str(clip), loop=True))
-        registry.add(Camera("live", camera.url))
+        with open_registry(settings) as registry:
+            registry.add_missing(Camera(name, str(clip), loop=True) for name, clip in CLIPS.items())
+            registry.add(Camera("live", camera.url))
         parts = await closing.enter_async_context(running(settings, folder / "logs", *PARTS))
         targets = {name: parts.addresses.ops[name] for name in parts.servers if name in parts.addresses.ops}
         watcher = await closing.enter_async_context(prometheus(folder / "prometheus", targets))

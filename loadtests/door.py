@@ -65,7 +65,8 @@ async def _serve(asked: argparse.Namespace) -> None:
     promised_s = asked.promised if asked.serve == BY_WAIT else None
     search = Admission("search", most=MOST, promised_s=promised_s)
     server = GrpcServer("the service", "watchword.v1.Query", most_calls=MOST, admissions={"Search": search})
-    query_pb2_grpc.add_QueryServicer_to_server(_Queue(server.door, asked.seconds_each), server.methods)
+    queue = _Queue(server.door, asked.seconds_each)  # type: ignore[abstract]  # asked for nothing else
+    query_pb2_grpc.add_QueryServicer_to_server(queue, server.methods)
     await server.start("127.0.0.1:0")
     server.set_ready(True)
     print(server.address, flush=True)

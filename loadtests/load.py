@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from catalog.cameras import CameraRegistry
 from loadtests.rig import Running, parser, run, running, say, settings_in
 from proto.types import Camera
 from tests.clips import CLIPS
+from watchword.catalogs import open_registry
 from watchword.settings import Settings
 
 PARTS = ("broker", "milvus", "redis", "worker", "stream", "camera", "query")
@@ -35,11 +37,11 @@ async def load(asked: argparse.Namespace, folder: Path) -> int:
     """The embedded stack with the clips as cameras, and Locust beside it."""
     more = dict(one.split("=", 1) for one in asked.set)
     settings = settings_in(folder / "data", {"cache_dir": Path.home() / ".cache" / "watchword", **more})
-    registry = CameraRegistry(settings.data_dir / "cameras.json")
-    for name, clip in CLIPS.items():
-        registry.add(Camera(name, str(clip), loop=True))
     asked.out.mkdir(parents=True, exist_ok=True)
-    async with running(settings, folder / "logs", *PARTS) as stack:
+    async with AsyncExitStack() as closing:
+        registry = closing.enter_context(open_registry(settings))
+        registry.add_missing(Camera(name, str(clip), loop=True) for name, clip in CLIPS.items())
+        stack = await closing.enter_async_context(running(settings, folder / "logs", *PARTS))
         say(f"everything runs with {len(CLIPS)} cameras; Locust begins in {asked.fill:.0f} s")
         await asyncio.sleep(asked.fill)
         before = _memory(stack)

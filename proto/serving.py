@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from functools import partial, wraps
 from typing import Any, NoReturn, Protocol, TypeVar
 
@@ -15,6 +15,7 @@ import grpc.aio
 from grpc.aio import ServicerContext
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from proto import tracing
 from proto.admission import Admission
 from proto.errors import Broken, Overloaded, WatchwordError
 from proto.metrics import CALLS_EXPECTED, CALLS_INSIDE, CALLS_PROMISED, CALLS_REFUSED
@@ -44,7 +45,6 @@ class Door:
         self._admissions = dict(admissions or {})
         self._clock = clock
         for one in {others, *self._admissions.values()}:
-            CALLS_REFUSED.labels(one.kind)
             CALLS_INSIDE.labels(one.kind).set_function(partial(getattr, one, "inside"))
             CALLS_REFUSED.labels(one.kind)
             if one.promised_s is not None:
@@ -91,6 +91,7 @@ Servicer = TypeVar("Servicer", bound=Guarded)
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
 Call = Callable[[Servicer, Request, "ServicerContext[Any, Any]"], Awaitable[Reply]]
+StreamCall = Callable[[Servicer, Request, "ServicerContext[Any, Any]"], AsyncGenerator[Reply, None]]
 
 
 def answers(call: Call[Servicer, Request, Reply]) -> Call[Servicer, Request, Reply]:
@@ -110,12 +111,25 @@ def answers(call: Call[Servicer, Request, Reply]) -> Call[Servicer, Request, Rep
         except grpc.aio.AbortError:
             raise
         except Exception as error:
-            part = servicer.door.part
-            log.exception("%s met a fault of its own in %s", part, call.__name__)
-            todo = "its log says why; report this if it fails again"
-            await _refuse(context, Broken(f"{part} failed ({type(error).__name__})", todo=todo))
+            await _refuse(context, _fault(servicer.door.part, call.__name__, error))
 
-    return guarded
+    @wraps(call)
+    async def traced(servicer: Servicer, request: Request, context: ServicerContext[Any, Any]) -> Reply:
+        with _traced(call.__name__, context):
+            return await guarded(servicer, request, context)
+
+    return traced
+
+
+@contextmanager
+def _traced(method: str, context: ServicerContext[Any, Any]) -> Iterator[None]:
+    """The call as a part of its caller's trace, whose id goes into the trailing metadata of the reply."""
+    if not tracing.on():
+        yield
+        return
+    with tracing.serving(method, context.invocation_metadata() or ()):
+        context.set_trailing_metadata(tracing.trailer())
+        yield
 
 
 def _refusing(refusal: Overloaded) -> Callable[[object, ServicerContext[Any, Any]], Awaitable[None]]:
@@ -125,9 +139,38 @@ def _refusing(refusal: Overloaded) -> Callable[[object, ServicerContext[Any, Any
     return refuse
 
 
+def streams(call: StreamCall[Servicer, Request, Reply]) -> StreamCall[Servicer, Request, Reply]:
+    """Like `answers`, for a method that gives its reply in parts."""
+
+    @wraps(call)
+    async def guarded(
+        servicer: Servicer, request: Request, context: ServicerContext[Any, Any]
+    ) -> AsyncGenerator[Reply, None]:
+        try:
+            with servicer.door.admitted(call.__name__):
+                async with aclosing(call(servicer, request, context)) as parts:
+                    async for part in parts:
+                        yield part
+        except WatchwordError as error:
+            await _refuse(context, error)
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:
+            await _refuse(context, _fault(servicer.door.part, call.__name__, error))
+
+    return guarded
+
+
+def _fault(part: str, method: str, error: Exception) -> Broken:
+    """A bug: the traceback goes to the log, a sentence to the caller."""
+    log.exception("%s met a fault of its own in %s", part, method)
+    todo = "its log says why; report this if it fails again"
+    return Broken(f"{part} failed ({type(error).__name__})", todo=todo)
+
+
 async def _refuse(context: ServicerContext[Any, Any], error: WatchwordError) -> NoReturn:
     code, message, metadata = on_the_wire(error)
-    await context.abort(code, message, metadata)
+    await context.abort(code, message, (*metadata, *(context.trailing_metadata() or ())))
 
 
 class _AtTheDoor(grpc.GenericRpcHandler):

@@ -34,6 +34,8 @@ class QuerySettings(Section):
     """What "best first" means: the nearest by cosine, or the surest."""
     most_duplicates: int = Field(3, ge=1, le=10_000)
     """Most hits of one camera in one answer that look the same. Callers who ask for all moments get all."""
+    max_clip_s: float = Field(3600.0, gt=0, le=86_400)
+    """Longest clip, in seconds. A clip is sent piece by piece, so it takes no memory here."""
     explain: bool = False
     """Send with each answer what its confidences were computed from, as trailing metadata: for calibrating a bundle."""
 

@@ -68,13 +68,16 @@ class _Explains(query_pb2_grpc.QueryServicer):
     async def Thumbnail(self, request: Any, context: Any) -> query_pb2.ThumbnailReply:  # noqa: N802
         return query_pb2.ThumbnailReply()
 
+    async def Clip(self, request: Any, context: Any) -> AsyncIterator[query_pb2.ClipPart]:  # noqa: N802
+        yield query_pb2.ClipPart()
+
     async def Cameras(self, request: Any, context: Any) -> query_pb2.CamerasReply:  # noqa: N802
         return query_pb2.CamerasReply()
 
 
 async def test_trailing_metadata_comes_with_the_reply() -> None:
     server = grpc.aio.server()
-    query_pb2_grpc.add_QueryServicer_to_server(_Explains(), server)
+    query_pb2_grpc.add_QueryServicer_to_server(_Explains(), server)  # type: ignore[abstract]
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:

@@ -52,13 +52,19 @@ class Service(query_pb2_grpc.QueryServicer):
     ) -> query_pb2.ThumbnailReply:
         raise AssertionError("nobody asks for this here")
 
+    async def Clip(  # noqa: N802
+        self, request: query_pb2.ClipRequest, context: Context
+    ) -> AsyncIterator[query_pb2.ClipPart]:
+        raise AssertionError("nobody asks for this here")
+        yield
+
 
 @asynccontextmanager
 async def serving(
     work: Work, *, most_calls: int = 8, admissions: Mapping[str, Admission] | None = None
 ) -> AsyncIterator[GrpcServer]:
     server = GrpcServer("the service", "watchword.v1.Query", most_calls=most_calls, admissions=admissions)
-    query_pb2_grpc.add_QueryServicer_to_server(Service(server.door, work), server.methods)
+    query_pb2_grpc.add_QueryServicer_to_server(Service(server.door, work), server.methods)  # type: ignore[abstract]
     await server.start(ANY)
     server.set_ready(True)
     try:

@@ -15,10 +15,6 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- end }}
 
-{{- define "watchword.claim" -}}
-{{- .Values.data.existingClaim | default (printf "%s-data" .Release.Name) -}}
-{{- end }}
-
 {{- define "watchword.image" -}}
 {{- $image := .root.Values.image -}}
 {{- if and (eq .process "worker") .root.Values.worker.gpu.enabled }}{{ $image = .root.Values.worker.gpu.image }}{{ end -}}
@@ -43,14 +39,36 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 - name: WATCHWORD_MILVUS__TOKEN
   valueFrom: {secretKeyRef: {name: {{ .secret }}, key: {{ .key }}}}
 {{- end }}{{ end }}
+{{- if ne .process "worker" }}
+- name: WATCHWORD_CATALOG__URL
+  valueFrom: {secretKeyRef: {name: {{ required "catalog.url.secret: name the Secret that has the address of your PostgreSQL" $values.catalog.url.secret }}, key: {{ $values.catalog.url.key }}}}
+{{- end }}
+{{- if has .process (list "stream" "query") }}
+- {name: WATCHWORD_MEDIA__URL, value: {{ required "media.url: name the bucket for pictures, such as s3://bucket/prefix" $values.media.url | quote }}}
+- {name: WATCHWORD_MEDIA__ENDPOINT, value: {{ $values.media.endpoint | quote }}}
+- {name: WATCHWORD_MEDIA__REGION, value: {{ $values.media.region | quote }}}
+- {name: WATCHWORD_MEDIA__ALLOW_HTTP, value: {{ $values.media.allowHttp | quote }}}
+{{- with $values.media.credentials }}{{ if .secret }}
+- name: WATCHWORD_MEDIA__KEY
+  valueFrom: {secretKeyRef: {name: {{ .secret }}, key: {{ .keyOfKey }}}}
+- name: WATCHWORD_MEDIA__SECRET
+  valueFrom: {secretKeyRef: {name: {{ .secret }}, key: {{ .keyOfSecret }}}}
+{{- end }}{{ end }}
+{{- end }}
 {{- with $values.redis.url }}{{ if .secret }}
 - name: WATCHWORD_REDIS__URL
   valueFrom: {secretKeyRef: {name: {{ .secret }}, key: {{ .key }}}}
 {{- end }}{{ end }}
 # A headless service: its name leads to every worker.
-- {name: WATCHWORD_ENCODER__ADDRESS, value: {{ printf "%s:8701" (include "watchword.name" (dict "root" .root "process" "worker")) | quote }}}
-- {name: WATCHWORD_ENCODER__LISTEN, value: "0.0.0.0:8701"}
+- {name: WATCHWORD_ENCODER__ADDRESS, value: {{ printf "%s:8702" (include "watchword.name" (dict "root" .root "process" "worker")) | quote }}}
+- {name: WATCHWORD_ENCODER__LISTEN, value: "0.0.0.0:8702"}
 - {name: WATCHWORD_QUERY__LISTEN, value: "0.0.0.0:8700"}
+{{- if eq .process "gateway" }}
+- {name: WATCHWORD_QUERY__ADDRESS, value: {{ printf "%s:%v" (include "watchword.name" (dict "root" .root "process" "query")) $values.query.service.port | quote }}}
+# Who reaches it is the matter of the network policy: gateway.clients.
+- {name: WATCHWORD_GATEWAY__LISTEN, value: "0.0.0.0:8701"}
+- {name: WATCHWORD_GATEWAY__OPEN_TO, value: anyone who reaches it may see every camera}
+{{- end }}
 {{- if eq .process "stream" }}
 # The pod's name is stable, so a restart moves no partitions.
 - name: WATCHWORD_STREAM__INSTANCE
@@ -104,9 +122,11 @@ spec:
       ports:
         - {name: ops, containerPort: 8710}
         {{- if eq .process "worker" }}
-        - {name: grpc, containerPort: 8701}
+        - {name: grpc, containerPort: 8702}
         {{- else if eq .process "query" }}
         - {name: grpc, containerPort: 8700}
+        {{- else if eq .process "gateway" }}
+        - {name: http, containerPort: 8701}
         {{- end }}
       # A process that cannot go on ends by itself, so there is no liveness probe that would end a busy one.
       startupProbe:
@@ -124,16 +144,9 @@ spec:
         capabilities: {drop: [ALL]}
       volumeMounts:
         - {name: tmp, mountPath: /tmp}
-        {{- if ne .process "worker" }}
-        - {name: data, mountPath: /var/lib/watchword}
-        {{- end }}
   volumes:
     - name: tmp
       emptyDir: {sizeLimit: 1Gi}
-    {{- if ne .process "worker" }}
-    - name: data
-      persistentVolumeClaim: {claimName: {{ include "watchword.claim" .root }}}
-    {{- end }}
 {{- end }}
 
 {{- define "watchword.resources" -}}
