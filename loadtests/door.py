@@ -5,7 +5,7 @@
 Both serve the query API over real gRPC, and answer one search after another, each of which takes a known time on
 average: they sleep, so a busy machine disturbs little. One admits by number, as the query service did, one by expected
 wait. Locust asks both at the same time, as loadtests/load.py asks a stack; clients repeat what is refused. The capacity
-is known, so there is no ramp. Prints both tables.
+is known, so there is no ramp; no cameras run, so `twice, idle` is `twice` once more. Prints both tables.
 """
 
 from __future__ import annotations
@@ -65,10 +65,8 @@ async def _serve(asked: argparse.Namespace) -> None:
     promised_s = asked.promised if asked.serve == BY_WAIT else None
     search = Admission("search", most=MOST, promised_s=promised_s)
     server = GrpcServer("the service", "watchword.v1.Query", most_calls=MOST, admissions={"Search": search})
-    query_pb2_grpc.add_QueryServicer_to_server(
-        _Queue(server.door, asked.seconds_each),  # type: ignore[abstract]
-        server.methods,
-    )
+    queue = _Queue(server.door, asked.seconds_each)  # type: ignore[abstract]  # asked for nothing else
+    query_pb2_grpc.add_QueryServicer_to_server(queue, server.methods)
     await server.start("127.0.0.1:0")
     server.set_ready(True)
     print(server.address, flush=True)

@@ -75,13 +75,13 @@ def test_the_last_chance_draws_the_last_question() -> None:
 def test_the_knee_is_the_highest_step_that_was_kept_up_with() -> None:
     course = Course(Knee())
     asked(course, collapsing(25))
-    assert [phase.rate for phase in course.called("step")] == [5, 7, 10, 14, 20, 28, 28]
-    assert course.knee == 20
-    after = [(phase.name, phase.rate, phase.cameras) for phase in course.phases[7:]]
+    assert [phase.rate for phase in course.called("step")] == [3, 4, 6, 9, 14, 21, 32, 32]
+    assert course.knee == 21
+    after = [(phase.name, phase.rate, phase.cameras) for phase in course.phases[8:]]
     assert after == [("half", 10, True)] + TURNS * [
-        ("knee", 20, True),
-        ("twice", 40, True),
-        ("twice, idle", 40, False),
+        ("knee", 21, True),
+        ("twice", 42, True),
+        ("twice, idle", 42, False),
     ]
 
 
@@ -93,7 +93,7 @@ def test_a_service_that_is_late_above_its_knee_fails_and_one_that_refuses_does_n
 ) -> None:
     course = Course(Knee())
     asked(course, answers)
-    assert course.knee == 20
+    assert course.knee == 21
     assert exit_code(course) == code
     assert ("NOT REACHED" in told(course)) == bool(code)
 
@@ -137,8 +137,8 @@ def test_a_step_that_fails_once_is_tried_again() -> None:
     troubled = iter([True] * 14)
     kept = collapsing(25)
     asked(course, lambda rate: None if rate == 14 and next(troubled, False) else kept(rate))
-    assert [phase.rate for phase in course.called("step")] == [5, 7, 10, 14, 14, 20, 28, 28]
-    assert course.knee == 20
+    assert [phase.rate for phase in course.called("step")] == [3, 4, 6, 9, 14, 14, 21, 32, 32]
+    assert course.knee == 21
 
 
 def test_without_a_step_that_was_kept_up_with_there_is_no_knee_and_the_test_fails() -> None:
