@@ -282,6 +282,19 @@ def doctor(front: Front) -> None:
     sys.exit(show_findings(_run(examine(front.settings()))))
 
 
+@command.command("support-bundle")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.pass_obj
+def support_bundle(front: Front, file: Path) -> None:
+    """Write FILE.tar.gz with versions, settings, logs, metrics and the doctor's report, without secrets."""
+    from watchword.support import make_bundle
+
+    made = _run(make_bundle(front.settings(), file))
+    click.echo(f"{file}: {len(made.files)} files; secrets are removed, but read it before you send it")
+    for name, why in made.missing.items():
+        click.echo(f"  without {name}: {why}", err=True)
+
+
 @command.command()
 @click.option("--once", is_flag=True, help="Exit after the answers.")
 @click.pass_obj
