@@ -49,7 +49,7 @@ ONLY_IN: dict[str, str] = {
     ),
     "alembic": "catalog/migrating.py catalog/migrations/env.py catalog/migrations/versions/r0001_first.py",
     "pg8000": "catalog/postgres.py",
-    "obstore": "catalog/objects.py",
+    "obstore": "catalog/s3.py",
     "aiokafka": "broker/kafka.py broker/identity.py",
     "faust": "stream/app.py",
     "mode": "stream/app.py",

@@ -14,7 +14,9 @@ from proto.errors import Broken, Transient, WatchwordError
 from proto.types import WHOLE, Region
 from stream.moments import Write
 from stream.pictures import Pictures
-from tests.stream.test_writer import NOON, until, write
+from tests.contracts.moments import NOON
+from tests.stream.rig import until
+from tests.stream.test_writer import write
 
 
 @dataclass
