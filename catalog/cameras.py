@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
@@ -15,7 +15,7 @@ from sqlalchemy import Connection, select, update
 from catalog.store import Catalog
 from catalog.tables import CAMERAS, META
 from proto.errors import Broken, Invalid, Unknown
-from proto.types import Camera, camera_name
+from proto.types import Camera, Recording, camera_name
 
 _COUNTER = "cameras"
 _BESIDE = 20
@@ -71,13 +71,20 @@ class CameraRegistry:
 
     def remove(self, name: str) -> None:
         """Stop watching. The name stays known, and the camera's moments stay searchable."""
+        self._change_one(name, lambda camera: replace(camera, watching=False))
+
+    def record(self, name: str, recording: Recording) -> None:
+        """Change what is recorded of the camera, which stays the same camera."""
+        self._change_one(name, lambda camera: replace(camera, record=recording))
+
+    def _change_one(self, name: str, changed: Callable[[Camera], Camera]) -> None:
         with self._catalog.writing() as connection:
             change = _counted(connection)
             stored = _stored(connection, name)
             if stored is None:
                 raise unknown_camera(name, frozenset(connection.scalars(select(CAMERAS.c.name))))
             # Settings that a later Watchword gave it, and that are not known here, stay.
-            self._put(connection, replace(_camera(name, stored), watching=False), stored, change)
+            self._put(connection, changed(_camera(name, stored)), stored, change)
 
     def _put(self, connection: Connection, camera: Camera, stored: Mapping[str, Any], change: int) -> None:
         self._catalog.put(connection, CAMERAS, [_row(camera, stored, change)])

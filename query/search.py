@@ -12,8 +12,10 @@ from catalog.coverage import Coverage
 from catalog.known import KnownCameras
 from catalog.media import Thumbnails
 from index.store import Answer, MomentStore
+from proto import tracing
+from proto.errors import Unknown
 from proto.metrics import SEARCH_PART_SECONDS
-from proto.types import Camera
+from proto.types import Camera, Span, check_moment_ids
 from query.aside import Aside
 from query.asking import Question, checked
 from query.cache import VectorCache
@@ -95,8 +97,9 @@ class Searcher:
         begun = time.perf_counter()
         question = checked(question, self._settings, self.kinds)
         if question.cameras:
-            await self._check_cameras(question.cameras)
-        with SEARCH_PART_SECONDS.labels(part="embed").time():
+            with tracing.span("cameras"):
+                await self.check_cameras(question.cameras)
+        with SEARCH_PART_SECONDS.labels(part="embed").time(), tracing.span("embed"):
             vector, cached = await self._vectors.find(question)
         embedded = time.perf_counter()
         left_s = timeout_s - (embedded - begun)
@@ -132,7 +135,15 @@ class Searcher:
         """All cameras that can be searched, including removed ones."""
         return await asyncio.to_thread(self._cameras.all)
 
-    async def _check_cameras(self, cameras: tuple[str, ...]) -> None:
+    async def moment(self, moment_id: str) -> Span:
+        """The moment with this id. Raises Unknown when there is none."""
+        check_moment_ids([moment_id])
+        for moment in await self._store.fetch([moment_id]):
+            return moment
+        raise Unknown(f"there is no moment {moment_id}", todo="give the moment_id of a hit; it may have expired")
+
+    async def check_cameras(self, cameras: tuple[str, ...]) -> None:
+        """Raise Unknown unless all are registered."""
         names = await asyncio.to_thread(self._cameras.names, cameras)
         for name in cameras:
             if name not in names:
@@ -141,5 +152,5 @@ class Searcher:
     async def _read_coverage(self, question: Question, left_s: float) -> CoverageTold:
         within_s = max(0.01, min(_COVERAGE_S, _COVERAGE_SHARE * left_s))
         cameras = frozenset(question.cameras) or None
-        with SEARCH_PART_SECONDS.labels(part="coverage").time():
+        with SEARCH_PART_SECONDS.labels(part="coverage").time(), tracing.span("coverage"):
             return await self._coverage.read(cameras, question.start_ms or None, question.end_ms or None, within_s)

@@ -13,6 +13,7 @@ from typing import Protocol
 from catalog.coverage import Gap, Looked
 from catalog.media import Thumbnails
 from index.store import MomentStore
+from proto import tracing
 from proto.errors import Broken, Mismatch, Transient, WatchwordError
 from proto.metrics import BEHIND_SECONDS, FRAMES_CONSUMED, HOP_SECONDS, LAG, PARTITIONS
 from proto.types import Moment, now_ms
@@ -237,7 +238,9 @@ class StreamWorker:
             if write.began is not None:
                 grabbed_ms = write.began.frame.grabbed_ms
                 _WRITTEN.observe(max(0, now_ms() - grabbed_ms) / 1000)
-                self._visibility.watch(write.moment, grabbed_ms)
+                trail = write.began.record.trail
+                tracing.step(trail, "write", moment=write.moment.id)
+                self._visibility.watch(write.moment, grabbed_ms, trail)
 
     def _ended(self, work: asyncio.Task[None]) -> None:
         if not work.cancelled() and (error := work.exception()) is not None:

@@ -1,4 +1,4 @@
-"""The four processes, each wired from the rooms. Nothing else wires.
+"""The five processes, each wired from the rooms. Nothing else wires.
 
 On SIGTERM or Ctrl-C each stops in two stages: first it takes nothing more, then it finishes.
 """
@@ -12,17 +12,17 @@ import importlib.metadata
 import logging
 import shutil
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from proto.errors import Broken, Late, Overloaded, Transient, WatchwordError
+from proto.errors import Broken, Late, Overloaded, Transient, Unknown, WatchwordError
 from proto.metrics import BUILD, DATA_FREE, DATA_SIZE
 from watchword.bundles import bundle_folder
 from watchword.catalogs import new_catalog, open_whole
 from watchword.ending import Ending
-from watchword.ops import Ready, ops_endpoint
+from watchword.ops import Ready, Worst, ops_endpoint
 from watchword.settings import Settings
 from workers.client import EncoderClient, EncoderInfo
 
@@ -43,12 +43,18 @@ TOLD_S = 60.0
 """A process that was told to stop ends within this. The stream worker leaves its group within about 35 s."""
 
 
+def no_cameras(_: Mapping[str, str]) -> NoReturn:
+    """What a process without cameras says of them."""
+    raise Unknown("this process watches no cameras", todo="ask a camera process")
+
+
 class Stage:
     """The state of a process: starting, ready, stopping."""
 
     def __init__(self) -> None:
         self.closing = AsyncExitStack()
         """Closes what the process opened, in reverse order."""
+        self.worst_cameras: Worst = no_cameras
         self._ready: Ready = lambda: "starting"
         self._stop: Callable[[], None] | None = None
         self._told = asyncio.Event()
@@ -56,6 +62,10 @@ class Stage:
     def why_not_ready(self) -> str | None:
         """None when ready, else a sentence about what it waits for."""
         return self._ready()
+
+    def tell_worst_cameras(self, asked: Mapping[str, str]) -> Mapping[str, Any]:
+        """What /cameras/worst answers. Unknown when the process watches none."""
+        return self.worst_cameras(asked)
 
     def waits_for(self, error: WatchwordError) -> None:
         """Say why the process is not ready yet."""
@@ -108,7 +118,7 @@ async def run_process(name: str, settings: Settings, ending: Ending | None = Non
     BUILD.info({"version": importlib.metadata.version("watchword"), "process": name})
     DATA_FREE.set_function(lambda: _disk(settings.data_dir).free)
     DATA_SIZE.set_function(lambda: _disk(settings.data_dir).total)
-    async with ops_endpoint(settings.ops, stage.why_not_ready):
+    async with ops_endpoint(settings.ops, stage.why_not_ready, stage.tell_worst_cameras):
         work = asyncio.create_task(whole())
         loop = asyncio.get_running_loop()
         for sign in (signal.SIGINT, signal.SIGTERM):
@@ -131,6 +141,8 @@ async def _camera(settings: Settings, stage: Stage) -> None:
     from broker.kafka import FrameProducer, ensure_topics
     from cameras.holder import new_holder
     from cameras.host import CameraHost
+    from cameras.recorder import Recorder
+    from cameras.worst import worst
     from catalog.cameras import CameraRegistry
     from catalog.coverage import Coverage
     from catalog.leases import Leases
@@ -141,6 +153,9 @@ async def _camera(settings: Settings, stage: Stage) -> None:
     _, info = await _encoder(settings, stage)
     await ensure_topics(settings.kafka)
     producer = await stage.closing.enter_async_context(FrameProducer(settings.kafka))
+    recorder = Recorder(settings.data_dir / "recordings", settings.recording)
+    stage.closing.push_async_callback(asyncio.to_thread, recorder.close, GRACE_S)
+    recorder.start()
     host = CameraHost(
         CameraRegistry(catalog),
         producer,
@@ -151,7 +166,10 @@ async def _camera(settings: Settings, stage: Stage) -> None:
         coverage=Coverage(catalog),
         views=Views(catalog),
         holder=new_holder(),
+        pictures=recorder.watch,
+        follower=recorder,
     )
+    stage.worst_cameras = lambda asked: worst(host.facts(), asked)
     await stage.serve(host.run(), host.stop)
 
 
@@ -194,10 +212,12 @@ async def _query(settings: Settings, stage: Stage) -> None:
     from catalog.known import KnownCameras
     from catalog.media import Thumbnails
     from catalog.objects import objects_of
+    from catalog.recordings import Recordings
     from index.milvus import MilvusStore
     from query.backgrounds import BackgroundReader
     from query.bank import Bank
     from query.cache import VectorCache
+    from query.clips import ClipReader
     from query.judging import Judge
     from query.search import Searcher
     from query.service import serve_query
@@ -224,9 +244,29 @@ async def _query(settings: Settings, stage: Stage) -> None:
         kinds=info.kinds,
         settings=settings.query,
     )
-    server = await serve_query(searcher, settings.query, settings.query.listen)
+    clips = ClipReader(Recordings(settings.data_dir / "recordings"), settings.query.max_clip_s)
+    server = await serve_query(searcher, settings.query, settings.query.listen, clips)
     stage.closing.push_async_callback(server.stop, GRACE_S)
     await stage.serve(server.run(), server.end)
+
+
+async def _gateway(settings: Settings, stage: Stage) -> None:
+    from gateway.app import application
+    from gateway.assistant import Assistant
+    from gateway.serving import serve_gateway
+    from query.client import QueryClient
+    from watchword.stack import query_address
+
+    client = QueryClient(query_address(settings), settings.gateway.timeout_s, spread=True)
+    stage.closing.push_async_callback(client.close)
+    version = importlib.metadata.version("watchword")
+    assistant = Assistant(client, version) if settings.gateway.mcp else None
+    if assistant is not None:
+        await stage.closing.enter_async_context(assistant.running())
+    app = application(client, settings.gateway, version, assistant=assistant)
+    server = await serve_gateway(app, settings.gateway, grace_s=round(GRACE_S))
+    stage.closing.push_async_callback(server.stop)
+    await stage.serve(None, lambda: None)
 
 
 def _disk(folder: Path) -> shutil._ntuple_diskusage:
@@ -236,7 +276,13 @@ def _disk(folder: Path) -> shutil._ntuple_diskusage:
     return shutil.disk_usage(folder)
 
 
-PROCESSES: dict[str, Process] = {"worker": _worker, "camera": _camera, "stream": _stream, "query": _query}
+PROCESSES: dict[str, Process] = {
+    "worker": _worker,
+    "camera": _camera,
+    "stream": _stream,
+    "query": _query,
+    "gateway": _gateway,
+}
 
 
 async def _catalog(settings: Settings, stage: Stage) -> Catalog:

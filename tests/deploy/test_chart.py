@@ -35,6 +35,7 @@ SETS: dict[str, dict[str, Any]] = {
         "camera": {"replicas": 1},
         "stream": {"replicas": 1},
         "query": {"replicas": 1},
+        "gateway": {"replicas": 1},
     },
     "large": {
         "kafka": {"brokers": "k-0:9092,k-1:9092,k-2:9092", "partitions": 512},
@@ -163,7 +164,10 @@ def test_every_process_starts_on_the_settings_that_its_pod_has(
             settings = read_settings()
         assert settings.kafka.brokers
         assert settings.milvus.endpoints
-        assert settings.encoder.address == "site-worker:8701"
+        assert settings.encoder.address == "site-worker:8702"
+        if process == "gateway":
+            assert settings.query.address == "site-query-pods:8700"
+            assert settings.gateway.listen == "0.0.0.0:8701"
 
 
 def test_no_process_needs_the_disk_of_another_one(tmp_path: Path) -> None:

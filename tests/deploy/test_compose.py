@@ -15,7 +15,7 @@ from jsonschema import Draft7Validator
 from watchword.settings import read_settings
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "compose"
-OURS = ("worker", "camera", "stream", "query")
+OURS = ("worker", "camera", "stream", "query", "gateway")
 VARIABLE = re.compile(r"\$\{([A-Z_]+)(?::[-?]([^}]*))?\}")
 
 

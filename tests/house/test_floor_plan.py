@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = (
     *("proto", "models", "workers", "broker", "catalog", "cameras"),
-    *("stream", "index", "query", "evals", "watchword", "loadtests"),
+    *("stream", "index", "query", "gateway", "evals", "watchword", "loadtests"),
 )
 
 # What a room may import of the others. A name with a dot is a room inside a room if it has a line of its own, else one
@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cameras": {"proto", "broker", "catalog"},
     "stream": {"proto", "broker", "catalog", "index", "workers.client", "workers.settings"},
     "query": {"proto", "catalog", "index", "workers.client", "workers.settings"},
+    "gateway": {"proto", "query.client"},
     "evals": {"proto", "query.client", "query.calibration"},
     "watchword": {*ROOMS, "models.engines", "models.making"} - {"loadtests"},
     "loadtests": {*ROOMS, "models.engines", "models.making"},
@@ -39,6 +40,10 @@ MAY_IMPORT: dict[str, set[str]] = {
 ONLY_IN: dict[str, str] = {
     "pymilvus": "index/milvus.py",
     "redis": "query/cache.py",
+    "starlette": "gateway/app.py gateway/api.py",
+    "uvicorn": "gateway/serving.py",
+    "mcp": "gateway/assistant.py",
+    "mcp_types": "gateway/assistant.py",
     # Each says in SQL what it keeps; catalog/sqlite.py and postgres.py turn the errors into ours.
     "sqlalchemy": " ".join(
         f"catalog/{name}.py"
@@ -53,8 +58,8 @@ ONLY_IN: dict[str, str] = {
     "aiokafka": "broker/kafka.py broker/identity.py",
     "faust": "stream/app.py",
     "mode": "stream/app.py",
-    # Reading cameras, and writing the composed videos of the evaluation set.
-    "av": "cameras/source.py evals/yard/compose.py",
+    # Reading cameras, remuxing what they send, and writing the composed videos of the evaluation set.
+    "av": "cameras/source.py cameras/remux.py evals/yard/compose.py",
     "onnxruntime": "models/engines/ort.py models/making/quantize.py",
     "huggingface_hub": "models/making/hub.py",
     "httpx": "models/making/hub.py",
@@ -66,6 +71,7 @@ ONLY_IN: dict[str, str] = {
     "safetensors": "models/making/export.py",
     "matplotlib": "evals/picture.py",
     "pickle": "models/making/checkpoint.py",
+    "opentelemetry": "proto/otel.py",
 }
 
 

@@ -226,6 +226,25 @@ async def test_a_dead_milvus_is_named_with_what_to_do(tmp_path: Path) -> None:
     await store.close()
 
 
+async def test_a_client_that_spreads_asks_every_service_in_turn(tmp_path: Path) -> None:
+    encoders = [WordEncoder(), WordEncoder()]
+    servers = [
+        await serve_query(searcher(MemoryStore(SPACE), tmp_path, encoder=encoder), QuerySettings(), ANY)
+        for encoder in encoders
+    ]
+    both = "ipv4:" + ",".join(server.address for server in servers)
+    async with QueryClient(both, 10.0, spread=True) as client:
+        await asyncio.gather(*(client.search(text=f"dog {n}") for n in range(4)))
+        # A connection that is not there yet is passed over.
+        numbers = iter(range(4, 1000))
+        while not all(encoder.asked for encoder in encoders):
+            await client.search(text=f"dog {next(numbers)}")
+        await servers[0].stop(0)
+        for n in range(1000, 1004):
+            await client.search(text=f"dog {n}")
+    await servers[1].stop(0)
+
+
 async def test_a_service_that_is_not_there_is_told_as_such() -> None:
     async with QueryClient("127.0.0.1:1", 2.0) as client:
         with pytest.raises(WatchwordError, match="the query service at"):

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from proto.errors import Unknown
@@ -26,7 +27,7 @@ from workers.client import EncoderClient
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "deploy" / "watchword.toml"
-NAMES = ("worker", "camera", "stream", "query")
+NAMES = ("worker", "camera", "stream", "query", "gateway")
 ANYWHERE = "0.0.0.0"
 
 pytestmark = [
@@ -87,6 +88,7 @@ class Cluster:
             "data_dir": str(self.folder / name),
             "encoder.listen": self.at("worker", self.settings.encoder.listen),
             "query.listen": self.at("query", self.settings.query.listen),
+            "gateway.listen": self.at("gateway", self.settings.gateway.listen),
             "ops.host": self.page(name).rpartition(":")[0],
         }
         launch = Launch(self.command("run", name, **listens), cwd=self.folder, env={"PYTHONPATH": str(ROOT)})
@@ -126,6 +128,9 @@ async def test_every_process_serves_where_the_file_says_and_is_found_where_the_f
         assert (await encoder.describe()).bundle == settings.encoder.bundle
     async with QueryClient(_moved(settings.query.address, cluster.hosts["query"]), 20) as query:
         assert list((await query.search(text="a dog")).coverage.shards_missing) == []
+    asked = f"http://{cluster.at('gateway', settings.gateway.listen)}/api/v1/search?q=a+dog"
+    async with aiohttp.ClientSession() as session, session.get(asked) as answer:
+        assert (await answer.json())["coverage"]["shards_missing"] == []
     assert await ran(cluster.command("search", "a dog", "--json")) == 0
 
 

@@ -291,7 +291,7 @@ def test_what_the_settings_name_is_used_instead_of_an_own_part(tmp_path: Path) -
     }
     stack = Stack(read_settings(given), print)
     own = {part.name for part in stack.parts() if part.plan is not None}
-    assert own == {"stream", "camera", "query"}
+    assert own == {"stream", "camera", "query", "gateway"}
     at = stack.addresses()
     assert (at.broker, at.milvus, at.redis, at.encoder) == ("k:9092", ("http://m:19530",), "redis://r:6379", "e:1")
     assert set(at.ops) == own

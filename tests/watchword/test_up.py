@@ -12,12 +12,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
 import pytest
 
 from tests.clips import CLIPS
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 Value = TypeVar("Value")
 
@@ -131,6 +134,19 @@ def test_a_wrong_request_ends_in_one_line_that_says_what_is_wrong(up: Up, argume
     assert said in ended.stderr
 
 
+def test_the_console_shows_the_moments_of_a_running_stack_and_asks_for_more(up: Up, browser: Browser) -> None:
+    page = browser.new_page(base_url=f"http://{up.state()['addresses']['gateway']}")
+    page.set_default_timeout(1000 * READY_S)
+    page.goto("/?q=a+person+riding+a+bicycle")
+    page.locator(".card img").first.wait_for()
+    assert set(page.locator(".card .camera").all_inner_texts()) == {"bikes"}
+    page.locator("a.open").first.click()
+    page.get_by_role("button", name="More like this").last.click()
+    page.wait_for_url("**/?like=*")
+    page.locator(".answer[aria-busy=false] .card img").first.wait_for()
+    page.close()
+
+
 def test_the_doctor_finds_nothing_wrong(up: Up) -> None:
     ended = up.cli("doctor")
     assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -143,7 +159,7 @@ def test_nothing_listens_outside_loopback(up: Up) -> None:
     assert [address for address in listening if address.ip not in {"127.0.0.1", "::1", "::ffff:127.0.0.1"}] == []
 
 
-@pytest.mark.parametrize("name", ["broker", "milvus", "redis", "worker", "stream", "camera", "query"])
+@pytest.mark.parametrize("name", ["broker", "milvus", "redis", "worker", "stream", "camera", "query", "gateway"])
 def test_the_stack_heals_when_a_child_is_killed_and_keeps_what_was_stored(up: Up, name: str) -> None:
     before = {moment for moment, hit in up.moments().items() if hit["closed"]}
     old = up.pids()[name]
@@ -164,7 +180,7 @@ def test_no_process_survives_when_up_itself_is_killed(tmp_path: Path) -> None:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
     stack = Up(process, tmp_path / "data")
     try:
-        until(lambda: len(stack.pids()) >= 7, within_s=READY_S, what="a whole stack")
+        until(lambda: len(stack.pids()) >= 8, within_s=READY_S, what="a whole stack")
         children = [psutil.Process(pid) for pid in stack.pids().values()]
     finally:
         process.kill()

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from gateway.settings import GatewaySettings
 from proto.section import Section
 from query.settings import QuerySettings
 from watchword.settings import PREFIX, Settings
@@ -22,7 +23,7 @@ from watchword.stack.state import Addresses
 from workers.settings import EncoderSettings
 
 OPS_PORT = 8710
-OPS_PROCESSES = ("worker", "stream", "camera", "query")
+OPS_PROCESSES = ("worker", "stream", "camera", "query", "gateway")
 PROCESS_GRACE_S = 5.0
 """Our own processes finish their work within four seconds."""
 EMBEDDED_SESSION_S = 6.0
@@ -41,6 +42,7 @@ class _Ports:
     redis: Port
     encoder: Port
     query: Port
+    gateway: Port
     ops: Mapping[str, Port]
 
 
@@ -57,6 +59,7 @@ class Stack:
             redis=Port(6379),
             encoder=_listening(settings.encoder, "encoder.listen", needed=not settings.encoder.address),
             query=_listening(settings.query, "query.listen"),
+            gateway=_listening(settings.gateway, "gateway.listen"),
             ops={name: Port(first_ops + place, host=settings.ops.host) for place, name in enumerate(OPS_PROCESSES)},
         )
 
@@ -72,6 +75,7 @@ class Stack:
             redis=given.redis.url.get_secret_value() or f"redis://{ports.redis.address}/0",
             encoder=given.encoder.address or ports.encoder.address,
             query=ports.query.address,
+            gateway=ports.gateway.address,
             ops={name: port.address for name, port in ops.items()},
         )
 
@@ -85,6 +89,7 @@ class Stack:
             self._process("stream", "broker", "milvus", "worker"),
             self._process("camera", "broker", "worker"),
             self._process("query", "milvus", "redis", "worker"),
+            self._process("gateway", "query"),
         ]
 
     def _broker(self) -> Part:
@@ -111,7 +116,7 @@ class Stack:
     def _process(self, name: str, *needs: str) -> Part:
         """One of our own processes: `watchword run NAME`, with its settings in the environment."""
         ports = self._ports
-        serving = {"worker": ports.encoder, "query": ports.query}.get(name)
+        serving = {"worker": ports.encoder, "query": ports.query, "gateway": ports.gateway}.get(name)
 
         def plan() -> Launch:
             ports.ops[name].settle()
@@ -122,7 +127,7 @@ class Stack:
             )
 
         async def asked() -> None:
-            if serving is not None:
+            if serving is not None and name != "gateway":
                 await ready.health(serving.address)
             else:
                 await ready.page(ports.ops[name].address)
@@ -151,6 +156,7 @@ class Stack:
             "ENCODER__LISTEN": self._ports.encoder.listen,
             "QUERY__ADDRESS": at.query,
             "QUERY__LISTEN": self._ports.query.listen,
+            "GATEWAY__LISTEN": self._ports.gateway.listen,
             "OPS__PORT": self._ports.ops[name].number,
         }
         if not self._settings.kafka.brokers and "session_s" not in self._settings.kafka.model_fields_set:
@@ -179,7 +185,7 @@ def _written(value: Any) -> str:
             return str(value)
 
 
-def _listening(section: EncoderSettings | QuerySettings, what: str, *, needed: bool = True) -> Port:
+def _listening(section: EncoderSettings | QuerySettings | GatewaySettings, what: str, *, needed: bool = True) -> Port:
     """A server's port. One named in the settings is fixed; if taken, it is refused before anything is started."""
     host, _, number = section.listen.rpartition(":")
     fixed = "listen" in section.model_fields_set

@@ -90,7 +90,9 @@ class _House:
         await self._supervisor.start()
         self._starting = False
         at = self._stack.addresses()
-        self._say(f"everything is ready; questions are answered at {at.query} (`watchword search`)")
+        self._say(
+            f"everything is ready; questions are answered at {at.query} (`watchword search`) and http://{at.gateway}"
+        )
         code = await on_ready(at) if on_ready else None
         if code is None:
             await self._supervisor.watch()

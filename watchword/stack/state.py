@@ -46,6 +46,7 @@ class Addresses:
     query: str
     ops: Mapping[str, str] = field(default_factory=dict)
     """HOST:PORT of /ready and /metrics, by process."""
+    gateway: str = ""
 
 
 @dataclass(frozen=True)

@@ -60,9 +60,15 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
   valueFrom: {secretKeyRef: {name: {{ .secret }}, key: {{ .key }}}}
 {{- end }}{{ end }}
 # A headless service: its name leads to every worker.
-- {name: WATCHWORD_ENCODER__ADDRESS, value: {{ printf "%s:8701" (include "watchword.name" (dict "root" .root "process" "worker")) | quote }}}
-- {name: WATCHWORD_ENCODER__LISTEN, value: "0.0.0.0:8701"}
+- {name: WATCHWORD_ENCODER__ADDRESS, value: {{ printf "%s:8702" (include "watchword.name" (dict "root" .root "process" "worker")) | quote }}}
+- {name: WATCHWORD_ENCODER__LISTEN, value: "0.0.0.0:8702"}
 - {name: WATCHWORD_QUERY__LISTEN, value: "0.0.0.0:8700"}
+{{- if eq .process "gateway" }}
+- {name: WATCHWORD_QUERY__ADDRESS, value: {{ printf "%s:8700" (include "watchword.name" (dict "root" .root "process" "query-pods")) | quote }}}
+# Who reaches it is the matter of the network policy: gateway.clients.
+- {name: WATCHWORD_GATEWAY__LISTEN, value: "0.0.0.0:8701"}
+- {name: WATCHWORD_GATEWAY__OPEN_TO, value: anyone who reaches it may see every camera}
+{{- end }}
 {{- if eq .process "stream" }}
 # The pod's name is stable, so a restart moves no partitions.
 - name: WATCHWORD_STREAM__INSTANCE
@@ -116,9 +122,11 @@ spec:
       ports:
         - {name: ops, containerPort: 8710}
         {{- if eq .process "worker" }}
-        - {name: grpc, containerPort: 8701}
+        - {name: grpc, containerPort: 8702}
         {{- else if eq .process "query" }}
         - {name: grpc, containerPort: 8700}
+        {{- else if eq .process "gateway" }}
+        - {name: http, containerPort: 8701}
         {{- end }}
       # A process that cannot go on ends by itself, so there is no liveness probe that would end a busy one.
       startupProbe:

@@ -1,0 +1,200 @@
+"""The calls of the API: parameters in, one call to the query service, its answer as JSON or a picture."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.problems import Refused
+from gateway.queries import Queries
+from gateway.shapes import API, At, CamerasReply, Filters, Health, Nothing, Question, SearchReply
+from proto.errors import Invalid, WatchwordError
+
+HEALTH_S = 2.0
+PICTURES = ("image/jpeg", "image/png", "image/webp")
+AT_HEADER = "x-watchword-at-ms"
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One call of the API. Routes and the API's description are made from it."""
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    answer: Callable[[Request], Awaitable[Response]]
+    query: type[BaseModel] = Nothing
+    """Its parameters in the query string."""
+    body: type[BaseModel] | None = None
+    """Its body as JSON; then a picture may be given instead."""
+    gives: type[BaseModel] | str = "image/jpeg"
+    """The answer: JSON of this model, or this media type."""
+    path_parameters: tuple[tuple[str, str], ...] = ()
+    """Names and meanings."""
+
+
+class Api:
+    """The calls, on a query service."""
+
+    def __init__(self, queries: Queries, version: str) -> None:
+        self._queries = queries
+        self._version = version
+        self.endpoints = (
+            Endpoint(
+                "GET",
+                f"{API}/search",
+                "search",
+                "The moments most similar to the question.",
+                self._search,
+                query=Question,
+                gives=SearchReply,
+            ),
+            Endpoint(
+                "POST",
+                f"{API}/search",
+                "searchByBody",
+                "The same with the question as JSON, or a picture with the filters in the query string.",
+                self._search_by_body,
+                query=Filters,
+                body=Question,
+                gives=SearchReply,
+            ),
+            Endpoint(
+                "GET",
+                f"{API}/moments/{{id}}/picture",
+                "picture",
+                "A picture of a moment: that in which a hit was found, or the most representative one.",
+                self._picture,
+                query=At,
+                path_parameters=(("id", "The `moment_id` of a hit."),),
+            ),
+            Endpoint(
+                "GET",
+                f"{API}/cameras",
+                "cameras",
+                "The cameras that can be searched, and the kinds of objects that can be asked for.",
+                self._cameras,
+                gives=CamerasReply,
+            ),
+            Endpoint(
+                "GET",
+                f"{API}/health",
+                "health",
+                "Whether questions can be answered now. The status is 200 either way.",
+                self._health,
+                gives=Health,
+            ),
+        )
+
+    async def _search(self, request: Request) -> Response:
+        return await self._found(_parameters(request, Question), None)
+
+    async def _search_by_body(self, request: Request) -> Response:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind == "application/json":
+            _parameters(request, Nothing, "the question is in the body, so put every parameter there")
+            return await self._found(_body(await request.body(), Question), None)
+        if kind in PICTURES:
+            return await self._found(_parameters(request, Filters), await request.body())
+        told = f"{kind[:60]!r} is no form of a question" if kind else "the body has no content-type"
+        raise Refused(415, "unsupported_media_type", told, todo=f"send application/json or {', '.join(PICTURES)}")
+
+    async def _found(self, asked: Filters, image: bytes | None) -> Response:
+        text = like = None
+        if isinstance(asked, Question):
+            text, like = asked.q, asked.like
+        if [text, like, image].count(None) != 2:
+            raise Invalid("there is no question", todo="give exactly one of q and like, or a picture as the body")
+        reply = await self._queries.search(
+            text=text,
+            image=image,
+            moment_id=like,
+            cameras=asked.camera,
+            start_ms=asked.start_ms,
+            end_ms=asked.end_ms,
+            limit=asked.limit,
+            objects=asked.object,
+            min_confidence=asked.min_confidence,
+            all_moments=asked.all_moments,
+            by_time=asked.order == "time",
+        )
+        return _json(SearchReply.model_validate(reply))
+
+    async def _picture(self, request: Request) -> Response:
+        at = _parameters(request, At)
+        reply = await self._queries.thumbnail(request.path_params["id"], at.at_ms)
+        tag = f'"{hashlib.sha256(reply.jpeg).hexdigest()[:32]}"'
+        # To be asked again each time: what was erased must not be shown from a browser's cache.
+        headers = {"etag": tag, "cache-control": "private, no-cache", AT_HEADER: str(reply.at_ms)}
+        if _matches(request.headers.get("if-none-match", ""), tag):
+            return Response(status_code=304, headers=headers)
+        return Response(reply.jpeg, headers=headers, media_type="image/jpeg")
+
+    async def _cameras(self, request: Request) -> Response:
+        _parameters(request, Nothing)
+        return _json(CamerasReply.model_validate(await self._queries.known()))
+
+    async def _health(self, request: Request) -> Response:
+        _parameters(request, Nothing)
+        try:
+            await self._queries.serving(HEALTH_S)
+        except WatchwordError as error:
+            return _json(Health(ready=False, version=self._version, todo=str(error)))
+        return _json(Health(ready=True, version=self._version))
+
+
+def _json(answer: BaseModel) -> Response:
+    text = answer.model_dump_json(exclude_none=isinstance(answer, Health))
+    return Response(text, media_type="application/json")
+
+
+def _matches(given: str, tag: str) -> bool:
+    """Whether an If-None-Match header names this tag."""
+    return given.strip() == "*" or tag in {one.strip().removeprefix("W/") for one in given.split(",")}
+
+
+def _parameters(request: Request, model: type[Model], todo: str = "") -> Model:
+    """The query string as the model. Raises Invalid."""
+    given: dict[str, Any] = {}
+    for name, value in request.query_params.multi_items():
+        field = model.model_fields.get(name)
+        if field is not None and field.annotation == list[str]:
+            given.setdefault(name, []).append(value)
+        elif name in given:
+            raise Invalid(f"{name[:40]!r} is given twice", todo="give it once")
+        else:
+            given[name] = value
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        raise _invalid(error, model, "the query string", todo) from None
+
+
+def _body(body: bytes, model: type[Model]) -> Model:
+    """The body as the model. Raises Invalid."""
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise _invalid(error, model, "the body", "") from None
+
+
+def _invalid(error: ValidationError, model: type[BaseModel], where: str, todo: str) -> Invalid:
+    """The first thing that is wrong, in a sentence. What was given is shown cut, for it may be long."""
+    first = error.errors(include_url=False)[0]
+    name = ".".join(str(part) for part in first["loc"])[:60]
+    known = ", ".join(sorted(model.model_fields)) or "none"
+    if first["type"] == "extra_forbidden":
+        return Invalid(f"{where} has {name!r}, which is no parameter here", todo=todo or f"known are: {known}")
+    reason = first["msg"][:1].lower() + first["msg"][1:200]
+    if not name:
+        return Invalid(f"{where} cannot be read ({reason})", todo="see /api/v1/openapi.json")
+    return Invalid(f"{name} = {str(first['input'])[:60]!r} in {where}: {reason}", todo="see /api/v1/openapi.json")

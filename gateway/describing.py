@@ -1,0 +1,115 @@
+"""The API's description (OpenAPI 3.1), made from the typed models and the table of calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
+
+from gateway.api import AT_HEADER, PICTURES, Endpoint
+from gateway.problems import MEDIA_TYPE
+from gateway.shapes import ProblemBody
+
+Json = dict[str, Any]
+Places = Mapping[tuple[type[BaseModel], JsonSchemaMode], Json]
+"""Where in the document the schema of a model is."""
+
+_PLACES = "#/components/schemas/{model}"
+_PROBLEMS = {
+    "400": "The request is wrong; `detail` and `todo` say how.",
+    "403": "Not allowed.",
+    "404": "A camera or a moment that is not known here.",
+    "413": "The body is too large.",
+    "415": "The body is neither JSON nor a picture.",
+    "429": "Busy: wait as long as `retry-after` says.",
+    "500": "The installation is wrong.",
+    "503": "A part is away: try again.",
+    "504": "The answer did not come in time.",
+}
+
+
+def description(endpoints: Sequence[Endpoint], version: str) -> Json:
+    """The whole document."""
+    models: list[tuple[type[BaseModel], JsonSchemaMode]] = [(ProblemBody, "serialization")]
+    for one in endpoints:
+        if one.body is not None:
+            models.append((one.body, "validation"))
+        if not isinstance(one.gives, str):
+            models.append((one.gives, "serialization"))
+    found, defined = models_json_schema(sorted(set(models), key=str), ref_template=_PLACES)
+    places: Places = {key: schema for key, schema in found.items() if isinstance(key[0], type)}  # type: ignore[misc]
+    paths: dict[str, Json] = {}
+    for one in endpoints:
+        paths.setdefault(one.path, {})[one.method.lower()] = _call(one, places)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Watchword",
+            "version": version,
+            "summary": "Ask what cameras saw, in words.",
+            "description": "Times are milliseconds since the Unix epoch, UTC. Errors are problem+json with `todo`.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "paths": paths,
+        "components": {"schemas": defined["$defs"]},
+    }
+
+
+def _call(one: Endpoint, places: Places) -> Json:
+    told: Json = {
+        "operationId": one.name,
+        "summary": one.summary,
+        "parameters": [
+            *({"name": name, "in": "path", "required": True, "description": meaning, "schema": {"type": "string"}}
+              for name, meaning in one.path_parameters),
+            *_query_parameters(one.query),
+        ],
+        "responses": {"200": _answer(one, places), **_problems(one, places)},
+    }  # fmt: skip
+    if one.gives == "image/jpeg":
+        told["responses"]["304"] = {"description": "The same as that of the given ETag."}
+    if one.body is not None:
+        content: Json = {"application/json": {"schema": places[one.body, "validation"]}}
+        content |= {kind: {"schema": {"type": "string", "format": "binary"}} for kind in PICTURES}
+        told["requestBody"] = {"required": True, "content": content}
+    return told
+
+
+def _query_parameters(model: type[BaseModel]) -> list[Json]:
+    found = []
+    for name, schema in model.model_json_schema(mode="validation").get("properties", {}).items():
+        text = schema.pop("description", "")
+        schema.pop("title", None)
+        # A parameter that is left out is none; in a query string nothing is null.
+        kinds = [kind for kind in schema.get("anyOf", [schema]) if kind != {"type": "null"}]
+        found.append({"name": name, "in": "query", "description": text, "schema": kinds[0]})
+    return found
+
+
+def _answer(one: Endpoint, places: Places) -> Json:
+    if not isinstance(one.gives, str):
+        return {"description": "Done.", "content": {"application/json": {"schema": places[one.gives, "serialization"]}}}
+    return {
+        "description": "The picture.",
+        "headers": {
+            "ETag": {"schema": {"type": "string"}},
+            AT_HEADER: {
+                "description": "The `at_ms` that was asked for if this is its picture, 0 for the representative one.",
+                "schema": {"type": "integer"},
+            },
+        },
+        "content": {one.gives: {"schema": {"type": "string", "format": "binary"}}},
+    }
+
+
+def _problems(one: Endpoint, places: Places) -> Json:
+    content = {MEDIA_TYPE: {"schema": places[ProblemBody, "serialization"]}}
+    left_out = set() if one.body is not None else {"413", "415"}
+    return {
+        status: {"description": text, "content": content}
+        for status, text in _PROBLEMS.items()
+        if status not in left_out
+    }

@@ -1,0 +1,34 @@
+"""The port to the query service."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from proto.v1 import query_pb2
+
+
+class Queries(Protocol):
+    """What the gateway asks of the query service: `query.client.QueryClient`."""
+
+    async def search(
+        self,
+        *,
+        text: str | None = None,
+        image: bytes | None = None,
+        moment_id: str | None = None,
+        cameras: Sequence[str] = (),
+        start_ms: int = 0,
+        end_ms: int = 0,
+        limit: int | None = None,
+        objects: Sequence[str] = (),
+        min_confidence: float = 0.0,
+        all_moments: bool = False,
+        by_time: bool = False,
+    ) -> query_pb2.SearchReply: ...
+
+    async def thumbnail(self, moment_id: str, at_ms: int = 0) -> query_pb2.ThumbnailReply: ...
+
+    async def known(self) -> query_pb2.CamerasReply: ...
+
+    async def serving(self, timeout_s: float) -> None: ...
