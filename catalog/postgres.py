@@ -132,8 +132,8 @@ class PostgresBackend:
         url = self._url
         limits = {
             "statement_timeout": f"{round(timeout_s * _STATEMENT_SHARE * 1000)}",
-            # A process that stood still must not keep others from changing what it holds.
-            "idle_in_transaction_session_timeout": f"{round(timeout_s * 1000)}",
+            # A process that stood still must not keep others from changing what it holds. A slow one may go on.
+            "idle_in_transaction_session_timeout": f"{round(timeout_s * 3 * 1000)}",
         }
         try:
             return _Connection(

@@ -43,6 +43,6 @@ def run_together(program: str, arguments: Sequence[Sequence[str]]) -> list[str]:
         assert child.stdin is not None
         child.stdin.write("\n")
         child.stdin.flush()
-    said = [child.communicate(timeout=60)[0] for child in children]
+    said = [child.communicate(timeout=120)[0] for child in children]
     assert [child.returncode for child in children] == [0] * len(children)
     return said

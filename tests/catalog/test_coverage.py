@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -235,7 +236,8 @@ def plans(catalog: Catalog, ask: object) -> list[str]:
     return found
 
 
-def test_no_question_reads_a_whole_table_of_gaps(coverage: Coverage) -> None:
+def test_no_question_reads_a_whole_table_of_gaps(tmp_path: Path) -> None:
+    coverage = Coverage(opened(tmp_path))
     coverage.declare([shed(0, 1)])
     steps = plans(
         coverage._catalog,

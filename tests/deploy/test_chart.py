@@ -61,6 +61,7 @@ SETS: dict[str, dict[str, Any]] = {
             "credentials": {"secret": "s3", "keyOfKey": "access", "keyOfSecret": "secret"},
         }
     },
+    "recordings": {"recordings": {"existingClaim": "clips"}},
     "own-database": {"catalog": {"url": {"secret": "database", "key": "uri"}}},
     "secrets": {"redis": {"url": {"secret": "redis", "key": "address"}}, "image": {"pullSecrets": ["registry"]}},
     "monitored": {
@@ -175,6 +176,14 @@ def test_no_process_needs_the_disk_of_another_one(tmp_path: Path) -> None:
     assert [one["kind"] for one in manifests if "Volume" in one["kind"]] == []
     for pod in pods(manifests).values():
         assert [sorted(volume) for volume in pod["volumes"]] == [["emptyDir", "name"]]
+
+
+def test_recordings_are_seen_by_those_who_write_and_by_those_who_read_them(tmp_path: Path) -> None:
+    found = pods(rendered(merged(BASE, SETS["recordings"]), tmp_path))
+    having = [
+        process for process, pod in found.items() if any("persistentVolumeClaim" in one for one in pod["volumes"])
+    ]
+    assert sorted(having) == ["camera", "query"]
 
 
 def test_secrets_are_given_to_those_who_use_them_and_named_only(tmp_path: Path) -> None:

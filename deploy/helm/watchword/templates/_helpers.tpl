@@ -144,9 +144,16 @@ spec:
         capabilities: {drop: [ALL]}
       volumeMounts:
         - {name: tmp, mountPath: /tmp}
+        {{- if and .root.Values.recordings.existingClaim (has .process (list "camera" "query")) }}
+        - {name: recordings, mountPath: /var/lib/watchword/recordings}
+        {{- end }}
   volumes:
     - name: tmp
       emptyDir: {sizeLimit: 1Gi}
+    {{- if and .root.Values.recordings.existingClaim (has .process (list "camera" "query")) }}
+    - name: recordings
+      persistentVolumeClaim: {claimName: {{ .root.Values.recordings.existingClaim }}}
+    {{- end }}
 {{- end }}
 
 {{- define "watchword.resources" -}}
