@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,16 @@ from proto.types import Camera, Recording
 from tests.cameras.filming import START_MS, film, tapped
 from tests.clips import CLIPS
 from tests.watchword.terminal import Cli, refused
+from watchword.catalogs import open_registry
 from watchword.recording_cli import bytes_of, in_words, recording_of
+from watchword.settings import Settings
 
 
 @pytest.fixture
-def registry(tmp_path: Path, cli: Cli) -> CameraRegistry:
+def registry(tmp_path: Path, cli: Cli) -> Iterator[CameraRegistry]:
     cli("camera", "add", "gate", "rtsp://127.0.0.1:9/live", "--unchecked")
-    return CameraRegistry(tmp_path / "data" / "cameras.json")
+    with open_registry(Settings(data_dir=tmp_path / "data")) as registry:
+        yield registry
 
 
 def test_a_camera_is_recorded_and_no_longer_and_stays_the_same_camera(cli: Cli, registry: CameraRegistry) -> None:
