@@ -12,15 +12,13 @@ from contextlib import suppress
 from typing import Protocol
 
 from catalog.recordings import Clip
-from proto.errors import Invalid, Overloaded, WatchwordError
+from proto.errors import Invalid, WatchwordError
 from query.aside import Aside
 
 PRE_ROLL_MS = 500
 """A clip begins so long before what was asked for, so that it is not missed."""
 _LATEST_MS = 2**53
 _READS = 16
-_MOST_PLAYING = 64
-"""A player that takes nothing keeps its call open: clips must leave calls for searches."""
 _LOOK_S = 0.1
 _MOST_LOOKS = 200
 
@@ -43,7 +41,6 @@ class ClipReader:
         self._store = store
         self._most_ms = most_s * 1000
         self._aside = Aside(_READS, "clips")
-        self._playing = 0
 
     async def find(self, camera: str, start_ms: int, end_ms: int) -> Clip:
         """The clip of this time and half a second before. Raises Invalid, and Unknown when nothing is recorded."""
@@ -59,16 +56,12 @@ class ClipReader:
         return await self._aside.run(lambda: self._store.clip(camera, max(0, start_ms - PRE_ROLL_MS), end_ms))
 
     async def chunks(self, clip: Clip) -> AsyncGenerator[bytes, None]:
-        """The bytes of the clip; the next piece is read when it is asked for. Overloaded when too many are played."""
-        if self._playing >= _MOST_PLAYING:
-            raise Overloaded(f"{_MOST_PLAYING} clips are sent already", todo="wait until one has ended")
-        self._playing += 1
+        """The bytes of the clip; the next piece is read when it is asked for."""
         chunks = clip.chunks()
         try:
             while (data := await self._aside.run(lambda: next(chunks, None))) is not None:
                 yield data
         finally:
-            self._playing -= 1
             with suppress(ValueError):  # a thread still reads it, and is the last one to hold it
                 chunks.close()
 

@@ -17,7 +17,6 @@ from index.memory import MemoryStore
 from proto.errors import Invalid, Overloaded, Unknown, WatchwordError
 from proto.types import Recording
 from proto.v1 import query_pb2
-from query import clips
 from query.client import QueryClient
 from query.clips import ClipReader
 from query.service import serve_query
@@ -112,20 +111,19 @@ async def test_a_clip_that_cannot_be_given_says_why(
         await clip(client, **wanted)
 
 
-async def test_a_player_that_goes_away_leaves_its_place(client: QueryClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clips, "_MOST_PLAYING", 1)
-    for _ in range(5):
+async def test_players_that_go_away_leave_their_places(client: QueryClient) -> None:
+    answered = 0
+    for _ in range(1_000):
         parts = client.clip(camera="gate", start_ms=NOON, end_ms=NOON + 3_000)
-        assert (await anext(parts)).head.camera == "gate"
-        await parts.aclose()  # type: ignore[attr-defined]
-    for _ in range(500):
         try:
-            await clip(client, camera="gate", start_ms=NOON, end_ms=NOON + 3_000)
-            break
+            answered += (await anext(parts)).head.camera == "gate"
         except Overloaded:
             await asyncio.sleep(0.01)
-    else:
-        raise AssertionError("its place is never free")
+        finally:
+            await parts.aclose()
+        if answered == 100:  # more than there are places
+            return
+    raise AssertionError("their places are never free")
 
 
 class Stuck:
@@ -147,16 +145,3 @@ async def test_a_disk_that_hangs_holds_up_no_search() -> None:
     reader = ClipReader(stuck, 3600)
     assert await reader.recorded([("gate", NOON)]) == frozenset()
     stuck.free.set()
-
-
-async def test_only_so_many_clips_are_sent_at_once(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clips, "_MOST_PLAYING", 2)
-    reader = ClipReader(Recordings(recorded), 3600)
-    found = await reader.find("gate", NOON, NOON + 1000)
-    playing = [reader.chunks(found) for _ in range(3)]
-    await anext(playing[0])
-    await anext(playing[1])
-    with pytest.raises(Overloaded):
-        await anext(playing[2])
-    await playing[0].aclose()
-    assert await anext(reader.chunks(found))

@@ -9,22 +9,21 @@ import pytest
 from cameras.segments import Segments
 from cameras.settings import RecordingSettings
 from catalog.cameras import CameraRegistry
-from catalog.store import Catalog, sqlite_url
 from proto.errors import Invalid
 from proto.types import Camera, Recording
 from tests.cameras.filming import START_MS, film, tapped
 from tests.clips import CLIPS
 from tests.watchword.terminal import Cli, refused
+from watchword.catalogs import open_registry
 from watchword.recording_cli import bytes_of, in_words, recording_of
+from watchword.settings import Settings
 
 
 @pytest.fixture
 def registry(tmp_path: Path, cli: Cli) -> Iterator[CameraRegistry]:
     cli("camera", "add", "gate", "rtsp://127.0.0.1:9/live", "--unchecked")
-    catalog = Catalog(sqlite_url(tmp_path / "data" / "catalog.db"))
-    catalog.open()
-    yield CameraRegistry(catalog)
-    catalog.close()
+    with open_registry(Settings(data_dir=tmp_path / "data")) as registry:
+        yield registry
 
 
 def test_a_camera_is_recorded_and_no_longer_and_stays_the_same_camera(cli: Cli, registry: CameraRegistry) -> None:
