@@ -89,7 +89,10 @@ effect(() => {
 
 async function find(now: Route, signal: AbortSignal): Promise<void> {
   const last = answer.peek();
-  answer.value = { status: "loading", before: last.status === "done" && continues(last.route, now) ? last.reply : null };
+  answer.value = {
+    status: "loading",
+    before: last.status === "done" && continues(last.route, now) ? last.reply : null,
+  };
   try {
     const reply = await api.search(now, await pictureOf(now), signal);
     if (!signal.aborted) answer.value = { status: "done", reply, route: now, at: Date.now() };
@@ -102,7 +105,8 @@ async function find(now: Route, signal: AbortSignal): Promise<void> {
 
 /** Whether the former answer may stand while this one is awaited: the same thing is asked, filtered in another way. */
 function continues(before: Route, now: Route): boolean {
-  const same = (one: Route): string => questionKey({ ...EMPTY, q: one.q, like: one.like, part: one.part, picture: one.picture });
+  const same = (one: Route): string =>
+    questionKey({ ...EMPTY, q: one.q, like: one.like, part: one.part, picture: one.picture });
   return before.page === now.page && same(before) === same(now);
 }
 
