@@ -54,6 +54,9 @@ export type Answer =
   | { status: "done"; reply: Reply; route: Route; at: number }
   | { status: "failed"; problem: api.Problem };
 
+/** The title of a problem that is the page's own: this tab does not have the picture that is asked by. */
+export const PICTURE_GONE = "picture gone";
+
 export const answer = signal<Answer>({ status: "idle" });
 /** Raised to ask the same question anew. */
 export const again = signal(0);
@@ -109,8 +112,6 @@ function continues(before: Route, now: Route): boolean {
     questionKey({ ...EMPTY, q: one.q, like: one.like, part: one.part, picture: one.picture });
   return before.page === now.page && same(before) === same(now);
 }
-
-export const PICTURE_GONE = "picture gone";
 
 async function pictureOf(now: Route): Promise<Blob | null> {
   if (now.like) return null;
