@@ -53,7 +53,12 @@ export function App() {
       {pictureRefused.value && (
         <div class="toast" role="alert">
           {pictureRefused.value}
-          <button type="button" class="quiet round" aria-label={t("close")} onClick={() => (pictureRefused.value = "")}>
+          <button
+            type="button"
+            class="quiet round"
+            aria-label={t("close")}
+            onClick={() => (pictureRefused.value = "")}
+          >
             <Icon name="close" />
           </button>
         </div>
@@ -108,10 +113,18 @@ function Header({ onHelp }: { onHelp: () => void }) {
             <Choice
               name={t("theme")}
               value={theme.value}
-              options={(["system", "light", "dark"] as Theme[]).map((one) => [one, t(`theme.${one}` as Key)])}
+              options={(["system", "light", "dark"] as Theme[]).map((one) => [
+                one,
+                t(`theme.${one}` as Key),
+              ])}
               onChange={(one) => (theme.value = one as Theme)}
             />
-            <Choice name={t("language")} value={language.value} options={LANGUAGES} onChange={setLanguage} />
+            <Choice
+              name={t("language")}
+              value={language.value}
+              options={LANGUAGES}
+              onChange={setLanguage}
+            />
             <button
               type="button"
               class="quiet"

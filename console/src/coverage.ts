@@ -54,7 +54,11 @@ export function joined(gaps: Gap[]): Gap[] {
 
 export function gapSentence(gap: Gap): string {
   const camera = gap.camera || t("gap.any");
-  return t(REASONS[gap.reason] ?? "gap.other", { camera, span: format.span(gap.start_ms, gap.end_ms), reason: gap.reason });
+  return t(REASONS[gap.reason] ?? "gap.other", {
+    camera,
+    span: format.span(gap.start_ms, gap.end_ms),
+    reason: gap.reason,
+  });
 }
 
 export interface LookedAt {
@@ -70,7 +74,8 @@ export function lookedAt(coverage: Coverage, until: number, now = Date.now()): L
   const behind = marks.reduce((worst, one) => (one.looked_ms < worst.looked_ms ? one : worst));
   const looked = behind.looked_ms;
   const end = until ? Math.min(until, now) : now;
-  if (looked >= end - FRESH_MS) return { fresh: true, words: t("looked.fresh", { time: format.moment(looked, now) }) };
+  if (looked >= end - FRESH_MS)
+    return { fresh: true, words: t("looked.fresh", { time: format.moment(looked, now) }) };
   if (!looked) return { fresh: false, words: t("looked.never", { camera: behind.camera }) };
   if (marks.length === 1) return { fresh: false, words: t("looked.one", { time: format.moment(looked, now) }) };
   return { fresh: false, words: t("looked.behind", { camera: behind.camera, time: format.moment(looked, now) }) };

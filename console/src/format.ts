@@ -42,7 +42,8 @@ export function span(start: number, end: number, now = Date.now()): string {
 export function lasts(ms: number): string {
   const [value, unit] =
     ms < 90_000 ? [ms / 1000, "second"] : ms < 5_400_000 ? [ms / 60_000, "minute"] : [ms / 3_600_000, "hour"];
-  const shown = unit === "hour" && value < 10 ? Math.round(value * 10) / 10 : Math.max(1, Math.round(value as number));
+  const shown =
+    unit === "hour" && value < 10 ? Math.round(value * 10) / 10 : Math.max(1, Math.round(value as number));
   return new Intl.NumberFormat(locale.value, { style: "unit", unit: unit as string, unitDisplay: "narrow" }).format(
     shown as number,
   );

@@ -36,9 +36,9 @@ const pictures = new Map<string, Blob>();
 export async function keepPicture(picture: Blob): Promise<string> {
   const bytes = new Uint8Array(await picture.arrayBuffer());
   // Only a name: crypto.subtle would be missing on a plain http address of the local network.
-  let hash = 0xcbf29ce484222325n;
-  for (const byte of bytes) hash = BigInt.asUintN(64, (hash ^ BigInt(byte)) * 0x100000001b3n);
-  const key = hash.toString(36);
+  let hash = 0x811c9dc5;
+  for (const byte of bytes) hash = Math.imul(hash ^ byte, 0x01000193);
+  const key = `${(hash >>> 0).toString(36)}-${bytes.length.toString(36)}`;
   pictures.set(key, picture);
   const keys = (recallHere("pictures") ?? "").split(",").filter((one) => one && one !== key);
   while (keys.length >= MOST_PICTURES) rememberHere(`picture.${keys.shift()}`, null);

@@ -144,7 +144,13 @@ export function asks(route: Route): boolean {
 
 export function filters(route: Route): boolean {
   return Boolean(
-    route.cameras.length || route.since || route.from || route.to || route.objects.length || route.sure || route.all,
+    route.cameras.length ||
+      route.since ||
+      route.from ||
+      route.to ||
+      route.objects.length ||
+      route.sure ||
+      route.all,
   );
 }
 

@@ -54,6 +54,9 @@ export type Answer =
   | { status: "done"; reply: Reply; route: Route; at: number }
   | { status: "failed"; problem: api.Problem };
 
+/** The title of a problem that is the page's own: this tab does not have the picture that is asked by. */
+export const PICTURE_GONE = "picture gone";
+
 export const answer = signal<Answer>({ status: "idle" });
 /** Raised to ask the same question anew. */
 export const again = signal(0);
@@ -89,7 +92,10 @@ effect(() => {
 
 async function find(now: Route, signal: AbortSignal): Promise<void> {
   const last = answer.peek();
-  answer.value = { status: "loading", before: last.status === "done" && continues(last.route, now) ? last.reply : null };
+  answer.value = {
+    status: "loading",
+    before: last.status === "done" && continues(last.route, now) ? last.reply : null,
+  };
   try {
     const reply = await api.search(now, await pictureOf(now), signal);
     if (!signal.aborted) answer.value = { status: "done", reply, route: now, at: Date.now() };
@@ -102,11 +108,10 @@ async function find(now: Route, signal: AbortSignal): Promise<void> {
 
 /** Whether the former answer may stand while this one is awaited: the same thing is asked, filtered in another way. */
 function continues(before: Route, now: Route): boolean {
-  const same = (one: Route): string => questionKey({ ...EMPTY, q: one.q, like: one.like, part: one.part, picture: one.picture });
+  const same = (one: Route): string =>
+    questionKey({ ...EMPTY, q: one.q, like: one.like, part: one.part, picture: one.picture });
   return before.page === now.page && same(before) === same(now);
 }
-
-export const PICTURE_GONE = "picture gone";
 
 async function pictureOf(now: Route): Promise<Blob | null> {
   if (now.like) return null;

@@ -53,7 +53,9 @@ export const timeAt = (x: number, view: View, width: number): number =>
 /** A row for each asked camera that has something to show, in the order of their names. */
 export function rowsOf(reply: Reply, asked: string[], known: string[]): Row[] {
   const names = new Set(asked.length ? asked : [...known, ...reply.hits.map((hit) => hit.camera)]);
-  const rows = new Map([...names].toSorted().map((camera): [string, Row] => [camera, { camera, hits: [], gaps: [], looked: 0 }]));
+  const rows = new Map(
+    [...names].toSorted().map((camera): [string, Row] => [camera, { camera, hits: [], gaps: [], looked: 0 }]),
+  );
   for (const hit of reply.hits) rows.get(hit.camera)?.hits.push(hit);
   for (const gap of reply.coverage.gaps) {
     if (gap.camera) rows.get(gap.camera)?.gaps.push(gap);

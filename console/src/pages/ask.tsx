@@ -35,8 +35,7 @@ function Home() {
       )}
       {house.value && (
         <p class="home-hint">
-          {t("home.watching", { n: watching })}{" "}
-          {t("home.try")}{" "}
+          {t("home.watching", { n: watching })} {t("home.try")}{" "}
           {(["home.example1", "home.example2", "home.example3"] as const).map((key, at) => (
             <>
               {at > 0 && " · "}
@@ -68,7 +67,9 @@ function Results() {
             {now.status === "done" && (
               <>
                 <CoverageTold coverage={reply.coverage} until={now.route.to} at={now.at} />
-                <span class="took">{t("took", { ms: format.number(Math.max(1, Math.round(reply.timing.total_ms))) })}</span>
+                <span class="took">
+                  {t("took", { ms: format.number(Math.max(1, Math.round(reply.timing.total_ms))) })}
+                </span>
               </>
             )}
           </p>
@@ -86,7 +87,9 @@ const sureOf = (reply: Reply): Hit[] => reply.hits.filter((hit) => hit.confidenc
 const weakOf = (reply: Reply): Hit[] => reply.hits.filter((hit) => hit.confidence < reply.threshold);
 
 function spoken(reply: Reply): string {
-  return sureOf(reply).length ? t("answers", { n: sureOf(reply).length, shown: sureOf(reply).length }) : t("nothing_sure");
+  return sureOf(reply).length
+    ? t("answers", { n: sureOf(reply).length, shown: sureOf(reply).length })
+    : t("nothing_sure");
 }
 
 function Summary({ reply }: { reply: Reply }) {
@@ -164,7 +167,8 @@ function useArrows(own: { current: HTMLElement | null }): void {
   useEffect(() => {
     const onKey = (event: KeyboardEvent): void => {
       const wall = own.current;
-      if (!wall || event.altKey || event.ctrlKey || event.metaKey || event.shiftKey || route.peek().moment) return;
+      if (!wall || event.altKey || event.ctrlKey || event.metaKey || event.shiftKey || route.peek().moment)
+        return;
       if (!["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"].includes(event.key)) return;
       const at = document.activeElement;
       if (at instanceof HTMLInputElement || at?.closest(".panel, dialog")) return;

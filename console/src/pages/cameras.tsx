@@ -53,10 +53,10 @@ function CameraCard({ name, watching }: { name: string; watching: boolean }) {
     state === "removed"
       ? t("camera.removed_still")
       : looked
-        ? t("camera.looked", { time: format.moment(looked) })
-        : now
-          ? t("camera.never")
-          : "";
+       ? t("camera.looked", { time: format.moment(looked) })
+       : now
+        ? t("camera.never")
+        : "";
   const target = { ...EMPTY, cameras: [name] };
   return (
     <li class="card">
@@ -73,7 +73,9 @@ function CameraCard({ name, watching }: { name: string; watching: boolean }) {
         {hit ? (
           <MomentPicture moment={hit.moment_id} at={hit.at_ms} alt="" />
         ) : (
-          <div class={now ? "picture" : "picture waiting"}>{now && <p class="no-picture">{t("camera.quiet")}</p>}</div>
+          <div class={now ? "picture" : "picture waiting"}>
+            {now && <p class="no-picture">{t("camera.quiet")}</p>}
+          </div>
         )}
         <span class="line">
           <span class="camera">{name}</span>

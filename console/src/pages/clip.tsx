@@ -17,10 +17,13 @@ export function useClip(hit: Hit | null): string | null {
     setClip(null);
     if (!hit) return undefined;
     const start = hit.start_ms - BEFORE_MS;
-    const url = api.clipAddress(hit.camera, start, Math.min(Math.max(hit.end_ms, start + 2000), start + LONGEST_MS));
+    const url = api.clipAddress(
+      hit.camera,
+      start,
+      Math.min(Math.max(hit.end_ms, start + 2000), start + LONGEST_MS),
+    );
     const stop = new AbortController();
-    api
-      .ask(url, { signal: stop.signal, headers: { Range: "bytes=0-1" } })
+    api.ask(url, { signal: stop.signal, headers: { Range: "bytes=0-1" } })
       .then((response) => {
         const isVideo = response.headers.get("Content-Type")?.startsWith("video/");
         void response.body?.cancel();
@@ -39,8 +42,7 @@ export function Player({ clip, onEnd }: { clip: string; onEnd: () => void }) {
     if (url) return undefined;
     const stop = new AbortController();
     let made = "";
-    api
-      .ask(clip, { signal: stop.signal })
+    api.ask(clip, { signal: stop.signal })
       .then((response) => response.blob())
       .then((blob) => setUrl((made = URL.createObjectURL(blob))))
       .catch(() => !stop.signal.aborted && onEnd());
@@ -51,7 +53,9 @@ export function Player({ clip, onEnd }: { clip: string; onEnd: () => void }) {
   }, [clip]);
   return (
     <div class="picture player">
-      {url && <video src={url} controls autoplay muted playsInline aria-label={t("play.label")} onError={onEnd} />}
+      {url && (
+        <video src={url} controls autoplay muted playsInline aria-label={t("play.label")} onError={onEnd} />
+      )}
     </div>
   );
 }

@@ -101,19 +101,37 @@ function Inside({ moment, at, hit, before, after, onStep, onKnown }: InsideProps
               />
             )}
             {clip && !choosing && (
-              <button type="button" class="play" aria-label={t("play")} title={t("play")} onClick={() => setPlaying(true)}>
+              <button
+                type="button"
+                class="play"
+                aria-label={t("play")}
+                title={t("play")}
+                onClick={() => setPlaying(true)}
+              >
                 <Icon name="play" filled />
               </button>
             )}
           </MomentPicture>
         )}
         {before && !choosing && (
-          <button type="button" class="round step left" aria-label={t("before")} title={t("before")} onClick={() => onStep(-1)}>
+          <button
+            type="button"
+            class="round step left"
+            aria-label={t("before")}
+            title={t("before")}
+            onClick={() => onStep(-1)}
+          >
             <Icon name="left" />
           </button>
         )}
         {after && !choosing && (
-          <button type="button" class="round step right" aria-label={t("after")} title={t("after")} onClick={() => onStep(1)}>
+          <button
+            type="button"
+            class="round step right"
+            aria-label={t("after")}
+            title={t("after")}
+            onClick={() => onStep(1)}
+          >
             <Icon name="right" />
           </button>
         )}
@@ -126,7 +144,13 @@ function Inside({ moment, at, hit, before, after, onStep, onKnown }: InsideProps
             <Icon name="like" />
             {t("like")}
           </button>
-          <button type="button" class="button" disabled={!seen || playing} aria-pressed={choosing} onClick={() => setChoosing(!choosing)}>
+          <button
+            type="button"
+            class="button"
+            disabled={!seen || playing}
+            aria-pressed={choosing}
+            onClick={() => setChoosing(!choosing)}
+          >
             <Icon name="part" />
             {t("part")}
           </button>
@@ -146,13 +170,16 @@ function Facts({ hit }: { hit: Hit }) {
       <div>
         <dt>{t("sure")}</dt>
         <dd>
-          <strong>{format.percent(hit.confidence)}</strong> {!sure && <span class="hint">{t("sure.not")}</span>}
+          <strong>{format.percent(hit.confidence)}</strong>{" "}
+          {!sure && <span class="hint">{t("sure.not")}</span>}
         </dd>
       </div>
       <div>
         <dt>{t("time")}</dt>
         <dd>
-          <time dateTime={new Date(hit.at_ms || hit.peak_ms).toISOString()}>{format.full(hit.at_ms || hit.peak_ms)}</time>
+          <time dateTime={new Date(hit.at_ms || hit.peak_ms).toISOString()}>
+            {format.full(hit.at_ms || hit.peak_ms)}
+          </time>
         </dd>
       </div>
       <div>
@@ -234,7 +261,9 @@ function Neighbours({ hit, onKnown }: { hit: Hit; onKnown: (hit: Hit) => void })
               }}
             >
               <MomentPicture moment={one.moment_id} at={one.at_ms} alt="" />
-              <time dateTime={new Date(one.peak_ms).toISOString()}>{format.clock(one.at_ms || one.peak_ms)}</time>
+              <time dateTime={new Date(one.peak_ms).toISOString()}>
+                {format.clock(one.at_ms || one.peak_ms)}
+              </time>
             </a>
           </li>
         ))}

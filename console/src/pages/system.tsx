@@ -65,13 +65,16 @@ export function SystemPage() {
           value={
             house.value
               ? t("system.cameras", {
-                  watching: house.value.cameras.filter((one) => one.watching).length,
-                  all: house.value.cameras.length,
-                })
+                 watching: house.value.cameras.filter((one) => one.watching).length,
+                 all: house.value.cameras.length,
+               })
               : "–"
           }
         />
-        <Fact name={t("system.took")} value={now ? t("took", { ms: Math.max(1, Math.round(now.reply.timing.total_ms)) }) : "–"} />
+        <Fact
+          name={t("system.took")}
+          value={now ? t("took", { ms: Math.max(1, Math.round(now.reply.timing.total_ms)) }) : "–"}
+        />
         <Fact name={t("system.space")} value={now?.reply.space ?? "–"} code />
       </dl>
       {now && <Freshness />}

@@ -38,7 +38,11 @@ export function WhenPage() {
               <CoverageTold coverage={reply.coverage} until={now.route.to} at={now.at} />
             </p>
           )}
-          <Timeline reply={reply} asked={now.status === "done" ? now.route : route.value} at={now.status === "done" ? now.at : Date.now()} />
+          <Timeline
+            reply={reply}
+            asked={now.status === "done" ? now.route : route.value}
+            at={now.status === "done" ? now.at : Date.now()}
+          />
         </div>
       )}
     </div>
@@ -66,7 +70,12 @@ function Timeline({ reply, asked, at }: { reply: Reply; asked: Route; at: number
     [reply],
   );
   const rows = useMemo(
-    () => rowsOf({ ...reply, coverage: { ...reply.coverage, gaps: joined(reply.coverage.gaps) } }, asked.cameras, (house.value?.cameras ?? []).map((one) => one.name)),
+    () =>
+      rowsOf(
+        { ...reply, coverage: { ...reply.coverage, gaps: joined(reply.coverage.gaps) } },
+        asked.cameras,
+        (house.value?.cameras ?? []).map((one) => one.name),
+      ),
     [reply, house.value],
   );
   const [view, setView] = useState<View>(whole);
@@ -89,22 +98,33 @@ function Timeline({ reply, asked, at }: { reply: Reply; asked: Route; at: number
   const spotAt = (x: number, y: number): Spot | null => {
     const place = tracks.current!.getBoundingClientRect();
     const ms = timeAt(x - place.left, view, width);
-    const name = document.elementsFromPoint(x, y).map((one) => (one as HTMLElement | SVGElement).dataset["camera"]).find(Boolean);
+    const name = document
+      .elementsFromPoint(x, y)
+      .map((one) => (one as HTMLElement | SVGElement).dataset["camera"])
+      .find(Boolean);
     const row = rows.find((one) => one.camera === name);
     if (!row || x < place.left || x > place.right) return null;
-    return { row, ms, hit: nearest(row, ms, REACH_PX * msPerPx), gap: row.gaps.find((gap) => gap.start_ms <= ms && ms <= gap.end_ms) ?? null };
+    return {
+      row,
+      ms,
+      hit: nearest(row, ms, REACH_PX * msPerPx),
+      gap: row.gaps.find((gap) => gap.start_ms <= ms && ms <= gap.end_ms) ?? null,
+    };
   };
   const open = (at: Spot | null): void => {
     if (at?.hit) openMoment(at.hit.moment_id, at.hit.at_ms);
   };
   const middle = (view.start + view.end) / 2;
   const walk = (by: number): void => {
-    const all = rows.flatMap((row) => row.hits.map((hit) => ({ row, hit }))).sort((a, b) => a.hit.peak_ms - b.hit.peak_ms || a.row.camera.localeCompare(b.row.camera));
+    const all = rows
+      .flatMap((row) => row.hits.map((hit) => ({ row, hit })))
+      .sort((a, b) => a.hit.peak_ms - b.hit.peak_ms || a.row.camera.localeCompare(b.row.camera));
     const here = spot?.hit ? all.findIndex((one) => one.hit === spot.hit) : by > 0 ? -1 : all.length;
     const next = all[Math.min(all.length - 1, Math.max(0, here + by))];
     if (!next) return;
     setSpot({ row: next.row, ms: next.hit.peak_ms, hit: next.hit, gap: null });
-    if (next.hit.peak_ms < view.start || next.hit.peak_ms > view.end) setView(panned(view, next.hit.peak_ms - middle, whole));
+    if (next.hit.peak_ms < view.start || next.hit.peak_ms > view.end)
+      setView(panned(view, next.hit.peak_ms - middle, whole));
   };
   const onKey = (event: KeyboardEvent): void => {
     const keys: Record<string, () => void> = {
@@ -126,8 +146,16 @@ function Timeline({ reply, asked, at }: { reply: Reply; asked: Route; at: number
     <div class="timeline" ref={own}>
       <div class="zoom" role="group" aria-label={t("when.zoom")}>
         <span class="view-span">{format.span(view.start, view.end)}</span>
-        <ZoomButton icon="minus" name={t("when.out")} onClick={() => setView(zoomed(view, 1 / ZOOM, middle, whole))} />
-        <ZoomButton icon="plus" name={t("when.in")} onClick={() => setView(zoomed(view, ZOOM, middle, whole))} />
+        <ZoomButton
+          icon="minus"
+          name={t("when.out")}
+          onClick={() => setView(zoomed(view, 1 / ZOOM, middle, whole))}
+        />
+        <ZoomButton
+          icon="plus"
+          name={t("when.in")}
+          onClick={() => setView(zoomed(view, ZOOM, middle, whole))}
+        />
         <ZoomButton icon="all" name={t("when.all")} onClick={() => setView(whole)} />
       </div>
       <div
@@ -136,18 +164,27 @@ function Timeline({ reply, asked, at }: { reply: Reply; asked: Route; at: number
         role="application"
         aria-label={t("when.keys")}
         onKeyDown={onKey}
-        onPointerMove={(event) => event.pointerType !== "touch" && setSpot(spotAt(event.clientX, event.clientY))}
+        onPointerMove={(event) =>
+          event.pointerType !== "touch" && setSpot(spotAt(event.clientX, event.clientY))
+        }
         onPointerLeave={() => setSpot(null)}
       >
-        <TimeRows {...{ rows, view, width, reply }} cursor={spot?.ms ?? null} chosen={spot?.hit ?? null} tracks={tracks} />
+        <TimeRows
+          {...{ rows, view, width, reply }}
+          cursor={spot?.ms ?? null}
+          chosen={spot?.hit ?? null}
+          tracks={tracks}
+        />
         {spot && <Preview spot={spot} view={view} width={width} area={own.current} tracks={tracks.current} />}
       </div>
       <p class="hint legend">
-        <span class="swatch sure" /> {t("when.legend_sure")} <span class="swatch weak" /> {t("when.legend_weak")}{" "}
-        <span class="swatch gap" /> {t("when.legend_gap")}
+        <span class="swatch sure" /> {t("when.legend_sure")} <span class="swatch weak" />{" "}
+        {t("when.legend_weak")} <span class="swatch gap" /> {t("when.legend_gap")}
       </p>
       <p class="unseen" role="status">
-        {spot?.hit ? `${spot.row.camera}, ${format.moment(spot.hit.peak_ms)}, ${format.percent(spot.hit.confidence)}` : ""}
+        {spot?.hit
+          ? `${spot.row.camera}, ${format.moment(spot.hit.peak_ms)}, ${format.percent(spot.hit.confidence)}`
+          : ""}
       </p>
     </div>
   );
@@ -179,7 +216,8 @@ function usePointers(tracks: { current: HTMLElement | null }, now: Pointers): vo
     const on = tracks.current!;
     const down = new Map<number, number>();
     let moved = 0;
-    const time = (x: number): number => timeAt(x - on.getBoundingClientRect().left, latest.current.view, latest.current.width);
+    const time = (x: number): number =>
+      timeAt(x - on.getBoundingClientRect().left, latest.current.view, latest.current.width);
     const onDown = (event: PointerEvent): void => {
       if (event.button !== 0) return;
       if (!down.size) moved = 0;
@@ -196,7 +234,15 @@ function usePointers(tracks: { current: HTMLElement | null }, now: Pointers): vo
       down.set(event.pointerId, event.clientX);
       if (moved <= STILL_PX) return;
       if (other === undefined) setView(panned(view, (-by / Math.max(1, width)) * (view.end - view.start), whole));
-      else setView(zoomed(view, Math.abs(event.clientX - other) / Math.max(1, Math.abs(before - other)), time(other), whole));
+      else
+        setView(
+          zoomed(
+            view,
+            Math.abs(event.clientX - other) / Math.max(1, Math.abs(before - other)),
+            time(other),
+            whole,
+          ),
+        );
     };
     const onUp = (event: PointerEvent): void => {
       if (down.delete(event.pointerId) && event.type === "pointerup" && moved <= STILL_PX) {
@@ -205,8 +251,10 @@ function usePointers(tracks: { current: HTMLElement | null }, now: Pointers): vo
     };
     const onWheel = (event: WheelEvent): void => {
       const { view, setView, whole, width } = latest.current;
-      if (event.ctrlKey || event.metaKey) setView(zoomed(view, Math.exp(-event.deltaY / 200), time(event.clientX), whole));
-      else if (Math.abs(event.deltaX) > Math.abs(event.deltaY)) setView(panned(view, (event.deltaX / Math.max(1, width)) * (view.end - view.start), whole));
+      if (event.ctrlKey || event.metaKey)
+        setView(zoomed(view, Math.exp(-event.deltaY / 200), time(event.clientX), whole));
+      else if (Math.abs(event.deltaX) > Math.abs(event.deltaY))
+        setView(panned(view, (event.deltaX / Math.max(1, width)) * (view.end - view.start), whole));
       else return; // the page scrolls
       event.preventDefault();
     };
@@ -244,8 +292,14 @@ function Preview({ spot, view, width, area, tracks }: PreviewProps) {
   const above = row ? row.getBoundingClientRect().top - area.getBoundingClientRect().top : 0;
   const left = Math.min(Math.max(0, edge + x - PREVIEW_PX / 2), Math.max(0, area.clientWidth - PREVIEW_PX));
   return (
-    <div class="preview" style={{ left: `${left}px`, top: `${above}px`, width: `${PREVIEW_PX}px` }} aria-hidden="true">
-      {spot.hit && <MomentPicture moment={spot.hit.moment_id} at={spot.hit.at_ms} box={spot.hit.box} alt="" eager />}
+    <div
+      class="preview"
+      style={{ left: `${left}px`, top: `${above}px`, width: `${PREVIEW_PX}px` }}
+      aria-hidden="true"
+    >
+      {spot.hit && (
+        <MomentPicture moment={spot.hit.moment_id} at={spot.hit.at_ms} box={spot.hit.box} alt="" eager />
+      )}
       <span class="line">
         <span>{format.moment(spot.hit ? spot.hit.at_ms || spot.hit.peak_ms : spot.ms)}</span>
         {spot.hit && <span class="sure">{format.percent(spot.hit.confidence)}</span>}

@@ -36,7 +36,13 @@ export function HitCard({ hit, weak }: { hit: Hit; weak: boolean }) {
           openMoment(hit.moment_id, hit.at_ms);
         }}
       >
-        <MomentPicture moment={hit.moment_id} at={hit.at_ms} box={hit.box} alt={momentAlt(hit, time)} weak={weak}>
+        <MomentPicture
+          moment={hit.moment_id}
+          at={hit.at_ms}
+          box={hit.box}
+          alt={momentAlt(hit, time)}
+          weak={weak}
+        >
           {!hit.closed && <span class="badge">{t("going_on")}</span>}
         </MomentPicture>
         <span class="meter" aria-hidden="true">

@@ -69,9 +69,18 @@ interface ManyProps {
 }
 
 function Many({ name, chosen, known, say, hint, onChange }: ManyProps) {
-  const label = chosen.length === 0 ? name : chosen.length === 1 ? say(chosen[0]!) : t("filters.many", { name, n: chosen.length });
+  const label =
+    chosen.length === 0
+      ? name
+      : chosen.length === 1
+       ? say(chosen[0]!)
+       : t("filters.many", { name, n: chosen.length });
   return (
-    <Menu label={<Label words={label} />} name={chosen.length ? `${name}: ${chosen.map(say).join(", ")}` : name} active={chosen.length > 0}>
+    <Menu
+      label={<Label words={label} />}
+      name={chosen.length ? `${name}: ${chosen.map(say).join(", ")}` : name}
+      active={chosen.length > 0}
+    >
       {() => <Choices {...{ name, chosen, known, say, onChange }} hint={hint ?? ""} />}
     </Menu>
   );
@@ -101,7 +110,11 @@ function Choices({ name, chosen, known, say, hint, onChange }: ManyProps) {
               type="checkbox"
               checked={chosen.includes(one)}
               onChange={(event) =>
-                onChange(event.currentTarget.checked ? [...chosen, one] : chosen.filter((other) => other !== one))
+                onChange(
+                  event.currentTarget.checked
+                    ? [...chosen, one]
+                    : chosen.filter((other) => other !== one),
+                )
               }
             />
             <span>{say(one)}</span>
@@ -153,16 +166,23 @@ function When() {
   const words = known
     ? t(known[1])
     : now.since
-      ? t("since.other", { length: now.since })
-      : now.from || now.to
-        ? t("since.span", {
-            from: now.from ? format.moment(now.from) : "…",
-            to: now.to ? format.moment(now.to) : t("since.now"),
-          })
-        : t("since.any");
-  const options: [string, string][] = [["", t("since.any")], ...SINCE.map(([since, key]): [string, string] => [since, t(key)])];
+     ? t("since.other", { length: now.since })
+     : now.from || now.to
+      ? t("since.span", {
+         from: now.from ? format.moment(now.from) : "…",
+         to: now.to ? format.moment(now.to) : t("since.now"),
+       })
+      : t("since.any");
+  const options: [string, string][] = [
+    ["", t("since.any")],
+    ...SINCE.map(([since, key]): [string, string] => [since, t(key)]),
+  ];
   return (
-    <Menu label={<Label words={words} />} name={`${t("time")}: ${words}`} active={Boolean(now.since || now.from || now.to)}>
+    <Menu
+      label={<Label words={words} />}
+      name={`${t("time")}: ${words}`}
+      active={Boolean(now.since || now.from || now.to)}
+    >
       {() => (
         <>
           <One
@@ -171,7 +191,11 @@ function When() {
             options={options}
             onChange={(since) => narrow({ since, from: 0, to: 0 })}
           />
-          <Instant label={t("since.from")} value={now.from} onChange={(from) => narrow({ from, since: "" })} />
+          <Instant
+            label={t("since.from")}
+            value={now.from}
+            onChange={(from) => narrow({ from, since: "" })}
+          />
           <Instant label={t("since.to")} value={now.to} onChange={(to) => narrow({ to, since: "" })} />
           {Boolean(now.from && now.to && now.from >= now.to) && <p class="hint wrong">{t("since.wrong")}</p>}
         </>
@@ -202,15 +226,12 @@ function Sure() {
   const values = [...new Set([0, ...SURE, sure])].toSorted((a, b) => a - b);
   return (
     <Menu label={<Label words={say(sure)} />} name={`${t("sure")}: ${say(sure)}`} active={sure > 0}>
-      {(close) => (
+      {() => (
         <One
           name="sure"
           value={sure}
           options={values.map((one): [number, string] => [one, say(one)])}
-          onChange={(chosen) => {
-            narrow({ sure: chosen });
-            close();
-          }}
+          onChange={(chosen) => narrow({ sure: chosen })}
         />
       )}
     </Menu>
@@ -221,7 +242,11 @@ function Order() {
   const { order, all } = route.value;
   const say = (one: string): string => t(one === "time" ? "order.time" : "order.relevance");
   return (
-    <Menu label={<Label words={say(order)} />} name={`${t("order")}: ${say(order)}`} active={order === "time" || all}>
+    <Menu
+      label={<Label words={say(order)} />}
+      name={`${t("order")}: ${say(order)}`}
+      active={order === "time" || all}
+    >
       {() => (
         <>
           <One
@@ -234,7 +259,11 @@ function Order() {
             onChange={(chosen) => narrow({ order: chosen as Route["order"] })}
           />
           <label class="choice apart">
-            <input type="checkbox" checked={all} onChange={(event) => narrow({ all: event.currentTarget.checked })} />
+            <input
+              type="checkbox"
+              checked={all}
+              onChange={(event) => narrow({ all: event.currentTarget.checked })}
+            />
             <span>{t("order.all")}</span>
           </label>
         </>

@@ -32,7 +32,12 @@ export function PartChooser({ width, height, first, onChosen, onCancel }: Props)
     if (!from.current) return;
     const to = place(event);
     const { x, y } = from.current;
-    setBox({ left: Math.min(x, to.x), top: Math.min(y, to.y), right: Math.max(x, to.x), bottom: Math.max(y, to.y) });
+    setBox({
+      left: Math.min(x, to.x),
+      top: Math.min(y, to.y),
+      right: Math.max(x, to.x),
+      bottom: Math.max(y, to.y),
+    });
   };
   const onKey = (event: KeyboardEvent): void => {
     if (event.key === "Enter") onChosen(box);

@@ -37,7 +37,13 @@ export function Dialog({ title, kind = "", onClose, children }: DialogProps) {
       <div class="dialog-inside">
         <header class="dialog-head">
           <h2 id={heading}>{title}</h2>
-          <button type="button" class="quiet round" aria-label={t("close")} title={t("close")} onClick={onClose}>
+          <button
+            type="button"
+            class="quiet round"
+            aria-label={t("close")}
+            title={t("close")}
+            onClick={onClose}
+          >
             <Icon name="close" />
           </button>
         </header>

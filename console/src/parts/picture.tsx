@@ -75,7 +75,12 @@ export function MomentPicture({ moment, at, box = null, alt, eager = false, weak
       )}
       {missing && <p class="no-picture">{t("picture.none")}</p>}
       {size && (
-        <svg class="marks" viewBox={`0 0 ${size[0]} ${size[1]}`} preserveAspectRatio="xMidYMid meet" aria-hidden="true">
+        <svg
+          class="marks"
+          viewBox={`0 0 ${size[0]} ${size[1]}`}
+          preserveAspectRatio="xMidYMid meet"
+          aria-hidden="true"
+        >
           {drawn && <BoxMark box={drawn} width={size[0]} height={size[1]} />}
         </svg>
       )}

@@ -116,11 +116,7 @@ function Asked() {
   const words = now.like ? t("asked.like") : now.part ? t("asked.part") : t("asked.picture");
   return (
     <span class="asked">
-      {now.like ? (
-        <MomentPicture moment={now.like} at={0} alt="" eager />
-      ) : (
-        <Thumb />
-      )}
+      {now.like ? <MomentPicture moment={now.like} at={0} alt="" eager /> : <Thumb />}
       {words}
     </span>
   );
@@ -213,4 +209,3 @@ export function useDroppedPictures(): boolean {
   }, []);
   return over;
 }
-

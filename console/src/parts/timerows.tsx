@@ -41,7 +41,13 @@ export function TimeRows({ rows, view, width, reply, cursor, chosen, tracks }: P
       </div>
       <div class="tracks" ref={tracks}>
         <svg class="hatch-of" width="0" height="0" aria-hidden="true">
-          <pattern id={hatch} width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">
+          <pattern
+            id={hatch}
+            width="6"
+            height="6"
+            patternUnits="userSpaceOnUse"
+            patternTransform="rotate(45)"
+          >
             <path d="M0 0V6" />
           </pattern>
         </svg>
@@ -74,7 +80,12 @@ export function TimeRows({ rows, view, width, reply, cursor, chosen, tracks }: P
 
 function Bars({ rows, view, width, threshold }: { rows: Row[]; view: View; width: number; threshold: number }) {
   const count = Math.max(1, Math.floor(width / BAR_PX));
-  const { sure, weak } = density(rows.flatMap((row) => row.hits), view, count, threshold);
+  const { sure, weak } = density(
+    rows.flatMap((row) => row.hits),
+    view,
+    count,
+    threshold,
+  );
   const most = Math.max(1, ...sure.map((one, at) => one + weak[at]!));
   const wide = width / count;
   const high = (n: number): number => (n / most) * (BARS - 6);
@@ -124,7 +135,18 @@ function Track({ row, view, width, threshold, chosen, hatch }: TrackProps) {
       {unlooked && <rect class="unlooked" {...unlooked} y="4" height={ROW - 8} fill={`url(#${hatch})`} />}
       {row.gaps.map((gap) => {
         const place = span(gap.start_ms, gap.end_ms);
-        return place && <rect key={`${gap.start_ms}${gap.reason}`} class="gap" {...place} y="4" height={ROW - 8} fill={`url(#${hatch})`} />;
+        return (
+          place && (
+            <rect
+              key={`${gap.start_ms}${gap.reason}`}
+              class="gap"
+              {...place}
+              y="4"
+              height={ROW - 8}
+              fill={`url(#${hatch})`}
+            />
+          )
+        );
       })}
       {[...row.hits]
         .sort((a, b) => a.confidence - b.confidence)

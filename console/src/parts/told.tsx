@@ -22,17 +22,17 @@ export function ProblemTold({ problem, onRetry = refresh }: { problem: Problem; 
   const title = gone
     ? t("problem.picture_gone")
     : problem.offline
-      ? t("problem.offline")
-      : denied
-        ? t("problem.denied")
-        : problem.detail || t("problem.other", { status: problem.status });
+     ? t("problem.offline")
+     : denied
+      ? t("problem.denied")
+      : problem.detail || t("problem.other", { status: problem.status });
   const todo = gone
     ? t("problem.picture_gone_todo")
     : problem.offline
-      ? t("problem.offline_todo")
-      : denied
-        ? t(token.value ? "problem.denied_other" : "problem.denied_todo")
-        : problem.todo || (problem.busy ? t("problem.busy_todo") : "");
+     ? t("problem.offline_todo")
+     : denied
+      ? t(token.value ? "problem.denied_other" : "problem.denied_todo")
+      : problem.todo || (problem.busy ? t("problem.busy_todo") : "");
   return (
     <div class="told problem" role="alert">
       <Icon name="warning" />
@@ -46,7 +46,11 @@ export function ProblemTold({ problem, onRetry = refresh }: { problem: Problem; 
           </p>
         )}
         {!gone && (
-          <button type="button" class="button" onClick={() => (denied ? (tokenWanted.value = true) : onRetry())}>
+          <button
+            type="button"
+            class="button"
+            onClick={() => (denied ? (tokenWanted.value = true) : onRetry())}
+          >
             {denied ? t("token.give") : t("again")}
           </button>
         )}
@@ -104,7 +108,13 @@ export function Command({ children }: { children: string }) {
   return (
     <div class="command">
       <code>{children}</code>
-      <button type="button" class="quiet round" aria-label={t("copy")} title={t("copy")} onClick={() => void copy()}>
+      <button
+        type="button"
+        class="quiet round"
+        aria-label={t("copy")}
+        title={t("copy")}
+        onClick={() => void copy()}
+      >
         <Icon name={copied ? "check" : "copy"} />
       </button>
       <span class="unseen" role="status">
