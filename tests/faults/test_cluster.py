@@ -19,7 +19,8 @@ def taken(camera: str, *numbers: int, run: int = 1, recorded: bool = True) -> li
 
 
 def tree(folder: Path, rows: str, catalog: int) -> Path:
-    for name, text in (("index/places.py", f'_SCHEME = "{rows}"\n'), ("catalog/tables.py", f'REVISION = "000{catalog}"\n')):
+    texts = {"index/places.py": f'_SCHEME = "{rows}"\n', "catalog/tables.py": f'REVISION = "000{catalog}"\n'}
+    for name, text in texts.items():
         (folder / name).parent.mkdir(parents=True)
         (folder / name).write_text(text)
     return folder
