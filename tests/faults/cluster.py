@@ -35,7 +35,7 @@ from watchword.stack.ports import HOST, Port
 ROLES = ("worker", "camera", "stream", "query")
 _LAYOUTS = {
     "index/places.py": re.compile(r'^_SCHEME = "(\w+)"', re.MULTILINE),
-    "catalog/tables.py": re.compile(r"^VERSION = (\d+)", re.MULTILINE),
+    "catalog/tables.py": re.compile(r'^REVISION = "(\w+)"', re.MULTILINE),
 }
 """Where the versions of what processes share are: rows of the index, and the catalog."""
 _GRACE_S = 15.0

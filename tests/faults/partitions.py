@@ -108,6 +108,8 @@ class _Drill:
         for server in (*servers, *(process.server for process in processes)):
             server.send(signal.SIGKILL)
         await asyncio.sleep(away_s)
+        for server in (*servers, *(process.server for process in processes)):
+            await server.kill()  # waits until it has ended
         self.users.phase(f"{name} killed, then back")
         self._net.heal(host)
         for server in servers:

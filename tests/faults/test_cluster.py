@@ -19,7 +19,8 @@ def taken(camera: str, *numbers: int, run: int = 1, recorded: bool = True) -> li
 
 
 def tree(folder: Path, rows: str, catalog: int) -> Path:
-    for name, text in (("index/places.py", f'_SCHEME = "{rows}"\n'), ("catalog/tables.py", f"VERSION = {catalog}\n")):
+    texts = {"index/places.py": f'_SCHEME = "{rows}"\n', "catalog/tables.py": f'REVISION = "000{catalog}"\n'}
+    for name, text in texts.items():
         (folder / name).parent.mkdir(parents=True)
         (folder / name).write_text(text)
     return folder
@@ -30,7 +31,7 @@ def test_versions_that_share_rows_and_catalog_run_side_by_side(tmp_path: Path) -
     check_together(tree(tmp_path / "old", "rows3", 1), tree(tmp_path / "new", "rows3", 1))
 
 
-@pytest.mark.parametrize(("rows", "catalog", "named"), [("rows4", 1, "rows3 and rows4"), ("rows3", 2, "1 and 2")])
+@pytest.mark.parametrize(("rows", "catalog", "named"), [("rows4", 1, "rows3 and rows4"), ("rows3", 2, "0001 and 0002")])
 def test_versions_that_do_not_are_refused_with_the_reason(tmp_path: Path, rows: str, catalog: int, named: str) -> None:
     with pytest.raises(NotTogether, match=named):
         check_together(tree(tmp_path / "old", "rows3", 1), tree(tmp_path / "new", rows, catalog))

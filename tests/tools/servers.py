@@ -12,6 +12,7 @@ from proto.errors import Transient, WatchwordError
 from watchword.stack.parts import Part
 
 KILLED_S = 60.0
+"""On a machine that is very busy the memory of a large process takes long to be given back."""
 POLL_S = 0.05
 
 

@@ -47,8 +47,10 @@ async def ops() -> AsyncIterator[TestServer]:
 
     app = web.Application()
     app.add_routes([web.get("/metrics", answer), web.get("/ready", answer)])
-    async with TestServer(app) as server:
-        yield server
+    server = TestServer(app)
+    await server.start_server()
+    yield server
+    await server.close()
 
 
 @pytest.fixture
