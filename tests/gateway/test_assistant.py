@@ -41,8 +41,9 @@ def text_of(result: CallToolResult) -> str:
 
 def told(result: CallToolResult) -> dict[str, Any]:
     assert not result.is_error, text_of(result)
-    assert result.structured_content is not None
-    return result.structured_content
+    content: dict[str, Any] | None = result.structured_content
+    assert content is not None
+    return content
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])

@@ -39,11 +39,11 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 - {name: WATCHWORD_KAFKA__IDEMPOTENT, value: "true"}
 {{- if not $values.milvus.endpoints }}{{ fail "milvus.endpoints: name your Milvus, such as [\"http://milvus:19530\"]" }}{{ end }}
 - {name: WATCHWORD_MILVUS__ENDPOINTS, value: {{ $values.milvus.endpoints | toJson | quote }}}
-{{- with $values.milvus.token }}{{ if .secret }}
+{{- with $values.milvus.token }}{{ if and .secret (ne $.process "gateway") }}
 - name: WATCHWORD_MILVUS__TOKEN
   valueFrom: {secretKeyRef: {name: {{ .secret }}, key: {{ .key }}}}
 {{- end }}{{ end }}
-{{- with $values.redis.url }}{{ if .secret }}
+{{- with $values.redis.url }}{{ if and .secret (ne $.process "gateway") }}
 - name: WATCHWORD_REDIS__URL
   valueFrom: {secretKeyRef: {name: {{ .secret }}, key: {{ .key }}}}
 {{- end }}{{ end }}
