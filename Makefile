@@ -24,10 +24,10 @@ demo: .venv/.ready-demo  ## start everything on real clips and answer five quest
 	@$(PY) -m watchword demo $(if $(ONCE),--once)
 
 test: .venv/.ready-dev  ## every test, on the real parts (one file: .venv/bin/pytest FILE)
-	@echo "== tests without servers (a minute and a half), several at once"
+	@echo "== tests without servers, three at once"
 	@$(PY) -m pytest -q -n 3 --fast
-	@echo "== the other tests (about twenty minutes; real servers, real models, real video)"
-	@$(PY) -m pytest --rest
+	@echo "== the other tests (real servers, real models, real video), two files at once"
+	@$(PY) -m pytest -q -n 2 --dist loadfile --rest
 
 test-fast: .venv/.ready-dev  ## the tests that need no server and no real model
 	@$(PY) -m pytest -q -n 3 --fast

@@ -24,6 +24,7 @@ from aiokafka.errors import (
 from broker.identity import ask_topic_id
 from broker.settings import KafkaSettings
 from broker.topics import MAX_RECORD_BYTES, ExistingTopic, TopicChange, Wanted, wanted_topics
+from proto import tracing
 from proto.errors import Broken, Invalid, Transient, WatchwordError
 from proto.types import now_ms
 from proto.v1.events_pb2 import DeadLetter, Frame
@@ -70,6 +71,26 @@ async def find_topics(settings: KafkaSettings, timeout_s: float = 15.0) -> dict[
             copies = min(len(partition["replicas"]) for partition in described[name])
             found[name] = ExistingTopic(name, len(described[name]), copies, config, own)
         return found
+
+
+async def stamps_beyond(settings: KafkaSettings, time_ms: int, timeout_s: float = 10.0) -> int:
+    """In how many partitions of the frames topic the broker stamped a record with this time, or a later one."""
+    async with _admin(settings.brokers, timeout_s) as admin:
+        if settings.frames_topic not in await admin.list_topics():  # asking for it might make it
+            return 0
+    consumer = AIOKafkaConsumer(
+        settings.frames_topic, bootstrap_servers=settings.brokers, enable_auto_commit=False, client_id="watchword"
+    )
+    try:
+        async with asyncio.timeout(timeout_s):
+            await consumer.start()
+            found = await consumer.offsets_for_times(dict.fromkeys(consumer.assignment(), time_ms))
+            # The embedded broker also answers where there is no such record.
+            return sum(bool(place and place.timestamp and place.timestamp >= time_ms) for place in found.values())
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise _translated(error, settings.brokers) from error
+    finally:
+        await consumer.stop()
 
 
 async def apply_changes(settings: KafkaSettings, changes: Sequence[TopicChange], timeout_s: float = 30.0) -> None:
@@ -192,7 +213,8 @@ class FrameProducer:
                 f"a frame of {frame.camera} has {len(value):,} bytes, the broker takes {MAX_RECORD_BYTES:,}",
                 todo="lower camera.jpeg_quality",
             )
-        await self._send(self._settings.frames_topic, frame.camera.encode(), value)
+        headers = [(key, text.encode()) for key, text in tracing.carried()]
+        await self._send(self._settings.frames_topic, frame.camera.encode(), value, headers)
 
     async def bury(self, letter: DeadLetter) -> None:
         """Send one dead letter. It replaces an earlier one of the same origin."""
@@ -206,12 +228,14 @@ class FrameProducer:
         """Send the record of a dead letter to the topic it came from, with its key and value."""
         await self._send(letter.topic, letter.key or None, letter.value)
 
-    async def _send(self, topic: str, key: bytes | None, value: bytes | None) -> None:
+    async def _send(
+        self, topic: str, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]] = ()
+    ) -> None:
         producer = await self._working()
         try:
             # Cancelling the wait would not unsend the record, so it has no deadline here: aiokafka's request timeout
             # ends it.
-            await producer.send_and_wait(topic, value, key=key)
+            await producer.send_and_wait(topic, value, key=key, headers=list(headers))
         except MessageSizeTooLargeError as error:
             raise Invalid(
                 f"the broker refuses a record of {len(value or b''):,} bytes", todo="raise its limit"

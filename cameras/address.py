@@ -40,6 +40,14 @@ def kind_of(url: str) -> Kind:
             )
 
 
+def is_file(camera: Camera) -> bool:
+    """Whether the camera is a file. An address that is no source at all fails when it is opened, not here."""
+    try:
+        return kind_of(camera.url) == "file"
+    except Invalid:
+        return False
+
+
 def path_of(url: str) -> Path:
     """The path of a file that is there, or Invalid."""
     path = Path(unquote(urlsplit(url).path) if url.lower().startswith("file://") else url)

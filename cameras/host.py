@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Protocol
 
 from cameras.holding import Holding, LeaseStore
@@ -15,9 +16,10 @@ from cameras.settings import CameraSettings
 from cameras.source import watch
 from cameras.view import View
 from cameras.watching import CameraState, Pictures, Sender, Watching
+from cameras.worst import CameraFacts
 from proto.errors import Transient, WatchwordError
 from proto.metrics import CAMERA_VIEWS, CAMERAS_OPEN, CAMERAS_WANTED
-from proto.types import Camera
+from proto.types import Camera, now_ms
 from proto.v1.events_pb2 import Frame
 
 log = logging.getLogger("watchword.cameras")
@@ -34,6 +36,13 @@ class Registry(Protocol):
 
     def all(self) -> list[Camera]:
         """Every camera that is known, watched or not."""
+
+
+class Follower(Protocol):
+    """What follows the registry beside the watching, such as the recorder."""
+
+    def follow(self, cameras: list[Camera]) -> None:
+        """What is registered now. Does not block."""
 
 
 class _Leased:
@@ -71,6 +80,7 @@ class CameraHost:
         holder: str,
         lease_s: float = _LEASE_S,
         pictures: Pictures = watch,
+        follower: Follower | None = None,
     ) -> None:
         """`holder` names this process, and no other one, wherever it runs."""
         self._registry = registry
@@ -78,6 +88,7 @@ class CameraHost:
         self._settings = settings
         self._image_side = image_side
         self._pictures = pictures
+        self._follower = follower
         self._holding = Holding(leases, holder, lease_s)
         self._notes = Notes(coverage, progress, views)
         self._wanted: dict[str, Camera] = {}
@@ -90,6 +101,11 @@ class CameraHost:
     def states(self) -> dict[str, CameraState]:
         """How every camera that is watched here is doing, for a status table."""
         return {name: watching.state for name, watching in self._watched.items()}
+
+    def facts(self) -> list[CameraFacts]:
+        """How every camera that is watched here is doing, in numbers."""
+        now = now_ms()
+        return [_facts(watching, now) for watching in self._watched.values()]
 
     def stop(self) -> None:
         """Ask `run` to let every camera go and end."""
@@ -133,6 +149,8 @@ class CameraHost:
 
     def _know(self, cameras: list[Camera]) -> None:
         self._wanted = {camera.name: camera for camera in cameras if camera.watching}
+        if self._follower is not None:
+            self._follower.follow(cameras)
 
     def _look(self) -> None:
         """Let go, begin and check cameras, as registry, leases and watchdogs say. Waits for nothing."""
@@ -140,7 +158,7 @@ class CameraHost:
             if not self._holding.holds(name):
                 log.warning("camera %s is let go: its lease is not held any more", name)
                 self._let_go(name, held=False)
-            elif self._wanted.get(name) != watching.camera:
+            elif not _same_source(self._wanted.get(name), watching.camera):
                 self._let_go(name, held=True)
         for name in self._wanted.keys() - self._watched.keys() - self._leaving.keys():
             if self._holding.holds(name):
@@ -209,6 +227,26 @@ class CameraHost:
         await self._notes.write()
         for name in names:
             await self._holding.give_back(name)
+
+
+def _facts(watching: Watching, now: int) -> CameraFacts:
+    state = watching.state
+    since_ms = watching.began_ms if state.picture_ms is None else state.picture_ms
+    return CameraFacts(
+        camera=watching.camera.name,
+        now=state.now,
+        view=watching.view.value,
+        silent_s=0.0 if state.now == "done" else max(0, now - since_ms) / 1000,
+        failures=watching.failures,
+        lost=watching.lost,
+        sent=watching.sent,
+        error=state.error,
+    )
+
+
+def _same_source(one: Camera | None, other: Camera) -> bool:
+    """Whether they are watched alike: what is recorded changes while a camera is watched."""
+    return one is not None and replace(one, record=None) == replace(other, record=None)
 
 
 async def _wait(event: asyncio.Event, at_most_s: float) -> None:

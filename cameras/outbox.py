@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from catalog.progress import Progress
 from proto.metrics import FRAMES_LOST
+from proto.tracing import Trail
 from proto.v1.events_pb2 import Frame
 
 
@@ -20,6 +21,8 @@ class Outgoing:
     frame: Frame | None
     """None at the end of a recording."""
     progress: Progress | None = None
+    trail: Trail | None = None
+    """Of a frame that is traced."""
 
 
 class Outbox:

@@ -29,3 +29,19 @@ class CameraSettings(Section):
     """A source that delivers nothing for so long is closed and opened again."""
     retry_most_s: float = Field(30.0, gt=0)
     """Longest pause before a failed source is tried again; the first pause is half a second."""
+
+
+class RecordingSettings(Section):
+    """Recordings. Which cameras are recorded, and how much of each is kept, is said per camera
+    (`watchword recording set`)."""
+
+    most_bytes: int = Field(0, ge=0)
+    """All recordings of this machine take at most so many bytes; when they would take more, the oldest go. 0: each
+    camera's own limit is all."""
+    keep_free_bytes: int = Field(2_000_000_000, ge=0)
+    """So much of the disk stays free, for the index and the catalog: where less is free, the oldest recordings go."""
+    segment_s: float = Field(60.0, ge=2, le=600)
+    """A file holds about so much. What goes, goes by whole files."""
+    queue_bytes: int = Field(64 * 1024 * 1024, ge=1024 * 1024)
+    """A disk that is behind is waited for with so much video in memory, of all cameras; then video is lost, and said to
+    be. Pictures that are looked at never wait for the disk."""

@@ -1,4 +1,4 @@
-"""Where pictures come from; the only module that knows PyAV.
+"""Where pictures come from, read with PyAV.
 
 What a camera's address may reach is closed down twice. A whitelist of protocols per kind of source, and a whitelist of
 containers: a playlist is a list of further addresses, so a "video" that is one could read any file of this machine, or
@@ -12,7 +12,7 @@ import itertools
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,8 @@ from numpy.typing import NDArray
 from cameras.address import Kind, kind_of, path_of, shown
 from cameras.clock import LiveClock, RecordingClock, this_instant
 from cameras.framing import Cut
+from cameras.pace import Pace
+from cameras.remux import Tap
 from cameras.sampling import RecordingSampler, Sampler
 from cameras.settings import CameraSettings
 from cameras.sketch import HEIGHT, WIDTH, Sketch
@@ -175,30 +177,38 @@ def probe(camera: Camera, timeout_s: float) -> tuple[SourceInfo, Picture]:
 
 
 def watch(
-    camera: Camera, settings: CameraSettings, stop: threading.Event, resume: Resume | None = None
+    camera: Camera,
+    settings: CameraSettings,
+    stop: threading.Event,
+    resume: Resume | None = None,
+    tap: Tap | None = None,
 ) -> Iterator[Picture]:
     """The camera's pictures at `settings.fps`, until a file ends or `stop` is set.
 
     Raises like `probe`, and Transient when a live source ends or stays silent. A file is given at its own pace times
     `camera.speed`, as fast as possible when that is 0, and stamped with file time. It goes on where `resume` says; the
     first picture is then the one that was kept last, and says so. A live source is stamped with the stream's own clock,
-    anchored to the wall clock (cameras/clock.py).
+    anchored to the wall clock (cameras/clock.py), and its packets pass through `tap`.
     """
     if kind_of(camera.url) == "file":
         if resume is None:
             resume = Resume(now_ms() if camera.start_ms is None else camera.start_ms, None)
         return _replay(camera, settings, stop, resume)
-    return _live(camera, settings, stop)
+    return _live(camera, settings, stop, tap or Tap(camera.name, lambda: False, lambda _: None))
 
 
-def _live(camera: Camera, settings: CameraSettings, stop: threading.Event) -> Iterator[Picture]:
+def _live(camera: Camera, settings: CameraSettings, stop: threading.Event, tap: Tap) -> Iterator[Picture]:
     sampler, clock = Sampler(settings.fps), LiveClock()
     after_gap = True
-    with _opened(camera, settings.open_timeout_s, settings.silent_after_s) as source:
-        for frame in source.frames(silent_after_s=settings.silent_after_s):
+    with (
+        _opened(camera, settings.open_timeout_s, settings.silent_after_s) as source,
+        source.passing(tap) as packets,
+    ):
+        for frame in source.frames(settings.silent_after_s, packets):
             if stop.is_set():
                 return
             stamp = clock.stamp(_pts_s(frame), this_instant())
+            tap.stamped(frame, stamp.captured_ms)
             after_gap = after_gap or stamp.after_gap
             if sampler.wants(stamp.stream_s):
                 yield Picture(source, frame, stamp.captured_ms, after_gap=after_gap)
@@ -208,7 +218,7 @@ def _live(camera: Camera, settings: CameraSettings, stop: threading.Event) -> It
 
 def _replay(camera: Camera, settings: CameraSettings, stop: threading.Event, resume: Resume) -> Iterator[Picture]:
     sampler = RecordingSampler(settings.fps)
-    pace = _Pace(camera.speed, resume.at_s or 0.0)
+    pace = Pace(camera.speed, resume.at_s or 0.0)
     sought_s = resume.at_s  # until the picture at this file time was found
     passed_s = 0.0  # file time of the rounds before this one
     while not stop.is_set():
@@ -241,19 +251,6 @@ def _replay(camera: Camera, settings: CameraSettings, stop: threading.Event, res
         round_s = clock.next_s - passed_s
         # Rounds are equally long, so those before the picture that is sought are passed over at once.
         passed_s += round_s * (1 if sought_s is None else max(1, int((sought_s - passed_s) / round_s)))
-
-
-class _Pace:
-    """The pace of a replay: file time passes `speed` times as fast as time does; 0 waits for nothing."""
-
-    def __init__(self, speed: float, at_s: float) -> None:
-        self._speed = speed
-        self._started_s = time.monotonic() - (at_s / speed if speed > 0 else 0.0)
-
-    def wait(self, at_s: float, stop: threading.Event) -> bool:
-        """Wait until it is time for this file time. False when told to stop."""
-        due_s = self._started_s + at_s / self._speed if self._speed > 0 else 0.0
-        return not stop.wait(max(0.0, due_s - time.monotonic()))
 
 
 def _first_pts_s(camera: Camera, settings: CameraSettings) -> float | None:
@@ -302,8 +299,11 @@ class _Source:
         return 1.0 / float(rate) if rate and rate <= _MOST_FPS else _USUAL_FRAME_S
 
     def packets(self) -> Iterator[Packet[VideoStream]]:
-        """What is to be decoded, in order."""
         return self._container.demux(self._stream)
+
+    def passing(self, tap: Tap) -> AbstractContextManager[Iterator[Packet[VideoStream]]]:
+        """What is to be decoded, seen by `tap`."""
+        return tap.passing(self._stream, self.packets())
 
     def skipped(
         self, packets: Iterator[Packet[VideoStream]], clock: RecordingClock, first_s: float, until_s: float

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-from cameras.address import identity, kind_of
+from cameras.address import identity, is_file
 from cameras.clock import this_instant
 from cameras.gaps import AwayGaps, LostGaps
 from cameras.looking import Looking, ViewNotebook, WatchedView
@@ -21,6 +21,7 @@ from cameras.source import Picture, Resume, watch
 from cameras.view import View
 from catalog.coverage import Gap
 from catalog.progress import Progress
+from proto import tracing
 from proto.errors import Broken, Invalid, Transient, WatchwordError
 from proto.metrics import FRAMES_LOST, FRAMES_PUBLISHED, FRAMES_SAME, FRAMES_SEEN, HOP_SECONDS, SOURCE_FAILURES
 from proto.retry import Backoff
@@ -103,12 +104,14 @@ class Watching:
     ) -> None:
         self.camera = camera
         self.state = CameraState("waiting")
+        self.failures = self.lost = self.sent = 0  # sources that failed, and frames
+        self.began_ms = now_ms()
         self._sender = sender
         self._settings = settings
         self._image_side = image_side
         self._notes = notes
         self._pictures = pictures
-        self._file = _is_file(camera)
+        self._file = is_file(camera)
         self._outbox = Outbox(
             _FILE_FRAMES if self._file else _LIVE_FRAMES,
             patient=self._file,
@@ -247,6 +250,8 @@ class Watching:
                 FRAMES_SAME.inc()
                 same_ms = picture.captured_ms
                 continue
+            trail = tracing.frame(self.camera.name, picture.grabbed_ms)
+            tracing.step(trail, "gate")
             frame = Frame(
                 camera=self.camera.name,
                 captured_ms=picture.captured_ms,
@@ -262,11 +267,12 @@ class Watching:
                 crops=looking.crops(picture),
                 view=self._view.number,
             )
+            tracing.step(trail, "cut")
             sequence, same_ms = sequence + 1, 0
             progress = None
             if picture.recorded is not None:
                 progress = replace(begun, at_s=picture.recorded.at_s, sequence=sequence)
-            if not self._hand_over(Outgoing(frame, progress)):
+            if not self._hand_over(Outgoing(frame, progress, trail)):
                 return True
             run.moved_s = time.monotonic()
         if not run.stop.is_set():
@@ -322,6 +328,7 @@ class Watching:
                     self._notes.gap(gap)
 
     def _lose(self, frame: Frame) -> None:
+        self.lost += 1
         with self._telling:
             self._notes.gap(self._losses.frame(frame.captured_ms))
 
@@ -344,6 +351,7 @@ class Watching:
         if run is not self._run or run.stop.is_set():
             return
         SOURCE_FAILURES.labels(reason=reason).inc()
+        self.failures += 1
         if error.message != self.state.error:
             log.warning("camera %s: %s", self.camera.name, error)
         self._tell(run, CameraState("failed", self.state.picture_ms, error.message))
@@ -359,7 +367,10 @@ class Watching:
             if item.frame is not None:
                 item.frame.after_gap = item.frame.after_gap or gap
                 self._under_way = item.frame
-                sent = await self._deliver(item.frame)
+                tracing.step(item.trail, "outbox")
+                with tracing.along(item.trail):
+                    sent = await self._deliver(item.frame)
+                tracing.ended(item.trail, "send")
                 self._under_way = None
                 gap = not sent and item.frame.after_gap
             if item.progress is not None:
@@ -383,13 +394,6 @@ class Watching:
             else:
                 self._broker_away = False
                 FRAMES_PUBLISHED.inc()
+                self.sent += 1
                 HOP_SECONDS.labels(hop="published").observe(max(0, now_ms() - frame.grabbed_ms) / 1000)
                 return True
-
-
-def _is_file(camera: Camera) -> bool:
-    """Whether the camera is a file. An address that is no source at all fails when it is opened, not here."""
-    try:
-        return kind_of(camera.url) == "file"
-    except Invalid:
-        return False

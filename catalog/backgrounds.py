@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Row, delete, select
 
-from catalog.store import Catalog, replacing
+from catalog.store import Catalog
 from catalog.tables import BACKGROUNDS
 from proto.errors import Broken, Invalid
 from proto.types import Vectors
@@ -51,7 +51,7 @@ class Backgrounds:
         """Replace the camera's background. Raises Invalid when it cannot be one."""
         row = {"space": space, **_row(background)}
         with self._catalog.writing() as connection:
-            connection.execute(replacing(BACKGROUNDS), row)
+            self._catalog.put(connection, BACKGROUNDS, [row])
 
     def get(self, space: str, cameras: frozenset[str] | None = None) -> list[Background]:
         """Those of these cameras, by name; unknown ones are left out. None: the pool.

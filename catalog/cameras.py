@@ -1,41 +1,40 @@
-"""The registry of cameras: one small JSON file that several processes share."""
+"""The registry of cameras: a table of the catalog that several processes share."""
 
 from __future__ import annotations
 
-import json
 import threading
 from bisect import bisect_left
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from difflib import get_close_matches
-from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import Connection, select, update
 
-from catalog.files import disk_trouble, locked, write_whole
+from catalog.store import Catalog
+from catalog.tables import CAMERAS, META
 from proto.errors import Broken, Invalid, Unknown
-from proto.types import Camera, camera_name
+from proto.types import Camera, Recording, camera_name
 
-_VERSION = 1
+_COUNTER = "cameras"
 _BESIDE = 20
 """How many names on each side of an unknown name are compared with it."""
-_CAMERAS = TypeAdapter(list[Camera])
-
-_Stamp = tuple[int, int, int]
+_CAMERA = TypeAdapter(Camera)
 
 
 class CameraRegistry:
-    """Every camera that was ever registered here. Safe for many threads and processes.
+    """Every camera that was ever registered. Safe for many threads and processes. Methods block.
 
-    The file is reread when it changed, and replaced atomically under a lock. Methods do short disk I/O. They raise
-    Broken when the file cannot be read, written or parsed.
+    Each change is counted. What was read is kept, so that reading again costs one small query, and the cameras that
+    changed. Raises Transient when the catalog is away, and Broken when it cannot be read.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
         self._lock = threading.Lock()
-        self._known: tuple[_Stamp | None, dict[str, Camera]] = (None, {})
+        self._change = -1
+        self._known: dict[str, Camera] = {}
 
     def all(self) -> list[Camera]:
         """All cameras, sorted by name, including removed ones (`watching` is False)."""
@@ -53,64 +52,89 @@ class CameraRegistry:
     def add(self, camera: Camera) -> None:
         """Register the camera. Invalid while one of this name is watched with other settings; a removed one returns."""
         camera_name(camera.name)
-        with self._changing() as cameras:
-            present = cameras.get(camera.name)
+        with self._catalog.writing() as connection:
+            change = _counted(connection)
+            stored = _stored(connection, camera.name)
+            present = None if stored is None else _camera(camera.name, stored)
             if present is not None and present.watching and present != camera:
                 raise Invalid(
                     f"a camera named {camera.name} is watched already, with other settings",
                     todo=f"choose another name, or remove {camera.name} first",
                 )
-            cameras[camera.name] = camera
+            self._put(connection, camera, {}, change)
+
+    def add_missing(self, cameras: Iterable[Camera]) -> int:
+        """Register those whose name nobody has. How many they were."""
+        with self._catalog.writing() as connection:
+            change = _counted(connection)
+            return sum(self._catalog.add(connection, CAMERAS, _row(camera, {}, change)) for camera in cameras)
 
     def remove(self, name: str) -> None:
         """Stop watching. The name stays known, and the camera's moments stay searchable."""
-        with self._changing() as cameras:
-            if name not in cameras:
-                raise unknown_camera(name, frozenset(cameras))
-            cameras[name] = replace(cameras[name], watching=False)
+        self._change_one(name, lambda camera: replace(camera, watching=False))
+
+    def record(self, name: str, recording: Recording) -> None:
+        """Change what is recorded of the camera, which stays the same camera."""
+        self._change_one(name, lambda camera: replace(camera, record=recording))
+
+    def _change_one(self, name: str, changed: Callable[[Camera], Camera]) -> None:
+        with self._catalog.writing() as connection:
+            change = _counted(connection)
+            stored = _stored(connection, name)
+            if stored is None:
+                raise unknown_camera(name, frozenset(connection.scalars(select(CAMERAS.c.name))))
+            # Settings that a later Watchword gave it, and that are not known here, stay.
+            self._put(connection, changed(_camera(name, stored)), stored, change)
+
+    def _put(self, connection: Connection, camera: Camera, stored: Mapping[str, Any], change: int) -> None:
+        self._catalog.put(connection, CAMERAS, [_row(camera, stored, change)])
 
     def _read(self) -> dict[str, Camera]:
         """The cameras by name. The dict is shared: callers must not change it."""
+        at = CAMERAS.c
         with self._lock:
-            stamp = self._stamp()
-            if stamp is None or stamp != self._known[0]:
-                self._known = (stamp, self._load() if stamp else {})
-            return self._known[1]
+            with self._catalog.reading() as connection:
+                change = connection.scalar(select(META.c.value).where(META.c.name == _COUNTER))
+                if change == self._change:
+                    return self._known
+                # Fewer changes than before: the catalog was restored, and everything may be different.
+                since = self._change if change is not None and change > self._change else -1
+                rows = connection.execute(select(at.name, at.settings).where(at.change > since)).all()
+            fresh = {name: _camera(name, settings) for name, settings in rows}
+            self._known = {**self._known, **fresh} if since >= 0 else fresh
+            self._change = -1 if change is None else change
+            return self._known
 
-    def _stamp(self) -> _Stamp | None:
-        try:
-            found = self._path.stat()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise disk_trouble("read", self._path, error) from error
-        return found.st_ino, found.st_mtime_ns, found.st_size
 
-    def _load(self) -> dict[str, Camera]:
-        try:
-            text = self._path.read_bytes()
-        except OSError as error:
-            raise disk_trouble("read", self._path, error) from error
-        try:
-            content = json.loads(text)
-            if not isinstance(content, dict) or content.get("version") != _VERSION:
-                raise ValueError(f"it is not a registry of version {_VERSION}")
-            cameras = _CAMERAS.validate_python(content["cameras"], strict=False)
-            return {camera_name(camera.name): camera for camera in cameras}
-        except (ValueError, KeyError, ValidationError, Invalid) as error:
-            raise Broken(
-                f"{self._path} is damaged ({_first_line(error)})",
-                todo="repair it, or move it away and register the cameras again",
-            ) from error
+def _counted(connection: Connection) -> int:
+    """Count one more change. From here on to the end of the transaction nobody else changes a camera."""
+    counter = META.c.name == _COUNTER
+    connection.execute(update(META).where(counter).values(value=META.c.value + 1))
+    found: int | None = connection.scalar(select(META.c.value).where(counter))
+    if found is None:
+        raise Broken("the catalog does not count its cameras' changes", todo="restore it from a backup")
+    return found
 
-    @contextmanager
-    def _changing(self) -> Iterator[dict[str, Camera]]:
-        """The cameras, to be changed in place. They are written when the block ends without an error."""
-        with locked(self._path):
-            cameras = dict(self._read())
-            yield cameras
-            content = {"version": _VERSION, "cameras": [asdict(camera) for camera in cameras.values()]}
-            write_whole(self._path, json.dumps(content, indent=1).encode(), durable=True)
+
+def _stored(connection: Connection, name: str) -> dict[str, Any] | None:
+    return connection.scalar(select(CAMERAS.c.settings).where(CAMERAS.c.name == name))
+
+
+def _row(camera: Camera, stored: Mapping[str, Any], change: int) -> dict[str, Any]:
+    settings = {**stored, **_CAMERA.dump_python(camera, mode="json")}
+    return {"name": camera.name, "settings": settings, "change": change}
+
+
+def _camera(name: str, settings: object) -> Camera:
+    try:
+        return _CAMERA.validate_python(settings)
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        raise Broken(
+            f"the catalog's settings of camera {name} cannot be read ({'.'.join(map(str, first['loc']))}: "
+            f"{first['msg']})",
+            todo="use the Watchword that registered it, or delete its row of the table cameras and register it again",
+        ) from None
 
 
 def unknown_camera(name: str, names: frozenset[str]) -> Unknown:
@@ -137,7 +161,3 @@ def _candidates(name: str, known: list[str]) -> list[str]:
 def _beside(name: str, known: list[str]) -> list[str]:
     place = bisect_left(known, name)
     return known[max(0, place - _BESIDE) : place + _BESIDE]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

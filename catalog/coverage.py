@@ -7,9 +7,9 @@ from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, delete, func, or_, select, true
+from sqlalchemy import BigInteger, ColumnElement, Connection, Row, Select, Table, and_, cast, func, or_, select, true
 
-from catalog.store import Catalog, replacing, upsert
+from catalog.store import Catalog, remove
 from catalog.tables import DECLARED, MARKS, MERGED, PARTITION_MARKS, PROGRESS
 from proto.errors import Broken
 
@@ -88,18 +88,12 @@ class Coverage:
         """
         latest = {_key(gap): gap for gap in gaps if not gap.log}
         taken_back = [gap for gap in latest.values() if gap.reason is Reason.AWAY and gap.end_ms <= gap.start_ms]
-        kept = [_row(gap) for gap in (*latest.values(), *(gap for gap in gaps if gap.log)) if gap not in taken_back]
+        placed = sorted((gap for gap in gaps if gap.log), key=lambda gap: gap.last_offset)
+        kept = [_row(gap) for gap in (*latest.values(), *placed) if gap not in taken_back]
         if not gaps:
             return
-        statement, values = upsert(DECLARED)
-        statement = statement.on_conflict_do_update(
-            index_elements=list(DECLARED.primary_key.columns),
-            set_=values,
-            where=statement.excluded.last_offset >= DECLARED.c.last_offset,
-        )
         with self._catalog.writing() as connection:
-            if kept:
-                connection.execute(statement, kept)
+            self._catalog.put(connection, DECLARED, kept, where=lambda new: new.last_offset >= DECLARED.c.last_offset)
             _remove(connection, DECLARED, taken_back)
 
     def gaps(self, cameras: frozenset[str] | None, start_ms: int | None, end_ms: int | None) -> list[Gap]:
@@ -141,15 +135,14 @@ class Coverage:
         returns them.
         """
         with self._catalog.writing() as connection:
-            if marks:
-                connection.execute(replacing(MARKS), [_mark_row(mark) for mark in marks])
-            for (log, partition), (next_offset, broker_ms) in ends.items():
+            self._catalog.put(connection, MARKS, [_mark_row(mark) for mark in marks])
+            for (log, partition), (next_offset, broker_ms) in sorted(ends.items()):
                 # The previous call's offset is committed by now: no restart goes back beyond it.
-                before = _partition_mark(connection, log, partition)
+                before = _partition_mark(connection, log, partition, lock=True)
                 if before is not None:
-                    _merge_below(connection, log, partition, min(before[0], next_offset))
+                    self._merge_below(connection, log, partition, min(before[0], next_offset))
                 row = {"log": log, "partition": partition, "next_offset": next_offset, "broker_ms": broker_ms}
-                connection.execute(replacing(PARTITION_MARKS), row)
+                self._catalog.put(connection, PARTITION_MARKS, [row])
 
     def marks(self, cameras: frozenset[str] | None = None) -> list[Looked]:
         """The marks of these cameras (None: all), the furthest behind first. A camera may have no mark yet."""
@@ -182,6 +175,30 @@ class Coverage:
         """The next offset to commit and the broker's time of the last record read, from the last `looked`."""
         with self._catalog.reading() as connection:
             return _partition_mark(connection, log, partition)
+
+    def _merge_below(self, connection: Connection, log: str, partition: int, offset: int) -> None:
+        """Move up to _MERGED_AT_ONCE of the partition's SHED gaps wholly below the offset to the merged table."""
+        at, kept = DECLARED.c, MERGED.c
+        below = (
+            select(*_columns(DECLARED))
+            .where(at.log == log, at.partition == partition, at.last_offset < offset, at.reason == Reason.SHED)
+            .order_by(at.last_offset)
+            .limit(_MERGED_AT_ONCE)
+        )
+        done = [_gap(row) for row in connection.execute(below)]
+        if not done:
+            return
+        near = (
+            select(*_columns(MERGED))
+            .where(kept.camera.in_({gap.camera for gap in done}), kept.reason == Reason.SHED)
+            .where(kept.log == log, kept.partition == partition)
+            .where(kept.end_ms >= min(gap.start_ms for gap in done) - TOGETHER_MS)
+            .where(kept.start_ms <= max(gap.end_ms for gap in done) + TOGETHER_MS)
+        )
+        neighbours = [_gap(row) for row in connection.execute(near)]
+        _remove(connection, DECLARED, done)
+        _remove(connection, MERGED, neighbours)
+        self._catalog.put(connection, MERGED, [_row(gap) for gap in merged([*neighbours, *done])])
 
 
 def merged(gaps: Iterable[Gap]) -> list[Gap]:
@@ -257,56 +274,21 @@ def _summed(table: Table, condition: ColumnElement[bool]) -> Select[Any]:
             at.reason,
             func.min(at.start_ms).label("start_ms"),
             func.max(at.end_ms).label("end_ms"),
-            func.sum(at.frames).label("frames"),
+            cast(func.sum(at.frames), BigInteger).label("frames"),
         )
         .where(condition)
         .group_by(at.camera, at.reason)
     )
 
 
-def _merge_below(connection: Connection, log: str, partition: int, offset: int) -> None:
-    """Move up to _MERGED_AT_ONCE of the partition's SHED gaps wholly below the offset to the merged table."""
-    at, kept = DECLARED.c, MERGED.c
-    below = (
-        select(*_columns(DECLARED))
-        .where(at.log == log, at.partition == partition, at.last_offset < offset, at.reason == Reason.SHED)
-        .order_by(at.last_offset)
-        .limit(_MERGED_AT_ONCE)
-    )
-    done = [_gap(row) for row in connection.execute(below)]
-    if not done:
-        return
-    near = (
-        select(*_columns(MERGED))
-        .where(kept.camera.in_({gap.camera for gap in done}), kept.reason == Reason.SHED)
-        .where(kept.log == log, kept.partition == partition)
-        .where(kept.end_ms >= min(gap.start_ms for gap in done) - TOGETHER_MS)
-        .where(kept.start_ms <= max(gap.end_ms for gap in done) + TOGETHER_MS)
-    )
-    neighbours = [_gap(row) for row in connection.execute(near)]
-    _remove(connection, DECLARED, done)
-    _remove(connection, MERGED, neighbours)
-    connection.execute(replacing(MERGED), [_row(gap) for gap in merged([*neighbours, *done])])
-
-
 def _remove(connection: Connection, table: Table, gaps: Iterable[Gap]) -> None:
-    at = table.c
-    for gap in gaps:
-        connection.execute(
-            delete(table).where(
-                at.camera == gap.camera,
-                at.reason == gap.reason,
-                at.log == gap.log,
-                at.partition == gap.partition,
-                at.anchor == _anchor(gap),
-            )
-        )
+    remove(connection, table, [(gap.camera, gap.reason, gap.log, gap.partition, _anchor(gap)) for gap in gaps])
 
 
-def _partition_mark(connection: Connection, log: str, partition: int) -> tuple[int, int] | None:
+def _partition_mark(connection: Connection, log: str, partition: int, *, lock: bool = False) -> tuple[int, int] | None:
     at = PARTITION_MARKS.c
     wanted = select(at.next_offset, at.broker_ms).where(at.log == log, at.partition == partition)
-    row = connection.execute(wanted).first()
+    row = connection.execute(wanted.with_for_update() if lock else wanted).first()
     return None if row is None else (row.next_offset, row.broker_ms)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import ColumnElement, and_, delete, or_, select
 
-from catalog.store import Catalog, upsert
+from catalog.store import Catalog
 from catalog.tables import LEASES
 
 
@@ -16,17 +16,10 @@ class Leases:
 
     def take(self, name: str, holder: str, now_ms: int, for_ms: int) -> bool:
         """Take or renew the lease (compare-and-set). False while another holder's lease runs."""
-        statement, values = upsert(LEASES)
         mine_or_over = or_(LEASES.c.holder == holder, ~_runs(now_ms))
         row = {"name": name, "holder": holder, "taken_ms": now_ms, "for_ms": for_ms}
         with self._catalog.writing() as connection:
-            done = connection.execute(
-                statement.on_conflict_do_update(
-                    index_elements=list(LEASES.primary_key.columns), set_=values, where=mine_or_over
-                ),
-                row,
-            )
-            return done.rowcount == 1
+            return self._catalog.put(connection, LEASES, [row], where=lambda _: mine_or_over) == 1
 
     def give_back(self, name: str, holder: str) -> None:
         """End the lease now, so that another holder need not wait for it to run out. No effect on another's lease."""

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import delete, select
 
-from catalog.store import Catalog, replacing
+from catalog.store import Catalog
 from catalog.tables import PROGRESS
 
 
@@ -42,7 +42,7 @@ class Progresses:
     def put(self, progress: Progress) -> None:
         """Replace the camera's progress."""
         with self._catalog.writing() as connection:
-            connection.execute(replacing(PROGRESS), asdict(progress))
+            self._catalog.put(connection, PROGRESS, [asdict(progress)])
 
     def forget(self, camera: str) -> None:
         with self._catalog.writing() as connection:

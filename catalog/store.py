@@ -1,129 +1,162 @@
-"""The SQL store for small state that several processes share: opening it and translating its errors."""
+"""The SQL store for small state that several processes share: opening it, its transactions, its errors."""
 
 from __future__ import annotations
 
-import errno
-import os
-import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from sqlalchemy import Connection, Table, create_engine, event, select
-from sqlalchemy.dialects.sqlite import Insert, insert
+from sqlalchemy import ColumnElement, Connection, Engine, Table, delete, event, tuple_
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from catalog.files import disk_trouble, locked
-from catalog.tables import META, METADATA, VERSION
+from catalog.migrating import is_current, migrate
+from catalog.sqlite import SqliteBackend
 from proto.errors import Broken, Transient, WatchwordError
 
-_BUSY_S = 5.0
-"""How long a call waits while another process writes."""
+log = logging.getLogger("watchword.catalog")
 
-# SQLite error codes; the lower eight bits are the kind.
-_DISK_ERRORS = {
-    sqlite3.SQLITE_FULL: errno.ENOSPC,
-    sqlite3.SQLITE_READONLY: errno.EROFS,
-    sqlite3.SQLITE_PERM: errno.EACCES,
-    sqlite3.SQLITE_CANTOPEN: errno.EACCES,
-    sqlite3.SQLITE_IOERR: errno.EIO,
-}
+_FORMS = "give postgresql://user:password@host:port/database, or sqlite:////folder/catalog.db"
+_AT_ONCE = 200
+"""Rows in one condition. SQLite allows an expression of 1,000 parts."""
+
+
+class Backend(Protocol):
+    """What differs between SQLite and PostgreSQL."""
+
+    shown: str
+    """How errors name the store. Without its password."""
+
+    def engine(self, *, migrating: bool = False) -> Engine:
+        """Connections. Those for `migrating` are patient."""
+
+    def opening(self) -> AbstractContextManager[None]:
+        """Held while the store is opened."""
+
+    def prepare(self, engine: Engine) -> None:
+        """Raise Broken if it cannot be a catalog."""
+
+    def begin(self, connection: Connection) -> None:
+        """Begin a transaction that reads one snapshot."""
+
+    def begin_to_write(self, connection: Connection) -> None:
+        """Begin a transaction that writes."""
+
+    def keep_others_out(self, connection: Connection) -> None:
+        """Wait until no other process is past this point in a transaction."""
+
+    def insert(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> tuple[Any, Any]:
+        """An insert of the dialect, which has `on_conflict_do_update`, and the parameters that make these rows."""
+
+    def translated(self, action: str, error: BaseException | None) -> WatchwordError:
+        """The driver's error as one of ours."""
 
 
 class Catalog:
     """The SQL store for small shared state. Safe for many threads and processes.
 
     Its methods, and those of everything built on it, block: call them from a thread. They raise Broken when the
-    store cannot be read or written, and Transient when another process kept it busy for too long.
+    store cannot be read or written, and Transient when it is away or was kept busy for too long.
     """
 
-    def __init__(self, url: str) -> None:
-        """`url` names the store, as in sqlite:////folder/catalog.db; `sqlite_url` makes it from a path."""
-        self.path = _path_of(url)
-        """The SQLite file."""
-        self._engine = create_engine(url, connect_args={"timeout": _BUSY_S}, pool_timeout=_BUSY_S)
-        # SQLite must be told at the start of a transaction that it will write.
-        self._writer = self._engine.execution_options(writes=True)
-        event.listen(self._engine, "connect", _prepare)
-        event.listen(self._engine, "begin", _begin)
-        event.listen(self._writer, "begin", _begin_to_write)
+    def __init__(self, url: str, timeout_s: float = 10.0) -> None:
+        """`url` names the store; `sqlite_url` makes one from a path. Nothing is opened yet. Broken if it names none."""
+        self._backend = backend_of(url, timeout_s)
+        self._engine = self._backend.engine()
+        self._reader, self._writer = _transactions(self._engine, self._backend)
+
+    @property
+    def shown(self) -> str:
+        """What errors call it. Without its password."""
+        return self._backend.shown
 
     def open(self) -> None:
-        """Create the file and its tables if missing. Broken when it has another version."""
-        # SQLite does not always wait when two processes set the journal mode.
-        with locked(self.path):
-            with self._told("open"), self._engine.connect() as connection:
-                # In WAL mode readers do not wait for the writer. The mode is stored in the file.
-                mode = connection.connection.cursor().execute("PRAGMA journal_mode=WAL").fetchone()
-            if mode != ("wal",):
-                raise Broken(
-                    f"{self.path} cannot be shared by several processes on this file system",
-                    todo="put the data folder on a local disk",
-                )
-            with self.writing() as connection:
-                METADATA.create_all(connection)
-                found = connection.scalar(select(META.c.value).where(META.c.name == "version"))
-                if found is None:
-                    connection.execute(META.insert(), {"name": "version", "value": VERSION})
-            if found is not None and found != VERSION:
-                raise Broken(
-                    f"{self.path} is a catalog of version {found}, this Watchword knows version {VERSION}",
-                    todo="use the Watchword that made it, or stop Watchword and move the file away",
-                )
+        """Create or migrate the tables if need be. Broken when a later Watchword made them."""
+        with self._backend.opening():
+            with self._told("open"):
+                self._backend.prepare(self._engine)
+            with self.reading() as connection:
+                current = is_current(connection, self.shown)
+            if not current:
+                self._migrate()
 
     def close(self) -> None:
-        """Close the file. May be called twice."""
+        """Close every connection. May be called twice."""
         self._engine.dispose()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A read transaction on one snapshot: later writes by others are not visible."""
-        with self._told("read"), self._engine.connect() as connection:
+        with self._told("read"), self._reader.connect() as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A write transaction: durable when the block ends, rolled back when it raises. One writer at a time."""
+        """A write transaction: durable when the block ends, rolled back when it raises.
+
+        In SQLite there is one writer at a time. In PostgreSQL others write meanwhile: what is read in order to be
+        changed must be locked (`with_for_update`), and rows are changed in the order of their keys.
+        """
         with self._told("write"), self._writer.begin() as connection:
             yield connection
+
+    def put(
+        self,
+        connection: Connection,
+        table: Table,
+        rows: Iterable[Mapping[str, Any]],
+        where: Callable[[Any], ColumnElement[bool]] | None = None,
+    ) -> int:
+        """Insert the rows, or replace those of the same keys; of several rows with one key the last counts.
+
+        A row that is there is replaced only if it meets the condition, which is given the new row's columns. Returns
+        how many were written, if there is one row.
+        """
+        keys = list(table.primary_key.columns)
+        # PostgreSQL refuses two rows of one key in a statement, and deadlocks when two processes take rows crosswise.
+        by_key = {tuple(row[key.name] for key in keys): row for row in rows}
+        if not by_key:
+            return 0
+        ordered = [dict(by_key[key]) for key in sorted(by_key)]
+        insert, parameters = self._backend.insert(table, ordered)
+        values = {name: insert.excluded[name] for name in table.columns.keys() if not table.c[name].primary_key}  # noqa: SIM118
+        statement = insert.on_conflict_do_update(
+            index_elements=keys, set_=values, where=None if where is None else where(insert.excluded)
+        )
+        return connection.execute(statement, parameters).rowcount
+
+    def add(self, connection: Connection, table: Table, row: Mapping[str, Any]) -> bool:
+        """Insert the row. False if its key exists already: then nothing changes."""
+        insert, parameters = self._backend.insert(table, [row])
+        return connection.execute(insert.on_conflict_do_nothing(), parameters).rowcount == 1
+
+    def _migrate(self) -> None:
+        """In one transaction: a process that dies half-way leaves what was there before."""
+        engine = self._backend.engine(migrating=True)
+        _, writer = _transactions(engine, self._backend)
+        try:
+            with self._told("migrate"), writer.begin() as connection:
+                self._backend.keep_others_out(connection)
+                if not is_current(connection, self.shown):  # else another process did it meanwhile
+                    migrate(connection, self.shown)
+        finally:
+            engine.dispose()
 
     @contextmanager
     def _told(self, action: str) -> Iterator[None]:
         try:
             yield
-        except (DBAPIError, sqlite3.Error) as error:
-            raise self._translated(action, error.orig if isinstance(error, DBAPIError) else error) from error
+        except DBAPIError as error:
+            raise self._backend.translated(action, error.orig) from error
         except PoolTimeoutError as error:
             raise Transient(
-                f"every connection to {self.path} is in use", todo="try again; if it stays so, check the disk"
+                f"every connection to {self.shown} is in use", todo="try again; if it stays so, check its disk"
             ) from error
         except SQLAlchemyError as error:
-            raise Broken(f"cannot {action} {self.path} ({error})", todo="check the disk and the folder") from error
-
-    def _translated(self, action: str, error: BaseException | None) -> WatchwordError:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-            return Transient(f"{self.path} was kept busy by another process for {_BUSY_S:.0f} s", todo="try again")
-        if code in _DISK_ERRORS:
-            return disk_trouble(action, self.path, self._seen_by_the_system(_DISK_ERRORS[code]))
-        damaged = code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-        what = "is damaged" if damaged else f"cannot be used: cannot {action} it"
-        return Broken(
-            f"{self.path} {what} ({error})",
-            todo="stop Watchword and move the file away; a new one is made, and the record of unseen frames is lost",
-        )
-
-    def _seen_by_the_system(self, number: int) -> OSError:
-        """The operating system's error for the file; SQLite reports only that it failed."""
-        if number != errno.ENOSPC:
-            try:
-                os.close(os.open(self.path, os.O_RDWR | os.O_CLOEXEC))
-            except OSError as error:
-                return error
-        return OSError(number, os.strerror(number))
+            raise Broken(f"cannot {action} {self.shown} ({error})", todo="check the disk and the folder") from error
 
 
 def sqlite_url(path: Path) -> str:
@@ -131,44 +164,33 @@ def sqlite_url(path: Path) -> str:
     return URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
 
 
-def upsert(table: Table) -> tuple[Insert, dict[str, Any]]:
-    """An insert into the table, and the columns to set when the key exists already."""
-    statement = insert(table)
-    keys = set(table.primary_key.columns.keys())
-    return statement, {name: statement.excluded[name] for name in table.columns.keys() if name not in keys}  # noqa: SIM118
+def remove(connection: Connection, table: Table, keys: Iterable[tuple[Any, ...]]) -> None:
+    """Delete the rows of these keys, in their order."""
+    ordered, columns = sorted(keys), list(table.primary_key.columns)
+    for first in range(0, len(ordered), _AT_ONCE):
+        some = ordered[first : first + _AT_ONCE]
+        connection.execute(delete(table).where(tuple_(*columns).in_(some)))
 
 
-def replacing(table: Table) -> Insert:
-    """An insert that replaces the row of the same key."""
-    statement, values = upsert(table)
-    return statement.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=values)
-
-
-def _path_of(url: str) -> Path:
+def backend_of(url: str, timeout_s: float) -> Backend:
+    """The backend of this URL. Raises Broken when it names none."""
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
-        raise Broken(f"{url[:80]!r} does not name a catalog", todo="give sqlite:////folder/catalog.db") from error
-    if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
-        raise Broken(
-            f"a catalog cannot be kept in {parsed.render_as_string(hide_password=True)}",
-            todo="name a SQLite file: sqlite:////folder/catalog.db",
-        )
-    return Path(parsed.database)
+    except (ArgumentError, ValueError) as error:
+        # What cannot be parsed may hold a password anywhere.
+        raise Broken("catalog.url does not name a catalog", todo=_FORMS) from error
+    if parsed.drivername in {"postgresql", "postgres"} and parsed.host and parsed.database and parsed.username:
+        from catalog.postgres import PostgresBackend
+
+        return PostgresBackend(parsed, timeout_s)
+    if parsed.drivername == "sqlite" and parsed.database and parsed.database != ":memory:":
+        return SqliteBackend(parsed)
+    raise Broken(f"a catalog cannot be kept in {parsed.render_as_string(hide_password=True)}", todo=_FORMS)
 
 
-def _prepare(connection: Any, _record: object) -> None:
-    # The driver must not begin transactions; `_begin` does.
-    connection.isolation_level = None
-    # A declared gap must outlive a power cut: NORMAL may lose the last transactions.
-    connection.execute("PRAGMA synchronous=FULL")
-
-
-def _begin(connection: Connection) -> None:
-    if not connection.get_execution_options().get("writes"):
-        connection.exec_driver_sql("BEGIN")
-
-
-def _begin_to_write(connection: Connection) -> None:
-    # A deferred transaction that reads first and then writes fails, without waiting, if another wrote in between.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+def _transactions(engine: Engine, backend: Backend) -> tuple[Engine, Engine]:
+    """The engine twice: with transactions that read, and with transactions that write."""
+    reader, writer = engine.execution_options(), engine.execution_options()
+    event.listen(reader, "begin", backend.begin)
+    event.listen(writer, "begin", backend.begin_to_write)
+    return reader, writer

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import TypeEngine
 
-VERSION = 1
-"""Version of this layout. A higher version was made by a later Watchword. A new table needs no new version:
-`open` makes it in an older file, and an older Watchword does not look at it."""
+REVISION = "0001"
+"""The newest file in catalog/migrations/versions. A higher one was made by a later Watchword."""
+REVISION_TABLE = "watchword_version"
+"""Where Alembic keeps it: under a name that no other program's tables have."""
 
 METADATA = MetaData()
+
+
+def name_of(length: int) -> TypeEngine[str]:
+    """Text that is compared by its code points, as SQLite does, not by the rules of a language."""
+    return String(length).with_variant(String(length, collation="C"), "postgresql")
+
 
 META = Table(
     "meta",
     METADATA,
-    Column("name", String(64), primary_key=True),
+    Column("name", name_of(64), primary_key=True),
     Column("value", BigInteger, nullable=False),
 )
+
+
+FIRST_ROWS = [
+    # Watchwords from before migrations refuse a catalog of this version: they would not look for the cameras here.
+    {"name": "version", "value": 2},
+    # Counts the changes of cameras.
+    {"name": "cameras", "value": 0},
+]
+"""What META has from the start."""
 
 
 def _gaps(name: str) -> Table:
@@ -23,9 +41,9 @@ def _gaps(name: str) -> Table:
     return Table(
         name,
         METADATA,
-        Column("camera", String(64), primary_key=True),
-        Column("reason", String(16), primary_key=True),
-        Column("log", String(32), primary_key=True),
+        Column("camera", name_of(64), primary_key=True),
+        Column("reason", name_of(16), primary_key=True),
+        Column("log", name_of(32), primary_key=True),
         Column("partition", Integer, primary_key=True),
         Column("anchor", BigInteger, primary_key=True),
         Column("first_offset", BigInteger, nullable=False),
@@ -46,7 +64,7 @@ MERGED = _gaps("merged_gaps")
 MARKS = Table(
     "marks",
     METADATA,
-    Column("camera", String(64), primary_key=True),
+    Column("camera", name_of(64), primary_key=True),
     Column("captured_ms", BigInteger, nullable=False),
     Column("log", String(32), nullable=False),
     Column("partition", Integer, nullable=False),
@@ -56,7 +74,7 @@ MARKS = Table(
 PARTITION_MARKS = Table(
     "partition_marks",
     METADATA,
-    Column("log", String(32), primary_key=True),
+    Column("log", name_of(32), primary_key=True),
     Column("partition", Integer, primary_key=True),
     Column("next_offset", BigInteger, nullable=False),
     Column("broker_ms", BigInteger, nullable=False),
@@ -65,7 +83,7 @@ PARTITION_MARKS = Table(
 LEASES = Table(
     "leases",
     METADATA,
-    Column("name", String(256), primary_key=True),
+    Column("name", name_of(256), primary_key=True),
     Column("holder", String(256), nullable=False),
     Column("taken_ms", BigInteger, nullable=False),
     Column("for_ms", BigInteger, nullable=False),
@@ -74,7 +92,7 @@ LEASES = Table(
 PROGRESS = Table(
     "progress",
     METADATA,
-    Column("camera", String(64), primary_key=True),
+    Column("camera", name_of(64), primary_key=True),
     Column("source", String, nullable=False),
     Column("run", BigInteger, nullable=False),
     Column("start_ms", BigInteger, nullable=False),
@@ -86,8 +104,8 @@ PROGRESS = Table(
 BACKGROUNDS = Table(
     "backgrounds",
     METADATA,
-    Column("space", String(16), primary_key=True),
-    Column("camera", String(64), primary_key=True),
+    Column("space", name_of(16), primary_key=True),
+    Column("camera", name_of(64), primary_key=True),
     Column("view", BigInteger, nullable=False),
     Column("dimension", Integer, nullable=False),
     # How many rows each sample has, and the moments' ids, as JSON; the vectors one after another, as float16.
@@ -96,10 +114,20 @@ BACKGROUNDS = Table(
     Column("vectors", LargeBinary, nullable=False),
 )
 
+CAMERAS = Table(
+    "cameras",
+    METADATA,
+    Column("name", name_of(64), primary_key=True),
+    # `Camera` as JSON, so that a new field of it needs no migration.
+    Column("settings", JSON().with_variant(JSONB(), "postgresql"), nullable=False),
+    # The number of its last change: those of all cameras are counted in META as "cameras".
+    Column("change", BigInteger, nullable=False, index=True),
+)
+
 VIEWS = Table(
     "views",
     METADATA,
-    Column("camera", String(64), primary_key=True),
+    Column("camera", name_of(64), primary_key=True),
     Column("view", BigInteger, nullable=False),
     Column("state", String(16), nullable=False),
     Column("since_ms", BigInteger, nullable=False),

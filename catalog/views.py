@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from catalog.store import Catalog, replacing
+from catalog.store import Catalog
 from catalog.tables import VIEWS
 from proto.errors import Broken
 
@@ -46,7 +46,7 @@ class Views:
     def put_view(self, view: CameraView) -> None:
         """Replace the camera's view."""
         with self._catalog.writing() as connection:
-            connection.execute(replacing(VIEWS), asdict(view))
+            self._catalog.put(connection, VIEWS, [asdict(view)])
 
 
 def _view(row: dict[str, Any]) -> CameraView:

@@ -8,6 +8,8 @@ A folder holds `questions.jsonl`, one question a line, and `videos.jsonl`, one r
      "relevant": [{"video": "gate-01", "start_s": 3.0, "end_s": 9.5, "box": [0.1, 0.2, 0.3, 0.6], "share": 0.08,
      "condition": "night"}], "absent": false, "what": "person"}
 
+A relevant span may say where the thing is in the course of it: "track": [[3.0, [0.0, 0.2, 0.1, 0.6]], [3.5, ...], ...].
+
 A video's name is the name of its camera. Its `path` is null for a live camera, which only a service that has watched it
 can be asked about; seconds count from `start_ms`. `video` of a question is null (all recordings of its part), a name,
 or a list of names. Questions of one `group` mean the same, in several languages. An absent question has no relevant
@@ -61,6 +63,8 @@ class Relevant:
     start_s: float
     end_s: float
     box: Box | None = None
+    track: tuple[tuple[float, Box], ...] = field(default=(), compare=False)
+    """Where it is at seconds of the recording, in their order; several boxes of one second are of several things."""
     share: float | None = None
     """The share of the picture that it covers."""
     condition: str = ""
@@ -129,6 +133,10 @@ def _video_line(video: Video) -> dict[str, Any]:
     }
 
 
+def _sides(box: Box) -> list[float]:
+    return [box.left, box.top, box.right, box.bottom]
+
+
 def _question_line(question: Question) -> dict[str, Any]:
     return {
         "qid": question.qid,
@@ -142,7 +150,8 @@ def _question_line(question: Question) -> dict[str, Any]:
                 "video": one.video,
                 "start_s": one.start_s,
                 "end_s": one.end_s,
-                "box": [one.box.left, one.box.top, one.box.right, one.box.bottom] if one.box else None,
+                "box": _sides(one.box) if one.box else None,
+                **({"track": [[at_s, _sides(box)] for at_s, box in one.track]} if one.track else {}),
                 "share": one.share,
                 "condition": one.condition,
             }

@@ -8,7 +8,8 @@ A hit is right when it is of the recording of a relevant span, and
 The first is what a person is shown; the second holds for a hit whose picture was taken just outside. A hit that is much
 longer than what was asked for is right only if its instant is. Boxes have no say in this; their agreement is reported
 beside it: of a right hit and its relevant span, where both have a box, the boxes agree if their intersection is at
-least half of their union, or the centre of the hit's box lies in the relevant one.
+least half of their union, or the centre of the hit's box lies in the relevant one. The relevant box is that of the
+instant of the hit where the span has a track, else its only one.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def judge(
             counted.append(hit)
             matches.append(found)
     first_iou = max((_iou_in_time(counted[0], one, videos) for one in wanted), default=0.0) if counted else 0.0
-    return Judged(tuple(matches), len(wanted), tuple(counted), first_iou, _boxes(counted, matches, wanted))
+    return Judged(tuple(matches), len(wanted), tuple(counted), first_iou, _boxes(counted, matches, wanted, videos))
 
 
 def is_right(hit: Hit, relevant: Relevant, videos: Mapping[str, Video]) -> bool:
@@ -102,15 +103,29 @@ def boxes_agree(found: Box, true: Box) -> bool:
     return true.left <= across <= true.right and true.top <= down <= true.bottom
 
 
+def boxes_at(relevant: Relevant, at_ms: int, videos: Mapping[str, Video]) -> list[Box]:
+    """Where the things of the span are at this instant."""
+    if not relevant.track:
+        return [] if relevant.box is None else [relevant.box]
+    at_s = (at_ms - videos[relevant.video].start_ms) / 1000
+    nearest_s = min((second for second, _ in relevant.track), key=lambda second: abs(second - at_s))
+    return [box for second, box in relevant.track if second == nearest_s]
+
+
 def _iou_in_time(hit: Hit, relevant: Relevant, videos: Mapping[str, Video]) -> float:
     if hit.camera != relevant.video or relevant.video not in videos:
         return 0.0
     return overlap((hit.start_ms, hit.end_ms), times_of(relevant, videos))
 
 
-def _boxes(hits: Sequence[Hit], matches: Sequence[frozenset[int]], wanted: Sequence[Relevant]) -> float | None:
+def _boxes(
+    hits: Sequence[Hit],
+    matches: Sequence[frozenset[int]],
+    wanted: Sequence[Relevant],
+    videos: Mapping[str, Video],
+) -> float | None:
     for hit, found in zip(hits, matches, strict=True):
-        true = [box for place in sorted(found) if (box := wanted[place].box) is not None]
+        true = [box for place in sorted(found) for box in boxes_at(wanted[place], hit.at_ms, videos)]
         if hit.box is not None and true:
             return float(any(boxes_agree(hit.box, box) for box in true))
     return None

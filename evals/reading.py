@@ -7,9 +7,9 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from evals.dataset import ABOUT, DEFAULT_START_MS, QUESTIONS, VIDEOS, Dataset, Part, Question, Relevant, Video, What
 from proto.errors import Invalid
@@ -47,20 +47,23 @@ class _VideoLine(_Line):
     duration_s: float | None = Field(None, gt=0)
 
 
+def _sound(sides: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    if not Box(*sides).is_sound():
+        raise ValueError("a box is [left, top, right, bottom] in shares of the picture, 0 to 1")
+    return sides
+
+
+_Sides = Annotated[tuple[float, float, float, float], AfterValidator(_sound)]
+
+
 class _RelevantLine(_Line):
     video: str
     start_s: float = Field(ge=0)
     end_s: float
-    box: tuple[float, float, float, float] | None = None
+    box: _Sides | None = None
+    track: list[tuple[float, _Sides]] = []
     share: float | None = Field(None, gt=0, le=1)
     condition: str = ""
-
-    @field_validator("box")
-    @classmethod
-    def _sound(cls, box: tuple[float, float, float, float] | None) -> tuple[float, float, float, float] | None:
-        if box is not None and not Box(*box).is_sound():
-            raise ValueError("a box is [left, top, right, bottom] in shares of the picture, 0 to 1")
-        return box
 
 
 class _QuestionLine(_Line):
@@ -283,7 +286,15 @@ class _Reading:
 def _question_of(line: _QuestionLine) -> Question:
     videos = () if line.video is None else (line.video,) if isinstance(line.video, str) else tuple(line.video)
     relevant = tuple(
-        Relevant(one.video, one.start_s, one.end_s, Box(*one.box) if one.box else None, one.share, one.condition)
+        Relevant(
+            one.video,
+            one.start_s,
+            one.end_s,
+            Box(*one.box) if one.box else None,
+            tuple(sorted(((at_s, Box(*sides)) for at_s, sides in one.track), key=lambda entry: entry[0])),
+            one.share,
+            one.condition,
+        )
         for one in line.relevant
     )
     return Question(

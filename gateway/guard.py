@@ -14,6 +14,7 @@ from typing import Any
 
 from gateway.problems import MEDIA_TYPE, Refused, problem_of
 from gateway.settings import GatewaySettings, is_loopback
+from proto.admission import Admission
 from proto.errors import Broken, Denied, WatchwordError
 from proto.metrics import GATEWAY_REQUESTS, GATEWAY_SECONDS
 from proto.serving import Door
@@ -54,7 +55,7 @@ class Guard:
     def __init__(self, app: App, settings: GatewaySettings) -> None:
         self._app = app
         self._settings = settings
-        self._door = Door("the gateway", settings.max_concurrent)
+        self._door = Door("the gateway", Admission("gateway", most=settings.max_concurrent))
         self._hosts = {host.lower() for host in settings.hosts} | _OWN_NAMES
         self._any_host = not is_loopback(settings.listen) and not settings.hosts
         sharing = "cross-origin" if settings.origins else "same-origin"
@@ -86,7 +87,7 @@ class Guard:
         length = headers.get("content-length", "")
         if length.isdecimal() and (len(length) > 12 or int(length) > MOST_BODY_BYTES):
             raise _too_large()
-        with self._door:
+        with self._door.admitted("request"):
             await self._app(scope, _Body(receive, self._settings.body_s).receive, answer.send)
 
     def _check_host(self, headers: Mapping[str, str]) -> None:

@@ -115,6 +115,12 @@ def _check_region(region: Region, moment: Moment, what: str) -> None:
             f"{what} runs from {moment.start_ms} to {moment.end_ms} and has a region of {region.at_ms}",
             todo="give regions of its own pictures, with the time of the picture",
         )
+    times = region.since_ms, region.at_ms, region.until_ms
+    if times[::2] != (0, 0) and not 0 < times[0] <= times[1] <= times[2] <= moment.end_ms:
+        raise Invalid(
+            f"{what} has a region of {region.at_ms} that was seen from {region.since_ms} to {region.until_ms}",
+            todo="give when it was first and last seen, up to the end of the moment, or 0 and 0",
+        )
     if not region.box.is_sound():
         raise Invalid(
             f"{what} has a region at {region.box}",

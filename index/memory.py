@@ -73,7 +73,16 @@ def nearest(moments: Sequence[Moment], ask: Ask) -> list[Scored]:
         return []
     scores = np.stack([row.vector for _, row in rows]) @ ask.vector
     hits = (
-        Scored(span, float(score), row.at_ms, row.box, row.kind, row.vector if ask.with_vectors else None)
+        Scored(
+            span,
+            float(score),
+            row.at_ms,
+            row.box,
+            row.kind,
+            row.vector if ask.with_vectors else None,
+            row.since_ms,
+            row.until_ms,
+        )
         for (span, row), score in zip(rows, scores, strict=True)
     )
     return best(hits, ask.limit)

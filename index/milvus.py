@@ -34,6 +34,7 @@ from index.rows import (
     rows_of,
     schema,
     scored,
+    vectors_out_of,
 )
 from index.settings import MilvusSettings
 from index.sharded import MOST_ROWS, ShardedStore
@@ -198,7 +199,12 @@ class _MilvusShard:
                 replies = await self._in_bucket(bucket, "search", nearest, make=False)
         except _Missing:
             return []
-        return [scored(hit["entity"] | {"id": hit["id"]}, float(hit["distance"]), self._space.id) for hit in replies[0]]
+        (reply,) = replies
+        vectors = vectors_out_of(reply)
+        rows = [hit["entity"] | {"id": hit["id"]} for hit in reply]
+        for row, vector in zip(rows, vectors, strict=False):
+            row["vector"] = vector
+        return [scored(row, float(hit["distance"]), self._space.id) for row, hit in zip(rows, reply, strict=True)]
 
     async def read(self, bucket: Bucket, which: Filter, most_rows: int) -> list[Moment] | None:
         rows = await self._query(bucket, expression(which), ROW_FIELDS, limit=most_rows)
@@ -336,6 +342,17 @@ class _MilvusShard:
 
     def _name(self, bucket: Bucket) -> str:
         return collection_name(self._space.id, bucket)
+
+
+async def milvus_server(endpoint: str, settings: MilvusSettings) -> tuple[tuple[int, int], frozenset[str]]:
+    """Ask one Milvus for its version, (0, 0) if it tells none, and the spaces of which it holds moments."""
+    shard = _MilvusShard(endpoint, SpaceInfo("0" * 16, 2), settings)
+    try:
+        by_space = await shard.buckets(fresh=True)
+        version = await shard._call("tell its version", _version)
+        return version, frozenset(space for space, buckets in by_space.items() if buckets)
+    finally:
+        await shard.close()
 
 
 async def _replace(name: str, gone: list[str], rows: list[Row], milvus: AsyncMilvusClient) -> None:

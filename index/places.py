@@ -8,10 +8,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 _HOUR_MS = 3_600_000
-_SCHEME = "watchword3"
+_SCHEME = "watchword4"
 """Prefix of every collection name. Changes with the fields of a row, so that a collection never mixes two layouts."""
 _COLLECTION = re.compile(_SCHEME + r"_([0-9a-f]{16})_(\d{1,4})h_(\d{1,12})")
-_FORMER = re.compile(r"watchword[12]?_([0-9a-f]{16})_(\d{1,4})h_(\d{1,12})")
+_FORMER = re.compile(r"watchword[1-3]?_([0-9a-f]{16})_(\d{1,4})h_(\d{1,12})")
 _NEAR_MS = 7 * 24 * _HOUR_MS
 MOST_STRETCHES = 50
 """Most stretches of time per shard that lie more than a week apart."""
@@ -32,6 +32,9 @@ class Bucket:
     @property
     def end_ms(self) -> int:
         return self.start_ms + self.hours * _HOUR_MS
+
+    def __str__(self) -> str:
+        return f"{self.hours}h/{self.number}"
 
     def holds(self, start_ms: int) -> bool:
         """Whether a moment with this start belongs here."""

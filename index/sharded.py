@@ -16,6 +16,7 @@ from index.filters import Filter, overlapping
 from index.places import MOST_STRETCHES, Bucket, bucket_for, home, may_be_made
 from index.settings import MilvusSettings
 from index.store import LATEST_MS, Answer, Ask, Scored, Unsearched, best, fullest
+from proto import tracing
 from proto.errors import Broken, Invalid, WatchwordError
 from proto.metrics import SHARDS_MISSING
 from proto.types import Moment, SpaceInfo, check_moment_ids, now_ms, start_of
@@ -226,12 +227,17 @@ class ShardedStore:
 
     async def _search_shard(self, name: str, ask: Ask, deadline_s: float) -> _Part:
         """The answers of the shard's buckets within the deadline. Raises when none answers."""
+        with tracing.span("shard", shard=name):
+            return await self._search_buckets(name, ask, deadline_s)
+
+    async def _search_buckets(self, name: str, ask: Ask, deadline_s: float) -> _Part:
         shard = self._shards[name]
         deadline = Deadline(name, deadline_s)
-        by_space = await deadline.of(shard.buckets())
+        with tracing.span("buckets"):
+            by_space = await deadline.of(shard.buckets())
         in_time = {space: self._in_time(buckets, ask.start_ms, ask.end_ms) for space, buckets in by_space.items()}
         own = in_time.pop(self._space.id, [])
-        found, failed = await all_of({bucket: deadline.of(shard.search(bucket, ask)) for bucket in own})
+        found, failed = await all_of({bucket: deadline.of(_search_bucket(shard, bucket, ask)) for bucket in own})
         if failed and not found:
             raise first(failed)
         if failed:
@@ -247,7 +253,8 @@ class ShardedStore:
     async def _passing(self, name: str, found: Mapping[Bucket, list[Scored]], ask: Ask, deadline: Deadline) -> int:
         """About how many moments of these buckets pass the filter: all that were found, if more were asked for."""
         cut = [bucket for bucket, hits in found.items() if len(hits) >= ask.limit]
-        estimates = await asyncio.gather(*(self._estimate(name, bucket, ask, deadline) for bucket in cut))
+        with tracing.span("count", buckets=len(cut)):
+            estimates = await asyncio.gather(*(self._estimate(name, bucket, ask, deadline) for bucket in cut))
         return sum(len(hits) for hits in found.values()) + sum(
             max(0, estimate - len(found[bucket])) for bucket, estimate in zip(cut, estimates, strict=True)
         )
@@ -308,6 +315,11 @@ class ShardedStore:
         del self._preparing[name, bucket]
         if not task.cancelled() and (error := task.exception()) is not None:
             log.info("the next time bucket could not be made ahead, it is made when needed: %s", error)
+
+
+async def _search_bucket(shard: Shard, bucket: Bucket, ask: Ask) -> list[Scored]:
+    with tracing.span("bucket", bucket=str(bucket)):
+        return await shard.search(bucket, ask)
 
 
 def _halves(which: Filter, bucket: Bucket) -> tuple[Filter, Filter]:

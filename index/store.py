@@ -50,6 +50,15 @@ class Scored:
     """The kind of object there; empty when it is not known."""
     vector: Vector | None = None
     """The row's vector, if `Ask.with_vectors`."""
+    since_ms: int = 0
+    """When what the row shows was first seen; 0: it was there for the whole span."""
+    until_ms: int = 0
+    """When it was last seen; 0 likewise."""
+
+    @property
+    def times(self) -> tuple[int, int]:
+        """Since when and until when what the row shows was there, as far as it is known."""
+        return (self.since_ms, self.until_ms) if self.until_ms else (self.span.start_ms, self.span.end_ms)
 
 
 @dataclass(frozen=True, slots=True)

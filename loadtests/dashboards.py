@@ -1,11 +1,13 @@
 """Does every panel show something, and does every cause ring its alarm? A real Prometheus scrapes a running stack.
 
-    python -m loadtests.dashboards [--minutes 3] [--faults] [--keep FOLDER]
+    python -m loadtests.dashboards [--minutes 5] [--rate 3] [--faults] [--picture FILE] [--keep FOLDER]
 
-Cameras replay the clips and questions are asked for some minutes. Then every query of every panel of deploy/grafana is
-asked as Grafana would, and a table says how many series each one draws. With `--faults` parts are stopped afterwards:
-a live camera falls silent, Milvus is stopped, the encoder worker is killed; the times until the alerts fire, and until
-they are resolved after the repair began, are printed. The rules are those that are shipped, with their own patience.
+Cameras replay the clips and Locust asks questions for some minutes. Then every query of every panel of deploy/grafana
+is asked as Grafana would, and a table says how many series each one draws. `--picture` draws the main dashboard. With
+`--faults` parts are broken afterwards: a live camera falls silent, records come that are no frames, the disk fills
+(where this user may mount a tmpfs), Milvus is stopped, the encoder worker is killed; the times until the alerts fire,
+and until they are resolved after the repair began, are printed. The rules are those that are shipped, with their own
+patience.
 
 Exits with 1 when a query draws nothing or is refused, or an alert does not fire or does not end.
 """
@@ -16,7 +18,10 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
+import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -24,25 +29,31 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from aiohttp import web
 
-from catalog.cameras import CameraRegistry
+from broker.kafka import FrameProducer
+from broker.settings import KafkaSettings
+from loadtests.board_picture import Drawn, Line, draw_board
 from loadtests.prometheus import DEPLOY, Prometheus, prometheus
 from loadtests.rig import Running, parser, run, running, say, settings_in
-from proto.errors import Broken, WatchwordError
-from proto.types import Camera
-from query.client import QueryClient
+from proto.errors import Broken
+from proto.types import Camera, now_ms
+from proto.v1.events_pb2 import Frame
 from tests.cameras.rig import transport_stream
 from tests.clips import CLIPS
+from watchword.catalogs import open_registry
 
 PARTS = ("broker", "milvus", "redis", "worker", "stream", "camera", "query")
 RATE = "1m"
 LOOK_BACK_S = 90.0
-QUESTION_EVERY_S = 0.4
+DISK = "4g"
+FULL_SHARE = 0.95
 LIVE_S, FPS = 1200.0, 5
 CHUNK_S = 0.2
-FIRES_WITHIN_S, ENDS_WITHIN_S = 300.0, 300.0
-KNOWN = ("a person riding a bicycle", "a rabbit in a meadow", "a man in a car", "a red truck")
+FIRES_WITHIN_S, ENDS_WITHIN_S = 420.0, 420.0
+REMEMBERS_S = 900.0
+"""Counted events are told for so long."""
 
 
 @dataclass(frozen=True)
@@ -100,42 +111,84 @@ class LiveCamera:
 
 
 async def dashboards(asked: argparse.Namespace, folder: Path) -> int:
-    settings = settings_in(folder / "data", {"cache_dir": Path.home() / ".cache" / "watchword"})
+    more = dict(one.split("=", 1) for one in asked.set)
     footage = await asyncio.to_thread(transport_stream, folder / "live.ts", LIVE_S, fps=FPS)
     camera = LiveCamera(footage)
     async with AsyncExitStack() as closing:
+        disk = closing.enter_context(small_disk(folder / "disk")) if asked.faults else None
+        settings = settings_in((disk or folder) / "data", {"cache_dir": Path.home() / ".cache" / "watchword", **more})
         await closing.enter_async_context(camera.serving())
-        registry = CameraRegistry(settings.data_dir / "cameras.json")
-        for name, clip in CLIPS.items():
-            registry.add(Camera(name, str(clip), loop=True))
-        registry.add(Camera("live", camera.url))
+        with open_registry(settings) as registry:
+            registry.add_missing(Camera(name, str(clip), loop=True) for name, clip in CLIPS.items())
+            registry.add(Camera("live", camera.url))
         parts = await closing.enter_async_context(running(settings, folder / "logs", *PARTS))
         targets = {name: parts.addresses.ops[name] for name in parts.servers if name in parts.addresses.ops}
         watcher = await closing.enter_async_context(prometheus(folder / "prometheus", targets))
-        client = await closing.enter_async_context(QueryClient(parts.addresses.query, settings.query.timeout_s))
-        questions = asyncio.create_task(_ask_for_ever(client))
-        closing.callback(questions.cancel)
-        say(f"everything runs; panels are asked in {asked.minutes:g} minutes")
+        await closing.enter_async_context(_asking(parts.addresses.query, asked.rate))
+        say(f"everything runs, Locust asks {asked.rate} questions a second; panels in {asked.minutes:g} minutes")
         await asyncio.sleep(asked.minutes * 60)
         wrong = await _panels(watcher)
+        if asked.picture:
+            await _picture(watcher, asked.minutes * 60, asked.picture)
         if asked.faults:
-            wrong += await _faults(watcher, parts, camera)
+            kafka = settings.kafka.model_copy(update={"brokers": parts.addresses.broker})
+            wrong += await _faults(watcher, parts, camera, kafka, disk)
         wrong += [f"{name} ended by itself" for name in parts.ended]
     print("\n" + ("; ".join(wrong) if wrong else "every query draws something"))
     return 1 if wrong else 0
 
 
-async def _ask_for_ever(client: QueryClient) -> None:
-    """Questions with known and with new words, pictures of hits, and now and then one that is wrong."""
-    number = 0
-    while True:
-        number += 1
-        with contextlib.suppress(WatchwordError):
-            words = KNOWN[number % len(KNOWN)] if number % 3 else f"a bicycle near house {number}"
-            reply = await client.search(text=words if number % 20 else "", limit=5)
-            for hit in reply.hits[:1]:
-                await client.thumbnail(hit.moment_id)
-        await asyncio.sleep(QUESTION_EVERY_S)
+@contextlib.contextmanager
+def small_disk(folder: Path) -> Iterator[Path | None]:
+    """A file system of its own inside the block; None where this user may not mount one."""
+    folder.mkdir(parents=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        say(f"the disk is not filled: no tmpfs can be mounted ({mounted.stderr.decode().strip()})")
+        yield None
+        return
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=False)
+
+
+@asynccontextmanager
+async def _asking(address: str, rate: int) -> AsyncIterator[None]:
+    """Locust asks inside the block."""
+    words = ["--headless", "--only-summary", "--loglevel=ERROR", f"--host={address}"]
+    course = ["--course=soak", f"--knee={2 * rate}", "--minutes=600"]
+    script = str(Path(__file__).with_name("locustfile.py"))
+    locust = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "locust", "-f", script, *words, *course, stdout=subprocess.DEVNULL
+    )
+    try:
+        yield
+        if locust.returncode is not None:
+            raise Broken(f"Locust ended with {locust.returncode}", todo="read what it says above")
+    finally:
+        if locust.returncode is None:
+            locust.kill()
+            await locust.wait()
+
+
+async def _picture(watcher: Prometheus, length_s: float, file: Path) -> None:
+    """The main dashboard, drawn from what Prometheus has now."""
+    (page,) = (
+        page for page in yaml.safe_load((DEPLOY / "grafana" / "dashboards.yaml").read_text()) if page["name"] == "well"
+    )
+    end_s, drawn = time.time(), []
+    for panel in (panel for row in page["rows"] for panel in row["panels"]):
+        lines = []
+        for legend, expr in panel["queries"].items():
+            for _, values in await watcher.lines(expr.replace("RATE", RATE), end_s, length_s):
+                lines.append(Line(legend, *zip(*values, strict=True)))
+        number = panel.get("kind") == "number"
+        drawn.append(Drawn(panel["title"], panel["unit"], number, panel["width"], panel.get("good_from", 0.0), lines))
+    await asyncio.to_thread(draw_board, f"Watchword: {page['title']}", drawn, file)
+    say(f"{file}: {file.stat().st_size:,} bytes")
 
 
 async def _panels(watcher: Prometheus) -> list[str]:
@@ -163,9 +216,12 @@ class Fault:
     alerts: tuple[str, ...]
     begin: Callable[[], Awaitable[None]]
     end: Callable[[], Awaitable[None]]
+    ends_within_s: float = ENDS_WITHIN_S
 
 
-async def _faults(watcher: Prometheus, parts: Running, camera: LiveCamera) -> list[str]:
+async def _faults(
+    watcher: Prometheus, parts: Running, camera: LiveCamera, kafka: KafkaSettings, disk: Path | None
+) -> list[str]:
     async def silent() -> None:
         camera.speaks.clear()
 
@@ -182,15 +238,40 @@ async def _faults(watcher: Prometheus, parts: Running, camera: LiveCamera) -> li
         await milvus.kill()
         await milvus.start()
 
+    async def rubbish() -> None:
+        async with FrameProducer(kafka) as producer:
+            await producer.send(Frame(camera="live", captured_ms=now_ms(), grabbed_ms=now_ms(), jpeg=b"no picture"))
+
+    async def nothing() -> None:
+        """What was counted is told until it is old."""
+
+    async def full() -> None:
+        assert disk is not None
+        usage = shutil.disk_usage(disk)
+        size = int(FULL_SHARE * usage.total) - usage.used
+        with (disk / "filled").open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+
+    async def cleared() -> None:
+        assert disk is not None
+        (disk / "filled").unlink()
+
     encoder = ("WatchwordEncoderDown", "WatchwordProcessAway", "WatchwordStreamLate")
     print(f"\n{'fault':<26}{'alert':<28}{'fires after':>12}{'ends after repair':>20}")
     async with asyncio.TaskGroup() as group:
-        # A camera tells nothing of the index and the encoder, so its fault runs beside the others.
-        camera_fault = Fault("live camera silent", ("WatchwordCamerasSilent",), silent, speaks)
-        beside = group.create_task(_tried(watcher, camera_fault))
-        wrong = await _tried(watcher, Fault("Milvus stopped", ("WatchwordIndexAway",), stopped, started_again))
+        # These tell nothing of the index and the encoder, so they run beside the others.
+        faults = [
+            Fault("live camera silent", ("WatchwordCamerasSilent",), silent, speaks),
+            Fault("a record that is no frame", ("WatchwordDeadLetters",), rubbish, nothing, REMEMBERS_S + 60),
+        ]
+        if disk is not None:
+            faults.append(Fault("disk 95 % full", ("WatchwordDiskFull",), full, cleared))
+        beside = [group.create_task(_tried(watcher, fault)) for fault in faults]
+        wrong = await _tried(
+            watcher, Fault("Milvus stopped", ("WatchwordIndexAway", "WatchwordStreamLate"), stopped, started_again)
+        )
         wrong += await _tried(watcher, Fault("encoder worker killed", encoder, worker.kill, worker.start))
-    return wrong + beside.result()
+    return wrong + [line for task in beside for line in task.result()]
 
 
 async def _tried(watcher: Prometheus, fault: Fault) -> list[str]:
@@ -204,7 +285,7 @@ async def _tried(watcher: Prometheus, fault: Fault) -> list[str]:
     fired = await _times(watcher, fault.alerts, begun_s, FIRES_WITHIN_S, fires=True)
     repair_s = time.monotonic()
     await fault.end()
-    ended = await _times(watcher, fault.alerts, repair_s, ENDS_WITHIN_S, fires=False)
+    ended = await _times(watcher, fault.alerts, repair_s, fault.ends_within_s, fires=False)
     wrong = []
     for alert in fault.alerts:
         told = [f"{times[alert]:.0f} s" if alert in times else "never" for times in (fired, ended)]
@@ -231,6 +312,9 @@ async def _times(
 
 if __name__ == "__main__":
     arguments = parser(__doc__)
-    arguments.add_argument("--minutes", type=float, default=3.0)
+    arguments.add_argument("--minutes", type=float, default=5.0)
+    arguments.add_argument("--rate", type=int, default=3, help="questions a second")
+    arguments.add_argument("--picture", type=Path, default=None, help="draw the main dashboard into this PNG")
+    arguments.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another setting")
     arguments.add_argument("--faults", action="store_true")
     sys.exit(run(dashboards, arguments.parse_args()))

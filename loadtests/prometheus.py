@@ -23,7 +23,7 @@ from watchword.stack.ports import Port
 
 DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
 RULES = DEPLOY / "prometheus" / "watchword.rules.yml"
-_ASK_S = 10.0
+_ASK_S = 30.0
 
 
 def configuration(targets: Mapping[str, str]) -> dict[str, Any]:
@@ -49,9 +49,19 @@ class Prometheus:
 
         Raises Broken, with what Prometheus says, when the query is wrong.
         """
+        return len(await self.lines(query, end_s, length_s, step_s))
+
+    async def lines(
+        self, query: str, end_s: float, length_s: float, step_s: float = 15.0
+    ) -> list[tuple[dict[str, str], list[tuple[float, float]]]]:
+        """The labels of each of these series, and its finite values with their times."""
         asked = {"query": query, "start": end_s - length_s, "end": end_s, "step": step_s}
         found = await self._ask("/api/v1/query_range", asked)
-        return sum(any(math.isfinite(float(value)) for _, value in one["values"]) for one in found["result"])
+        every = (
+            (one["metric"], [(at_s, float(value)) for at_s, value in one["values"] if math.isfinite(float(value))])
+            for one in found["result"]
+        )
+        return [(labels, values) for labels, values in every if values]
 
     async def firing(self) -> set[str]:
         """The alerts that fire now."""

@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from watchword.stack.compose import Stack
 from watchword.stack.ports import Port
 
 INTERRUPTED = 130
+_PATIENCE = 4
 _BEGUN_S = time.monotonic()
 
 
@@ -86,7 +87,8 @@ async def running(settings: Settings, folder: Path, *names: str) -> AsyncIterato
     """These parts of the stack, with the given settings; they serve inside the block."""
     folder.mkdir(parents=True, exist_ok=True)
     stack = Stack(settings, say)
-    parts = [part for part in stack.parts() if part.name in names]
+    # Other programs may keep the machine busy: a slow start is no reason to fail.
+    parts = [replace(part, deadline_s=_PATIENCE * part.deadline_s) for part in stack.parts() if part.name in names]
     servers = {part.name: Server(part, folder / f"{part.name}.log") for part in parts}
     try:
         for server in servers.values():

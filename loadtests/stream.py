@@ -38,6 +38,7 @@ from broker.kafka import FrameProducer, ensure_topics
 from broker.settings import KafkaSettings
 from catalog.coverage import Coverage
 from catalog.media import Thumbnails
+from catalog.objects import FolderObjects
 from catalog.store import Catalog
 from index.memory import MemoryStore
 from loadtests.profilers import Sampler, Tracer
@@ -201,7 +202,7 @@ async def through(kafka: KafkaSettings, frames: int, folder: Path, batch: int, w
         house = House(
             encoder=encoder,
             store=MemoryStore(SPACE),
-            thumbnails=Thumbnails(folder),
+            thumbnails=Thumbnails(FolderObjects(folder)),
             coverage=Coverage(catalog),
             letters=letters,
             frames_topic=kafka.frames_topic,

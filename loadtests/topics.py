@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -82,6 +83,25 @@ async def unanswered(kafka: KafkaSettings, sent: Iterable[Sent]) -> list[Sent]:
         async for record in _records(kafka.brokers, kafka.frames_topic)
         if (record.partition, record.offset) not in known
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """One frame that is in the topic."""
+
+    sent: Sent
+    run: int
+    recorded: bool
+    """Whether its camera is a file."""
+
+
+async def taken_frames(kafka: KafkaSettings) -> list[Taken]:
+    """Every frame in the topic, each partition in order. All must be valid."""
+    found = []
+    async for record in _records(kafka.brokers, kafka.frames_topic):
+        frame = Frame.FromString(record.value)
+        found.append(Taken(_found(record), frame.run, frame.recorded))
+    return found
 
 
 def _found(record: Any) -> Sent:

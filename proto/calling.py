@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable
-from typing import Self, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, Self, TypeVar
 
 import grpc.aio
 
-from proto.rpc import CHANNEL_OPTIONS, error_of
+from proto import tracing
+from proto.rpc import CHANNEL_OPTIONS, error_of, service_config
 
 Reply = TypeVar("Reply")
 
@@ -27,17 +28,50 @@ class Client(ABC):
         """Close the connection."""
 
 
-def open_channel(address: str, *, connect_within_s: float | None = None, spread: bool = False) -> grpc.aio.Channel:
+class _Traced(grpc.aio.UnaryUnaryClientInterceptor):
+    """Makes each call a part of the trace that is going on, and tells the server of it."""
+
+    def __init__(self, *, begins: bool) -> None:
+        self._begins = begins
+
+    async def intercept_unary_unary(
+        self, continuation: Callable[..., Any], client_call_details: grpc.aio.ClientCallDetails, request: Any
+    ) -> Any:
+        method = client_call_details.method
+        name = (method.decode() if isinstance(method, bytes) else method).rpartition("/")[2]
+        with tracing.calling(name, begins=self._begins):
+            asked = client_call_details
+            told = grpc.aio.ClientCallDetails(
+                asked.method,
+                asked.timeout,
+                grpc.aio.Metadata(*(asked.metadata or ()), *tracing.carried()),
+                asked.credentials,
+                asked.wait_for_ready,
+            )
+            call = await continuation(told, request)
+            await call.code()  # the call is over then; its error is raised to whoever awaits it
+            return call
+
+
+def open_channel(
+    address: str,
+    *,
+    connect_within_s: float | None = None,
+    repeats_refused: bool = False,
+    spread: bool = False,
+    begins_traces: bool = False,
+) -> grpc.aio.Channel:
     """A plaintext channel. `connect_within_s` bounds one attempt to connect; None leaves it to gRPC.
 
+    With `repeats_refused` a call that was refused for overload is made again, within its deadline, a few times at most.
     With `spread`, calls go in turn to every address that the name resolves to; otherwise to one of them.
+    While tracing is on its calls are traced: those made inside a trace, and with `begins_traces` all.
     """
-    options = list(CHANNEL_OPTIONS)
-    if spread:
-        options.append(("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'))
+    options = [*CHANNEL_OPTIONS, service_config(repeats_refused=repeats_refused, spread=spread)]
     if connect_within_s is not None:
         options.append(("grpc.min_reconnect_backoff_ms", round(connect_within_s * 1000)))
-    return grpc.aio.insecure_channel(address, options=options)
+    interceptors = [_Traced(begins=begins_traces)] if tracing.on() else None
+    return grpc.aio.insecure_channel(address, options=options, interceptors=interceptors)
 
 
 async def answer_of(call: Awaitable[Reply], part: str) -> Reply:

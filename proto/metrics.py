@@ -14,6 +14,19 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 BUILD = Info("watchword_build", "Which version runs, and as which process.")
 DATA_FREE = Gauge("watchword_data_free_bytes", "Free space of the disk that holds data_dir.")
 DATA_SIZE = Gauge("watchword_data_size_bytes", "Size of the disk that holds data_dir.")
+SPANS_LOST = Counter("watchword_trace_spans_lost_total", "Spans of traces that the collector did not take.")
+
+# Both gRPC services. The kinds of the query service are search and other; the encoder's is other.
+CALLS_INSIDE = Gauge("watchword_calls_inside", "Calls under way.", ["kind"])
+CALLS_REFUSED = Counter("watchword_calls_refused_total", "Calls refused at the door.", ["kind"])
+CALLS_EXPECTED = Gauge(
+    "watchword_calls_expected_seconds", "How long a call that comes now is expected to take at most.", ["kind"]
+)
+CALLS_PROMISED = Gauge(
+    "watchword_calls_promised_seconds",
+    "Within which time calls are to be answered. Of it 80 % are given to what is expected; beyond, calls are refused.",
+    ["kind"],
+)
 
 # Camera process
 FRAMES_SEEN = Counter("watchword_camera_frames_seen_total", "Pictures sampled from sources.")
@@ -32,6 +45,19 @@ VIEW_CHANGES = Counter(
     ["state"],
 )
 CROPS_SENT = Counter("watchword_camera_crops_total", "Parts of kept pictures that were cut out since something moved.")
+RECORDED_BYTES = Counter("watchword_recording_bytes_total", "Bytes of video that were recorded.")
+RECORDED_SIZE = Gauge("watchword_recording_size_bytes", "Size of all recordings that this process knows.")
+RECORDING_LOST = Counter(
+    "watchword_recording_lost_total",
+    "Fragments, a second or two of one camera, that were not recorded: the disk is behind (queue) or refuses (disk), "
+    "or the stream cannot be recorded (format, time).",
+    ["reason"],
+)
+RECORDINGS_REMOVED = Counter(
+    "watchword_recording_removed_total",
+    "Segments removed: older than their camera's days, over its bytes, over the total, or since the disk was full.",
+    ["reason"],
+)
 
 # Stream worker
 FRAMES_CONSUMED = Counter("watchword_stream_frames_consumed_total", "Frames taken from the topic.")
@@ -40,6 +66,10 @@ FRAMES_DONE = Counter(
 )
 DEAD_LETTERS = Counter("watchword_stream_dead_letters_total", "Frames that can never be processed.", ["reason"])
 MOMENTS_WRITTEN = Counter("watchword_stream_moments_written_total", "Moments upserted.", ["state"])
+MOMENTS_FORGOTTEN = Counter(
+    "watchword_stream_moments_forgotten_total",
+    "Moments that the index had acknowledged and did not have after an outage. They were stored again.",
+)
 FRAMES_SHED = Counter(
     "watchword_stream_frames_shed_total", "Frames skipped and declared, since more arrived than could be looked at."
 )
@@ -47,6 +77,11 @@ FRAMES_EXPIRED = Counter(
     "watchword_stream_frames_expired_total", "Frames that the broker dropped before they were read."
 )
 MOMENTS_WAITING = Gauge("watchword_stream_moments_waiting", "Moments that wait to be stored.")
+PICTURES_WAITING = Gauge("watchword_stream_pictures_waiting", "Moments whose pictures wait to be stored.")
+PICTURES_LOST = Counter(
+    "watchword_stream_pictures_lost_total",
+    "Moments whose pictures were left out: their store did not take them.",
+)
 LATE_SECONDS = Gauge("watchword_stream_late_seconds", "How long the last frames taken had waited.")
 BEHIND_SECONDS = Gauge(
     "watchword_stream_behind_seconds",
@@ -83,7 +118,7 @@ ENCODER_OBJECTS = Counter("watchword_encoder_objects_total", "Objects found in p
 ENCODER_QUEUED = Gauge("watchword_encoder_queued_items", "Items admitted and not yet answered.", ["kind"])
 
 # Query service
-SEARCHES = Counter("watchword_query_searches_total", "Searches answered.", ["outcome"])
+SEARCHES = Counter("watchword_query_searches_total", "Searches, also those refused at the door.", ["outcome"])
 SEARCH_SECONDS = Histogram(
     "watchword_query_search_seconds", "Time of a search, as the server saw it.", buckets=_SECONDS
 )

@@ -8,6 +8,7 @@ documents them.
 
 from __future__ import annotations
 
+import json
 import string
 from collections.abc import Iterable
 from typing import Any
@@ -43,6 +44,35 @@ CHANNEL_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
 ]
+
+_REPEATS: dict[str, Any] = {
+    "methodConfig": [
+        {
+            "name": [{}],
+            "retryPolicy": {
+                "maxAttempts": 5,
+                "initialBackoff": "0.05s",
+                "maxBackoff": "0.4s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["RESOURCE_EXHAUSTED"],
+            },
+        }
+    ],
+    # A repeat costs 1 and an answer earns 0.2; below half of the tokens nothing is repeated: where most calls
+    # are refused, repeats would only add to the load.
+    "retryThrottling": {"maxTokens": 20, "tokenRatio": 0.2},
+}
+_SPREAD: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
+
+
+def service_config(*, repeats_refused: bool, spread: bool) -> tuple[str, str]:
+    """A channel option: how gRPC chooses among several servers, and which calls it repeats.
+
+    With `repeats_refused`, calls refused for overload are repeated within their deadline, after growing pauses.
+    """
+    wanted = (_REPEATS if repeats_refused else {}) | (_SPREAD if spread else {})
+    return "grpc.service_config", json.dumps(wanted)
+
 
 SERVER_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),

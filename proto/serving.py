@@ -1,11 +1,13 @@
-"""Shared by both gRPC services: the server with its health service, the limit on calls, and errors as statuses."""
+"""Shared by both gRPC services: the server with its health service, the door, and errors as statuses."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from functools import wraps
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
+from functools import partial, wraps
 from typing import Any, NoReturn, Protocol, TypeVar
 
 import grpc
@@ -13,7 +15,10 @@ import grpc.aio
 from grpc.aio import ServicerContext
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from proto import tracing
+from proto.admission import Admission
 from proto.errors import Broken, Overloaded, WatchwordError
+from proto.metrics import CALLS_EXPECTED, CALLS_INSIDE, CALLS_PROMISED, CALLS_REFUSED
 from proto.rpc import SERVER_OPTIONS, on_the_wire
 
 log = logging.getLogger("watchword.rpc")
@@ -24,31 +29,55 @@ it bounds memory when callers open calls and send nothing. Calls refused by the 
 
 
 class Door:
-    """Limits the concurrent calls of one service. Health probes do not count."""
+    """Admits the calls of one service, each by the admission of its method. Health probes do not pass it."""
 
-    def __init__(self, part: str, most: int) -> None:
+    def __init__(
+        self,
+        part: str,
+        others: Admission,
+        admissions: Mapping[str, Admission] | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`part` is the service's name in a sentence. Methods that `admissions` does not name share `others`."""
         self.part = part
-        """The service's name in a sentence."""
-        self.refusal = Overloaded(
-            f"{part} has {most} calls under way and takes no more",
-            todo="wait a moment and try again, or start more of them",
-        )
-        """The error when the door is full."""
-        self._most = most
-        self._inside = 0
+        self._others = others
+        self._admissions = dict(admissions or {})
+        self._clock = clock
+        for one in {others, *self._admissions.values()}:
+            CALLS_INSIDE.labels(one.kind).set_function(partial(getattr, one, "inside"))
+            CALLS_REFUSED.labels(one.kind)
+            if one.promised_s is not None:
+                CALLS_EXPECTED.labels(one.kind).set_function(partial(getattr, one, "expected_s"))
+                CALLS_PROMISED.labels(one.kind).set(one.promised_s)
 
-    @property
-    def full(self) -> bool:
-        return self._inside >= self._most
+    def refusal(self, method: str, left_s: float | None = None) -> Overloaded | None:
+        """Why a call of this method is refused now, which is counted; None when it may be admitted.
 
-    def __enter__(self) -> None:
-        """Admit a call. Overloaded when the door is full."""
-        if self.full:
-            raise Overloaded(self.refusal.message, todo=self.refusal.todo)
-        self._inside += 1
+        `left_s` is the time until the call's own deadline, where it is known.
+        """
+        admission = self._admission(method)
+        why = admission.refusal(left_s)
+        if why is None:
+            return None
+        CALLS_REFUSED.labels(admission.kind).inc()
+        return Overloaded(f"{self.part} {why}", todo="wait a moment and try again, or start more of them")
 
-    def __exit__(self, *error: object) -> None:
-        self._inside -= 1
+    @contextmanager
+    def admitted(self, method: str, left_s: float | None = None) -> Iterator[None]:
+        """The block is a call of this method. Overloaded when it is refused."""
+        if refusal := self.refusal(method, left_s):
+            raise refusal
+        admission, answered = self._admission(method), False
+        stay = admission.enter(self._clock())
+        try:
+            yield
+            answered = True
+        finally:
+            admission.leave(stay, self._clock(), answered=answered)
+
+    def _admission(self, method: str) -> Admission:
+        return self._admissions.get(method, self._others)
 
 
 class Guarded(Protocol):
@@ -62,10 +91,11 @@ Servicer = TypeVar("Servicer", bound=Guarded)
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
 Call = Callable[[Servicer, Request, "ServicerContext[Any, Any]"], Awaitable[Reply]]
+StreamCall = Callable[[Servicer, Request, "ServicerContext[Any, Any]"], AsyncGenerator[Reply, None]]
 
 
 def answers(call: Call[Servicer, Request, Reply]) -> Call[Servicer, Request, Reply]:
-    """Decorate a servicer's method: calls beyond its door are refused, and every error reaches the caller typed.
+    """Decorate a servicer's method: what its door does not admit is refused, and every error arrives typed.
 
     A WatchwordError becomes its status with todo and reason. Any other exception is a bug: the caller gets Broken, and
     the traceback is logged.
@@ -74,28 +104,77 @@ def answers(call: Call[Servicer, Request, Reply]) -> Call[Servicer, Request, Rep
     @wraps(call)
     async def guarded(servicer: Servicer, request: Request, context: ServicerContext[Any, Any]) -> Reply:
         try:
-            with servicer.door:
+            with servicer.door.admitted(call.__name__, context.time_remaining()):
                 return await call(servicer, request, context)
         except WatchwordError as error:
             await _refuse(context, error)
         except grpc.aio.AbortError:
             raise
         except Exception as error:
-            part = servicer.door.part
-            log.exception("%s met a fault of its own in %s", part, call.__name__)
-            todo = "its log says why; report this if it fails again"
-            await _refuse(context, Broken(f"{part} failed ({type(error).__name__})", todo=todo))
+            await _refuse(context, _fault(servicer.door.part, call.__name__, error))
+
+    @wraps(call)
+    async def traced(servicer: Servicer, request: Request, context: ServicerContext[Any, Any]) -> Reply:
+        with _traced(call.__name__, context):
+            return await guarded(servicer, request, context)
+
+    return traced
+
+
+@contextmanager
+def _traced(method: str, context: ServicerContext[Any, Any]) -> Iterator[None]:
+    """The call as a part of its caller's trace, whose id goes into the trailing metadata of the reply."""
+    if not tracing.on():
+        yield
+        return
+    with tracing.serving(method, context.invocation_metadata() or ()):
+        context.set_trailing_metadata(tracing.trailer())
+        yield
+
+
+def _refusing(refusal: Overloaded) -> Callable[[object, ServicerContext[Any, Any]], Awaitable[None]]:
+    async def refuse(_: object, context: ServicerContext[Any, Any]) -> None:
+        await _refuse(context, refusal)
+
+    return refuse
+
+
+def streams(call: StreamCall[Servicer, Request, Reply]) -> StreamCall[Servicer, Request, Reply]:
+    """Like `answers`, for a method that gives its reply in parts."""
+
+    @wraps(call)
+    async def guarded(
+        servicer: Servicer, request: Request, context: ServicerContext[Any, Any]
+    ) -> AsyncGenerator[Reply, None]:
+        try:
+            with servicer.door.admitted(call.__name__):
+                async with aclosing(call(servicer, request, context)) as parts:
+                    async for part in parts:
+                        yield part
+        except WatchwordError as error:
+            await _refuse(context, error)
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:
+            await _refuse(context, _fault(servicer.door.part, call.__name__, error))
 
     return guarded
 
 
+def _fault(part: str, method: str, error: Exception) -> Broken:
+    """A bug: the traceback goes to the log, a sentence to the caller."""
+    log.exception("%s met a fault of its own in %s", part, method)
+    todo = "its log says why; report this if it fails again"
+    return Broken(f"{part} failed ({type(error).__name__})", todo=todo)
+
+
 async def _refuse(context: ServicerContext[Any, Any], error: WatchwordError) -> NoReturn:
     code, message, metadata = on_the_wire(error)
-    await context.abort(code, message, metadata)
+    await context.abort(code, message, (*metadata, *(context.trailing_metadata() or ())))
 
 
 class _AtTheDoor(grpc.GenericRpcHandler):
-    """Looks up the methods of a service. While its door is full, it returns a method that refuses.
+    """Looks up the methods of a service. While a method's door is shut, it returns a method that refuses.
 
     The refusing method is a streaming one: for a unary call gRPC would first read and parse the message, and a refusal
     should cost neither memory nor time.
@@ -104,15 +183,13 @@ class _AtTheDoor(grpc.GenericRpcHandler):
     def __init__(self, methods: grpc.GenericRpcHandler, door: Door) -> None:
         self._methods = methods
         self._door = door
-        self._refusal = on_the_wire(door.refusal)
-        self._refusing: grpc.RpcMethodHandler[Any, Any] = grpc.stream_stream_rpc_method_handler(self._refuse)
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         method = self._methods.service(handler_call_details)
-        return self._refusing if method is not None and self._door.full else method
-
-    async def _refuse(self, _: object, context: ServicerContext[Any, Any]) -> None:
-        await context.abort(*self._refusal)
+        if method is None:
+            return None
+        refusal = self._door.refusal(handler_call_details.method.rpartition("/")[2])
+        return method if refusal is None else grpc.stream_stream_rpc_method_handler(_refusing(refusal))
 
 
 class _Registrar:
@@ -135,15 +212,19 @@ class GrpcServer:
     Health reports NOT_SERVING for "" and for the service until `set_ready(True)`.
     """
 
-    def __init__(self, part: str, service: str, *, most_calls: int) -> None:
-        """`part` names it in messages, `service` on the wire. `most_calls` limits concurrent calls."""
-        self.door = Door(part, most_calls)
+    def __init__(
+        self, part: str, service: str, *, most_calls: int, admissions: Mapping[str, Admission] | None = None
+    ) -> None:
+        """`part` names it in messages, `service` on the wire. `admissions` are those of single methods, by name; all
+        other methods together have `most_calls` at once."""
+        self.door = Door(part, Admission("other", most=most_calls), admissions)
         self.address = ""
         """HOST:PORT that it listens on, once started."""
         self._service = service
         self._health = health.aio.HealthServicer()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._server = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=most_calls + _SPARE_CALLS)
+        most = most_calls + sum(one.most for one in set((admissions or {}).values()))
+        self._server = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=most + _SPARE_CALLS)
         self.methods: Any = _Registrar(self._server, self.door)
         """Pass this to the generated code that adds the service, before `start`."""
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

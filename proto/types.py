@@ -22,7 +22,7 @@ Vectors = NDArray[np.float32]
 CAMERA_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MOMENT_ID = re.compile(r"[0-9a-f]{32}")
 LOG_ID = re.compile(r"[0-9a-f]{32}")
-MOST_RESUME_CHARS = 512
+MOST_RESUME_CHARS = 768
 MOST_REGIONS = 4
 """The most regions that a moment has rows for, besides the row of its whole picture."""
 MOST_OBJECT_CROPS = 6
@@ -68,6 +68,16 @@ def now_ms() -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class Recording:
+    """How much of a camera's video is kept. What is older, or too much, goes: the oldest first."""
+
+    days: float
+    bytes: int
+    on: bool = True
+    """False: nothing is added; what was recorded stays within these limits."""
+
+
+@dataclass(frozen=True, slots=True)
 class Camera:
     """A registered camera."""
 
@@ -82,6 +92,8 @@ class Camera:
     """For a file: the time of its first frame. None: the wall clock when it is opened."""
     watching: bool = True
     """False once removed: its moments stay searchable, and its name stays known."""
+    record: Recording | None = None
+    """None: it was never recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +137,10 @@ class Region:
     """The kind of object, such as "person"; empty when that is not known."""
     score: float = 0.0
     """How sure the detector was of the kind, 0 to 1; 0 without a kind."""
+    since_ms: int = 0
+    """When the thing was first seen, at times before the moment began; 0: it was there as long as the moment lasted."""
+    until_ms: int = 0
+    """When it was last seen; 0 likewise."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -101,6 +102,31 @@ async def cache_answers(url: str) -> None:
             raise Denied(f"Redis at {at} refuses ({error})", todo="check the url in redis.url") from error
         except (RedisError, OSError) as error:
             raise Transient(f"no Redis answers at {at}", todo="is it running, and is redis.url right?") from error
+
+
+@dataclass(frozen=True, slots=True)
+class CacheServer:
+    """What a Redis says of itself."""
+
+    version: str
+    ahead_s: float
+    """How far its clock is ahead of this machine's; negative when it is behind."""
+
+
+async def cache_server(url: str) -> CacheServer | None:
+    """Ask Redis for its version and its clock; None when its user may not ask. Errors as of `cache_answers`."""
+    await cache_answers(url)
+    async with Redis.from_url(url, retry=Retry(NoBackoff(), 0)) as redis:
+        try:
+            asked_s = time.time()
+            seconds, microseconds = await redis.time()
+            here_s = (asked_s + time.time()) / 2
+            version = (await redis.info("server")).get("redis_version", "unknown")
+        except (NoPermissionError, ResponseError):
+            return None
+        except (RedisError, OSError) as error:
+            raise Transient("Redis stopped answering", todo="look at its log") from error
+    return CacheServer(str(version), seconds + microseconds / 1e6 - here_s)
 
 
 def _client(settings: RedisSettings) -> Redis | None:

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any, TypeVar
 
+import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from proto.calling import Client, answer_of, open_channel
-from proto.errors import Invalid, Transient
+from proto.errors import Invalid, Late, Transient
 from proto.v1 import query_pb2, query_pb2_grpc
 
 Reply = TypeVar("Reply")
 
 
 class QueryClient(Client):
-    """Calls a query service. Each call ends within `timeout_s`, with its answer or a WatchwordError."""
+    """Calls a query service. Each call ends within `timeout_s`, with its answer or a WatchwordError.
+
+    A call that is refused for overload is repeated a few times, unless most calls are.
+    """
 
     def __init__(self, address: str, timeout_s: float, *, spread: bool = False) -> None:
         """With `spread`, calls go in turn to all services that the address resolves to."""
         self._address = address
         self._timeout_s = timeout_s
-        self._channel = open_channel(address, spread=spread)
+        self._channel = open_channel(address, repeats_refused=True, spread=spread, begins_traces=True)
         self._stub: Any = query_pb2_grpc.QueryStub(self._channel)
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
 
@@ -71,6 +76,28 @@ class QueryClient(Client):
         request = query_pb2.ThumbnailRequest(moment_id=moment_id, at_ms=at_ms)
         reply: query_pb2.ThumbnailReply = await self._answer(self._stub.Thumbnail(request, timeout=self._timeout_s))
         return reply
+
+    async def clip(
+        self, *, camera: str = "", start_ms: int = 0, end_ms: int = 0, moment_id: str = ""
+    ) -> AsyncIterator[query_pb2.ClipPart]:
+        """A part of a recording: first its head, then its bytes. Give a camera and a time, or a moment.
+
+        Each part comes within `timeout_s`, however long the clip is.
+        """
+        call = self._stub.Clip(
+            query_pb2.ClipRequest(camera=camera, start_ms=start_ms, end_ms=end_ms, moment_id=moment_id)
+        )
+        try:
+            while True:
+                async with asyncio.timeout(self._timeout_s):
+                    part = await self._answer(call.read())
+                if part is grpc.aio.EOF:
+                    return
+                yield part
+        except TimeoutError:
+            raise Late("the clip stopped coming", todo="try again; does the disk of recordings answer?") from None
+        finally:
+            call.cancel()
 
     async def cameras(self) -> list[query_pb2.CameraInfo]:
         """Every camera that can be searched."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from catalog.cameras import CameraRegistry
 from catalog.coverage import Coverage
+from catalog.known import KnownCameras
 from proto.errors import WatchwordError
 from proto.types import now_ms
 from query.aside import Aside
@@ -20,7 +20,7 @@ _READS_AT_ONCE = 8
 class CoverageReader:
     """Reads gaps, marks and cameras, and computes the coverage of one question."""
 
-    def __init__(self, coverage: Coverage, cameras: CameraRegistry, behind_s: float) -> None:
+    def __init__(self, coverage: Coverage, cameras: KnownCameras, behind_s: float) -> None:
         self._coverage = coverage
         self._cameras = cameras
         self._behind_ms = round(behind_s * 1000)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from index.store import MOST_HITS, Answer, Ask, MomentStore
+from proto import tracing
 from proto.errors import WatchwordError
 from proto.types import Vector
 from query.asking import Question
@@ -60,7 +61,7 @@ class Finder:
             begun = loop.time()
             ask = _ask(question, vector, wanted, max(0.01, _INDEX_SHARE * (deadline - begun)))
             try:
-                with spent.on("index"):
+                with spent.on("index"), tracing.span("index", moments=wanted):
                     answer = await self._store.search(ask)
             except WatchwordError:
                 if found is None:
@@ -69,7 +70,7 @@ class Finder:
             if found is not None and _missed(answer) > _missed(found.answer):
                 return found
             searched = max(answer.moments_searched, len(answer.hits))
-            with spent.on("judge"):
+            with spent.on("judge"), tracing.span("judge"):
                 verdict = await self._judge.judge(answer.hits, vector, searched, by_words=question.text is not None)
                 found = Finding(self._shaped(question, verdict), answer, verdict.threshold)
             if (

@@ -15,6 +15,8 @@ from proto.types import Box, Vectors
 
 GAP_MS = 30_000
 """Moments of one camera with at most this between them are neighbours."""
+SEEN_GAP_MS = 3_000
+"""So much at most where it is known when what they show was there: each thing that passes is a hit of its own."""
 _NEAR = 0.9
 """Cosine of the vectors of two neighbours' rows from which their scores may differ twice as much."""
 _SAME = 0.98
@@ -43,7 +45,7 @@ class Hit:
     best: Judged
     """The moment that answers best. Identity, peak, picture and confidence are its own."""
     start_ms: int
-    """The span covers all its moments."""
+    """The span covers the times of all its rows: when what they show was there."""
     end_ms: int
     frames: int
     closed: bool
@@ -61,10 +63,10 @@ def alone(judged: Judged) -> Hit:
 def joined(judged: Sequence[Judged], tolerance: float, sure: float) -> list[Hit]:
     """The moments, best first, as hits, best first. Each moment is in exactly one hit.
 
-    A hit grows from its best moment to both sides, as long as the next found moment of this camera follows within
-    GAP_MS and answers alike: both are at least `sure`, or show the same kind of object, and the scores differ by at
-    most `tolerance`, or by twice that when the rows look alike. What only resembles the question by chance is not
-    joined: it would cover a long time that answers nothing.
+    A hit grows from its best moment to both sides, as long as the next found moment of this camera shows the same thing
+    on its way, or follows within GAP_MS (SEEN_GAP_MS) and answers alike: both are at least `sure`, or show the same
+    kind of object, and the scores differ by at most `tolerance`, or by twice that when the rows look alike. What only
+    resembles the question by chance is not joined: it would cover a long time that answers nothing.
     """
     of_camera = defaultdict[str, list[int]](list)
     for rank, one in enumerate(judged):
@@ -131,20 +133,29 @@ def _around(
     """The ranks of the moment at `middle` and of its neighbours on both sides that answer alike."""
     best, is_sure = judged[in_time[middle]].scored, judged[in_time[middle]].confidence >= sure
     group = [in_time[middle]]
-    start_ms, end_ms = best.span.start_ms, best.span.end_ms
+    start_ms, end_ms = best.times
     for step in (-1, 1):
         place = middle + step
         while 0 <= place < len(in_time) and (rank := in_time[place]) not in taken:
             other = judged[rank].scored
-            if not (is_sure and judged[rank].confidence >= sure) and not (other.kind and other.kind == best.kind):
-                break
-            apart_ms = max(start_ms - other.span.end_ms, other.span.start_ms - end_ms)
-            if apart_ms > GAP_MS or not _alike(best, other, tolerance):
-                break
+            since_ms, until_ms = other.times
+            apart_ms = max(start_ms - until_ms, since_ms - end_ms)
+            if not _is_one_thing(best, other):
+                both_sure = is_sure and judged[rank].confidence >= sure
+                if not both_sure and not (other.kind and other.kind == best.kind):
+                    break
+                most_ms = SEEN_GAP_MS if best.until_ms and other.until_ms else GAP_MS
+                if apart_ms > most_ms or not _alike(best, other, tolerance):
+                    break
             group.append(rank)
-            start_ms, end_ms = min(start_ms, other.span.start_ms), max(end_ms, other.span.end_ms)
+            start_ms, end_ms = min(start_ms, since_ms), max(end_ms, until_ms)
             place += step
     return group
+
+
+def _is_one_thing(one: Scored, other: Scored) -> bool:
+    """Whether both rows show something that moved and was followed from one moment to the next."""
+    return one.since_ms != 0 and one.since_ms == other.since_ms
 
 
 def _alike(best: Scored, other: Scored, tolerance: float) -> bool:
@@ -156,13 +167,14 @@ def _alike(best: Scored, other: Scored, tolerance: float) -> bool:
 
 def _hit(best: Judged, group: Sequence[Judged]) -> Hit:
     spans = [one.scored.span for one in group]
+    times = [one.scored.times for one in group]
     objects: Counter[str] = Counter()
     for span in spans:
         objects |= Counter(dict(span.objects))
     return Hit(
         best=best,
-        start_ms=min(span.start_ms for span in spans),
-        end_ms=max(span.end_ms for span in spans),
+        start_ms=min(since_ms for since_ms, _ in times),
+        end_ms=max(until_ms for _, until_ms in times),
         frames=sum(span.frames for span in spans),
         closed=all(span.closed for span in spans),
         objects=tuple(sorted(objects.items())),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from urllib.parse import quote
 
+from catalog.recordings import Clip
 from proto.v1 import query_pb2
 from query.joining import Hit
 from query.search import Found
@@ -30,6 +31,22 @@ def reply_of(found: Found) -> query_pb2.SearchReply:
     )
 
 
+def head_of(clip: Clip) -> query_pb2.ClipHead:
+    """What a clip is, before its bytes."""
+    return query_pb2.ClipHead(
+        camera=clip.camera,
+        start_ms=clip.start_ms,
+        end_ms=clip.end_ms,
+        codec=clip.codec,
+        mime=clip.mime,
+        bytes=clip.size,
+        spans=[query_pb2.ClipSpan(start_ms=start_ms, end_ms=end_ms) for start_ms, end_ms in clip.spans],
+        missing=[
+            query_pb2.ClipMissing(start_ms=one.start_ms, end_ms=one.end_ms, reason=one.reason) for one in clip.missing
+        ],
+    )
+
+
 def features_metadata(found: Found) -> tuple[tuple[str, str], ...]:
     """Trailing metadata with the features of every hit: see query/confidence.py."""
     features = [{name: round(value, 5) for name, value in hit.best.features.items()} for hit in found.hits]
@@ -38,19 +55,20 @@ def features_metadata(found: Found) -> tuple[tuple[str, str], ...]:
 
 def _hit_of(hit: Hit) -> query_pb2.Hit:
     best = hit.best.scored
-    span, box = best.span, best.box
+    span, box, at_ms = best.span, best.box, best.at_ms or best.span.peak_ms
     return query_pb2.Hit(
         moment_id=span.id,
         camera=span.camera,
         start_ms=hit.start_ms,
-        peak_ms=span.peak_ms,
+        # The moment's own peak may show what was there before or after the thing.
+        peak_ms=span.peak_ms if hit.start_ms <= span.peak_ms <= hit.end_ms else at_ms,
         end_ms=hit.end_ms,
         score=best.score,
         closed=hit.closed,
         frames=hit.frames,
         confidence=hit.best.confidence,
         box=query_pb2.Box(left=box.left, top=box.top, right=box.right, bottom=box.bottom),
-        at_ms=best.at_ms or span.peak_ms,
+        at_ms=at_ms,
         kind=best.kind,
         objects=[query_pb2.ObjectCount(kind=kind, count=count) for kind, count in hit.objects],
         moments=hit.moments,

@@ -7,12 +7,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from catalog.cameras import CameraRegistry, unknown_camera
+from catalog.cameras import unknown_camera
 from catalog.coverage import Coverage
+from catalog.known import KnownCameras
 from catalog.media import Thumbnails
 from index.store import Answer, MomentStore
+from proto import tracing
+from proto.errors import Unknown
 from proto.metrics import SEARCH_PART_SECONDS
-from proto.types import Camera
+from proto.types import Camera, Span, check_moment_ids
+from query.aside import Aside
 from query.asking import Question, checked
 from query.cache import VectorCache
 from query.coverage import CoverageTold
@@ -24,6 +28,7 @@ from query.settings import QuerySettings
 from query.vectors import QuestionVectors
 from workers.client import Encoder
 
+_PICTURES_AT_ONCE = 16
 _COVERAGE_SHARE = 0.5
 _COVERAGE_S = 1.0
 """Most time for reading the coverage, which usually takes milliseconds. After it the answer has none."""
@@ -68,7 +73,7 @@ class Searcher:
         encoder: Encoder,
         store: MomentStore,
         cache: VectorCache,
-        cameras: CameraRegistry,
+        cameras: KnownCameras,
         thumbnails: Thumbnails,
         coverage: Coverage,
         judge: Judge,
@@ -80,6 +85,7 @@ class Searcher:
         self._store = store
         self._cameras = cameras
         self._thumbnails = thumbnails
+        self._pictures = Aside(_PICTURES_AT_ONCE, "pictures")
         self._coverage = CoverageReader(coverage, cameras, settings.behind_s)
         self._settings = settings
         self._judge = judge
@@ -91,8 +97,9 @@ class Searcher:
         begun = time.perf_counter()
         question = checked(question, self._settings, self.kinds)
         if question.cameras:
-            await self._check_cameras(question.cameras)
-        with SEARCH_PART_SECONDS.labels(part="embed").time():
+            with tracing.span("cameras"):
+                await self.check_cameras(question.cameras)
+        with SEARCH_PART_SECONDS.labels(part="embed").time(), tracing.span("embed"):
             vector, cached = await self._vectors.find(question)
         embedded = time.perf_counter()
         left_s = timeout_s - (embedded - begun)
@@ -122,14 +129,22 @@ class Searcher:
             picture = None if at_ms is None else self._thumbnails.of_instant(moment_id, at_ms)
             return (self._thumbnails.get(moment_id), None) if picture is None else (picture, at_ms)
 
-        return await asyncio.to_thread(read)
+        return await self._pictures.run(read)
 
     async def cameras(self) -> Sequence[Camera]:
         """All cameras that can be searched, including removed ones."""
         return await asyncio.to_thread(self._cameras.all)
 
-    async def _check_cameras(self, cameras: tuple[str, ...]) -> None:
-        names = await asyncio.to_thread(self._cameras.names)
+    async def moment(self, moment_id: str) -> Span:
+        """The moment with this id. Raises Unknown when there is none."""
+        check_moment_ids([moment_id])
+        for moment in await self._store.fetch([moment_id]):
+            return moment
+        raise Unknown(f"there is no moment {moment_id}", todo="give the moment_id of a hit; it may have expired")
+
+    async def check_cameras(self, cameras: tuple[str, ...]) -> None:
+        """Raise Unknown unless all are registered."""
+        names = await asyncio.to_thread(self._cameras.names, cameras)
         for name in cameras:
             if name not in names:
                 raise unknown_camera(name, names)
@@ -137,5 +152,5 @@ class Searcher:
     async def _read_coverage(self, question: Question, left_s: float) -> CoverageTold:
         within_s = max(0.01, min(_COVERAGE_S, _COVERAGE_SHARE * left_s))
         cameras = frozenset(question.cameras) or None
-        with SEARCH_PART_SECONDS.labels(part="coverage").time():
+        with SEARCH_PART_SECONDS.labels(part="coverage").time(), tracing.span("coverage"):
             return await self._coverage.read(cameras, question.start_ms or None, question.end_ms or None, within_s)

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 import grpc.aio
 
-from proto.errors import Invalid, Late, Mismatch, WatchwordError
+from catalog.recordings import Clip as Found
+from proto import tracing
+from proto.admission import Admission
+from proto.errors import Invalid, Late, Mismatch, Unknown, WatchwordError
 from proto.metrics import SEARCH_SECONDS, SEARCHES
-from proto.serving import Door, GrpcServer, answers
+from proto.serving import Door, GrpcServer, answers, streams
 from proto.v1 import query_pb2, query_pb2_grpc
 from query.asking import Question
-from query.reply import features_metadata, reply_of
+from query.clips import ClipReader
+from query.reply import features_metadata, head_of, reply_of
 from query.search import Searcher
 from query.settings import QuerySettings
 
 log = logging.getLogger("watchword.query")
+
+_MOST_CLIPS = 32
+"""Clips sent at once. They have a door of their own: one is under way as long as its client takes to read it."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Result = TypeVar("Result")
@@ -62,11 +70,19 @@ class QueryServer:
         self._over.set()
 
 
-async def serve_query(searcher: Searcher, settings: QuerySettings, address: str) -> QueryServer:
-    """Serve `searcher` at `address` (HOST:PORT; port 0 takes a free one)."""
-    server = GrpcServer("the query service", "watchword.v1.Query", most_calls=settings.max_concurrent)
+async def serve_query(
+    searcher: Searcher, settings: QuerySettings, address: str, clips: ClipReader | None = None
+) -> QueryServer:
+    """Serve `searcher` and `clips` at `address` (HOST:PORT; port 0 takes a free one)."""
+    searches = Admission("search", most=settings.max_concurrent, promised_s=settings.promised_s)
+    server = GrpcServer(
+        "the query service",
+        "watchword.v1.Query",
+        most_calls=settings.max_concurrent,
+        admissions={"Search": searches, "Clip": Admission("clip", most=_MOST_CLIPS)},
+    )
     running = QueryServer(server)
-    service = _QueryService(searcher, settings, server.door, running.outlived)
+    service = _QueryService(searcher, clips, settings, server.door, running.outlived)
     query_pb2_grpc.add_QueryServicer_to_server(service, server.methods)
     await server.start(address)
     server.set_ready(True)
@@ -76,10 +92,16 @@ async def serve_query(searcher: Searcher, settings: QuerySettings, address: str)
 
 class _QueryService(query_pb2_grpc.QueryServicer):
     def __init__(
-        self, searcher: Searcher, settings: QuerySettings, door: Door, outlived: Callable[[Mismatch], None]
+        self,
+        searcher: Searcher,
+        clips: ClipReader | None,
+        settings: QuerySettings,
+        door: Door,
+        outlived: Callable[[Mismatch], None],
     ) -> None:
         self.door = door
         self._searcher = searcher
+        self._clips = clips
         self._settings = settings
         self._outlived = outlived
 
@@ -92,8 +114,9 @@ class _QueryService(query_pb2_grpc.QueryServicer):
                 found = await self._within(left, self._searcher.search(_question(request), timeout_s=left))
             outcome = "partial" if found.partial else "ok"
             if self._settings.explain:
-                context.set_trailing_metadata(features_metadata(found))
-            return reply_of(found)
+                context.set_trailing_metadata((*features_metadata(found), *tracing.trailer()))
+            with tracing.span("reply"):
+                return await self._with_recordings(reply_of(found))
         except Mismatch as error:
             outcome = "mismatch"
             self._outlived(error)
@@ -117,6 +140,18 @@ class _QueryService(query_pb2_grpc.QueryServicer):
         )
         return query_pb2.ThumbnailReply(jpeg=jpeg, at_ms=at_ms or 0)
 
+    @streams
+    async def Clip(  # noqa: N802
+        self, request: query_pb2.ClipRequest, context: Context
+    ) -> AsyncGenerator[query_pb2.ClipPart, None]:
+        if self._clips is None:
+            raise Unknown("there are no recordings here", todo="ask the query service of the machine that records")
+        clip = await self._within(self._left(context), self._found_clip(self._clips, request))
+        yield query_pb2.ClipPart(head=head_of(clip))
+        async with aclosing(self._clips.chunks(clip)) as chunks:
+            async for data in chunks:
+                yield query_pb2.ClipPart(data=data)
+
     @answers
     async def Cameras(  # noqa: N802
         self,
@@ -128,6 +163,22 @@ class _QueryService(query_pb2_grpc.QueryServicer):
             cameras=[query_pb2.CameraInfo(name=camera.name, watching=camera.watching) for camera in cameras],
             kinds=self._searcher.kinds,
         )
+
+    async def _found_clip(self, clips: ClipReader, request: query_pb2.ClipRequest) -> Found:
+        if bool(request.camera) == bool(request.moment_id):
+            raise Invalid("what to play is not clear", todo="give either a camera and a time, or a moment_id")
+        if not request.moment_id:
+            await self._searcher.check_cameras((request.camera,))
+            return await clips.find(request.camera, request.start_ms, request.end_ms)
+        moment = await self._searcher.moment(request.moment_id)
+        return await clips.find(moment.camera, moment.start_ms, max(moment.end_ms, moment.start_ms + 1))
+
+    async def _with_recordings(self, reply: query_pb2.SearchReply) -> query_pb2.SearchReply:
+        if self._clips is not None:
+            recorded = await self._clips.recorded([(hit.camera, hit.at_ms) for hit in reply.hits])
+            for hit in reply.hits:
+                hit.recorded = (hit.camera, hit.at_ms) in recorded
+        return reply
 
     def _left(self, context: Context) -> float:
         """Seconds until the deadline: the client's or the server's, whichever comes first."""

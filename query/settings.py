@@ -20,8 +20,11 @@ class QuerySettings(Section):
     """Longest question, in characters."""
     max_limit: int = Field(1000, ge=1, le=3_000)
     """Most hits one search may ask for. Milvus gives at most 16,384 rows, and a moment has up to five."""
+    promised_s: float = Field(0.5, gt=0, le=600)
+    """A search that is expected to take longer is refused immediately, unless fewer than four are under way. What is
+    expected follows from the searches answered lately. Higher: fewer refusals in bursts, and slower answers in them."""
     max_concurrent: int = Field(256, ge=1)
-    """Concurrent searches. Further callers are refused immediately."""
+    """Most concurrent searches, however fast they are, and most concurrent calls of all other kinds."""
     timeout_s: float = Field(10.0, gt=0, le=600)
     """The server's own deadline for one search, whatever the client's."""
     behind_s: float = Field(30.0, gt=0, le=86_400)
@@ -31,6 +34,8 @@ class QuerySettings(Section):
     """What "best first" means: the nearest by cosine, or the surest."""
     most_duplicates: int = Field(3, ge=1, le=10_000)
     """Most hits of one camera in one answer that look the same. Callers who ask for all moments get all."""
+    max_clip_s: float = Field(3600.0, gt=0, le=86_400)
+    """Longest clip, in seconds. A clip is sent piece by piece, so it takes no memory here."""
     explain: bool = False
     """Send with each answer what its confidences were computed from, as trailing metadata: for calibrating a bundle."""
 

@@ -6,6 +6,7 @@ import asyncio
 from functools import partial
 
 from index.store import MomentStore
+from proto import tracing
 from proto.errors import Invalid, Poison, Unknown
 from proto.types import Vector
 from query.asking import Question
@@ -51,12 +52,14 @@ class QuestionVectors:
             task.exception()  # mark as retrieved: every caller may have given up by now
 
     async def _find_text(self, text: str) -> tuple[Vector, bool]:
-        cached = await self._cache.get(self._store.space, text)
+        with tracing.span("cache get"):
+            cached = await self._cache.get(self._store.space, text)
         if cached is not None:
             return cached, True
         (result,) = await self._encoder.embed_texts([text])
         vector = _good(result, "text")
-        await self._cache.put(self._store.space, text, vector)
+        with tracing.span("cache put"):
+            await self._cache.put(self._store.space, text, vector)
         return vector, False
 
 

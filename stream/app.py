@@ -31,7 +31,9 @@ from faust.types import TP
 
 from broker.kafka import topic_id
 from broker.settings import KafkaSettings
+from proto import tracing
 from proto.errors import Transient, WatchwordError
+from proto.tracing import Trail
 from stream.consumer import Held, Record, Taker
 from stream.fence import Lease
 from stream.settings import StreamSettings
@@ -136,10 +138,26 @@ class _Bundle:
 
     def __init__(self, records: Sequence[Any], end: int | None) -> None:
         self.records = [
-            Record(one.partition, one.offset, one.key or b"", one.value or b"", one.timestamp, one.offset + 1 == end)
+            Record(
+                one.partition,
+                one.offset,
+                one.key or b"",
+                one.value or b"",
+                one.timestamp,
+                one.offset + 1 == end,
+                _trail(one) if one.headers else None,
+            )
             for one in records
         ]
         self.last = records[-1]
+
+
+def _trail(record: Any) -> Trail | None:
+    """The trail of a frame that came with one: its first step here was the broker."""
+    came = tuple((key, value.decode("ascii", "replace")) for key, value in record.headers if value)
+    trail = tracing.goes_on(came, record.timestamp)
+    tracing.step(trail, "broker")
+    return trail
 
 
 class _Consumer(driver.Consumer):

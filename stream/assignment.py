@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from catalog.coverage import Gap, Reason
+from proto import tracing
 from proto.errors import Poison
 from proto.metrics import FRAMES_DONE, FRAMES_EXPIRED, FRAMES_OPEN, LATE_SECONDS
 from proto.types import now_ms
@@ -270,6 +271,7 @@ class Assignment:
             if not partition.ledger.taken(record.offset):
                 continue
             log_ms = partition.clock.read(record.at_ms)
+            tracing.step(record.trail, "inbox")
             try:
                 frames.append(decoded(record, log_ms, self._settings.clock_s))
             except Poison as reason:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from proto.tracing import Trail
 from stream.fence import Lease
 
 
@@ -27,6 +28,8 @@ class Record(NamedTuple):
     """When the broker took it, by the broker's clock."""
     last: bool = False
     """Nothing lay behind it in its partition when it was fetched."""
+    trail: Trail | None = None
+    """Of a frame that is traced."""
 
     @property
     def mark(self) -> Mark:

@@ -12,6 +12,10 @@ from proto.errors import Transient
 Done = TypeVar("Done")
 
 
+class NotHeld(Transient):
+    """The lease does not hold, and nothing was written."""
+
+
 class Lease:
     """How long the group certainly counts this worker among its members. Pure: the times are arguments.
 
@@ -55,9 +59,9 @@ class Fence:
         self._under_way: set[asyncio.Task[Any]] = set()
 
     async def passes(self, write: Callable[[], Coroutine[Any, Any, Done]]) -> Done:
-        """Begin the write, and wait for it. Transient when the lease does not hold; then nothing was begun."""
+        """Begin the write, and wait for it. NotHeld when the lease does not hold; then nothing was begun."""
         if not self._lease.holds(self._clock()):
-            raise _no_lease()
+            raise _no_lease(NotHeld)
         task = asyncio.create_task(self._within_lease(write))
         self._under_way.add(task)
         task.add_done_callback(self._ended)
@@ -70,7 +74,7 @@ class Fence:
         except TimeoutError as error:
             if not lease.expired():
                 raise
-            raise _no_lease() from error
+            raise _no_lease(Transient) from error
 
     async def written(self) -> None:
         """Wait until no write is under way."""
@@ -83,8 +87,8 @@ class Fence:
             task.exception()  # told to whoever waited; where nobody did, the next worker writes it again
 
 
-def _no_lease() -> Transient:
-    return Transient(
+def _no_lease(kind: type[Transient]) -> Transient:
+    return kind(
         "the group has not answered this worker for so long that another one may have its partitions",
         todo="it answers again, or gives them out anew",
     )

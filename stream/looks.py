@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -34,6 +35,8 @@ class Look:
     """To be embedded."""
     detect: Part | None
     """To be searched for objects."""
+    moved: tuple[tuple[Box, int], ...] = ()
+    """Where something moved in the frame, and the track of each (stream/tracks.py)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,8 +57,11 @@ def boxes_of(frame: Frame) -> list[Box | None]:
     return boxes
 
 
-def look_at(arrived: Arrived, moment: str, plan: Plan) -> Look:
-    """The parts of the frame that the plan names; those that it does not have are left out."""
+def look_at(arrived: Arrived, moment: str, plan: Plan, tracks: Sequence[int]) -> Look:
+    """The parts of the frame that the plan names; those that it does not have are left out.
+
+    `tracks` are those of the frame's crops.
+    """
     frame = arrived.frame
     boxes = boxes_of(frame)
 
@@ -67,4 +73,5 @@ def look_at(arrived: Arrived, moment: str, plan: Plan) -> Look:
 
     crops = tuple(one for place in plan.crops if (one := part(place)) is not None)
     detect = None if plan.detect is None else part(plan.detect)
-    return Look(arrived.key, moment, arrived.record.offset, frame.captured_ms, arrived.jpeg, crops, detect)
+    moved = tuple((box, track) for box, track in zip(boxes, tracks, strict=False) if box is not None)
+    return Look(arrived.key, moment, arrived.record.offset, frame.captured_ms, arrived.jpeg, crops, detect, moved)

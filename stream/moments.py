@@ -28,6 +28,7 @@ from stream.regions import Costs
 from stream.resume import Resume, from_text, to_text
 from stream.scene import Departure, Scene
 from stream.settings import StreamSettings
+from stream.tracks import Tracks
 
 log = logging.getLogger("watchword.stream")
 
@@ -107,14 +108,15 @@ class MomentBuilder:
         self._run, self._sequence = frame.run, frame.sequence
         if moment is None:
             self._attention.cut()
-            return [self._begin(arrived, vector, now_s, may_look=may_look)]
+            return [self._begin(arrived, vector, now_s, may_look=may_look, tracks=Tracks())]
         departure = Departure(1.0 - moment.cosine(vector), frame.novelty, frame.usual)
         self._still_held(moment, arrived)
         cut = self._is_cut(moment, arrived)
         if cut or self._is_over(moment, arrived, departure):
             if cut:
                 self._attention.cut()
-            return [*self.close(), self._begin(arrived, vector, now_s, may_look=may_look)]
+            tracks = Tracks() if cut else moment.close_up.tracks.going_on()
+            return [*self.close(), self._begin(arrived, vector, now_s, may_look=may_look, tracks=tracks)]
         self._extend(moment, arrived, vector, departure)
         self._attention.consider(arrived, moment.name, moment.close_up, may_look=may_look)
         # What came into the picture is found at once, also where the vectors say that the moment goes on.
@@ -210,6 +212,7 @@ class MomentBuilder:
             longest_ms = round(max(self._settings.still_most_s, self._settings.busy_most_s) * 1000)
             held_ms = min(frame.same_ms, frame.captured_ms - 1, moment.start_ms + longest_ms)
             moment.end_ms = max(moment.end_ms, held_ms)
+            moment.close_up.tracks.hold(held_ms)
 
     def _is_cut(self, moment: OpenMoment, arrived: Arrived) -> bool:
         """Whether what happened between `moment` and the frame was not seen."""
@@ -228,7 +231,7 @@ class MomentBuilder:
         most_s = max(settings.still_most_s, settings.busy_most_s) if still else settings.busy_most_s
         return lasted_ms > most_s * 1000
 
-    def _begin(self, arrived: Arrived, vector: Unit, now_s: float, *, may_look: bool) -> Write:
+    def _begin(self, arrived: Arrived, vector: Unit, now_s: float, *, may_look: bool, tracks: Tracks) -> Write:
         frame, offset = arrived.frame, arrived.record.offset
         self._open = OpenMoment(
             name=moment_id(self._camera, frame.captured_ms, self._log, self._partition, offset),
@@ -249,6 +252,7 @@ class MomentBuilder:
             touched_ms=arrived.log_ms,
             written_s=now_s,
             marks=[arrived.mark],
+            close_up=CloseUp(tracks=tracks),
         )
         self._attention.consider(arrived, self._open.name, self._open.close_up, may_look=may_look)
         return self._write(self._open, closed=False, began=arrived)

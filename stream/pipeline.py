@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from prometheus_client import Histogram
 
 from catalog.coverage import Gap, Looked, Reason
+from proto import tracing
 from proto.errors import Poison, WatchwordError
 from proto.metrics import FRAMES_SHED, HOP_SECONDS
 from proto.types import now_ms
@@ -94,6 +95,8 @@ class Pipeline:
     async def recall(self, frames: Sequence[Arrived]) -> tuple[list[Recalled], list[Arrived]]:
         """What the index knows of each; and those of which it cannot be asked now."""
         memory = await self._tools.recall.of(frames)
+        for one in memory.recalled:
+            tracing.step(one.arrived.record.trail, "recall")
         await self._tools.writer.write([Write(moment, None, ()) for moment in memory.left_open])
         if memory.why is not None and not self._shards_away:
             log.warning("frames wait until the index can say what it holds of them: %s", memory.why)
@@ -124,7 +127,11 @@ class Pipeline:
         asked = [one.arrived for one in items if one.known is NEW]
         found: dict[Mark, Unit] = {}
         if asked:
-            answers = await self._tools.embedding.vectors([one.jpeg for one in asked])
+            trails = [one.record.trail for one in asked if one.record.trail is not None]
+            for trail in trails:
+                trail.step("turn")
+            with tracing.together("embed", trails):
+                answers = await self._tools.embedding.vectors([one.jpeg for one in asked])
             for one, answer in zip(asked, answers, strict=True):
                 if isinstance(answer, Poison):
                     await self.bury(one, answer)
@@ -161,6 +168,7 @@ class Pipeline:
                 writes, finished, may_look = [], [], True
             may_look = may_look and (late_s <= self._settings.behind_s * _LOOKS_SHARE or self._is_patient(item.arrived))
             writes += self._built(item, now_s, finished, may_look=may_look)
+            tracing.step(item.arrived.record.trail, "build")
             self._looker.add(builder.looks())
             self._latest[item.arrived.camera] = item.arrived
         self._tools.done(finished)

@@ -1,9 +1,9 @@
 """How much of each picture is looked at up close, and what of it a moment keeps. Pure.
 
 **The budget.** Costs are counted in pictures embedded: a frame alone costs 1. Each frame of a camera earns 1 for
-regions, a quiet one 0.5. The vector of a crop costs 1. A detection costs `EncoderInfo.detect_cost` and one for each
-picture that is embedded for the objects that it finds: their crops, and one for all objects beyond MOST_OBJECT_CROPS.
-Nothing is looked at before it is earned, so at any time
+regions, a quiet one, in which nothing moves and hardly anything is new, 0.5. The vector of a crop costs 1. A detection
+costs `EncoderInfo.detect_cost` and one for each picture that is embedded for the objects that it finds: their crops,
+and one for all objects beyond MOST_OBJECT_CROPS. Nothing is looked at before it is earned, so at any time
 
     cost of all <= frames * (1 + 1), and <= frames * (1 + 0.5) on a quiet scene
 
@@ -11,20 +11,27 @@ for each camera, counted from the start of its worker. How many those are is kno
 RESERVED of them are paid in advance; more are paid before the next detection begins, so the latest detection alone may
 have cost up to 7 - RESERVED more than was earned.
 
-**The same rows at every replay.** What is looked at follows from the frames and from the state in Account and Looked,
-and both travel in the row of the open moment (stream/resume.py). Credit passes from one moment to the next only where
-the scene changed; after a gap, a silence or a step of the clock a camera begins with none, as a worker does that was
-given its partition then.
+**What is looked at.** Things that move are followed (stream/tracks.py). Each is embedded when it comes, so that it is
+found at once, and once more when it went elsewhere; it is searched for objects once, when it can be seen whole. Then
+the whole picture is searched.
+
+**The same rows at every replay.** What is looked at follows from the frames and from the state in Account, Looked and
+Track, and these travel in the row of the open moment (stream/resume.py). Credit passes from one moment to the next only
+where the scene changed; after a gap, a silence or a step of the clock a camera begins with none, as a worker does that
+was given its partition then.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from proto.types import MOST_REGIONS, Box, Region
+from stream.tracks import Moved, Place, Track, place_of
 
 RESERVED = 3
 """Pictures of objects that a detection pays for in advance."""
@@ -32,11 +39,11 @@ MOST_CROPS = 3
 """The most crops that a frame carries."""
 MOST_BOXES = 6
 """The most crops of one moment that are embedded."""
-_BEFORE_DETECTION = 1
+_BEFORE_DETECTION = 2
 """Of these, so many before the first detection: the rest of the credit is saved for it."""
 _QUIET = 0.05
-"""A frame of which less is new is quiet."""
-_SPACING = 4
+"""A frame of which less is new, and in which nothing moves, is quiet."""
+SPACING = 3
 """Frames between two detections of a camera: the first has answered by then, and cameras that begin a scene together
 do not ask for everything at once."""
 _ALL_OF_IT = 0.5
@@ -47,10 +54,23 @@ _ALIKE = 0.92
 """Cosine of two vectors of one thing."""
 _BARE = 0.3
 """The score of a crop of which the kind is not known: less than that of any object a detector is sure of."""
-_SCALE = 255
+_LOOKS_EACH = 2
+"""Crops of one thing that are embedded in one moment."""
+_DETECTIONS = 4
+"""Detections of one moment."""
+_EDGE = 0.012
+"""So near to a side of the picture a thing is cut off by it."""
+_STAYS_MS = 1500
+"""A thing that was there for so long will hardly be seen better."""
 
-Place = tuple[int, int, int, int]
-"""A box in 255ths of the picture, as it is stored: what was near before a restart is near after it."""
+
+class Followed(NamedTuple):
+    """A region of a moment, and which of the things that moved it shows."""
+
+    region: Region
+    tracks: int = 0
+    """A bit for each track (stream/tracks.py); 0: it shows none of them."""
+
 
 WHOLE_PICTURE = MOST_CROPS
 """In `Plan.detect`: the whole picture, and no crop of it."""
@@ -70,7 +90,7 @@ class Costs:
 
     @property
     def most_saved(self) -> float:
-        """The most credit that a camera saves: enough for the two detections of a moment."""
+        """The most credit that a camera saves: enough for two detections."""
         return float(MOST_BOXES) if self.detection is None else 2 * self.in_advance + _BEFORE_DETECTION
 
 
@@ -81,24 +101,24 @@ class Account:
     credit: float = 0.0
     surplus: float = 0.0
     """Pictures of objects beyond RESERVED, not paid yet."""
-    since: int = _SPACING
-    """Frames since the latest detection; no more than _SPACING are counted."""
+    since: int = SPACING
+    """Frames since the latest detection; no more than SPACING are counted."""
 
-    def earns(self, novelty: float, costs: Costs) -> None:
-        """A frame of which so much is new was embedded."""
-        self.credit = min(costs.most_saved, self.credit + (0.5 if novelty < _QUIET else 1.0))
-        self.since = min(_SPACING, self.since + 1)
+    def earns(self, novelty: float, costs: Costs, *, moves: bool) -> None:
+        """A frame of which so much is new was embedded; `moves`: something moved in it."""
+        self.credit = min(costs.most_saved, self.credit + (1.0 if moves or novelty >= _QUIET else 0.5))
+        self.since = min(SPACING, self.since + 1)
 
     def may_detect(self, costs: Costs) -> bool:
         """Whether a detection is earned. Pays the surplus of those before."""
-        if costs.detection is None or self.since < _SPACING or self.credit < costs.in_advance:
+        if costs.detection is None or self.since < SPACING or self.credit < costs.in_advance:
             return False
         self.credit, self.surplus = self.credit - self.surplus, 0.0
         return self.credit >= costs.in_advance
 
     def is_near_detection(self, costs: Costs) -> bool:
         """Whether the next frame may earn one."""
-        return costs.detection is not None and self.since + 1 >= _SPACING and self.credit + 1 >= costs.in_advance
+        return costs.detection is not None and self.since + 1 >= SPACING and self.credit + 1 >= costs.in_advance
 
     def found(self, embedded: int) -> None:
         """So many pictures were embedded for what a detection found."""
@@ -106,7 +126,7 @@ class Account:
 
     def cut(self) -> None:
         """What comes next has nothing to do with what was before. Debts stay."""
-        self.credit, self.since = min(0.0, self.credit), _SPACING
+        self.credit, self.since = min(0.0, self.credit), SPACING
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,37 +155,42 @@ class Plan:
 
 @dataclass(slots=True)
 class Looked:
-    """What of one moment was looked at."""
+    """What of one moment was looked at, besides what each of its tracks says of itself."""
 
-    crop: bool = False
-    """Something that moved was searched for objects."""
+    searched: int = 0
+    """So many parts that moved were searched for objects."""
     whole: bool = False
     """The whole picture was."""
-    places: list[Place] = field(default_factory=list)
-    """Where the crops lay that were embedded."""
+    embedded: int = 0
+    """So many crops were embedded."""
 
-    def plan(self, boxes: Sequence[Box | None], account: Account, costs: Costs) -> Plan:
-        """What is looked at of a frame with these crops (None: cannot be used), the most telling first. Spends."""
-        here = [place for place, box in enumerate(boxes[:MOST_CROPS]) if box is not None]
-        detect = self._detection(here, boxes, account, costs)
-        most = MOST_BOXES if costs.detection is None or self.crop or self.whole else _BEFORE_DETECTION
+    def plan(self, moved: Sequence[Moved | None], at_ms: int, account: Account, costs: Costs) -> Plan:
+        """What is looked at of a frame with these crops (None: cannot be used), the most telling first. Spends.
+
+        A thing is searched for objects once, when it can be seen whole; it is embedded when it comes, so that it is
+        found at once, and once more elsewhere.
+        """
+        here = [(place, one) for place, one in enumerate(moved[:MOST_CROPS]) if one is not None]
+        detect = self._detection(here, at_ms, account, costs)
+        most = MOST_BOXES if costs.detection is None or self.searched or self.whole else _BEFORE_DETECTION
         crops = []
-        for number in here:
-            box = boxes[number]
-            assert box is not None
+        for number, (box, track) in here:
             spot = place_of(box)
-            if len(self.places) >= most or account.credit < 1 or any(is_near(spot, one) for one in self.places):
+            first = not track.looks
+            again = track.looks < _LOOKS_EACH and _is_settled(box, track, at_ms) and not is_near(spot, track.looked)
+            if self.embedded >= most or account.credit < 1 or not (first or again):
                 continue
             account.credit -= 1
-            self.places.append(spot)
+            self.embedded += 1
+            track.looks, track.looked = track.looks + 1, spot
             crops.append(number)
         return Plan(tuple(crops), detect)
 
-    def _detection(
-        self, here: Sequence[int], boxes: Sequence[Box | None], account: Account, costs: Costs
-    ) -> int | None:
+    def _detection(self, here: Sequence[tuple[int, Moved]], at_ms: int, account: Account, costs: Costs) -> int | None:
         # What moved is searched first: at the source's own resolution small things are large there.
-        due_crop, due_whole = bool(here) and not self.crop, not self.whole
+        due = [(number, one) for number, one in here if not one.track.searched and _is_settled(*one, at_ms)]
+        due_crop = bool(due) and self.searched + self.whole < _DETECTIONS
+        due_whole = not self.whole and (self.searched > 0 or not here)
         if not (due_crop or due_whole) or not account.may_detect(costs):
             return None
         account.credit -= costs.in_advance
@@ -173,17 +198,17 @@ class Looked:
         if not due_crop:
             self.whole = True
             return WHOLE_PICTURE
-        self.crop = True
-        box = boxes[here[0]]
-        if due_whole and box is not None and box.area >= _ALL_OF_IT:
+        number, (box, track) = due[0]
+        self.searched += 1
+        track.searched = True
+        if box.area >= _ALL_OF_IT:
             self.whole = True
-        return here[0]
+        return number
 
 
-def place_of(box: Box) -> Place:
-    """The box in 255ths."""
-    left, top, right, bottom = (round(side * _SCALE) for side in (box.left, box.top, box.right, box.bottom))
-    return left, top, right, bottom
+def _is_settled(box: Box, track: Track, at_ms: int) -> bool:
+    """Whether the thing can be seen whole: it is not cut off at a side, or it stays there."""
+    return (box.left > _EDGE and box.right < 1 - _EDGE) or at_ms - track.since_ms >= _STAYS_MS
 
 
 def is_near(first: Place, second: Place) -> bool:
@@ -204,27 +229,40 @@ def inside(base: Box, box: Box) -> Box:
     return Box(*(min(1.0, float(np.float32(side))) for side in sides))
 
 
-def gathered(kept: Sequence[Region], found: Sequence[Region]) -> tuple[Region, ...]:
+def gathered(kept: Sequence[Followed], found: Sequence[Followed]) -> tuple[Followed, ...]:
     """The regions of a moment after one more look: each thing once, the most telling at most.
 
     Depends on nothing but the regions themselves, which are in the moment's row.
     """
-    regions = list(kept)
+    followed = list(kept)
     for one in found:
-        same = [other for other in regions if _is_same(one, other)]
-        if all(_telling(one) > _telling(other) for other in same):
-            regions = [other for other in regions if other not in same]
-            regions.append(one)
-    if len(regions) <= MOST_REGIONS:
-        return tuple(regions)
-    # Of each kind the best comes before the second of any.
-    met: dict[str, int] = {}
+        same = [other for other in followed if _is_same(one.region, other.region)]
+        if all(_telling(one.region) > _telling(other.region) for other in same):
+            followed = [other for other in followed if other not in same]
+            followed.append(Followed(one.region, _all_tracks([one, *same])))
+        else:
+            first = followed.index(same[0])
+            followed[first] = Followed(same[0].region, _all_tracks([one, same[0]]))
+    return tuple(_most_telling(followed))
+
+
+def _all_tracks(seen: Sequence[Followed]) -> int:
+    return functools.reduce(lambda bits, one: bits | one.tracks, seen, 0)
+
+
+def _most_telling(followed: Sequence[Followed]) -> Sequence[Followed]:
+    if len(followed) <= MOST_REGIONS:
+        return followed
+    regions = [one.region for one in followed]
+    # Of each kind, and of each thing without one, the best comes before the second of any.
+    met: dict[str | int, int] = {}
     turns: list[tuple[int, int, int]] = []
     for place, one in sorted(enumerate(regions), key=lambda entry: (_order(entry[1]), entry[0])):
-        turns.append((met.get(one.kind, 0), len(turns), place))
-        met[one.kind] = met.get(one.kind, 0) + 1
+        what = one.kind or followed[place].tracks
+        turns.append((met.get(what, 0), len(turns), place))
+        met[what] = met.get(what, 0) + 1
     stay = {place for _, _, place in sorted(turns)[:MOST_REGIONS]}
-    return tuple(one for place, one in enumerate(regions) if place in stay)
+    return [one for place, one in enumerate(followed) if place in stay]
 
 
 def counted(objects: Mapping[str, int], found: Sequence[Region]) -> dict[str, int]:

@@ -6,18 +6,29 @@ import base64
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from proto.errors import Broken
-from stream.regions import Place
+from stream.regions import MOST_CROPS, Plan
+from stream.tracks import UNKNOWN, Place, Track
 
 _HEAD = struct.Struct("<BdddqqB")
-_LOOKS = struct.Struct("<ddBBB")
-_PLACE = struct.Struct("<4B")
-_OWED = struct.Struct("<IB")
-_VERSION = 2
-_HEAD_1 = struct.Struct("<Bdddqq")
+_LOOKS = struct.Struct("<ddBBBBBBBq")
+_OWED = struct.Struct("<IB3B")
+_TRACK = struct.Struct("<4B4BIIB")
+_BITS = struct.Struct("<H")
+_LONGEST_MS = 2**32 - 1
+_VERSION = 3
 MOST_OWED = 6
 """Looks of one moment that may be under way at once: as many as its row has room for."""
+
+
+class Owed(NamedTuple):
+    """A look that is under way."""
+
+    plan: Plan
+    tracks: tuple[int, ...] = ()
+    """Of the frame's crops: see stream/tracks.py."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +38,14 @@ class Looks:
     credit: float = 0.0
     surplus: float = 0.0
     since: int = 0
-    crop: bool = False
+    searched: int = 0
     whole: bool = False
-    places: tuple[Place, ...] = ()
-    owed: tuple[tuple[int, int], ...] = ()
-    """What is under way: how far behind the moment's first offset the frame lies, and the plan as a byte."""
+    embedded: int = 0
+    owed: tuple[tuple[int, Owed], ...] = ()
+    """What is under way, and how far behind the moment's first offset its frame lies."""
+    tracks: tuple[Track, ...] = ()
+    of_regions: tuple[int, ...] = ()
+    """The tracks of each region: `Followed.tracks`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +65,6 @@ class Resume:
 
 def to_text(resume: Resume) -> str:
     """As it is stored."""
-    looks = resume.looks
     parts = [
         _HEAD.pack(
             _VERSION,
@@ -63,9 +76,7 @@ def to_text(resume: Resume) -> str:
             len(resume.distances),
         ),
         struct.pack(f"<{len(resume.distances)}d", *resume.distances),
-        _LOOKS.pack(looks.credit, looks.surplus, looks.since, looks.crop | looks.whole << 1, len(looks.places)),
-        *(_PLACE.pack(*place) for place in looks.places),
-        *(_OWED.pack(*owed) for owed in looks.owed),
+        *_packed(resume.looks),
     ]
     return base64.b85encode(b"".join(parts)).decode()
 
@@ -74,8 +85,6 @@ def from_text(text: str) -> Resume:
     """Raises Broken when it is none."""
     try:
         data = base64.b85decode(text)
-        if data[:1] == b"\x01":
-            return _of_version_1(data)
         version, weight, farthest, peak_cosine, run, sequence, count = _HEAD.unpack_from(data)
         if version != _VERSION:
             raise ValueError(f"version {version}")
@@ -89,24 +98,60 @@ def from_text(text: str) -> Resume:
     return Resume(weight, farthest, peak_cosine, run, sequence, distances, looks)
 
 
+def _packed(looks: Looks) -> list[bytes]:
+    base_ms = min((one.since_ms for one in looks.tracks), default=0)
+    counts = [len(part) for part in (looks.owed, looks.tracks, looks.of_regions)]
+    return [
+        _LOOKS.pack(
+            looks.credit, looks.surplus, looks.since, looks.searched, looks.whole, looks.embedded, *counts, base_ms
+        ),
+        *(_OWED.pack(behind, one.plan.to_byte(), *_padded(one.tracks)) for behind, one in looks.owed),
+        *(_TRACK.pack(*one.place, *one.looked, *_since(base_ms, one), _state(one)) for one in looks.tracks),
+        *(_BITS.pack(bits) for bits in looks.of_regions),
+    ]
+
+
 def _looks(data: bytes) -> Looks:
-    credit, surplus, since, flags, places = _LOOKS.unpack_from(data)
-    owed_at = _LOOKS.size + places * _PLACE.size
-    if owed_at > len(data):
-        raise ValueError("it is too short")
+    credit, surplus, since, searched, whole, embedded, *counts, base_ms = _LOOKS.unpack_from(data)
+    parts, begin = [], _LOOKS.size
+    for kind, count in zip((_OWED, _TRACK, _BITS), counts, strict=True):
+        end = begin + kind.size * count
+        parts.append([kind.unpack_from(data, at) for at in range(begin, end, kind.size)])
+        begin = end
+    if begin != len(data):
+        raise ValueError("it has another length than it says")
+    owed, tracks, bits = parts
     return Looks(
         credit,
         surplus,
         since,
-        bool(flags & 1),
-        bool(flags & 2),
-        tuple(_PLACE.iter_unpack(data[_LOOKS.size : owed_at])),
-        tuple(_OWED.iter_unpack(data[owed_at:])),
+        searched,
+        bool(whole),
+        embedded,
+        tuple((behind, Owed(Plan.of_byte(plan), tuple(numbers))) for behind, plan, *numbers in owed),
+        tuple(_track(base_ms, *fields) for fields in tracks),
+        tuple(one for (one,) in bits),
     )
 
 
-def _of_version_1(data: bytes) -> Resume:
-    """As moments were stored before anything was looked at up close."""
-    _, weight, farthest, peak_cosine, run, sequence = _HEAD_1.unpack_from(data)
-    distances = struct.unpack(f"<{(len(data) - _HEAD_1.size) // 8}d", data[_HEAD_1.size :])
-    return Resume(weight, farthest, peak_cosine, run, sequence, distances)
+def _padded(tracks: Sequence[int]) -> list[int]:
+    return [*tracks, *[UNKNOWN] * (MOST_CROPS - len(tracks))]
+
+
+def _since(base_ms: int, track: Track) -> tuple[int, int]:
+    return min(track.since_ms - base_ms, _LONGEST_MS), min(track.until_ms - base_ms, _LONGEST_MS)
+
+
+def _state(track: Track) -> int:
+    return track.missed | track.shown << 2 | track.searched << 3 | track.looks << 4
+
+
+def _track(base_ms: int, *fields: int) -> Track:
+    place, looked, (since, until, state) = fields[:4], fields[4:8], fields[8:]
+    missed, shown, searched, looks = state & 3, bool(state & 4), bool(state & 8), state >> 4
+    return Track(_place(place), base_ms + since, base_ms + until, missed, shown, searched, looks, _place(looked))
+
+
+def _place(sides: Sequence[int]) -> Place:
+    left, top, right, bottom = sides
+    return left, top, right, bottom

@@ -6,14 +6,17 @@ import asyncio
 import time
 
 from index.store import Ask, MomentStore
+from proto import tracing
 from proto.errors import WatchwordError
 from proto.metrics import HOP_SECONDS
+from proto.tracing import Trail
 from proto.types import Moment, now_ms
 
 _EVERY_S = 5.0
 _LOOK_S = 0.02
 _GIVE_UP_S = 10.0
 _NEIGHBOURS = 16
+_MOST_TRACED = 4
 
 
 class Visibility:
@@ -22,20 +25,30 @@ class Visibility:
     def __init__(self, store: MomentStore) -> None:
         self._store = store
         self._task: asyncio.Task[None] | None = None
+        self._traced: set[asyncio.Task[None]] = set()
         self._next_s = 0.0
 
-    def watch(self, moment: Moment, grabbed_ms: int) -> None:
-        """Follow this moment, which was just written, unless another one is followed or was a moment ago."""
+    def watch(self, moment: Moment, grabbed_ms: int, trail: Trail | None = None) -> None:
+        """Follow this moment, which was just written, unless another one is followed or was a moment ago.
+
+        One whose frame is traced is followed too, unless several are.
+        """
+        if trail is not None and len(self._traced) < _MOST_TRACED:
+            task = asyncio.create_task(self._follow(moment, grabbed_ms, trail))
+            self._traced.add(task)
+            task.add_done_callback(self._traced.discard)
+            return
         if time.monotonic() >= self._next_s and (self._task is None or self._task.done()):
             self._next_s = time.monotonic() + _EVERY_S
             self._task = asyncio.create_task(self._follow(moment, grabbed_ms))
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        tasks = [*self._traced, *([self._task] if self._task else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _follow(self, moment: Moment, grabbed_ms: int) -> None:
+    async def _follow(self, moment: Moment, grabbed_ms: int, trail: Trail | None = None) -> None:
         ask = Ask(
             moment.vector,
             _NEIGHBOURS,
@@ -51,5 +64,6 @@ class Visibility:
                 return  # the index is away: what the other hops show
             if found:
                 HOP_SECONDS.labels(hop="visible").observe(max(0, now_ms() - grabbed_ms) / 1000)
+                tracing.step(trail, "visible", moment=moment.id)
                 return
             await asyncio.sleep(_LOOK_S)

@@ -13,6 +13,7 @@ from typing import Protocol
 from catalog.coverage import Gap, Looked
 from catalog.media import Thumbnails
 from index.store import MomentStore
+from proto import tracing
 from proto.errors import Broken, Mismatch, Transient, WatchwordError
 from proto.metrics import BEHIND_SECONDS, FRAMES_CONSUMED, HOP_SECONDS, LAG, PARTITIONS
 from proto.types import Moment, now_ms
@@ -24,15 +25,19 @@ from stream.fence import Fence
 from stream.letters import DeadLetters, Letters
 from stream.moments import Write
 from stream.patience import Patience
+from stream.pictures import Pictures
 from stream.pipeline import Pipeline, Tools
 from stream.recall import Recall
 from stream.settings import StreamSettings
 from stream.visibility import Visibility
 from stream.watchdog import LagAlarm, Stalls
-from stream.writer import Parts, Pictures, Writer
+from stream.writer import Parts, Writer
 from workers.client import Encoder
 
 log = logging.getLogger("watchword.stream")
+
+PICTURES_S = 2.0
+"""How long pictures that wait may take to be written when the worker ends."""
 
 _COMMIT_S = 1.0
 _LEAVE_S = 10.0
@@ -132,6 +137,7 @@ class StreamWorker:
             await self._consumer.stop()
             await self.taken_away()
             await self._visibility.close()
+            await self._pictures.finish(PICTURES_S)
 
     async def given(self, log: str, partitions: Sequence[Held]) -> None:
         """Begin with these partitions."""
@@ -232,7 +238,9 @@ class StreamWorker:
             if write.began is not None:
                 grabbed_ms = write.began.frame.grabbed_ms
                 _WRITTEN.observe(max(0, now_ms() - grabbed_ms) / 1000)
-                self._visibility.watch(write.moment, grabbed_ms)
+                trail = write.began.record.trail
+                tracing.step(trail, "write", moment=write.moment.id)
+                self._visibility.watch(write.moment, grabbed_ms, trail)
 
     def _ended(self, work: asyncio.Task[None]) -> None:
         if not work.cancelled() and (error := work.exception()) is not None:

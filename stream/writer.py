@@ -3,6 +3,9 @@
 Each shard of the index has a lane. A lane stores what waits in one call after another; of a moment that was told again
 meanwhile only the newest row is sent. While its shard is away a lane waits and tries again, and the other lanes go on.
 Only when too much waits does the whole worker wait.
+
+After an outage of its shard a lane reads what was acknowledged shortly before it, and writes again what is not there
+(decision 30). Until that is done no frame counts as stored.
 """
 
 from __future__ import annotations
@@ -14,48 +17,25 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
-from catalog.media import Thumbnails
 from index.store import MomentStore
 from proto.errors import Invalid, Late, Overloaded, Transient, WatchwordError
-from proto.metrics import MOMENTS_WAITING, MOMENTS_WRITTEN, RETRIES
+from proto.metrics import MOMENTS_FORGOTTEN, MOMENTS_WAITING, MOMENTS_WRITTEN, RETRIES
 from proto.retry import Backoff
 from proto.types import Moment
+from stream.acknowledged import FOR_S, Acknowledged, forgotten
 from stream.consumer import Mark
-from stream.fence import Fence
+from stream.fence import Fence, NotHeld
 from stream.moments import Write
+from stream.pictures import Pictures
 
 log = logging.getLogger("watchword.stream")
 
 _PAUSES = Backoff(0.05, 2.0)
+_MOST_CHECKS = 5
+"""A store that never shows what it acknowledged is not asked for ever."""
 
 Refused = Callable[[Moment, Sequence[Mark], WatchwordError], Awaitable[None]]
 """What becomes of a moment that the index will never take, and of its frames."""
-
-
-class Pictures:
-    """Thumbnails, written beside the rows. A disk that refuses holds nothing up, and is told once."""
-
-    def __init__(self, thumbnails: Thumbnails) -> None:
-        self._thumbnails = thumbnails
-        self._fails = False
-
-    def put(self, writes: Sequence[Write]) -> None:
-        """Keep the pictures of these moments. Blocks on the disk: call it from a thread."""
-        for write in writes:
-            try:
-                if write.thumbnail is not None:
-                    self._thumbnails.put(write.moment.id, write.thumbnail)
-                if write.pictures:
-                    # First, so that there is room: a picture that comes would drive out one that is still shown.
-                    self._thumbnails.keep(write.moment.id, {region.at_ms for region in write.moment.regions})
-                for at_ms, jpeg in write.pictures:
-                    self._thumbnails.put(write.moment.id, jpeg, at_ms)
-            except WatchwordError as error:
-                if not self._fails:
-                    log.warning("thumbnails are not kept from now on: %s", error)
-                self._fails = True
-            else:
-                self._fails = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +107,10 @@ class _Lane:
         self._filled = asyncio.Event()
         self._moved = asyncio.Event()
         self._asked_s: float | None = None
+        self._acknowledged = Acknowledged()
+        self._away_since_s: float | None = None
+        """When the first call failed since all that was acknowledged is known to be there."""
+        self._checks = 0
         self._task = asyncio.create_task(self._run(), name=f"write-{name}")
 
     @property
@@ -192,6 +176,8 @@ class _Lane:
         self._asked_s = time.monotonic()
         try:
             failed = await self._parts.fence.passes(lambda: self._store(writes))
+            if self._away_since_s is not None and all(isinstance(reason, Invalid) for reason in failed.values()):
+                await self._check([write for write in writes if write.moment.id not in failed])
         except (Transient, Overloaded, Late) as error:
             failed = {write.moment.id: error for write in writes}
         finally:
@@ -212,15 +198,40 @@ class _Lane:
                 self._waiting_since[write.moment.id] = self._sending_since[write.moment.id]
                 self._filled.set()
         self._sending, self._sending_since = {}, {}
+        now_s = time.monotonic()
+        if again is not None and not isinstance(again, Overloaded | NotHeld) and self._away_since_s is None:
+            self._away_since_s = now_s
+        kept_from_s = (now_s if self._away_since_s is None else self._away_since_s) - FOR_S
+        self._acknowledged.note(stored, now_s, kept_from_s)
         for write in stored:
             MOMENTS_WRITTEN.labels(state="closed" if write.moment.closed else "open").inc()
         self._parts.stored(stored)
         return again
 
+    async def _check(self, writes: Sequence[Write]) -> None:
+        """Read what was acknowledged around the outage, and these. Raises Transient when some of it is not there."""
+        told = {write.moment.id: write for write in (*self._acknowledged.all(), *writes)}
+        lost = forgotten(told.values(), await self._parts.store.fetch(list(told)))
+        self._checks += 1
+        if not lost or self._checks > _MOST_CHECKS:
+            self._away_since_s, self._checks = None, 0
+            if lost:
+                log.error("the index (%s) does not give %d moments that it acknowledged", self._name, len(lost))
+            return
+        MOMENTS_FORGOTTEN.inc(len(lost))
+        waiting = {write.moment.id for write in writes} | self._waiting.keys()
+        for write in lost:
+            if write.moment.id not in waiting:
+                self.add(write)
+        raise Transient(
+            f"the index ({self._name}) lost {len(lost)} moments that it had acknowledged",
+            todo="they are stored again; look at why it ended",
+        )
+
     async def _store(self, writes: Sequence[Write]) -> dict[str, WatchwordError]:
         failed, _ = await asyncio.gather(
             self._parts.store.upsert([write.moment for write in writes]),
-            asyncio.to_thread(self._parts.pictures.put, writes),
+            self._parts.pictures.put(writes),
         )
         return dict(failed)
 

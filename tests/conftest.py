@@ -15,6 +15,8 @@ from hypothesis import settings
 
 from proto.errors import WatchwordError
 from tests.tools.apache_kafka import NoKafkaHere, apache_kafka_part, jars
+from tests.tools.postgres import NoPostgresHere, Postgres
+from tests.tools.s3 import S3, NoS3Here
 from tests.tools.servers import Server
 from watchword.stack.parts import Part, broker_part, milvus_part, redis_part
 from watchword.stack.ports import Port
@@ -28,7 +30,7 @@ settings.load_profile("steady")
 CACHE = Path.home() / ".cache" / "watchword"
 
 
-SERVERS = {"broker", "milvus", "redis_url", "apache_kafka", "any_broker", "lite"}
+SERVERS = {"broker", "milvus", "redis_url", "apache_kafka", "any_broker", "lite", "postgres", "s3"}
 
 
 SLOW = ("stack", "reference", "long")
@@ -124,6 +126,36 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("redis")
     with serving(redis_part(Port(), folder), folder / "log") as address:
         yield address
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL."""
+    try:
+        running = Postgres()
+    except NoPostgresHere as reason:
+        pytest.skip(f"no PostgreSQL here: {reason}")
+    try:
+        asyncio.run(running.server.start())
+        yield running
+    except NoPostgresHere as reason:
+        pytest.skip(f"no PostgreSQL here: {reason}")
+    finally:
+        running.close()
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    """A server that speaks S3."""
+    try:
+        running = S3(tmp_path_factory.mktemp("s3"))
+    except NoS3Here as reason:
+        pytest.skip(f"no S3 here: {reason}")
+    try:
+        asyncio.run(running.server.start())
+        yield running
+    finally:
+        running.server.end()
 
 
 @pytest.fixture(scope="session")

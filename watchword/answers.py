@@ -15,7 +15,7 @@ from rich.table import Table
 from cameras.address import shown as without_secrets
 from catalog.files import write_whole
 from catalog.views import CameraView
-from proto.errors import Invalid, Unknown
+from proto.errors import Invalid, Unknown, WatchwordError
 from proto.types import Camera, now_ms
 from proto.v1 import query_pb2
 from query.client import QueryClient
@@ -73,18 +73,27 @@ async def ask(client: QueryClient, question: TypedSearch, pictures: Path) -> tup
         by_time=question.by_time,
     )
     gate = asyncio.Semaphore(8)
+    trouble: list[WatchwordError] = []
 
     async def save(hit: query_pb2.Hit) -> Shown:
         async with gate:
+            if trouble:
+                return Shown(hit, None)
             try:
                 picture = await client.thumbnail(hit.moment_id, hit.at_ms)
             except Unknown:
+                return Shown(hit, None)
+            except WatchwordError as error:
+                trouble.append(error)
                 return Shown(hit, None)
         path = pictures / f"{hit.moment_id}{f'-{picture.at_ms}' if picture.at_ms else ''}.jpg"
         await asyncio.to_thread(write_whole, path, picture.jpeg, durable=False)
         return Shown(hit, path, of_its_time=hit.at_ms in (picture.at_ms, hit.peak_ms))
 
-    return reply, list(await asyncio.gather(*(save(hit) for hit in reply.hits)))
+    shown = list(await asyncio.gather(*(save(hit) for hit in reply.hits)))
+    if trouble:
+        click.echo(f"pictures are left out: {trouble[0]}", err=True)
+    return reply, shown
 
 
 async def ask_and_show(settings: Settings, question: TypedSearch, as_json: bool, sheet: Path | None = None) -> None:

@@ -4,22 +4,22 @@ on standard error and an exit code."""
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from proto.errors import Invalid, WatchwordError
+from proto.tracing import traced
 from watchword.eval_cli import evaluate
+from watchword.logs import log_to_stderr, say_error, warn_on_stderr
 from watchword.models_cli import models
-from watchword.settings import Front, Settings, describe_settings
+from watchword.plan_cli import plan_command
+from watchword.recording_cli import bytes_of, check_recordable, clip, recording, recording_of
+from watchword.settings import Front, describe_settings
 from watchword.stream_cli import dead_letters, topics
-
-if TYPE_CHECKING:
-    from catalog.cameras import CameraRegistry
 
 Result = TypeVar("Result")
 
@@ -64,7 +64,7 @@ def up(front: Front, kafka: str | None, milvus: str | None, redis: str | None, e
     settings = front.settings(
         kafka__brokers=kafka, milvus__endpoints=endpoints, redis__url=redis, encoder__address=encoder
     )
-    _logs(logging.WARNING)
+    warn_on_stderr()
     sys.exit(_run(run_stack(settings, live=sys.stdout.isatty())))
 
 
@@ -77,8 +77,9 @@ def run(front: Front, process: str) -> None:
     from watchword.processes import run_process
 
     settings = front.settings()
-    _logs(logging.INFO)
-    _run(run_process(process, settings, Ending()))
+    log_to_stderr(settings.log, process)
+    with traced(settings.trace, process):
+        _run(run_process(process, settings, Ending()))
 
 
 @command.command()
@@ -95,17 +96,14 @@ command.add_command(models)
 command.add_command(evaluate)
 command.add_command(dead_letters)
 command.add_command(topics)
+command.add_command(recording)
+command.add_command(clip)
+command.add_command(plan_command)
 
 
 @command.group()
 def camera() -> None:
     """Choose which cameras are watched."""
-
-
-def _registry(settings: Settings) -> CameraRegistry:
-    from catalog.cameras import CameraRegistry
-
-    return CameraRegistry(settings.data_dir / "cameras.json")
 
 
 def _speed(_: click.Context, __: click.Parameter, words: str) -> float:
@@ -132,29 +130,49 @@ def _speed(_: click.Context, __: click.Parameter, words: str) -> float:
 )
 @click.option("--start", metavar="TIME", help="Time of a file's first picture, such as 2026-05-01T10:00. Default: now.")
 @click.option("--unchecked", is_flag=True, help="Register it even if it does not answer now.")
+@click.option("--record-days", type=float, help="Record it, and keep at most so many days.")
+@click.option("--record-bytes", callback=bytes_of, metavar="SIZE", help="Record it within so much, such as 20GB.")
 @click.pass_obj
-def camera_add(front: Front, name: str, url: str, loop: bool, speed: float, start: str | None, unchecked: bool) -> None:
+def camera_add(
+    front: Front,
+    name: str,
+    url: str,
+    loop: bool,
+    speed: float,
+    start: str | None,
+    unchecked: bool,
+    record_days: float | None,
+    record_bytes: int | None,
+) -> None:
     """Watch the camera at URL under NAME: rtsp://…, http(s)://…, a file, or a device such as /dev/video0."""
     from cameras.address import kind_of
     from cameras.source import probe
     from proto.types import Camera, camera_name, now_ms
+    from watchword.catalogs import open_registry
     from watchword.times import instant
 
     settings = front.settings()
+    recorded = record_days is not None or record_bytes is not None
     added = Camera(
         name=camera_name(name),
         url=str(Path(url).expanduser().absolute()) if kind_of(url) == "file" and "://" not in url else url,
         loop=loop,
         speed=speed,
         start_ms=instant(start, now_ms()) if start else None,
+        record=recording_of(record_days, record_bytes) if recorded else None,
     )
+    if recorded:
+        check_recordable(added)
     seen = ""
     if not unchecked:
         info, _ = probe(added, settings.camera.open_timeout_s)
         rate = f", {info.fps:g} frames a second" if info.fps else ""
+        if recorded:
+            check_recordable(added, info.codec)
         seen = f" ({info.width} x {info.height}{rate}, {info.codec})"
-    _registry(settings).add(added)
-    click.echo(f"watching {name}{seen}")
+    with open_registry(settings) as registry:
+        registry.add(added)
+    click.echo(f"watching {'and recording ' if recorded else ''}{name}{seen}")
 
 
 @camera.command("list")
@@ -162,20 +180,13 @@ def camera_add(front: Front, name: str, url: str, loop: bool, speed: float, star
 @click.pass_obj
 def camera_list(front: Front, as_json: bool) -> None:
     """Show the known cameras, and whether each still shows its view."""
-    from catalog.store import Catalog
+    from catalog.cameras import CameraRegistry
     from catalog.views import Views
     from watchword.answers import show_cameras
+    from watchword.catalogs import open_catalog
 
-    settings = front.settings()
-    cameras = _registry(settings).all()
-    catalog = Catalog(f"sqlite:///{settings.data_dir.absolute()}/catalog.db")
-    try:
-        views = {}
-        if catalog.path.exists():
-            catalog.open()
-            views = Views(catalog).all()
-    finally:
-        catalog.close()
+    with open_catalog(front.settings()) as catalog:
+        cameras, views = CameraRegistry(catalog).all(), Views(catalog).all()
     show_cameras(cameras, views, as_json)
 
 
@@ -185,17 +196,13 @@ def camera_list(front: Front, as_json: bool) -> None:
 def camera_remove(front: Front, name: str) -> None:
     """Stop watching NAME. What it saw stays searchable until the retention limit. A recording that is added again is
     replayed from the start."""
+    from catalog.cameras import CameraRegistry
     from catalog.progress import Progresses
-    from catalog.store import Catalog
+    from watchword.catalogs import open_catalog
 
-    settings = front.settings()
-    _registry(settings).remove(name)
-    catalog = Catalog(f"sqlite:///{settings.data_dir.absolute()}/catalog.db")
-    try:
-        catalog.open()
+    with open_catalog(front.settings()) as catalog:
+        CameraRegistry(catalog).remove(name)
         Progresses(catalog).forget(name)
-    finally:
-        catalog.close()
     click.echo(f"no longer watching {name}; what it saw stays searchable")
 
 
@@ -243,7 +250,9 @@ def search(
     question = TypedSearch(
         words, image, like, cameras, since, until, limit, objects, min_confidence, all_moments, order == "time"
     )
-    _run(ask_and_show(front.settings(), question, as_json, sheet))
+    settings = front.settings()
+    with traced(settings.trace, "search"):
+        _run(ask_and_show(settings, question, as_json, sheet))
 
 
 @command.command()
@@ -280,15 +289,8 @@ def demo(front: Front, once: bool) -> None:
     """Watch three real clips, ask some questions, show the answers."""
     from watchword.demo import run_demo
 
-    _logs(logging.WARNING)
+    warn_on_stderr()
     sys.exit(_run(run_demo(front.settings(), once)))
-
-
-def _logs(level: int) -> None:
-    # These log a lot at INFO, and repeat at ERROR what is translated and reported here.
-    for vendor in ("aiokafka", "faust", "mode", "stream.app"):
-        logging.getLogger(vendor).setLevel(logging.CRITICAL)
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
 
 
 def _run(work: Coroutine[Any, Any, Result]) -> Result:
@@ -304,7 +306,7 @@ def _guarded(work: Callable[[], object]) -> int:
     try:
         result = work()
     except WatchwordError as error:
-        click.echo(f"watchword: {error}", err=True)
+        say_error(error)
         return error.exit_code
     except click.ClickException as error:
         error.show()

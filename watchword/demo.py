@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from catalog.cameras import CameraRegistry
 from proto.errors import Broken, Late, Transient
 from proto.types import Camera
 from proto.v1 import query_pb2
 from query.client import QueryClient
 from watchword.answers import TypedSearch, ask
+from watchword.catalogs import open_registry
 from watchword.hits import NOTHING_SURE, Shown, as_row, parted, percent, when
 from watchword.settings import Settings
 from watchword.sheet import Row, write_sheet
@@ -54,11 +54,8 @@ async def run_demo(settings: Settings, once: bool) -> int:
     if "data_dir" not in settings.model_fields_set:
         settings = settings.model_copy(update={"data_dir": FOLDER.absolute()})
     console = Console(highlight=False)
-    registry = CameraRegistry(settings.data_dir / "cameras.json")
-    known = registry.names()
-    for name, path in _clips().items():
-        if name not in known:
-            registry.add(Camera(name=name, url=str(path), loop=True))
+    with open_registry(settings) as registry:
+        registry.add_missing([Camera(name=name, url=str(path), loop=True) for name, path in _clips().items()])
 
     async def show(addresses: Addresses) -> int | None:
         async with QueryClient(addresses.query, settings.query.timeout_s) as client:

@@ -15,6 +15,15 @@ from pathlib import Path
 from catalog.cameras import CameraRegistry
 from proto.errors import Broken, WatchwordError
 from proto.types import Camera
+from watchword.catalogs import open_catalog
+from watchword.doctor_cluster import (
+    SeenEncoder,
+    look_at_broker_clock,
+    look_at_encoders,
+    look_at_milvus,
+    look_at_query,
+    look_at_redis,
+)
 from watchword.settings import Settings
 from watchword.stack import RunningStack, binaries, query_address, ready, running_stack
 from watchword.stack.state import without_password
@@ -106,18 +115,19 @@ async def _servers(settings: Settings, stack: RunningStack | None) -> list[Findi
     redis = settings.redis.url.get_secret_value() or (at.redis if at else "")
     encoder = settings.encoder.address or (at.encoder if at else "")
     query = query_address(settings) if at or settings.query.address else ""
+    encoders, seen = await _encoders(settings, encoder)
     checks = [
         _ask("broker", broker, lambda: _broker(broker)),
         *([_ask("topics", broker, lambda: _topics(settings, broker))] if broker else []),
-        *(_ask("milvus", endpoint, partial(_milvus, endpoint, settings)) for endpoint in endpoints or ("",)),
-        _ask("redis", redis, lambda: _answers(ready.redis(redis), "answers PING")),
-        _ask("encoder", encoder, lambda: _encoder(settings, encoder)),
-        _ask("query", query, lambda: _answers(ready.health(query), "serves")),
+        *([_ask("clocks", broker, lambda: look_at_broker_clock(settings, broker))] if broker else []),
+        *(_ask("milvus", endpoint, partial(look_at_milvus, endpoint, settings)) for endpoint in endpoints or ("",)),
+        _ask("redis", redis, lambda: look_at_redis(redis)),
+        _ask("query", query, lambda: look_at_query(query, seen, settings)),
     ]
     if at is not None:
         own = {name: address for name, address in at.ops.items() if name in {"stream", "camera", "gateway"}}
         checks += [_ask(f"{name} process", address, partial(_process, address)) for name, address in own.items()]
-    return list(await asyncio.gather(*checks))
+    return [*encoders, *await asyncio.gather(*checks)]
 
 
 async def _ask(part: str, address: str, look: Callable[[], Awaitable[str]]) -> Finding:
@@ -130,11 +140,6 @@ async def _ask(part: str, address: str, look: Callable[[], Awaitable[str]]) -> F
     except WatchwordError as problem:
         todo = problem.todo or "is it running? its log, or `watchword up`, says more"
         return Finding(part, False, f"{shown}: {problem.message}", todo)
-
-
-async def _answers(asked: Awaitable[None], seen: str) -> str:
-    await asked
-    return seen
 
 
 async def _broker(brokers: str) -> str:
@@ -154,12 +159,9 @@ async def _topics(settings: Settings, broker: str) -> str:
     if changes:
         told = "; ".join(f"{change.topic.name}: {change.what}" for change in changes)
         raise Broken(told, todo="`watchword topics plan` shows more, `watchword topics apply` makes the changes")
-    return f"{' and '.join(topic.name for topic in wanted)} are as the settings want them"
-
-
-async def _milvus(endpoint: str, settings: Settings) -> str:
-    await ready.milvus(endpoint, settings.milvus)
-    return "collections listed"
+    frames = wanted[0]
+    held = f"{frames.partitions} partitions, {frames.replication} copies, {kafka.retention_minutes} min"
+    return f"{' and '.join(topic.name for topic in wanted)} are as the settings want them ({frames.name}: {held})"
 
 
 async def _process(address: str) -> str:
@@ -167,24 +169,50 @@ async def _process(address: str) -> str:
     return "ready"
 
 
-async def _encoder(settings: Settings, address: str) -> str:
-    from workers.client import EncoderClient
+async def _encoders(settings: Settings, address: str) -> tuple[list[Finding], list[SeenEncoder]]:
+    """Every encoder worker, and whether all give vectors of one space."""
+    if not address:
+        return [await _ask("encoder", "", _nothing)], []
+    try:
+        found = await look_at_encoders(address, settings)
+    except WatchwordError as problem:
+        return [Finding("encoder", False, f"{address}: {problem.message}", problem.todo)], []
+    findings = [
+        Finding("encoder", True, f"{one.address}: {one.seen}")
+        if one.error is None
+        else Finding("encoder", False, f"{one.address}: {one.error.message}", one.error.todo)
+        for one in found
+    ]
+    spaces = sorted({one.space for one in found if one.space})
+    if len(spaces) > 1:
+        todo = "start all with one bundle: `watchword models list` shows those of a machine"
+        findings.append(Finding("space", False, f"the encoders give vectors of spaces {', '.join(spaces)}", todo))
+    return findings, found
 
-    async with EncoderClient(address, timeout_s=settings.encoder.timeout_s) as client:
-        info = await client.describe()
-    return f"serves, bundle {info.bundle} in space {info.space.id} ({info.space.dimension} numbers), {info.engine}"
+
+async def _nothing() -> str:
+    return ""
 
 
 async def _cameras(settings: Settings) -> list[Finding]:
-    path = settings.data_dir / "cameras.json"
-    if not path.exists():
-        return [Finding("cameras", True, "none yet; `watchword camera add NAME URL` adds one")]
+    none = Finding("cameras", True, "none yet; `watchword camera add NAME URL` adds one")
+    elsewhere = settings.catalog.url.get_secret_value()
+    if not elsewhere and not any((settings.data_dir / name).exists() for name in ("catalog.db", "cameras.json")):
+        return [none]
     try:
-        cameras = [camera for camera in CameraRegistry(path).all() if camera.watching]
+        shown, cameras = await asyncio.to_thread(_watched, settings)
     except WatchwordError as problem:
-        return [Finding("cameras", False, problem.message, problem.todo)]
+        return [Finding("catalog", False, problem.message, problem.todo)]
+    catalog = Finding("catalog", True, shown)
+    if not cameras:
+        return [catalog, none]
     turn = asyncio.Semaphore(CAMERAS_AT_ONCE)
-    return list(await asyncio.gather(*(_camera(camera, turn) for camera in cameras)))
+    return [catalog, *await asyncio.gather(*(_camera(camera, turn) for camera in cameras))]
+
+
+def _watched(settings: Settings) -> tuple[str, list[Camera]]:
+    with open_catalog(settings) as catalog:
+        return catalog.shown, [camera for camera in CameraRegistry(catalog).all() if camera.watching]
 
 
 async def _camera(camera: Camera, turn: asyncio.Semaphore) -> Finding:

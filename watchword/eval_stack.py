@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from cameras.address import kind_of
 from cameras.source import probe
 from catalog.cameras import CameraRegistry
 from catalog.progress import Progresses
-from catalog.store import Catalog, sqlite_url
+from catalog.settings import CatalogSettings, MediaSettings
 from evals.answers import Run
 from evals.dataset import Dataset, Part, Video
 from evals.run import ask_questions, check_cameras, replay
@@ -23,6 +22,7 @@ from proto.types import Camera
 from query.client import QueryClient
 from stream.backgrounds import EVERY_S
 from watchword.bundles import bundle_folder
+from watchword.catalogs import open_catalog
 from watchword.settings import Settings
 from watchword.stack import Addresses, query_address, run_stack
 
@@ -64,6 +64,8 @@ async def run_in_own_stack(settings: Settings, wanted: Wanted, folder: Path) -> 
     own = settings.model_copy(
         update={
             "data_dir": folder.absolute(),
+            "catalog": CatalogSettings(),
+            "media": MediaSettings(),
             "encoder": settings.encoder.model_copy(update={"bundle": bundle}),
             # Nothing may be passed over: a figure must not depend on how busy the machine is.
             "stream": settings.stream.model_copy(update={"catch_up": "all"}),
@@ -88,8 +90,8 @@ async def run_in_own_stack(settings: Settings, wanted: Wanted, folder: Path) -> 
 
 
 async def _replay_and_ask(settings: Settings, wanted: Wanted, address: str) -> Run:
-    with _catalog(settings) as catalog:
-        replays = _Replays(CameraRegistry(settings.data_dir / "cameras.json"), Progresses(catalog))
+    with open_catalog(settings) as catalog:
+        replays = _Replays(CameraRegistry(catalog), Progresses(catalog))
         # The moments that are open at the end are closed when their cameras count as silent, and are sampled then: hits
         # are judged by samples, and a figure must not depend on which of them were there.
         settle_s = settings.stream.silent_s + 2 * settings.stream.refresh_s + 2 * EVERY_S
@@ -125,13 +127,12 @@ class _Replays:
 
 def video_of(settings: Settings, name: str) -> Video:
     """The recording that a registered camera replays; a live or looping camera has no path. Raises Unknown."""
-    camera = CameraRegistry(settings.data_dir / "cameras.json").get(name)
+    with open_catalog(settings) as catalog:
+        camera, progress = CameraRegistry(catalog).get(name), Progresses(catalog).get(name)
     if kind_of(camera.url) != "file" or camera.loop:
         return Video(name, None, 0)
     start_ms = camera.start_ms
     if start_ms is None:
-        with _catalog(settings) as catalog:
-            progress = Progresses(catalog).get(name)
         start_ms = progress.start_ms if progress else 0
     return Video(name, Path(camera.url), start_ms)
 
@@ -140,13 +141,3 @@ def duration_of(path: Path) -> float | None:
     """How long a recording is. Raises Invalid when it cannot be played."""
     info, _ = probe(Camera("probe", str(path)), _PROBE_S)
     return info.duration_s
-
-
-@contextmanager
-def _catalog(settings: Settings) -> Iterator[Catalog]:
-    catalog = Catalog(sqlite_url(settings.data_dir.absolute() / "catalog.db"))
-    try:
-        catalog.open()
-        yield catalog
-    finally:
-        catalog.close()

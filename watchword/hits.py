@@ -36,11 +36,15 @@ def parted(reply: query_pb2.SearchReply, shown: Sequence[Shown]) -> tuple[list[S
 def as_table(shown: Sequence[Shown]) -> Table:
     """Hits for people."""
     table = Table(box=None, pad_edge=False)
-    for heading in ("camera", "when", "sure", "found", "seen", "picture"):
+    recorded = any(one.hit.recorded for one in shown)
+    for heading in ("camera", "when", "sure", "found", "seen", "picture", *(["clip"] if recorded else [])):
         table.add_column(heading, justify="right" if heading == "sure" else "left", no_wrap=True)
     for one in shown:
         hit = one.hit
-        table.add_row(hit.camera, when(hit), percent(hit), hit.kind or "-", seen(hit) or "-", str(one.thumbnail or "-"))
+        row = hit.camera, when(hit), percent(hit), hit.kind or "-", seen(hit) or "-", str(one.thumbnail or "-")
+        # A command to be copied: it writes the clip of this moment.
+        play = f"watchword clip --moment {hit.moment_id}" if hit.recorded else "-"
+        table.add_row(*row, *([play] if recorded else []))
     return table
 
 
@@ -72,6 +76,7 @@ def plain_hit(one: Shown) -> dict[str, Any]:
         "moments": hit.moments,
         "closed": hit.closed,
         "frames": hit.frames,
+        "recorded": hit.recorded,
         "moment_id": hit.moment_id,
         "thumbnail": str(one.thumbnail) if one.thumbnail else None,
     }

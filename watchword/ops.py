@@ -1,23 +1,31 @@
-"""The small HTTP endpoint of each process: /ready for orchestrators, /metrics for Prometheus."""
+"""The small HTTP endpoint of each process: /ready for orchestrators, /metrics for Prometheus.
+
+What must stay bounded at thousands of cameras is no metric: /cameras/worst of a camera process tells the worst few.
+"""
 
 from __future__ import annotations
 
 import http.client
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from proto.errors import Broken, Invalid, Transient
+from proto.errors import Broken, Invalid, Transient, Unknown
 from watchword.settings import OpsSettings
 
 Ready = Callable[[], str | None]
 """Returns None when the process can work, else a sentence about what it waits for."""
 
 
+Worst = Callable[[Mapping[str, str]], Mapping[str, Any]]
+"""The worst cameras, by the query of the request. Invalid when that is wrong, Unknown where none are watched."""
+
+
 @asynccontextmanager
-async def ops_endpoint(settings: OpsSettings, ready: Ready) -> AsyncIterator[str]:
+async def ops_endpoint(settings: OpsSettings, ready: Ready, worst_cameras: Worst) -> AsyncIterator[str]:
     """Serve inside the block; yields HOST:PORT."""
 
     async def answer_ready(_: web.Request) -> web.Response:
@@ -27,8 +35,20 @@ async def ops_endpoint(settings: OpsSettings, ready: Ready) -> AsyncIterator[str
     async def answer_metrics(_: web.Request) -> web.Response:
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
+    async def answer_worst(request: web.Request) -> web.Response:
+        try:
+            return web.json_response(worst_cameras(request.query))
+        except (Invalid, Unknown) as error:
+            return web.Response(text=str(error), status=404 if isinstance(error, Unknown) else 400)
+
     app = web.Application()
-    app.add_routes([web.get("/ready", answer_ready), web.get("/metrics", answer_metrics)])
+    app.add_routes(
+        [
+            web.get("/ready", answer_ready),
+            web.get("/metrics", answer_metrics),
+            web.get("/cameras/worst", answer_worst),
+        ]
+    )
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:

@@ -12,16 +12,17 @@ import importlib.metadata
 import logging
 import shutil
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from proto.errors import Broken, Late, Overloaded, Transient
+from proto.errors import Broken, Late, Overloaded, Transient, Unknown, WatchwordError
 from proto.metrics import BUILD, DATA_FREE, DATA_SIZE
 from watchword.bundles import bundle_folder
+from watchword.catalogs import new_catalog, open_whole
 from watchword.ending import Ending
-from watchword.ops import Ready, ops_endpoint
+from watchword.ops import Ready, Worst, ops_endpoint
 from watchword.settings import Settings
 from workers.client import EncoderClient, EncoderInfo
 
@@ -34,10 +35,17 @@ GRACE_S = 4.0
 """How long calls in progress may take to finish after the process was told to stop."""
 DESCRIBE_S = 30.0
 """How long a starting process waits for the encoder to report its space."""
+CATALOG_S = 30.0
+"""How long a starting process waits for the catalog."""
 END_S = 10.0
 """A process whose work is over ends within this, even if a thread hangs."""
 TOLD_S = 60.0
 """A process that was told to stop ends within this. The stream worker leaves its group within about 35 s."""
+
+
+def no_cameras(_: Mapping[str, str]) -> NoReturn:
+    """What a process without cameras says of them."""
+    raise Unknown("this process watches no cameras", todo="ask a camera process")
 
 
 class Stage:
@@ -46,6 +54,7 @@ class Stage:
     def __init__(self) -> None:
         self.closing = AsyncExitStack()
         """Closes what the process opened, in reverse order."""
+        self.worst_cameras: Worst = no_cameras
         self._ready: Ready = lambda: "starting"
         self._stop: Callable[[], None] | None = None
         self._told = asyncio.Event()
@@ -53,6 +62,14 @@ class Stage:
     def why_not_ready(self) -> str | None:
         """None when ready, else a sentence about what it waits for."""
         return self._ready()
+
+    def tell_worst_cameras(self, asked: Mapping[str, str]) -> Mapping[str, Any]:
+        """What /cameras/worst answers. Unknown when the process watches none."""
+        return self.worst_cameras(asked)
+
+    def waits_for(self, error: WatchwordError) -> None:
+        """Say why the process is not ready yet."""
+        self._ready = lambda: str(error)
 
     def tell_to_stop(self, work: asyncio.Task[None]) -> None:
         """Called on signals. A process that is not ready yet has nothing to finish and is cancelled."""
@@ -101,7 +118,7 @@ async def run_process(name: str, settings: Settings, ending: Ending | None = Non
     BUILD.info({"version": importlib.metadata.version("watchword"), "process": name})
     DATA_FREE.set_function(lambda: _disk(settings.data_dir).free)
     DATA_SIZE.set_function(lambda: _disk(settings.data_dir).total)
-    async with ops_endpoint(settings.ops, stage.why_not_ready):
+    async with ops_endpoint(settings.ops, stage.why_not_ready, stage.tell_worst_cameras):
         work = asyncio.create_task(whole())
         loop = asyncio.get_running_loop()
         for sign in (signal.SIGINT, signal.SIGTERM):
@@ -124,6 +141,8 @@ async def _camera(settings: Settings, stage: Stage) -> None:
     from broker.kafka import FrameProducer, ensure_topics
     from cameras.holder import new_holder
     from cameras.host import CameraHost
+    from cameras.recorder import Recorder
+    from cameras.worst import worst
     from catalog.cameras import CameraRegistry
     from catalog.coverage import Coverage
     from catalog.leases import Leases
@@ -134,8 +153,11 @@ async def _camera(settings: Settings, stage: Stage) -> None:
     _, info = await _encoder(settings, stage)
     await ensure_topics(settings.kafka)
     producer = await stage.closing.enter_async_context(FrameProducer(settings.kafka))
+    recorder = Recorder(settings.data_dir / "recordings", settings.recording)
+    stage.closing.push_async_callback(asyncio.to_thread, recorder.close, GRACE_S)
+    recorder.start()
     host = CameraHost(
-        CameraRegistry(settings.data_dir / "cameras.json"),
+        CameraRegistry(catalog),
         producer,
         settings.camera,
         info.image_side,
@@ -144,7 +166,10 @@ async def _camera(settings: Settings, stage: Stage) -> None:
         coverage=Coverage(catalog),
         views=Views(catalog),
         holder=new_holder(),
+        pictures=recorder.watch,
+        follower=recorder,
     )
+    stage.worst_cameras = lambda asked: worst(host.facts(), asked)
     await stage.serve(host.run(), host.stop)
 
 
@@ -153,6 +178,7 @@ async def _stream(settings: Settings, stage: Stage) -> None:
     from catalog.backgrounds import Backgrounds
     from catalog.coverage import Coverage
     from catalog.media import Thumbnails
+    from catalog.objects import objects_of
     from index.milvus import MilvusStore
     from stream.app import FrameConsumer
     from stream.worker import House, StreamWorker
@@ -167,7 +193,7 @@ async def _stream(settings: Settings, stage: Stage) -> None:
     house = House(
         encoder=encoder,
         store=store,
-        thumbnails=Thumbnails(settings.data_dir / "thumbnails"),
+        thumbnails=Thumbnails(objects_of(settings.media, settings.data_dir / "thumbnails")),
         coverage=Coverage(catalog),
         letters=letters,
         frames_topic=settings.kafka.frames_topic,
@@ -183,11 +209,15 @@ async def _query(settings: Settings, stage: Stage) -> None:
     from catalog.backgrounds import Backgrounds
     from catalog.cameras import CameraRegistry
     from catalog.coverage import Coverage
+    from catalog.known import KnownCameras
     from catalog.media import Thumbnails
+    from catalog.objects import objects_of
+    from catalog.recordings import Recordings
     from index.milvus import MilvusStore
     from query.backgrounds import BackgroundReader
     from query.bank import Bank
     from query.cache import VectorCache
+    from query.clips import ClipReader
     from query.judging import Judge
     from query.search import Searcher
     from query.service import serve_query
@@ -207,14 +237,15 @@ async def _query(settings: Settings, stage: Stage) -> None:
         encoder=encoder,
         store=store,
         cache=cache,
-        cameras=CameraRegistry(settings.data_dir / "cameras.json"),
-        thumbnails=Thumbnails(settings.data_dir / "thumbnails"),
+        cameras=KnownCameras(CameraRegistry(catalog)),
+        thumbnails=Thumbnails(objects_of(settings.media, settings.data_dir / "thumbnails")),
         coverage=Coverage(catalog),
         judge=judge,
         kinds=info.kinds,
         settings=settings.query,
     )
-    server = await serve_query(searcher, settings.query, settings.query.listen)
+    clips = ClipReader(Recordings(settings.data_dir / "recordings"), settings.query.max_clip_s)
+    server = await serve_query(searcher, settings.query, settings.query.listen, clips)
     stage.closing.push_async_callback(server.stop, GRACE_S)
     await stage.serve(server.run(), server.end)
 
@@ -255,13 +286,20 @@ PROCESSES: dict[str, Process] = {
 
 
 async def _catalog(settings: Settings, stage: Stage) -> Catalog:
-    """The catalog, opened."""
-    from catalog.store import Catalog, sqlite_url
-
-    catalog = Catalog(sqlite_url(settings.data_dir / "catalog.db"))
+    """The catalog, opened. Waits up to CATALOG_S for one that is starting or away."""
+    catalog = new_catalog(settings)
     stage.closing.callback(catalog.close)
-    await asyncio.to_thread(catalog.open)
-    return catalog
+    deadline = asyncio.get_running_loop().time() + CATALOG_S
+    while True:
+        try:
+            await asyncio.to_thread(open_whole, settings, catalog)
+        except Transient as error:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+            stage.waits_for(error)
+            await asyncio.sleep(0.5)
+        else:
+            return catalog
 
 
 async def _encoder(settings: Settings, stage: Stage) -> tuple[EncoderClient, EncoderInfo]:

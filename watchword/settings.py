@@ -26,13 +26,16 @@ from pydantic_settings import (
 )
 
 from broker.settings import KafkaSettings
-from cameras.settings import CameraSettings
+from cameras.settings import CameraSettings, RecordingSettings
+from catalog.settings import CatalogSettings, MediaSettings
 from gateway.settings import GatewaySettings, why_refused
 from index.settings import MilvusSettings
 from proto.errors import Invalid
 from proto.section import Section
+from proto.tracing import TraceSettings
 from query.settings import QuerySettings, RedisSettings
 from stream.settings import StreamSettings
+from watchword.logs import LogSettings
 from workers.settings import EncoderSettings
 
 PREFIX = "WATCHWORD_"
@@ -68,15 +71,20 @@ class Settings(BaseSettings):
     """Folder for everything that must survive a restart: moments, thumbnails, cameras, logs."""
     cache_dir: Path = Field(default_factory=lambda: _home("XDG_CACHE_HOME", ".cache"))
     """Folder for what can be recreated: the built-in bundle, unpacked binaries."""
+    catalog: CatalogSettings = CatalogSettings()
+    media: MediaSettings = MediaSettings()
     kafka: KafkaSettings = KafkaSettings()
     milvus: MilvusSettings = MilvusSettings()
     redis: RedisSettings = RedisSettings()
     encoder: EncoderSettings = EncoderSettings()
     camera: CameraSettings = CameraSettings()
+    recording: RecordingSettings = RecordingSettings()
     stream: StreamSettings = StreamSettings()
     query: QuerySettings = QuerySettings()
     gateway: GatewaySettings = GatewaySettings()
     ops: OpsSettings = OpsSettings()
+    trace: TraceSettings = TraceSettings()
+    log: LogSettings = LogSettings()
 
     @field_validator("data_dir", "cache_dir")
     @classmethod

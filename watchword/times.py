@@ -25,6 +25,14 @@ def instant(words: str, now_ms: int) -> int:
     return then
 
 
+def seconds(words: str) -> float:
+    """A length of time: `30s`, `12h`, `30d`."""
+    length = _AGO.fullmatch(words.strip())
+    if length is None:
+        raise Invalid(f"{words[:40]!r} is no length of time", todo="write 30s, 10m, 12h, 30d or 4w")
+    return float(length[1]) * _UNITS[length[2]]
+
+
 def local(ms: int) -> str:
     """The local date and time, to the second."""
     return datetime.fromtimestamp(ms / 1000).astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -25,7 +25,7 @@ from workers.queued import Detected, Embedded, Kind
 from workers.reading import Reader, ReadImage, Tokenizer
 from workers.settings import EncoderSettings
 from workers.thread import EngineThreads
-from workers.waiting import Waiting
+from workers.waiting import Waiting, passed
 
 log = logging.getLogger("watchword.workers")
 
@@ -135,7 +135,9 @@ class Batcher:
         items = self._waiting.admit(kind, contents)
         try:
             await self._waiting.notify()
-            return await asyncio.gather(*(item.answer for item in items), return_exceptions=True)
+            answers = await asyncio.gather(*(item.answer for item in items), return_exceptions=True)
+            passed(items, "answer")
+            return answers
         finally:
             for item in items:
                 item.answer.cancel()

@@ -26,7 +26,7 @@ from workers.queued import Kind, QueuedItem
 from workers.reading import Reader
 from workers.settings import EncoderSettings
 from workers.thread import EngineThreads
-from workers.waiting import Waiting
+from workers.waiting import Waiting, passed
 
 _TEXTS_AT_ONCE = 32
 
@@ -122,6 +122,7 @@ class Lane:
             if len(self._filled) < len(batch):
                 self._filled = np.empty((self.most_images, *self._reader.shape), self.engine.abilities.numbers)
             await self._reader.images(batch, self._filled)
+            passed(batch, "decode")
             self._next = [item for item in batch if not item.answered()]
             self._decoded = bool(self._next)
             await self._waiting.notify()
@@ -141,6 +142,7 @@ class Lane:
         while True:
             self._texts = await self._waiting.texts(_TEXTS_AT_ONCE, self._may_take_texts)
             await self._reader.texts(self._texts)
+            passed(self._texts, "tokens")
             await self._call("text", self._texts, self._embed_tokens)
             self._texts = []
 
@@ -155,7 +157,10 @@ class Lane:
             return
         for item in items:
             item.tries += 1
+        if kind == "image":
+            passed(items, "engine busy")
         vectors = await self._run(kind, len(items), partial(embed, self.engine, items))
+        passed(items, "run")
         _check(vectors, len(items))
         for item, vector in zip(items, vectors, strict=True):
             item.embedded(vector)

@@ -21,7 +21,7 @@ from proto.errors import Transient
 from proto.types import MOST_OBJECT_CROPS, WHOLE, Vector
 from workers.queued import Detected, Kind, QueuedItem, Sight
 from workers.reading import Reader
-from workers.waiting import Waiting
+from workers.waiting import Waiting, passed
 
 _CROPS_AT_ONCE = 2
 """Crops in one engine call, for each picture that the engine detects at once."""
@@ -61,6 +61,7 @@ class Looking:
         while True:
             self.items = await self._waiting.objects(at_once, lambda late: late or self._is_free())
             await self._reader.objects(self.items)
+            passed(self.items, "decode")
             await self._look([item for item in self.items if not item.answered()])
             self.items = []
             await self._waiting.notify()
@@ -72,11 +73,13 @@ class Looking:
             item.tries += 1
         sights = [item.prepared for item in items if isinstance(item.prepared, Sight)]
         found = await self._run("object", len(items), lambda: self._engine.detect([sight.scaled for sight in sights]))
+        passed(items, "detect")
         if len(found) != len(items):
             raise Transient("it did not answer for each picture")
         for item, sight, objects in zip(items, sights, found, strict=True):
             vectors = await self._vectors(item, sight, objects)
             metrics.ENCODER_OBJECTS.inc(len(objects))
+            passed([item], "objects")
             item.succeed(Detected(list(zip(objects, vectors, strict=True))))
 
     async def _vectors(self, item: QueuedItem, sight: Sight, objects: list[Found]) -> list[Vector]:

@@ -185,6 +185,15 @@ async def resolve(host: str, port: int) -> list[str]:
     return [_joined(str(where[0]), port) for kind, *_, where in found if kind == family]
 
 
+async def resolved(address: str) -> list[str]:
+    """Every worker behind an address, in order; Transient when no name resolves."""
+    pool = Pool(address, resolve, grace_s=0.0)
+    try:
+        return sorted(worker.address for worker in await pool.workers())
+    finally:
+        await pool.close()
+
+
 def _hosts(address: str) -> list[tuple[str, int]]:
     return [_host(part.strip()) for part in address.split(",")]
 

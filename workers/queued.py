@@ -11,6 +11,7 @@ from models.preprocess import Pixels
 from models.tokens import Tokens
 from proto import metrics
 from proto.errors import Poison, WatchwordError
+from proto.tracing import Trail
 from proto.types import Vector
 
 Kind = Literal["image", "text", "object"]
@@ -57,6 +58,8 @@ class QueuedItem:
     """The tokens of a text, the place of a picture in its batch, or the picture to look for objects in."""
     tries: int = field(default=0)
     """Engines that have tried this item."""
+    trail: Trail | None = field(default=None)
+    """On the last item of a request that is traced."""
 
     def answered(self) -> bool:
         """Whether it is done; also true when the caller cancelled it."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from proto import metrics
+from proto import metrics, tracing
 from proto.errors import Overloaded, WatchwordError
 from workers.queued import Kind, QueuedItem
 from workers.settings import EncoderSettings
@@ -60,7 +60,10 @@ class Waiting:
     def admit(self, kind: Kind, contents: Sequence[bytes] | Sequence[str]) -> list[QueuedItem]:
         """Admit them; they leave when answered. The caller must call `notify`."""
         loop = asyncio.get_running_loop()
-        return [self._admit(QueuedItem(kind, content, loop.time(), loop.create_future())) for content in contents]
+        items = [self._admit(QueuedItem(kind, content, loop.time(), loop.create_future())) for content in contents]
+        if items:
+            items[-1].trail = tracing.here()
+        return items
 
     def _admit(self, item: QueuedItem) -> QueuedItem:
         size = _bytes_of(item.content)
@@ -133,6 +136,7 @@ class Waiting:
         batch = [item for item, _ in zip(queue, range(most), strict=False)]
         for item in batch:
             del queue[item]
+        passed(batch, "queue")
         return batch
 
     def give_back(self, items: Sequence[QueuedItem], error: WatchwordError, *, others: bool) -> None:
@@ -149,6 +153,13 @@ class Waiting:
     def fail_all(self, error: WatchwordError) -> None:
         for item in [item for inside in self._inside.values() for item in inside]:
             item.fail(error)
+
+
+def passed(items: Sequence[QueuedItem], step: str) -> None:
+    """Those of the items that are traced came through this step just now."""
+    for item in items:
+        if item.trail is not None:
+            item.trail.step(step, items=len(items))
 
 
 def _bytes_of(content: bytes | str) -> int:

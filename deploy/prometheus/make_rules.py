@@ -17,6 +17,14 @@ import yaml
 FILE = Path(__file__).with_name("watchword.rules.yml")
 RUNBOOKS = "docs/runbooks"
 WINDOWS = ("5m", "30m", "1h", "6h", "3d")
+REFUSED = '(sum(rate(watchword_calls_refused_total{kind="search"}[WINDOW])) or vector(0))'
+"""Searches refused at the door. A version that does not count them has none."""
+
+
+def grown(counter: str, by: str) -> str:
+    """An expression for what a counter grew by in 15 minutes, by a label. A series that begins with its first event has
+    no earlier value to grow from, so it counts as it is."""
+    return f"sum by ({by}) (increase({counter}[15m])) > 0 or sum by ({by}) ({counter} unless {counter} offset 15m) > 0"
 
 
 @dataclass(frozen=True)
@@ -52,8 +60,9 @@ OBJECTIVES = (
     Objective(
         "search_success",
         0.999,
-        'sum(rate(watchword_query_searches_total{outcome!~"ok|partial|invalid|unknown|cancelled"}[WINDOW]))',
-        'sum(rate(watchword_query_searches_total{outcome!~"invalid|unknown|cancelled"}[WINDOW]))',
+        '(sum(rate(watchword_query_searches_total{outcome!~"ok|partial|invalid|unknown|cancelled"}[WINDOW]))'
+        f" or vector(0)) + {REFUSED}",
+        f'sum(rate(watchword_query_searches_total{{outcome!~"invalid|unknown|cancelled"}}[WINDOW])) + {REFUSED}',
         "searches that the service could answer",
     ),
 )
@@ -104,7 +113,7 @@ CAUSES: tuple[dict[str, Any], ...] = (
     },
     {
         "alert": "WatchwordFramesLost",
-        "expr": "sum by (reason) (increase(watchword_camera_frames_lost_total[15m])) > 0",
+        "expr": grown("watchword_camera_frames_lost_total", "reason"),
         "severity": "ticket",
         "summary": '{{ $value | printf "%.0f" }} frames did not reach the broker ({{ $labels.reason }})',
     },
@@ -137,8 +146,18 @@ CAUSES: tuple[dict[str, Any], ...] = (
         "summary": "the encoder refuses {{ $value | humanize }} requests a second",
     },
     {
+        "alert": "WatchwordSearchesRefused",
+        "expr": 'sum(rate(watchword_calls_refused_total{kind="search"}[5m]))'
+        ' / (sum(rate(watchword_calls_refused_total{kind="search"}[5m]))'
+        " + sum(rate(watchword_query_searches_total[5m]))) > 0.02",
+        "for": "5m",
+        "severity": "ticket",
+        "summary": "{{ $value | humanizePercentage }} of the searches are refused, "
+        "since they could not be answered as soon as promised",
+    },
+    {
         "alert": "WatchwordDeadLetters",
-        "expr": "sum by (reason) (increase(watchword_stream_dead_letters_total[15m])) > 0",
+        "expr": grown("watchword_stream_dead_letters_total", "reason"),
         "severity": "ticket",
         "summary": '{{ $value | printf "%.0f" }} records can never be processed ({{ $labels.reason }})',
     },

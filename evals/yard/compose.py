@@ -41,6 +41,9 @@ LIGHTS = {
 }
 
 
+Sides = tuple[float, float, float, float]
+
+
 @dataclass(frozen=True, slots=True)
 class Truth:
     """One object of a video: when it is there, and its box (l, t, r, b in shares) at the middle of that time."""
@@ -48,8 +51,10 @@ class Truth:
     what: str
     start_s: float
     end_s: float
-    box: tuple[float, float, float, float]
+    box: Sides
     share: float
+    track: tuple[tuple[float, Sides], ...] = ()
+    """Its box twice a second."""
 
 
 @functools.cache
@@ -61,12 +66,18 @@ def truths(video: Video) -> tuple[Truth, ...]:
 def _truth(passing: Passing, video: Video) -> Truth:
     there = [at for at in range(video.frames) if _counts(spot(passing, video, at / FPS), video)]
     first, last = there[0], there[-1]
-    middle = spot(passing, video, (first + last) // 2 / FPS)
-    assert middle is not None
-    left, top, right, bottom = _inside(middle, video)
-    box = (left / video.width, top / video.height, right / video.width, bottom / video.height)
+    box = _box(passing, video, (first + last) // 2)
     share = (box[2] - box[0]) * (box[3] - box[1])
-    return Truth(passing.what, first / FPS, (last + 1) / FPS, box, share)
+    # At the same instants for all, so that of two things that are there at once each has its box.
+    track = tuple((at / FPS, _box(passing, video, at)) for at in range(first, last + 1) if at % (FPS // 2) == 0)
+    return Truth(passing.what, first / FPS, (last + 1) / FPS, box, share, track)
+
+
+def _box(passing: Passing, video: Video, frame: int) -> Sides:
+    at = spot(passing, video, frame / FPS)
+    assert at is not None
+    left, top, right, bottom = _inside(at, video)
+    return left / video.width, top / video.height, right / video.width, bottom / video.height
 
 
 def _inside(at: Spot, video: Video) -> tuple[float, float, float, float]:

@@ -124,11 +124,14 @@ def _spans(video: Video, found: list[Truth]) -> list[dict[str, Any]]:
             **{"video": video.name, "start_s": round(truth.start_s, 3), "end_s": round(truth.end_s, 3)},
             **{"box": [round(side, 4) for side in truth.box], "share": round(truth.share, 5)},
             **{"condition": video.condition, "object": truth.what},
+            "track": [[round(at_s, 3), [round(side, 4) for side in box]] for at_s, box in truth.track],
         }
         if spans and span["start_s"] < spans[-1]["end_s"]:
             before = spans.pop()
             larger = max(before, span, key=lambda each: each["share"])
-            span = {**larger, "start_s": before["start_s"], "end_s": max(before["end_s"], span["end_s"])}
+            track = sorted(before["track"] + span["track"], key=lambda entry: float(entry[0]))
+            times = {"start_s": before["start_s"], "end_s": max(before["end_s"], span["end_s"])}
+            span = {**larger, **times, "track": track}
         spans.append(span)
     return spans
 

@@ -26,6 +26,9 @@ carry trailing metadata in ASCII: percent-decode a value (as in a URL) to get it
 
 A status without `watchword-error` was made by gRPC itself or by a proxy.
 
+While the service is traced, answers and errors carry `watchword-trace`, the id of their trace as 32 hex digits: the
+service's log lines have it too. A call with the metadata `traceparent` (W3C Trace Context) becomes part of that trace.
+
 With the setting `query.explain` an answer carries `watchword-features`, percent-encoded JSON: for each hit an object
 with the numbers that its confidence was computed from. It is meant for calibrating a bundle, not for clients.
 
@@ -202,11 +205,14 @@ class Hit(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     OBJECTS_FIELD_NUMBER: _builtins.int
     MOMENTS_FIELD_NUMBER: _builtins.int
+    RECORDED_FIELD_NUMBER: _builtins.int
     moment_id: _builtins.str
     camera: _builtins.str
     start_ms: _builtins.int
-    """The span in which the scene stayed the same, and its most representative instant. Where several moments were joined:
-    the span of all of them, and the instant of the best, whose id, picture, score and confidence the hit has.
+    """When what was found was there, from first to last seen, and its most representative instant. Where that is not
+    known, as for the whole picture: the span in which the scene stayed the same. Where several moments were joined: the
+    span of all of them, and the instant of the best, whose id, picture, score and confidence the hit has. A thing that
+    stays may have come before its moment began.
     """
     peak_ms: _builtins.int
     end_ms: _builtins.int
@@ -226,6 +232,8 @@ class Hit(_message.Message):
     """The kind of object there, such as "person"; empty when it is not known."""
     moments: _builtins.int
     """How many moments this hit joins: neighbours of one camera that answer alike. Its span covers all of them."""
+    recorded: _builtins.bool
+    """Whether there is a recording of `at_ms`: Clip gives it. False also when that could not be found out in time."""
     @_builtins.property
     def box(self) -> Global___Box:
         """Where in the picture it was found, and when: the picture is that of `at_ms`."""
@@ -251,10 +259,11 @@ class Hit(_message.Message):
         kind: _builtins.str = ...,
         objects: _abc.Iterable[Global___ObjectCount] | None = ...,
         moments: _builtins.int = ...,
+        recorded: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["box", b"box"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "box", b"box", "camera", b"camera", "closed", b"closed", "confidence", b"confidence", "end_ms", b"end_ms", "frames", b"frames", "kind", b"kind", "moment_id", b"moment_id", "moments", b"moments", "objects", b"objects", "peak_ms", b"peak_ms", "score", b"score", "start_ms", b"start_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "box", b"box", "camera", b"camera", "closed", b"closed", "confidence", b"confidence", "end_ms", b"end_ms", "frames", b"frames", "kind", b"kind", "moment_id", b"moment_id", "moments", b"moments", "objects", b"objects", "peak_ms", b"peak_ms", "recorded", b"recorded", "score", b"score", "start_ms", b"start_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -551,6 +560,167 @@ class ThumbnailReply(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ThumbnailReply: _TypeAlias = ThumbnailReply  # noqa: Y015
+
+@_typing.final
+class ClipRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAMERA_FIELD_NUMBER: _builtins.int
+    START_MS_FIELD_NUMBER: _builtins.int
+    END_MS_FIELD_NUMBER: _builtins.int
+    MOMENT_ID_FIELD_NUMBER: _builtins.int
+    camera: _builtins.str
+    """What to play. Either a camera and a time, [start_ms, end_ms), or a moment: its whole span, `start_ms` and `end_ms`
+    being 0 then.
+    """
+    start_ms: _builtins.int
+    end_ms: _builtins.int
+    moment_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        camera: _builtins.str = ...,
+        start_ms: _builtins.int = ...,
+        end_ms: _builtins.int = ...,
+        moment_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera", b"camera", "end_ms", b"end_ms", "moment_id", b"moment_id", "start_ms", b"start_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClipRequest: _TypeAlias = ClipRequest  # noqa: Y015
+
+@_typing.final
+class ClipPart(_message.Message):
+    """The first part of a stream has the head, each other one some bytes of the file, at most 256 KiB."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEAD_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    @_builtins.property
+    def head(self) -> Global___ClipHead: ...
+    def __init__(
+        self,
+        *,
+        head: Global___ClipHead | None = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "head", b"head", "part", b"part"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "head", b"head", "part", b"part"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["head", "data"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+Global___ClipPart: _TypeAlias = ClipPart  # noqa: Y015
+
+@_typing.final
+class ClipHead(_message.Message):
+    """The file is fragmented MP4, cut without encoding it anew. So it begins with the key frame before half a second before
+    the requested time, and ends with the fragment (a second or two) in which the requested time ends.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAMERA_FIELD_NUMBER: _builtins.int
+    START_MS_FIELD_NUMBER: _builtins.int
+    END_MS_FIELD_NUMBER: _builtins.int
+    CODEC_FIELD_NUMBER: _builtins.int
+    MIME_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    SPANS_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    camera: _builtins.str
+    start_ms: _builtins.int
+    """What it really shows."""
+    end_ms: _builtins.int
+    codec: _builtins.str
+    """As in RFC 6381: "avc1.640028". Browsers play H.264; H.265 ("hev1…") only where the device decodes it."""
+    mime: _builtins.str
+    """What MediaSource and <video> are told: `video/mp4; codecs="avc1.640028"`."""
+    bytes: _builtins.int
+    @_builtins.property
+    def spans(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClipSpan]:
+        """The spans that it shows. In the file one follows the other without a pause."""
+
+    @_builtins.property
+    def missing(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClipMissing]:
+        """Parts of the requested time that it does not show."""
+
+    def __init__(
+        self,
+        *,
+        camera: _builtins.str = ...,
+        start_ms: _builtins.int = ...,
+        end_ms: _builtins.int = ...,
+        codec: _builtins.str = ...,
+        mime: _builtins.str = ...,
+        bytes: _builtins.int = ...,
+        spans: _abc.Iterable[Global___ClipSpan] | None = ...,
+        missing: _abc.Iterable[Global___ClipMissing] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "camera", b"camera", "codec", b"codec", "end_ms", b"end_ms", "mime", b"mime", "missing", b"missing", "spans", b"spans", "start_ms", b"start_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClipHead: _TypeAlias = ClipHead  # noqa: Y015
+
+@_typing.final
+class ClipSpan(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_MS_FIELD_NUMBER: _builtins.int
+    END_MS_FIELD_NUMBER: _builtins.int
+    start_ms: _builtins.int
+    end_ms: _builtins.int
+    def __init__(
+        self,
+        *,
+        start_ms: _builtins.int = ...,
+        end_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_ms", b"end_ms", "start_ms", b"start_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClipSpan: _TypeAlias = ClipSpan  # noqa: Y015
+
+@_typing.final
+class ClipMissing(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_MS_FIELD_NUMBER: _builtins.int
+    END_MS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    start_ms: _builtins.int
+    end_ms: _builtins.int
+    reason: _builtins.str
+    """"not recorded", or "another format": resolution or codec changed, so that it is a clip of its own; ask from
+    `start_ms` on.
+    """
+    def __init__(
+        self,
+        *,
+        start_ms: _builtins.int = ...,
+        end_ms: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_ms", b"end_ms", "reason", b"reason", "start_ms", b"start_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClipMissing: _TypeAlias = ClipMissing  # noqa: Y015
 
 @_typing.final
 class CamerasRequest(_message.Message):

@@ -44,6 +44,11 @@ class QueryStub:
                 request_serializer=proto_dot_v1_dot_query__pb2.ThumbnailRequest.SerializeToString,
                 response_deserializer=proto_dot_v1_dot_query__pb2.ThumbnailReply.FromString,
                 _registered_method=True)
+        self.Clip = channel.unary_stream(
+                '/watchword.v1.Query/Clip',
+                request_serializer=proto_dot_v1_dot_query__pb2.ClipRequest.SerializeToString,
+                response_deserializer=proto_dot_v1_dot_query__pb2.ClipPart.FromString,
+                _registered_method=True)
         self.Cameras = channel.unary_unary(
                 '/watchword.v1.Query/Cameras',
                 request_serializer=proto_dot_v1_dot_query__pb2.CamerasRequest.SerializeToString,
@@ -68,6 +73,13 @@ class QueryServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Clip(self, request, context):
+        """A part of a camera's recording, as a file that browsers play: first what it is, then its bytes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Cameras(self, request, context):
         """The cameras that can be searched, and the kinds of objects that can be asked for.
         """
@@ -87,6 +99,11 @@ def add_QueryServicer_to_server(servicer, server):
                     servicer.Thumbnail,
                     request_deserializer=proto_dot_v1_dot_query__pb2.ThumbnailRequest.FromString,
                     response_serializer=proto_dot_v1_dot_query__pb2.ThumbnailReply.SerializeToString,
+            ),
+            'Clip': grpc.unary_stream_rpc_method_handler(
+                    servicer.Clip,
+                    request_deserializer=proto_dot_v1_dot_query__pb2.ClipRequest.FromString,
+                    response_serializer=proto_dot_v1_dot_query__pb2.ClipPart.SerializeToString,
             ),
             'Cameras': grpc.unary_unary_rpc_method_handler(
                     servicer.Cameras,
@@ -148,6 +165,33 @@ class Query:
             '/watchword.v1.Query/Thumbnail',
             proto_dot_v1_dot_query__pb2.ThumbnailRequest.SerializeToString,
             proto_dot_v1_dot_query__pb2.ThumbnailReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Clip(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/watchword.v1.Query/Clip',
+            proto_dot_v1_dot_query__pb2.ClipRequest.SerializeToString,
+            proto_dot_v1_dot_query__pb2.ClipPart.FromString,
             options,
             channel_credentials,
             insecure,

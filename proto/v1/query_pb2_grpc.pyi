@@ -26,6 +26,9 @@ carry trailing metadata in ASCII: percent-decode a value (as in a URL) to get it
 
 A status without `watchword-error` was made by gRPC itself or by a proxy.
 
+While the service is traced, answers and errors carry `watchword-trace`, the id of their trace as 32 hex digits: the
+service's log lines have it too. A call with the metadata `traceparent` (W3C Trace Context) becomes part of that trace.
+
 With the setting `query.explain` an answer carries `watchword-features`, percent-encoded JSON: for each hit an object
 with the numbers that its confidence was computed from. It is meant for calibrating a bundle, not for clients.
 
@@ -65,6 +68,8 @@ class QueryStub:
     """The moments most similar to the question."""
     Thumbnail: _grpc.UnaryUnaryMultiCallable[_query_pb2.ThumbnailRequest, _query_pb2.ThumbnailReply]
     """A picture of a moment: that in which a hit was found, or the most representative one."""
+    Clip: _grpc.UnaryStreamMultiCallable[_query_pb2.ClipRequest, _query_pb2.ClipPart]
+    """A part of a camera's recording, as a file that browsers play: first what it is, then its bytes."""
     Cameras: _grpc.UnaryUnaryMultiCallable[_query_pb2.CamerasRequest, _query_pb2.CamerasReply]
     """The cameras that can be searched, and the kinds of objects that can be asked for."""
 
@@ -75,6 +80,8 @@ class QueryAsyncStub(QueryStub):
     """The moments most similar to the question."""
     Thumbnail: _aio.UnaryUnaryMultiCallable[_query_pb2.ThumbnailRequest, _query_pb2.ThumbnailReply]  # type: ignore[assignment]
     """A picture of a moment: that in which a hit was found, or the most representative one."""
+    Clip: _aio.UnaryStreamMultiCallable[_query_pb2.ClipRequest, _query_pb2.ClipPart]  # type: ignore[assignment]
+    """A part of a camera's recording, as a file that browsers play: first what it is, then its bytes."""
     Cameras: _aio.UnaryUnaryMultiCallable[_query_pb2.CamerasRequest, _query_pb2.CamerasReply]  # type: ignore[assignment]
     """The cameras that can be searched, and the kinds of objects that can be asked for."""
 
@@ -94,6 +101,14 @@ class QueryServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_query_pb2.ThumbnailReply, _abc.Awaitable[_query_pb2.ThumbnailReply]]:
         """A picture of a moment: that in which a hit was found, or the most representative one."""
+
+    @_abc_1.abstractmethod
+    def Clip(
+        self,
+        request: _query_pb2.ClipRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_query_pb2.ClipPart], _abc.AsyncIterator[_query_pb2.ClipPart]]:
+        """A part of a camera's recording, as a file that browsers play: first what it is, then its bytes."""
 
     @_abc_1.abstractmethod
     def Cameras(

@@ -14,7 +14,7 @@ from typing import Any, cast
 import av
 import numpy as np
 
-from cameras.host import CameraHost
+from cameras.host import CameraHost, Follower
 from cameras.settings import CameraSettings
 from cameras.source import Picture, watch
 from cameras.watching import Pictures
@@ -151,6 +151,7 @@ async def hosting(
     holder: str = "one",
     lease_s: float = 15.0,
     pictures: Pictures = watch,
+    follower: Follower | None = None,
 ) -> AsyncIterator[CameraHost]:
     host = CameraHost(
         register,
@@ -164,6 +165,7 @@ async def hosting(
         holder=holder,
         lease_s=lease_s,
         pictures=pictures,
+        follower=follower,
     )
     task = asyncio.create_task(host.run())
     try:

@@ -13,6 +13,7 @@ from cameras.outbox import Outbox, Outgoing
 from cameras.settings import CameraSettings
 from cameras.source import Picture, Resume
 from cameras.watching import Pictures, Watching
+from cameras.worst import worst
 from catalog.coverage import Reason
 from proto.errors import Broken, Invalid, Transient
 from proto.types import Camera
@@ -63,6 +64,13 @@ async def test_a_camera_that_fails_is_tried_again_and_leaves_the_others_alone(fa
         await until(lambda: len(sink.of("gate")) > 2, "the other camera")
         assert "no camera answers" in host.states()["dead"].error
         assert "secret" not in host.states()["dead"].error
+        told = worst(host.facts(), {"by": "failures", "n": "1"})
+        assert told["watched"] == 2
+        (dead,) = told["cameras"]
+        assert (dead["camera"], dead["now"], dead["sent"]) == ("dead", "failed", 0)
+        assert dead["failures"] > 0
+        assert "secret" not in dead["error"]
+        assert worst(host.facts(), {"by": "sent"})["cameras"][0]["camera"] == "gate"
 
 
 async def test_a_source_that_fails_and_comes_back_is_opened_again(facts: Facts) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +13,7 @@ import pytest
 from cameras import gaps, source, watching
 from cameras.clock import Instant
 from cameras.notes import Notes
+from cameras.remux import Tap
 from cameras.settings import CameraSettings
 from cameras.source import Picture, Resume, watch
 from cameras.watching import Pictures, Watching
@@ -91,7 +92,10 @@ def test_pictures_that_the_network_held_back_are_looked_at_with_their_own_times(
     times = iter([Instant(arrival_s, START_MS + round(arrival_s * 1000)) for _, arrival_s in arrivals])
 
     class Source:
-        def frames(self, silent_after_s: float) -> Iterator[Decoded]:
+        def passing(self, tap: Tap) -> AbstractContextManager[None]:
+            return nullcontext()
+
+        def frames(self, silent_after_s: float, packets: None) -> Iterator[Decoded]:
             return (Decoded(round(pts_s * 90_000)) for pts_s, _ in arrivals)
 
     @contextmanager

@@ -9,6 +9,8 @@ from cameras.sketch import HEIGHT, WIDTH
 from cameras.view import View, ViewWatch
 from tests.cameras.scenes import PLACES, Grey, Light, Sensor, blurred, grey, over_time
 
+pytestmark = pytest.mark.long
+
 HOUR_S = 3600.0
 WITHIN_S = 60.0
 DOWN, ACROSS = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)

@@ -16,8 +16,14 @@ def url_of(folder: Path) -> str:
     return sqlite_url(folder / "catalog.db")
 
 
-def opened(folder: Path) -> Catalog:
-    catalog = Catalog(url_of(folder))
+OPEN: list[Catalog] = []
+"""What `opened` gave; the fixture `url` closes them."""
+
+
+def opened(where: Path | str) -> Catalog:
+    """The catalog of this URL, or the SQLite file in this folder."""
+    catalog = Catalog(where if isinstance(where, str) else url_of(where))
+    OPEN.append(catalog)
     catalog.open()
     return catalog
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -28,12 +26,20 @@ def a_background(camera: str = "gate", view: int = 0, samples: int = 2) -> Backg
     )
 
 
+@pytest.fixture
+def two(url: str) -> tuple[Backgrounds, Backgrounds]:
+    """Those of two processes."""
+    return Backgrounds(opened(url)), Backgrounds(opened(url))
+
+
 @given(counts=st.lists(st.integers(1, 5), max_size=MOST_SAMPLES), dimension=st.sampled_from([1, 8, 384]))
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_background_comes_back_as_it_was_put(tmp_path: Path, counts: list[int], dimension: int) -> None:
+def test_a_background_comes_back_as_it_was_put(
+    two: tuple[Backgrounds, Backgrounds], counts: list[int], dimension: int
+) -> None:
     put = Background("gate", 2**32 - 1, tuple(rows(seed, count, dimension) for seed, count in enumerate(counts)))
-    Backgrounds(opened(tmp_path)).put(SPACE, put)
-    [got] = Backgrounds(opened(tmp_path)).get(SPACE)
+    two[0].put(SPACE, put)
+    [got] = two[1].get(SPACE)
     assert (got.camera, got.view, got.moments) == ("gate", 2**32 - 1, ())
     assert [sample.shape for sample in got.samples] == [sample.shape for sample in put.samples]
     for there, back in zip(put.samples, got.samples, strict=True):
@@ -42,31 +48,31 @@ def test_a_background_comes_back_as_it_was_put(tmp_path: Path, counts: list[int]
         np.testing.assert_allclose(np.linalg.norm(back, axis=1), 1.0, atol=1e-6)
 
 
-def test_the_moments_of_a_background_come_back_in_order(tmp_path: Path) -> None:
-    backgrounds = Backgrounds(opened(tmp_path))
+def test_the_moments_of_a_background_come_back_in_order(url: str) -> None:
+    backgrounds = Backgrounds(opened(url))
     backgrounds.put(SPACE, a_background(samples=3))
     [got] = backgrounds.get(SPACE)
     assert got.moments == a_background(samples=3).moments
 
 
-def test_the_last_background_put_counts(tmp_path: Path) -> None:
-    backgrounds = Backgrounds(opened(tmp_path))
+def test_the_last_background_put_counts(url: str) -> None:
+    backgrounds = Backgrounds(opened(url))
     backgrounds.put(SPACE, a_background(view=1, samples=4))
     backgrounds.put(SPACE, a_background(view=2, samples=1))
     [got] = backgrounds.get(SPACE)
     assert (got.view, len(got.samples)) == (2, 1)
 
 
-def test_spaces_have_backgrounds_of_their_own(tmp_path: Path) -> None:
-    backgrounds = Backgrounds(opened(tmp_path))
+def test_spaces_have_backgrounds_of_their_own(url: str) -> None:
+    backgrounds = Backgrounds(opened(url))
     backgrounds.put(SPACE, a_background(view=1))
     backgrounds.put(OTHER, a_background(view=2))
     assert [one.view for one in backgrounds.get(SPACE)] == [1]
     assert [one.view for one in backgrounds.get(OTHER)] == [2]
 
 
-def test_the_cameras_asked_for_come_and_unknown_ones_do_not(tmp_path: Path) -> None:
-    backgrounds = Backgrounds(opened(tmp_path))
+def test_the_cameras_asked_for_come_and_unknown_ones_do_not(url: str) -> None:
+    backgrounds = Backgrounds(opened(url))
     for camera in ("gate", "dock", "yard"):
         backgrounds.put(SPACE, a_background(camera))
     found = backgrounds.get(SPACE, frozenset({"yard", "dock", "roof"}))
@@ -74,17 +80,17 @@ def test_the_cameras_asked_for_come_and_unknown_ones_do_not(tmp_path: Path) -> N
     assert backgrounds.get(SPACE, frozenset()) == []
 
 
-def test_the_pool_is_chosen_evenly_among_all_cameras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pool_is_chosen_evenly_among_all_cameras(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("catalog.backgrounds.POOL_CAMERAS", 6)
-    backgrounds = Backgrounds(opened(tmp_path))
+    backgrounds = Backgrounds(opened(url))
     for number in range(12):
         backgrounds.put(SPACE, a_background(f"cam-{number:02}", samples=0))
     pool = [int(one.camera.removeprefix("cam-")) for one in backgrounds.get(SPACE)]
     assert pool == list(range(0, 12, 2))
 
 
-def test_more_cameras_than_one_statement_can_name_are_answered(tmp_path: Path) -> None:
-    backgrounds = Backgrounds(opened(tmp_path))
+def test_more_cameras_than_one_statement_can_name_are_answered(url: str) -> None:
+    backgrounds = Backgrounds(opened(url))
     backgrounds.put(SPACE, a_background("a"))
     backgrounds.put(SPACE, a_background("z"))
     many = frozenset({"a", "z", *(f"cam-{number}" for number in range(1200))})
@@ -92,8 +98,8 @@ def test_more_cameras_than_one_statement_can_name_are_answered(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(("space", "left"), [(SPACE, [OTHER]), (None, [])])
-def test_what_is_forgotten_is_gone_in_that_space_or_in_all(tmp_path: Path, space: str | None, left: list[str]) -> None:
-    backgrounds = Backgrounds(opened(tmp_path))
+def test_what_is_forgotten_is_gone_in_that_space_or_in_all(url: str, space: str | None, left: list[str]) -> None:
+    backgrounds = Backgrounds(opened(url))
     for each in (SPACE, OTHER):
         backgrounds.put(each, a_background("gate"))
         backgrounds.put(each, a_background("dock"))
@@ -112,29 +118,20 @@ def test_what_is_forgotten_is_gone_in_that_space_or_in_all(tmp_path: Path, space
         Background("gate", 0, (rows(1)[0],)),
     ],
 )
-def test_what_cannot_be_a_background_is_refused(tmp_path: Path, wrong: Background) -> None:
+def test_what_cannot_be_a_background_is_refused(url: str, wrong: Background) -> None:
     with pytest.raises(Invalid, match="gate") as caught:
-        Backgrounds(opened(tmp_path)).put(SPACE, wrong)
+        Backgrounds(opened(url)).put(SPACE, wrong)
     assert caught.value.todo
 
 
 @pytest.mark.parametrize(
     "damage", ["lengths = '[1]'", "lengths = 'x'", "lengths = '7'", "vectors = x'00'", "moments = '?'"]
 )
-def test_a_damaged_background_is_told_with_what_to_do(tmp_path: Path, damage: str) -> None:
-    catalog = opened(tmp_path)
+def test_a_damaged_background_is_told_with_what_to_do(url: str, damage: str) -> None:
+    catalog = opened(url)
     Backgrounds(catalog).put(SPACE, a_background())
     with catalog.writing() as connection:
         connection.execute(text(f"UPDATE backgrounds SET {damage}"))
     with pytest.raises(Broken, match="gate") as caught:
         Backgrounds(catalog).get(SPACE)
     assert "sampled anew" in caught.value.todo
-
-
-def test_a_catalog_from_before_there_were_backgrounds_gets_the_table(tmp_path: Path) -> None:
-    catalog = opened(tmp_path)
-    with catalog.writing() as connection:
-        connection.execute(text("DROP TABLE backgrounds"))
-    catalog.open()
-    Backgrounds(catalog).put(SPACE, a_background())
-    assert len(Backgrounds(catalog).get(SPACE)) == 1

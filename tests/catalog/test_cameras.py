@@ -1,43 +1,39 @@
 from __future__ import annotations
 
-import json
-import stat
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
+from sqlalchemy import event, text
 
 from catalog import cameras
 from catalog.cameras import CameraRegistry, unknown_camera
 from proto.errors import Broken, Invalid, Unknown
 from proto.types import Camera
+from tests.catalog.shared import opened, run_together
 
 GATE = Camera("gate", "rtsp://user:secret@10.0.0.7/stream", speed=0.0, start_ms=1_767_225_600_000)
 
 
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "data" / "cameras.json"
+def registry_of(url: str) -> CameraRegistry:
+    return CameraRegistry(opened(url))
 
 
-def test_a_registry_that_was_never_written_is_empty(file: Path) -> None:
-    assert CameraRegistry(file).all() == []
-    assert CameraRegistry(file).names() == frozenset()
+def test_a_registry_that_was_never_written_is_empty(url: str) -> None:
+    assert registry_of(url).all() == []
+    assert registry_of(url).names() == frozenset()
 
 
-def test_another_registry_sees_a_camera_as_it_was_added(file: Path) -> None:
-    other = CameraRegistry(file)
+def test_another_registry_sees_a_camera_as_it_was_added(url: str) -> None:
+    other = registry_of(url)
     assert other.names() == frozenset()
-    CameraRegistry(file).add(GATE)
+    registry_of(url).add(GATE)
     assert other.get("gate") == GATE
-    CameraRegistry(file).add(Camera("dock", "dock.mp4", loop=True))
+    registry_of(url).add(Camera("dock", "dock.mp4", loop=True))
     assert [camera.name for camera in other.all()] == ["dock", "gate"]
 
 
-def test_a_removed_camera_stays_known_and_can_come_back(file: Path) -> None:
-    registry = CameraRegistry(file)
+def test_a_removed_camera_stays_known_and_can_come_back(url: str) -> None:
+    registry = registry_of(url)
     registry.add(GATE)
     registry.remove("gate")
     assert registry.get("gate").watching is False
@@ -46,15 +42,15 @@ def test_a_removed_camera_stays_known_and_can_come_back(file: Path) -> None:
     assert registry.get("gate") == Camera("gate", "gate.mp4")
 
 
-def test_adding_the_same_camera_again_changes_nothing(file: Path) -> None:
-    registry = CameraRegistry(file)
+def test_adding_the_same_camera_again_changes_nothing(url: str) -> None:
+    registry = registry_of(url)
     registry.add(GATE)
     registry.add(GATE)
     assert registry.all() == [GATE]
 
 
-def test_a_watched_name_is_not_given_to_another_source(file: Path) -> None:
-    registry = CameraRegistry(file)
+def test_a_watched_name_is_not_given_to_another_source(url: str) -> None:
+    registry = registry_of(url)
     registry.add(GATE)
     with pytest.raises(Invalid, match="watched already") as refused:
         registry.add(Camera("gate", "other.mp4"))
@@ -62,8 +58,8 @@ def test_a_watched_name_is_not_given_to_another_source(file: Path) -> None:
     assert registry.get("gate") == GATE
 
 
-def test_an_unknown_camera_is_an_error_that_names_the_near_ones(file: Path) -> None:
-    registry = CameraRegistry(file)
+def test_an_unknown_camera_is_an_error_that_names_the_near_ones(url: str) -> None:
+    registry = registry_of(url)
     with pytest.raises(Unknown, match="register one first"):
         registry.get("gaet")
     for name in ("gate", "gate-2", "dock"):
@@ -72,6 +68,7 @@ def test_an_unknown_camera_is_an_error_that_names_the_near_ones(file: Path) -> N
         registry.get("gaet")
     with pytest.raises(Unknown, match="known here"):
         registry.remove("zzz")
+    assert len(registry.all()) == 3
 
 
 MANY = frozenset(f"site-0{n % 2 + 1}.floor-{n // 2 % 30}.camera-{n // 2:05d}-north" for n in range(10_000))
@@ -103,69 +100,101 @@ def test_of_ten_thousand_names_few_are_compared_because_the_event_loop_waits(mon
     assert sum(compared) < 80 * 100
 
 
-def test_a_name_that_no_camera_can_have_is_refused(file: Path) -> None:
+def test_a_name_that_no_camera_can_have_is_refused(url: str) -> None:
     with pytest.raises(Invalid, match="camera's name"):
-        CameraRegistry(file).add(Camera("two words", "x.mp4"))
-    assert not file.exists()
+        registry_of(url).add(Camera("two words", "x.mp4"))
+    assert registry_of(url).all() == []
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        "",
-        "{",
-        "[]",
-        "null",
-        '{"version": 1}',
-        '{"version": 2, "cameras": []}',
-        '{"version": 1, "cameras": [{"name": "gate"}]}',
-        '{"version": 1, "cameras": [{"name": "../x", "url": "y"}]}',
-        '{"version": 1, "cameras": [{"name": "gate", "url": "y", "speed": "fast"}]}',
-    ],
-)
-def test_a_damaged_file_is_named_and_never_emptied(file: Path, content: str) -> None:
-    file.parent.mkdir()
-    file.write_text(content)
-    registry = CameraRegistry(file)
-    with pytest.raises(Broken, match=r"cameras\.json is damaged"):
-        registry.all()
-    with pytest.raises(Broken, match=r"cameras\.json is damaged"):
-        registry.add(GATE)
-    assert file.read_text() == content
+def test_reading_again_what_did_not_change_asks_for_one_number(url: str) -> None:
+    catalog = opened(url)
+    registry = CameraRegistry(catalog)
+    registry.add(GATE)
+    assert registry.all() == [GATE]
+    asked: list[str] = []
+    event.listen(catalog._engine, "before_cursor_execute", lambda *of: asked.append(of[2]))
+    assert registry.all() == [GATE]
+    assert [statement for statement in asked if "FROM" in statement] == [
+        statement for statement in asked if "FROM meta" in statement
+    ]
+    assert len([statement for statement in asked if "FROM meta" in statement]) == 1
 
 
-def test_a_file_that_was_mended_is_read_again(file: Path) -> None:
-    CameraRegistry(file).add(GATE)
-    good = file.read_text()
-    registry = CameraRegistry(file)
-    file.write_text(good[:20])
-    with pytest.raises(Broken):
-        registry.all()
-    file.write_text(good)
+def test_of_many_cameras_only_those_that_changed_are_read(url: str) -> None:
+    catalog = opened(url)
+    registry, other = CameraRegistry(catalog), registry_of(url)
+    assert registry.add_missing(Camera(f"cam-{number}", "x.mp4") for number in range(50)) == 50
+    assert len(registry.all()) == 50
+    with catalog.writing() as connection:
+        connection.execute(text("UPDATE cameras SET settings = '{}' WHERE name <> 'cam-7'"))
+    other.add(Camera("cam-51", "y.mp4"))
+    assert len(registry.all()) == 51
+
+
+def test_a_catalog_that_was_restored_is_read_anew(url: str) -> None:
+    catalog = opened(url)
+    registry = CameraRegistry(catalog)
+    registry.add(GATE)
+    registry.add(Camera("dock", "x.mp4"))
+    assert len(registry.all()) == 2
+    with catalog.writing() as connection:
+        connection.execute(text("DELETE FROM cameras WHERE name = 'dock'"))
+        connection.execute(text("UPDATE meta SET value = 1 WHERE name = 'cameras'"))
     assert registry.all() == [GATE]
 
 
-def test_only_its_owner_may_read_the_file_because_addresses_hold_passwords(file: Path) -> None:
-    CameraRegistry(file).add(GATE)
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+def test_settings_that_a_later_watchword_gave_a_camera_outlive_its_removal(url: str) -> None:
+    catalog = opened(url)
+    registry = CameraRegistry(catalog)
+    registry.add(Camera("gate", "x.mp4"))
+    later = """{"name": "gate", "url": "x.mp4", "holograms": true}"""
+    with catalog.writing() as connection:
+        connection.execute(text(f"UPDATE cameras SET settings = '{later}'".replace(":", r"\:")))
+    registry.remove("gate")
+    assert registry_of(url).get("gate") == Camera("gate", "x.mp4", watching=False)
+    with catalog.reading() as connection:
+        assert "holograms" in str(connection.execute(text("SELECT settings FROM cameras")).scalar())
 
 
-def test_a_path_that_cannot_be_written_is_broken_in_a_clear_sentence(tmp_path: Path) -> None:
-    (tmp_path / "taken").write_text("a file")
-    with pytest.raises(Broken, match=r"cannot (write|read) .*taken"):
-        CameraRegistry(tmp_path / "taken" / "cameras.json").add(GATE)
+@pytest.mark.parametrize("settings", ["{}", "[]", "7", '{"name": "gate", "url": "secret", "speed": "fast"}'])
+def test_settings_that_cannot_be_read_are_told_with_the_cameras_name(url: str, settings: str) -> None:
+    catalog = opened(url)
+    registry = CameraRegistry(catalog)
+    registry.add(GATE)
+    with catalog.writing() as connection:
+        connection.execute(text(f"UPDATE cameras SET settings = '{settings}'".replace(":", r"\:")))
+    with pytest.raises(Broken, match="camera gate cannot be read") as caught:
+        registry_of(url).all()
+    assert "secret" not in str(caught.value)
+    assert caught.value.todo
 
 
-def test_many_threads_and_processes_lose_no_camera(file: Path) -> None:
-    program = (
-        "import sys; from pathlib import Path\n"
-        "from catalog.cameras import CameraRegistry; from proto.types import Camera\n"
-        "for n in range(10): CameraRegistry(Path(sys.argv[1])).add(Camera(f'{sys.argv[2]}-{n}', 'x.mp4'))"
-    )
-    registry = CameraRegistry(file)
-    others = [subprocess.Popen([sys.executable, "-c", program, str(file), name]) for name in ("a", "b")]
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda n: registry.add(Camera(f"t-{n}", "x.mp4")), range(20)))
-    assert [other.wait(60) for other in others] == [0, 0]
-    assert len(registry.names()) == 40
-    assert len(json.loads(file.read_text())["cameras"]) == 40
+def test_a_change_that_is_refused_counts_for_nothing(url: str) -> None:
+    registry = registry_of(url)
+    registry.add(GATE)
+    with pytest.raises(Invalid):
+        registry.add(replace(GATE, loop=True))
+    with pytest.raises(Unknown):
+        registry.remove("dock")
+    assert (registry.all(), registry._change) == ([GATE], 1)
+
+
+_ADDS = """
+import sys
+from catalog.cameras import CameraRegistry
+from catalog.store import Catalog
+from proto.types import Camera
+catalog = Catalog(sys.argv[1])
+catalog.open()
+input()
+for n in range(10):
+    CameraRegistry(catalog).add(Camera(f'{sys.argv[2]}-{n}', 'x.mp4'))
+catalog.close()
+"""
+
+
+def test_processes_that_register_at_once_lose_no_camera_and_followers_see_each(url: str) -> None:
+    registry = registry_of(url)
+    assert registry.all() == []
+    run_together(_ADDS, [(url, name) for name in "abc"])
+    assert len(registry.names()) == 30

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,7 +11,7 @@ from sqlalchemy import event
 from catalog.coverage import MOST_ROWS, TOGETHER_MS, Coverage, Gap, Looked, Reason
 from catalog.progress import Progress, Progresses
 from catalog.store import Catalog
-from tests.catalog.shared import opened, run_together, url_of
+from tests.catalog.shared import opened, run_together
 
 LOG, OTHER_LOG = "a" * 32, "b" * 32
 HOUR = 3_600_000
@@ -20,8 +19,8 @@ NOON = 1_767_268_800_000
 
 
 @pytest.fixture
-def coverage(tmp_path: Path) -> Coverage:
-    return Coverage(opened(tmp_path))
+def coverage(url: str) -> Coverage:
+    return Coverage(opened(url))
 
 
 def shed(first: int, last: int, *, camera: str = "gate", at_ms: int = NOON, log: str = LOG, partition: int = 0) -> Gap:
@@ -45,9 +44,9 @@ def test_where_nothing_was_declared_there_is_no_gap(coverage: Coverage) -> None:
     coverage.looked([], {})
 
 
-def test_what_one_process_declares_another_one_tells(coverage: Coverage, tmp_path: Path) -> None:
+def test_what_one_process_declares_another_one_tells(coverage: Coverage, url: str) -> None:
     coverage.declare([shed(0, 3)])
-    assert Coverage(opened(tmp_path)).gaps(None, None, None) == [told(shed(0, 3))]
+    assert Coverage(opened(url)).gaps(None, None, None) == [told(shed(0, 3))]
 
 
 def test_only_the_asked_cameras_and_frames_of_any_camera_are_told(coverage: Coverage) -> None:
@@ -73,9 +72,8 @@ def test_many_asked_cameras_are_told_apart_from_the_others_too(coverage: Coverag
 )
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_gap_of_any_length_is_told_exactly_where_it_overlaps(
-    tmp_path: Path, length: int, before: int, after: int
+    coverage: Coverage, length: int, before: int, after: int
 ) -> None:
-    coverage = Coverage(opened(tmp_path))
     gap = Gap("gate", Reason.LOST, NOON, NOON + length)
     with coverage._catalog.writing() as connection:
         connection.exec_driver_sql("DELETE FROM declared_gaps")
@@ -87,7 +85,6 @@ def test_a_gap_of_any_length_is_told_exactly_where_it_overlaps(
     assert coverage.gaps(None, None, NOON + after) == ([gap] if ends_in_time else [])
     found = coverage.gaps(None, NOON + length + before, NOON + length + 3)
     assert found == ([gap] if starts_in_time else [])
-    coverage._catalog.close()
 
 
 def test_neighbours_are_told_as_one_and_others_apart(coverage: Coverage) -> None:
@@ -148,7 +145,7 @@ def test_a_worker_that_starts_learns_what_must_not_be_looked_at_again(coverage: 
     assert coverage.declared(LOG, 0, 9) == [shed(5, 9), shed(10, 14), shed(12, 12, camera="dock")]
 
 
-def test_gaps_below_the_committed_offset_are_merged_and_still_told(coverage: Coverage, tmp_path: Path) -> None:
+def test_gaps_below_the_committed_offset_are_merged_and_still_told(coverage: Coverage, url: str) -> None:
     gaps = [shed(first, first + 1) for first in range(0, 100, 4)]
     coverage.declare(gaps)
     coverage.looked([], {(LOG, 0): (50, NOON)})
@@ -179,8 +176,9 @@ def test_frames_that_are_shed_again_after_they_were_merged_count_once(coverage: 
 
 @given(st.lists(st.tuples(st.integers(0, 200), st.integers(1, 30)), min_size=1, max_size=12), st.integers(0, 230))
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_merging_never_makes_a_told_span_smaller(tmp_path: Path, runs: list[tuple[int, int]], committed: int) -> None:
-    coverage = Coverage(opened(tmp_path))
+def test_merging_never_makes_a_told_span_smaller(
+    coverage: Coverage, runs: list[tuple[int, int]], committed: int
+) -> None:
     for table in ("declared_gaps", "merged_gaps", "partition_marks"):
         with coverage._catalog.writing() as connection:
             connection.exec_driver_sql(f"DELETE FROM {table}")
@@ -189,7 +187,6 @@ def test_merging_never_makes_a_told_span_smaller(tmp_path: Path, runs: list[tupl
     for _ in range(2):
         coverage.looked([], {(LOG, 0): (200 * committed, NOON)})
     assert coverage.gaps(None, None, None) == before
-    coverage._catalog.close()
 
 
 def test_a_mark_takes_the_place_of_the_cameras_mark_before(coverage: Coverage) -> None:
@@ -272,9 +269,9 @@ for n in range(50):
 """
 
 
-def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
-    run_together(_DECLARES, [(url_of(tmp_path), str(number)) for number in range(4)])
-    coverage = Coverage(opened(tmp_path))
+def test_processes_that_write_at_once_lose_nothing(url: str) -> None:
+    run_together(_DECLARES, [(url, str(number)) for number in range(4)])
+    coverage = Coverage(opened(url))
     frames = Counter[str]()
     for gap in coverage.gaps(None, None, None):
         frames[gap.camera] += gap.frames

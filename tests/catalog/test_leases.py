@@ -1,18 +1,16 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from catalog.leases import Leases
-from tests.catalog.shared import opened, run_together, url_of
+from tests.catalog.shared import opened, run_together
 
 NOW = 1_767_268_800_000
 
 
 @pytest.fixture
-def leases(tmp_path: Path) -> Leases:
-    return Leases(opened(tmp_path))
+def leases(url: str) -> Leases:
+    return Leases(opened(url))
 
 
 def test_a_lease_is_one_holders_until_it_runs_out(leases: Leases) -> None:
@@ -71,7 +69,7 @@ print(*taken)
 """
 
 
-def test_of_several_processes_exactly_one_gets_each_lease(tmp_path: Path) -> None:
-    said = run_together(_TAKES, [(url_of(tmp_path), holder) for holder in "abcd"])
+def test_of_several_processes_exactly_one_gets_each_lease(url: str) -> None:
+    said = run_together(_TAKES, [(url, holder) for holder in "abcd"])
     taken = [int(number) for line in said for number in line.split()]
     assert sorted(taken) == list(range(100))

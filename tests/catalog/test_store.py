@@ -2,17 +2,17 @@ from __future__ import annotations
 
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import text
 
 from catalog.coverage import Coverage, Gap, Reason
 from catalog.store import Catalog
-from catalog.tables import META
 from proto.errors import Broken, Transient
 from tests.catalog.shared import ROOT, opened, url_of
 
@@ -33,18 +33,9 @@ def test_a_declared_gap_is_in_the_file_before_declare_returns(tmp_path: Path) ->
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
     Coverage(catalog).declare([GAP])
-    with sqlite3.connect(catalog.path) as other:
+    with sqlite3.connect(tmp_path / "catalog.db") as other:
         assert other.execute("SELECT count(*) FROM declared_gaps").fetchone() == (1,)
     other.close()
-
-
-def test_a_catalog_of_a_later_version_is_refused_and_left_alone(tmp_path: Path) -> None:
-    catalog = opened(tmp_path)
-    with catalog.writing() as connection:
-        connection.execute(update(META).values(value=2))
-    with pytest.raises(Broken, match="version 2, this Watchword knows version 1") as caught:
-        catalog.open()
-    assert "use the Watchword that made it" in caught.value.todo
 
 
 def test_a_file_that_is_no_database_is_told_as_damaged(tmp_path: Path) -> None:
@@ -59,9 +50,9 @@ def test_a_database_that_was_damaged_while_open_is_told(tmp_path: Path) -> None:
     coverage = Coverage(catalog)
     coverage.declare([Gap("gate", Reason.AWAY, at, at) for at in range(0, 40_000_000, 100_000)])
     catalog.close()
-    pages = bytearray(catalog.path.read_bytes())
+    pages = bytearray((tmp_path / "catalog.db").read_bytes())
     pages[4096:] = b"\xff" * (len(pages) - 4096)
-    catalog.path.write_bytes(bytes(pages))
+    (tmp_path / "catalog.db").write_bytes(bytes(pages))
     with pytest.raises(Broken, match="is damaged"):
         coverage.gaps(None, None, None)
 
@@ -115,7 +106,7 @@ def test_a_file_in_the_place_of_the_folder_is_told(tmp_path: Path) -> None:
 
 
 def test_a_writer_that_holds_on_makes_others_come_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("catalog.store._BUSY_S", 0.05)
+    monkeypatch.setattr("catalog.sqlite._BUSY_S", 0.05)
     catalog, other = opened(tmp_path), opened(tmp_path)
     with other.writing():
         with pytest.raises(Transient, match="busy"):
@@ -128,7 +119,7 @@ def test_a_writer_that_holds_on_makes_others_come_again(tmp_path: Path, monkeypa
 def test_a_file_that_another_program_holds_makes_opening_come_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("catalog.store._BUSY_S", 0.05)
+    monkeypatch.setattr("catalog.sqlite._BUSY_S", 0.05)
     other = sqlite3.connect(tmp_path / "catalog.db", isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
     with pytest.raises(Transient, match="busy"):
@@ -148,15 +139,29 @@ def test_a_change_that_fails_half_way_is_undone(tmp_path: Path) -> None:
     with pytest.raises(KeyError, match="half way"):
         change()
     with catalog.reading() as connection:
-        assert connection.execute(text("SELECT count(*) FROM meta")).scalar() == 1
+        assert connection.execute(text("SELECT count(*) FROM meta WHERE name = 'half'")).scalar() == 0
 
 
-@pytest.mark.parametrize("url", ["", "catalog.db", "sqlite://", "sqlite:///:memory:", "postgresql://me:secret@far/db"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "catalog.db",
+        "sqlite://",
+        "sqlite:///:memory:",
+        "mysql://me:secret@far/db",
+        "postgresql+psycopg://me:secret@far/db",
+        "postgresql://me:secret@far",
+        "postgresql://far/db",
+        "postgresql://me:secret@far:port/db",
+        "me:secret@far/db",
+    ],
+)
 def test_an_address_that_cannot_be_a_catalog_is_refused(url: str) -> None:
     with pytest.raises(Broken, match="catalog") as caught:
         Catalog(url)
     assert "secret" not in str(caught.value)
-    assert "sqlite:////" in caught.value.todo
+    assert "postgresql://" in caught.value.todo
 
 
 @pytest.mark.parametrize("name", ["my data", "100% mine?", "#1 ä@b:c"])
@@ -189,4 +194,10 @@ def test_a_process_that_dies_while_it_writes_leaves_nothing_half_done_and_holds_
     Coverage(catalog).declare([replace(GAP, end_ms=3000)])
     assert Coverage(catalog).gaps(None, None, None) == [replace(GAP, end_ms=3000)]
     with catalog.reading() as connection:
-        assert connection.execute(text("SELECT count(*) FROM meta")).scalar() == 1
+        assert connection.execute(text("SELECT count(*) FROM meta WHERE name = 'half'")).scalar() == 0
+
+
+def test_only_its_owner_may_read_the_file_because_addresses_of_cameras_hold_passwords(tmp_path: Path) -> None:
+    (tmp_path / "catalog.db").touch(0o644)
+    Coverage(opened(tmp_path)).declare([GAP])
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.glob("catalog.db*")} == {0o600}

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from sqlalchemy import update
@@ -14,22 +13,22 @@ from tests.catalog.shared import opened
 TURNED = CameraView("gate", 2**33, "turned", 1_767_268_800_123)
 
 
-def test_a_view_that_was_put_is_found_by_the_next_process(tmp_path: Path) -> None:
-    Views(opened(tmp_path)).put_view(TURNED)
-    assert Views(opened(tmp_path)).view_of("gate") == TURNED
-    assert Views(opened(tmp_path)).view_of("dock") is None
-    assert Views(opened(tmp_path)).all() == {"gate": TURNED}
+def test_a_view_that_was_put_is_found_by_the_next_process(url: str) -> None:
+    Views(opened(url)).put_view(TURNED)
+    assert Views(opened(url)).view_of("gate") == TURNED
+    assert Views(opened(url)).view_of("dock") is None
+    assert Views(opened(url)).all() == {"gate": TURNED}
 
 
-def test_the_last_view_put_counts(tmp_path: Path) -> None:
-    views = Views(opened(tmp_path))
+def test_the_last_view_put_counts(url: str) -> None:
+    views = Views(opened(url))
     views.put_view(TURNED)
     views.put_view(replace(TURNED, view=TURNED.view + 1, state="clear"))
     assert views.all() == {"gate": replace(TURNED, view=TURNED.view + 1, state="clear")}
 
 
-def test_a_state_that_is_not_known_is_said_with_what_to_do(tmp_path: Path) -> None:
-    catalog = opened(tmp_path)
+def test_a_state_that_is_not_known_is_said_with_what_to_do(url: str) -> None:
+    catalog = opened(url)
     Views(catalog).put_view(TURNED)
     with catalog.writing() as connection:
         connection.execute(update(VIEWS).values(state="stolen"))

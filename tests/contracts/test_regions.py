@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ from tests.contracts.moments import (
 
 
 def told(one: Region) -> tuple[object, ...]:
-    return one.at_ms, one.box, one.kind, one.score
+    return one.at_ms, one.box, one.kind, one.score, one.since_ms, one.until_ms
 
 
 async def test_regions_are_read_as_they_were_stored_and_in_their_order(store: MomentStore, yard: str) -> None:
@@ -40,7 +41,7 @@ async def test_regions_are_read_as_they_were_stored_and_in_their_order(store: Mo
         region(5, at_ms=NOON + 2000, kind="traffic light", score=1.0),
         Region(NOON, WHOLE, unit(6)),
         region(7, at_ms=NOON + 1, kind="person", score=1 / 3),
-        Region(NOON, region(3).box, unit(8), "a", 0.1),
+        Region(NOON, region(3).box, unit(8), "a", 0.1, NOON - 3_600_000, NOON + 1),
     ]
     stored = moment(yard, regions=regions, objects=(("person", 3), ("traffic light", 2**31 - 1)))
     assert await store.upsert([stored]) == {}
@@ -56,19 +57,21 @@ async def test_regions_are_read_as_they_were_stored_and_in_their_order(store: Mo
 
 
 async def test_a_hit_is_a_moment_once_with_the_row_that_is_nearest(store: MomentStore, yard: str) -> None:
-    dog = region(5, at_ms=NOON + 700, kind="dog", score=0.9)
+    dog = replace(region(5, at_ms=NOON + 700, kind="dog", score=0.9), since_ms=NOON + 500, until_ms=NOON + 900)
     regions = [region(6), dog, region(7), Region(NOON, dog.box, near(dog.vector, 1))]
     await store.upsert([moment(yard, vector=unit(1), regions=regions, objects=(("dog", 1),))])
     (hit,) = (await until_found(store, Ask(dog.vector, 10, of(yard)), 1)).hits
     assert (hit.at_ms, hit.box, hit.kind, hit.vector) == (NOON + 700, dog.box, "dog", None)
     assert hit.score == pytest.approx(1.0, abs=1e-4)
     assert hit.span.objects == (("dog", 1),)
+    assert hit.times == (NOON + 500, NOON + 900)
 
 
 async def test_a_hit_by_the_whole_picture_tells_its_peak_and_the_whole_box(store: MomentStore, yard: str) -> None:
     await store.upsert([moment(yard, vector=unit(1), regions=[region(5, kind="dog")])])
     (hit,) = (await until_found(store, Ask(unit(1), 10, of(yard)), 1)).hits
     assert (hit.at_ms, hit.box, hit.kind) == (hit.span.peak_ms, WHOLE, "")
+    assert hit.times == (hit.span.start_ms, hit.span.end_ms)
 
 
 async def test_a_hit_carries_the_vector_of_its_row_when_asked_for(store: MomentStore, yard: str) -> None:

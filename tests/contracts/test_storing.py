@@ -12,7 +12,7 @@ import pytest
 
 from index.store import MomentStore
 from proto.errors import Invalid, Mismatch
-from proto.types import Box, Moment, SpaceInfo, moment_id
+from proto.types import MOST_RESUME_CHARS, Box, Moment, SpaceInfo, moment_id
 from tests.contracts.conftest import Open
 from tests.contracts.moments import HOUR, LOG, NOON, SPACE, moment, of, region, unit
 
@@ -41,8 +41,8 @@ BAD: dict[str, Callable[[Moment], Moment]] = {
     "a negative offset": lambda m: with_id(replace(m, first_offset=-1)),
     "offsets that run backwards": lambda m: replace(m, last_offset=m.first_offset - 1),
     "an offset that no row can hold": lambda m: replace(m, last_offset=2**63),
-    "too much to go on": lambda m: replace(m, resume="x" * 513),
-    "too many bytes to go on": lambda m: replace(m, resume="ü" * 257),
+    "too much to go on": lambda m: replace(m, resume="x" * (MOST_RESUME_CHARS + 1)),
+    "too many bytes to go on": lambda m: replace(m, resume="ü" * (MOST_RESUME_CHARS // 2 + 1)),
     "half a surrogate pair": lambda m: replace(m, resume="\ud800"),
     "something to go on though closed": lambda m: replace(m, closed=True, resume="x"),
     "a peak before its start": lambda m: replace(m, peak_ms=m.start_ms - 1),
@@ -54,6 +54,11 @@ BAD: dict[str, Callable[[Moment], Moment]] = {
     "one region too many": lambda m: with_region(m, *[{}] * 5),
     "a region of before": lambda m: with_region(m, {"at_ms": m.start_ms - 1}),
     "a region of after": lambda m: with_region(m, {"at_ms": m.end_ms + 1}),
+    "a region that was seen before it came": lambda m: with_region(
+        m, {"since_ms": m.start_ms + 1, "until_ms": m.end_ms}
+    ),
+    "a region that was seen after the end": lambda m: with_region(m, {"since_ms": 1, "until_ms": m.end_ms + 1}),
+    "a region that was seen last and never first": lambda m: with_region(m, {"until_ms": m.start_ms}),
     "a region beyond the picture": lambda m: with_region(m, {}, {"box": Box(0.5, 0.5, 1.01, 1)}),
     "a region without width": lambda m: with_region(m, {"box": Box(0.5, 0.5, 0.5, 1)}),
     "a region that is nowhere": lambda m: with_region(m, {"box": Box(math.nan, 0, 1, 1)}),

@@ -22,7 +22,12 @@ KUBERNETES = ("1.27", "1.34")
 
 Manifest = dict[str, Any]
 
-BASE: dict[str, Any] = {"kafka": {"brokers": "kafka-0:9092"}, "milvus": {"endpoints": ["http://milvus:19530"]}}
+BASE: dict[str, Any] = {
+    "kafka": {"brokers": "kafka-0:9092"},
+    "milvus": {"endpoints": ["http://milvus:19530"]},
+    "catalog": {"url": {"secret": "postgres"}},
+    "media": {"url": "s3://pictures/of-moments"},
+}
 SETS: dict[str, dict[str, Any]] = {
     "smallest": {
         "kafka": {"replication": 1, "partitions": 8},
@@ -48,8 +53,15 @@ SETS: dict[str, dict[str, Any]] = {
         "stream": {"autoscaling": {"maxReplicas": 64}},
     },
     "hpa": {"query": {"autoscaling": {"enabled": True, "maxReplicas": 20}}},
-    "own-claim": {"data": {"existingClaim": "cameras"}},
-    "storage-class": {"data": {"storageClass": "nfs", "size": "2Ti"}},
+    "own-s3": {
+        "media": {
+            "endpoint": "http://s3:7070",
+            "region": "north",
+            "allowHttp": True,
+            "credentials": {"secret": "s3", "keyOfKey": "access", "keyOfSecret": "secret"},
+        }
+    },
+    "own-database": {"catalog": {"url": {"secret": "database", "key": "uri"}}},
     "secrets": {"redis": {"url": {"secret": "redis", "key": "address"}}, "image": {"pullSecrets": ["registry"]}},
     "monitored": {
         "monitoring": {"serviceMonitor": {"enabled": True, "labels": {"release": "p"}}, "rules": {"enabled": True}}
@@ -158,6 +170,28 @@ def test_every_process_starts_on_the_settings_that_its_pod_has(
             assert settings.gateway.listen == "0.0.0.0:8701"
 
 
+def test_no_process_needs_the_disk_of_another_one(tmp_path: Path) -> None:
+    manifests = rendered(merged(BASE, SETS["large"]), tmp_path)
+    assert [one["kind"] for one in manifests if "Volume" in one["kind"]] == []
+    for pod in pods(manifests).values():
+        assert [sorted(volume) for volume in pod["volumes"]] == [["emptyDir", "name"]]
+
+
+def test_secrets_are_given_to_those_who_use_them_and_named_only(tmp_path: Path) -> None:
+    having = {
+        process: {
+            variable["name"].removeprefix("WATCHWORD_") for variable in container["env"] if "value" not in variable
+        }
+        for process, pod in pods(rendered(merged(BASE, SETS["own-s3"]), tmp_path)).items()
+        for container in pod["containers"]
+    }
+    media = {"MEDIA__KEY", "MEDIA__SECRET"}
+    assert having["worker"] == set()
+    assert having["camera"] == {"CATALOG__URL"}
+    assert having["query"] == {"CATALOG__URL", *media}
+    assert having["stream"] == {"CATALOG__URL", "STREAM__INSTANCE", *media}
+
+
 def test_no_pod_may_more_than_it_must(tmp_path: Path) -> None:
     for pod in pods(rendered(BASE, tmp_path)).values():
         (container,) = pod["containers"]
@@ -174,8 +208,12 @@ def test_no_pod_may_more_than_it_must(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"milvus": BASE["milvus"]}, "kafka.brokers"),
-        ({"kafka": BASE["kafka"]}, "milvus.endpoints"),
+        ({key: BASE[key] for key in ("milvus", "catalog", "media")}, "kafka.brokers"),
+        ({key: BASE[key] for key in ("kafka", "catalog", "media")}, "milvus.endpoints"),
+        ({key: BASE[key] for key in ("kafka", "milvus", "media")}, "catalog.url.secret"),
+        ({key: BASE[key] for key in ("kafka", "milvus", "catalog")}, "media.url"),
+        (merged(BASE, {"media": {"url": "http://bucket"}}), "url"),
+        (merged(BASE, {"data": {"size": "1Gi"}}), "data"),
         (merged(BASE, {"strem": {}}), "strem"),
         (merged(BASE, {"worker": {"replicas": "two"}}), "replicas"),
         (merged(BASE, {"keda": {"enabled": True}}), "keda.prometheus"),

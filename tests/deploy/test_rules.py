@@ -17,6 +17,8 @@ from prometheus_client import Counter, Gauge, Histogram, Info
 
 from proto import metrics
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[2]
 PROMETHEUS = ROOT / "deploy" / "prometheus"
 GRAFANA = ROOT / "deploy" / "grafana"

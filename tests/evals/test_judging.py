@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from evals.dataset import Relevant
-from evals.judging import boxes_agree, is_right, judge, overlap
-from proto.types import Box
+from evals.judging import boxes_agree, boxes_at, is_right, judge, overlap
+from proto.types import WHOLE, Box
 from tests.evals.small import VIDEOS, hit, question
 
 SPAN = Relevant("gate", 10, 20)
@@ -58,6 +60,16 @@ def test_overlap_of_times_is_intersection_over_union() -> None:
 )
 def test_boxes_agree_by_their_union_or_by_the_centre(found: Box, agrees: bool) -> None:
     assert boxes_agree(found, Box(0.1, 0.1, 0.2, 0.3)) == agrees
+
+
+def test_a_box_is_compared_with_where_the_thing_was_at_that_instant() -> None:
+    here, there = Box(0.0, 0.1, 0.2, 0.5), Box(0.7, 0.1, 0.9, 0.5)
+    walked = replace(SPAN, box=Box(0.4, 0.1, 0.6, 0.5), track=((10.0, here), (19.0, there), (19.0, WHOLE)))
+    begin_ms = VIDEOS["gate"].start_ms
+    assert boxes_at(walked, begin_ms + 11_000, VIDEOS) == [here]
+    assert boxes_at(walked, begin_ms + 18_000, VIDEOS) == [there, WHOLE]
+    assert boxes_at(replace(SPAN, box=here), begin_ms, VIDEOS) == [here]
+    assert boxes_at(SPAN, begin_ms, VIDEOS) == []
 
 
 def test_boxes_are_compared_for_the_first_right_hit_that_has_one() -> None:

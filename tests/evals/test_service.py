@@ -68,6 +68,9 @@ class _Explains(query_pb2_grpc.QueryServicer):
     async def Thumbnail(self, request: Any, context: Any) -> query_pb2.ThumbnailReply:  # noqa: N802
         return query_pb2.ThumbnailReply()
 
+    async def Clip(self, request: Any, context: Any) -> AsyncIterator[query_pb2.ClipPart]:  # noqa: N802
+        yield query_pb2.ClipPart()
+
     async def Cameras(self, request: Any, context: Any) -> query_pb2.CamerasReply:  # noqa: N802
         return query_pb2.CamerasReply()
 

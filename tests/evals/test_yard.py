@@ -155,6 +155,10 @@ def test_a_relevant_span_lies_in_its_video_and_its_box_in_the_picture() -> None:
             assert 0 <= left < right <= 1
             assert 0 <= top < bottom <= 1
             assert span["share"] == pytest.approx((right - left) * (bottom - top), abs=0.001)
+            seconds = [at_s for at_s, _ in span["track"]]
+            assert seconds == sorted(seconds)
+            assert span["start_s"] <= seconds[0] <= span["start_s"] + 0.5
+            assert span["end_s"] - 0.5 <= seconds[-1] <= span["end_s"]
 
 
 def test_spans_of_one_question_do_not_overlap_and_two_at_once_are_one() -> None:

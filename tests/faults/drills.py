@@ -17,7 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.faults import deaths, outages, records
+from tests.faults import deaths, outages, partitions, records, upgrades
+from tests.faults.cluster import NotTogether
+from tests.faults.hosts import NoHostsHere
 from tests.faults.house import Outcome, apache_house
 
 SOME_FRAMES = 40
@@ -81,18 +83,26 @@ SCENARIOS = {
         {"times": 10, "frames": 200, "ever_read": False},
     ),
 }
+CLUSTER_SCENARIOS = {
+    "upgrade": Scenario(upgrades.upgrade, {"settle_s": 2.0, "each": 1}, {"settle_s": 8.0}),
+}
+"""Drills of all processes at once. They take minutes, so they are no tests."""
+
+HOST_SCENARIOS = {"three_hosts": Scenario(partitions.three_hosts, {"seconds": 15.0}, {"seconds": 60.0})}
+"""Drills on hosts of a test network, with servers of their own. They need root."""
 
 
-async def _main(names: list[str], full: bool, folder: Path) -> int:
+async def _main(names: list[str], full: bool, folder: Path, more: dict[str, Any]) -> int:
     bad = []
     house = apache_house(folder)
     try:
-        await house.start()
+        if not HOST_SCENARIOS.keys() >= set(names):
+            await house.start()
         for name in names:
-            scenario = SCENARIOS[name]
-            intensity = scenario.full if full else scenario.short
+            scenario = (SCENARIOS | CLUSTER_SCENARIOS | HOST_SCENARIOS)[name]
+            intensity = (scenario.full if full else scenario.short) | more
             print(f"== {name} {intensity}", flush=True)
-            outcome = await scenario.run(house, **intensity)
+            outcome = await scenario.run(folder if name in HOST_SCENARIOS else house, **intensity)
             print(outcome, flush=True)
             if not outcome.good:
                 bad.append(name)
@@ -104,9 +114,10 @@ async def _main(names: list[str], full: bool, folder: Path) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=["all", *SCENARIOS])
+    parser.add_argument("name", choices=["all", *SCENARIOS, *CLUSTER_SCENARIOS, *HOST_SCENARIOS])
     parser.add_argument("--full", action="store_true", help="as hard as a release must stand")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep logs and data there")
+    parser.add_argument("--from", dest="commit", help="for `upgrade`: the commit to upgrade from, and back to (HEAD~1)")
     arguments = parser.parse_args()
     # The brokers' clients tell every failed connection; here connections are meant to fail.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
@@ -114,7 +125,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder = arguments.keep or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
-        return asyncio.run(_main(names, arguments.full, folder))
+        more = {"commit": arguments.commit} if arguments.commit else {}
+        try:
+            return asyncio.run(_main(names, arguments.full, folder, more))
+        except (NotTogether, NoHostsHere) as reason:
+            print(f"this drill cannot be run: {reason}", file=sys.stderr)
+            return 2
 
 
 if __name__ == "__main__":

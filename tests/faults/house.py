@@ -94,19 +94,24 @@ class Outcome:
     lag: int
     """Records not committed at the end; 0 when everything came to rest."""
     moments: list[Span]
-    misplaced: int
-    """Moments that begin where no scene begins: a boundary that the pictures do not explain."""
+    misplaced: int | None
+    """Moments that begin where no scene begins: a boundary that the pictures do not explain. None: not known."""
     seconds: float
     notes: dict[str, object] = field(default_factory=dict)
+    wrong: tuple[str, ...] = ()
+    """What else was promised and not kept, one sentence each."""
+    told: str = ""
+    """What users saw."""
 
     @property
     def good(self) -> bool:
-        return self.balance.balanced and self.lag == 0
+        return self.balance.balanced and self.lag == 0 and not self.wrong
 
     def __str__(self) -> str:
         told = {"not committed": self.lag, "moments that begin inside a scene": self.misplaced, **self.notes}
-        notes = [f"{name:<36}{value:>9}" for name, value in told.items()]
-        return "\n".join([str(self.balance), *notes, f"{self.seconds:.0f} s"])
+        notes = [f"{name:<36}{value:>9}" for name, value in told.items() if value is not None]
+        users = [self.told] if self.told else []
+        return "\n".join([str(self.balance), *notes, *users, *self.wrong, f"{self.seconds:.0f} s"])
 
 
 class Drill:
@@ -255,7 +260,7 @@ def _misplaced(sent: list[Sent], moments: list[Span]) -> int:
     return sum((moment.partition, moment.first_offset) not in openings for moment in moments)
 
 
-def _kafka_settings(house: House, name: str, partitions: int) -> KafkaSettings:
+def kafka_settings(house: House, name: str, partitions: int) -> KafkaSettings:
     return KafkaSettings(
         brokers=house.kafka.address,
         frames_topic=f"frames-{name}",
@@ -274,7 +279,7 @@ async def a_drill(
 
     Further servers of Milvus share the cameras with the house's own.
     """
-    kafka = _kafka_settings(house, f"{name}-{secrets.token_hex(3)}", partitions)
+    kafka = kafka_settings(house, f"{name}-{secrets.token_hex(3)}", partitions)
     space = SpaceInfo(os.urandom(8).hex(), DIMENSION)
     await ensure_topics(kafka)
     async with AsyncExitStack() as stack:

@@ -41,8 +41,8 @@ def text_of(result: CallToolResult) -> str:
 
 def told(result: CallToolResult) -> dict[str, Any]:
     assert not result.is_error, text_of(result)
-    content: dict[str, Any] | None = result.structured_content
-    assert content is not None
+    assert result.structured_content is not None
+    content: dict[str, Any] = result.structured_content
     return content
 
 

@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 
 from catalog.media import Thumbnails
+from catalog.objects import FolderObjects
 from gateway.app import application
 from gateway.serving import GatewayServer, serve_gateway
 from gateway.settings import GatewaySettings
@@ -76,7 +77,7 @@ async def closed(reader: asyncio.StreamReader) -> bool:
 async def test_questions_pictures_and_cameras_of_a_real_query_service(tmp_path: Path) -> None:
     store = MemoryStore(SPACE)
     await store.upsert(MOMENTS)
-    Thumbnails(tmp_path / "thumbnails").put(MOMENTS[0].id, b"a picture")
+    Thumbnails(FolderObjects(tmp_path / "thumbnails")).put(MOMENTS[0].id, b"a picture")
     service = await serve_query(searcher(store, tmp_path, encoder=WordEncoder()), QuerySettings(), ANY)
     async with (
         QueryClient(service.address, 10.0) as queries,

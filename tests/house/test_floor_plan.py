@@ -44,15 +44,22 @@ ONLY_IN: dict[str, str] = {
     "uvicorn": "gateway/serving.py",
     "mcp": "gateway/assistant.py",
     "mcp_types": "gateway/assistant.py",
-    # Each says in SQL what it keeps; catalog/store.py turns the errors into ours.
+    # Each says in SQL what it keeps; catalog/sqlite.py and postgres.py turn the errors into ours.
     "sqlalchemy": " ".join(
-        f"catalog/{name}.py" for name in ("store", "tables", "coverage", "leases", "progress", "views", "backgrounds")
+        f"catalog/{name}.py"
+        for name in (
+            *("store", "sqlite", "postgres", "tables", "migrating", "migrations/versions/r0001_first"),
+            *("cameras", "coverage", "leases", "progress", "views", "backgrounds"),
+        )
     ),
+    "alembic": "catalog/migrating.py catalog/migrations/env.py catalog/migrations/versions/r0001_first.py",
+    "pg8000": "catalog/postgres.py",
+    "obstore": "catalog/s3.py",
     "aiokafka": "broker/kafka.py broker/identity.py",
     "faust": "stream/app.py",
     "mode": "stream/app.py",
-    # Reading cameras, and writing the composed videos of the evaluation set.
-    "av": "cameras/source.py evals/yard/compose.py",
+    # Reading cameras, remuxing what they send, and writing the composed videos of the evaluation set.
+    "av": "cameras/source.py cameras/remux.py evals/yard/compose.py",
     "onnxruntime": "models/engines/ort.py models/making/quantize.py",
     "huggingface_hub": "models/making/hub.py",
     "httpx": "models/making/hub.py",
@@ -64,6 +71,7 @@ ONLY_IN: dict[str, str] = {
     "safetensors": "models/making/export.py",
     "matplotlib": "evals/picture.py",
     "pickle": "models/making/checkpoint.py",
+    "opentelemetry": "proto/otel.py",
 }
 
 

@@ -149,7 +149,7 @@ def test_one_endpoint_more_moves_only_cameras_to_itself() -> None:
     assert 600 < len(moved) < 900
 
 
-@pytest.mark.parametrize("name", ["watchword_5ace5ace5ace5ace_24h_20454", "watchword2_5ace5ace5ace5ace_24h_20454"])
+@pytest.mark.parametrize("name", [f"watchword{version}_5ace5ace5ace5ace_24h_20454" for version in ("", "2", "3")])
 def test_a_collection_of_an_earlier_layout_is_known_and_not_read(name: str) -> None:
     assert former_named(name) == (f"{'5ace' * 4} of an earlier version", Bucket(24, 20454))
     assert collection_named(name) is None

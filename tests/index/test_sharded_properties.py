@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,8 @@ from index.store import Ask, Scored
 from proto.types import MOST_REGIONS, WHOLE, Moment, Region
 from tests.contracts.moments import DAY, HOUR, NOON, SPACE, moment, region, unit
 from tests.index.shards import MemoryShard
+
+pytestmark = pytest.mark.long
 
 NAMES = ["gate", "dock", "yard", "hall", "roof"]
 CAMERAS = st.sampled_from(NAMES)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+
 import av
 import numpy as np
 import pytest
@@ -15,8 +18,12 @@ from tests.clips import CLIPS
 
 @pytest.fixture(scope="session")
 def builtin(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The built-in bundle, assembled once a test run."""
-    return load_bundle(builtin_bundle(tmp_path_factory.getbasetemp() / "cache", lambda _: None))
+    """The built-in bundle, assembled once a test run, also where several processes share the run."""
+    base = tmp_path_factory.getbasetemp()
+    folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with (folder / "builtin.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return load_bundle(builtin_bundle(folder / "cache", lambda _: None))
 
 
 def frames(clip: str, *, every: int = 12) -> list[Pixels]:

@@ -9,6 +9,8 @@ from models.engines.canary import tokenizer_of
 from models.tokens import TextTokenizer
 from proto.errors import Broken, Poison
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def tokenizer(builtin: Bundle) -> TextTokenizer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import unquote
@@ -14,7 +14,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
+from proto.admission import Admission
 from proto.calling import answer_of, open_channel
 from proto.errors import Broken, Invalid, Late, Mismatch, Overloaded, Poison, Transient, WatchwordError
 from proto.rpc import error_of, on_the_wire
@@ -50,10 +52,18 @@ class Service(query_pb2_grpc.QueryServicer):
     ) -> query_pb2.ThumbnailReply:
         raise AssertionError("nobody asks for this here")
 
+    async def Clip(  # noqa: N802
+        self, request: query_pb2.ClipRequest, context: Context
+    ) -> AsyncIterator[query_pb2.ClipPart]:
+        raise AssertionError("nobody asks for this here")
+        yield
+
 
 @asynccontextmanager
-async def serving(work: Work, *, most_calls: int = 8) -> AsyncIterator[GrpcServer]:
-    server = GrpcServer("the service", "watchword.v1.Query", most_calls=most_calls)
+async def serving(
+    work: Work, *, most_calls: int = 8, admissions: Mapping[str, Admission] | None = None
+) -> AsyncIterator[GrpcServer]:
+    server = GrpcServer("the service", "watchword.v1.Query", most_calls=most_calls, admissions=admissions)
     query_pb2_grpc.add_QueryServicer_to_server(Service(server.door, work), server.methods)
     await server.start(ANY)
     server.set_ready(True)
@@ -64,11 +74,13 @@ async def serving(work: Work, *, most_calls: int = 8) -> AsyncIterator[GrpcServe
 
 
 @asynccontextmanager
-async def asking(server: GrpcServer) -> AsyncIterator[Callable[[], Awaitable[query_pb2.CamerasReply]]]:
-    """A caller that waits 10 s at most."""
-    async with open_channel(server.address) as channel:
+async def asking(
+    server: GrpcServer, *, within_s: float = 10, repeats_refused: bool = False
+) -> AsyncIterator[Callable[[], Awaitable[query_pb2.CamerasReply]]]:
+    """A caller that waits for so long at most."""
+    async with open_channel(server.address, repeats_refused=repeats_refused) as channel:
         stub = query_pb2_grpc.QueryStub(channel)
-        yield lambda: answer_of(stub.Cameras(query_pb2.CamerasRequest(), timeout=10), "the service")
+        yield lambda: answer_of(stub.Cameras(query_pb2.CamerasRequest(), timeout=within_s), "the service")
 
 
 def raising(error: BaseException) -> Work:
@@ -170,7 +182,7 @@ async def test_a_call_that_is_cancelled_is_cancelled_inside_too(caplog: pytest.L
         async with asyncio.timeout(10):
             await cancelled.wait()
         assert [record for record in caplog.records if record.name == "watchword.rpc"] == []
-        with server.door:  # its place is free again
+        with server.door.admitted("Cameras"):  # its place is free again
             pass
 
 
@@ -230,7 +242,7 @@ async def test_beyond_the_door_calls_are_refused_and_health_probes_are_not() -> 
 
     async with serving(work, most_calls=2) as server, full(server, calls=2, inside=inside):
         async with asking(server) as ask:
-            with pytest.raises(Overloaded, match=r"the service has 2 calls under way") as refused:
+            with pytest.raises(Overloaded, match=r"the service has 2 calls of this kind under way") as refused:
                 await ask()
             assert refused.value.todo
         assert [await health(server) for _ in range(3)] == [SERVING] * 3
@@ -251,6 +263,86 @@ async def test_a_call_is_refused_before_its_message_is_read() -> None:
         call: Any = channel.unary_unary("/watchword.v1.Query/Cameras")
         with pytest.raises(Overloaded):
             await answer_of(call(b"no message at all", timeout=10), "the service")
+
+
+async def test_a_method_with_an_admission_of_its_own_fills_no_place_of_the_others() -> None:
+    inside: list[None] = []
+
+    async def work(_: Context) -> None:
+        inside.append(None)
+        await asyncio.Event().wait()
+
+    cheap = Admission("cheap", most=2)
+    async with (
+        serving(work, most_calls=1, admissions={"Cameras": cheap}) as server,
+        full(server, calls=2, inside=inside),
+        asking(server) as ask,
+    ):
+        with pytest.raises(Overloaded):
+            await ask()
+        with server.door.admitted("Clip"):
+            assert server.door.refusal("Thumbnail") is not None
+        assert server.door.refusal("Thumbnail") is None
+        assert cheap.inside == 2
+
+
+async def test_a_call_is_refused_when_it_could_not_be_answered_before_its_own_deadline() -> None:
+    learnt = Admission("cameras", most=100, promised_s=60.0)
+    stays = [learnt.enter(0.0) for _ in range(8)]
+    for stay in stays:
+        learnt.leave(stay, 16.0, answered=True)  # 2 s for each of them
+    for _ in range(4):
+        learnt.enter(20.0)
+
+    async def work(_: Context) -> None:
+        return
+
+    async with serving(work, admissions={"Cameras": learnt}) as server:
+        async with asking(server, within_s=5) as ask:
+            with pytest.raises(Overloaded, match=r"would need about \d+ s for an answer, with 4 calls under way"):
+                await ask()
+        async with asking(server, within_s=50) as ask:
+            assert await ask() == query_pb2.CamerasReply()
+
+
+async def test_what_is_refused_and_inside_is_counted_by_kind() -> None:
+    def refused() -> float:
+        return REGISTRY.get_sample_value("watchword_calls_refused_total", {"kind": "counted"}) or 0.0
+
+    counted = Admission("counted", most=1, promised_s=0.25)
+    door = Door("the service", Admission("other", most=1), {"Search": counted})
+    with door.admitted("Search"):
+        assert REGISTRY.get_sample_value("watchword_calls_inside", {"kind": "counted"}) == 1
+        with pytest.raises(Overloaded), door.admitted("Search"):
+            raise AssertionError("the door is full")
+        assert door.refusal("Search") is not None
+    assert refused() == 2
+    assert REGISTRY.get_sample_value("watchword_calls_inside", {"kind": "counted"}) == 0
+    assert REGISTRY.get_sample_value("watchword_calls_expected_seconds", {"kind": "counted"}) is not None
+    assert REGISTRY.get_sample_value("watchword_calls_promised_seconds", {"kind": "counted"}) == 0.25
+
+
+async def test_a_caller_repeats_what_was_refused_until_most_calls_are() -> None:
+    tried: list[None] = []
+
+    async def work(_: Context) -> None:
+        tried.append(None)
+        if len(tried) % 3:
+            raise Overloaded("too much")
+
+    async with serving(work) as server, asking(server, repeats_refused=True) as ask:
+        assert await ask() == query_pb2.CamerasReply()
+        assert len(tried) == 3
+
+    async def refuse(_: Context) -> None:
+        tried.append(None)
+        raise Overloaded("too much")
+
+    async with serving(refuse) as server, asking(server, repeats_refused=True) as ask:
+        tried.clear()
+        outcomes = await asyncio.gather(*(ask() for _ in range(30)), return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} == {Overloaded}
+        assert len(tried) < 60
 
 
 async def test_a_call_that_ends_in_any_way_makes_room_for_the_next() -> None:

@@ -10,7 +10,9 @@ import numpy as np
 
 from catalog.cameras import CameraRegistry
 from catalog.coverage import Coverage
+from catalog.known import KnownCameras
 from catalog.media import Thumbnails
+from catalog.objects import FolderObjects
 from catalog.store import Catalog, sqlite_url
 from index.store import MomentStore
 from proto.errors import Poison
@@ -64,17 +66,20 @@ class WordEncoder:
 
 
 def registry(folder: Path) -> CameraRegistry:
-    cameras = CameraRegistry(folder / "cameras.json")
-    for name in ("gate", "gate-2", "dock"):
-        cameras.add(Camera(name, f"{name}.mp4"))
+    cameras = CameraRegistry(catalog_in(folder))
+    cameras.add_missing(Camera(name, f"{name}.mp4") for name in ("gate", "gate-2", "dock"))
     return cameras
 
 
-def coverage_in(folder: Path) -> Coverage:
-    """The coverage that a Searcher on this folder reads."""
+def catalog_in(folder: Path) -> Catalog:
+    """The catalog that a Searcher on this folder reads."""
     catalog = Catalog(sqlite_url(folder / "catalog.db"))
     catalog.open()
-    return Coverage(catalog)
+    return catalog
+
+
+def coverage_in(folder: Path) -> Coverage:
+    return Coverage(catalog_in(folder))
 
 
 MOMENTS = [
@@ -101,8 +106,8 @@ def searcher(
         encoder=encoder or WordEncoder(),
         store=store,
         cache=cache or VectorCache(RedisSettings()),
-        cameras=cameras or registry(folder),
-        thumbnails=Thumbnails(folder / "thumbnails"),
+        cameras=KnownCameras(cameras or registry(folder)),
+        thumbnails=Thumbnails(FolderObjects(folder / "thumbnails")),
         coverage=coverage or coverage_in(folder),
         judge=judge or Judge("", None, None),
         kinds=kinds,

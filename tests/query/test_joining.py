@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from index.store import Scored
 from proto.types import Box, Span, Vector
-from query.joining import GAP_MS, Hit, Judged, alone, joined, without_duplicates
+from query.joining import GAP_MS, SEEN_GAP_MS, Hit, Judged, alone, joined, without_duplicates
 from tests.contracts.moments import LOG, NOON, SPACE, unit
 
 SURE = 0.5
@@ -50,6 +50,31 @@ def test_neighbours_that_answer_alike_are_one_hit_with_the_best_ones_identity() 
     (hit,) = joined([judged(b, 0.50), judged(a, 0.48), judged(c, 0.47)], 0.05, SURE)
     assert spans_of([hit]) == [("gate", a.start_ms, c.end_ms, 3)]
     assert (hit.best.scored.span, hit.frames, hit.closed) == (b, 9, True)
+
+
+def test_a_hit_lasts_as_long_as_what_was_found_was_there() -> None:
+    a, b = (span("gate", NOON + n * 10_000, 10_000) for n in range(2))
+    first = Judged(Scored(a, 0.5, since_ms=NOON + 7000, until_ms=NOON + 9000), 0.5)
+    second = Judged(Scored(b, 0.5, since_ms=NOON + 7000, until_ms=NOON + 12_000), 0.5)
+    assert spans_of([alone(first)]) == [("gate", NOON + 7000, NOON + 9000, 1)]
+    assert spans_of(joined([first, second], 0.05, SURE)) == [("gate", NOON + 7000, NOON + 12_000, 2)]
+    assert spans_of(joined([judged(a, 0.5), second], 0.05, SURE)) == [("gate", NOON, NOON + 12_000, 2)]
+
+
+def test_of_two_things_that_pass_one_after_the_other_each_is_a_hit() -> None:
+    a, b = (span("gate", NOON + n * 10_000, 10_000) for n in range(2))
+    first = Judged(Scored(a, 0.5, since_ms=NOON + 1000, until_ms=NOON + 4000), 0.9)
+    for gap_ms, hits in ((SEEN_GAP_MS, 1), (SEEN_GAP_MS + 1, 2)):
+        since_ms = NOON + 4000 + gap_ms
+        second = Judged(Scored(b, 0.5, since_ms=since_ms, until_ms=since_ms + 1000), 0.9)
+        assert len(joined([first, second], 0.05, SURE)) == hits
+
+
+def test_one_thing_that_was_followed_from_moment_to_moment_is_one_hit_however_it_scores() -> None:
+    a, b = (span("gate", NOON + n * 10_000, 10_000) for n in range(2))
+    first = Judged(Scored(a, 0.5, since_ms=NOON + 7000, until_ms=NOON + 9000), 0.1)
+    second = Judged(Scored(b, 0.2, since_ms=NOON + 7000, until_ms=NOON + 12_000), 0.1)
+    assert spans_of(joined([first, second], 0.05, SURE)) == [("gate", NOON + 7000, NOON + 12_000, 2)]
 
 
 def test_moments_far_apart_in_time_or_score_stay_apart() -> None:

@@ -24,7 +24,7 @@ from query.coverage import Watermark
 from query.search import Found
 from query.settings import QuerySettings
 from tests.contracts.moments import DAY, HOUR, LOG, MINUTE, NOON, SPACE, until
-from tests.query.fakes import MOMENTS, WordEncoder, coverage_in, searcher
+from tests.query.fakes import MOMENTS, WordEncoder, catalog_in, coverage_in, searcher
 
 
 def ids(found: Found) -> list[str]:
@@ -102,7 +102,7 @@ def hung() -> Iterator[HungCoverage]:
 
 
 def with_live_camera(folder: Path) -> CameraRegistry:
-    cameras = CameraRegistry(folder / "cameras.json")
+    cameras = CameraRegistry(catalog_in(folder))
     cameras.add(Camera("gate", "rtsp://gate/1"))
     return cameras
 

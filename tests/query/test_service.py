@@ -14,6 +14,7 @@ from prometheus_client import REGISTRY
 
 from catalog.coverage import Gap, Reason
 from catalog.media import Thumbnails
+from catalog.objects import FolderObjects
 from index.memory import MemoryStore
 from index.milvus import MilvusStore
 from index.settings import MilvusSettings
@@ -152,15 +153,15 @@ async def test_a_client_asks_exactly_one_thing(client: QueryClient) -> None:
 
 
 async def test_a_picture_says_whether_it_is_of_the_time_that_was_asked_for(client: QueryClient, tmp_path: Path) -> None:
-    thumbnails = Thumbnails(tmp_path / "thumbnails")
+    thumbnails = Thumbnails(FolderObjects(tmp_path / "thumbnails"))
     thumbnails.put(MOMENTS[0].id, b"its own")
-    thumbnails.put(MOMENTS[0].id, b"then", 7)
+    thumbnails.put_instants(MOMENTS[0].id, [(7, b"then")])
     replies = [await client.thumbnail(MOMENTS[0].id, at_ms) for at_ms in (0, 7, 8)]
     assert [(one.jpeg, one.at_ms) for one in replies] == [(b"its own", 0), (b"then", 7), (b"its own", 0)]
 
 
 async def test_thumbnails_and_cameras_are_served(client: QueryClient, tmp_path: Path) -> None:
-    Thumbnails(tmp_path / "thumbnails").put(MOMENTS[0].id, b"a picture")
+    Thumbnails(FolderObjects(tmp_path / "thumbnails")).put(MOMENTS[0].id, b"a picture")
     assert (await client.thumbnail(MOMENTS[0].id)).jpeg == b"a picture"
     assert [(camera.name, camera.watching) for camera in await client.cameras()] == [
         ("dock", True),

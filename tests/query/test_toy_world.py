@@ -31,6 +31,8 @@ from query.settings import QuerySettings, RedisSettings
 from tests.contracts.moments import MINUTE, NOON, moment
 from tests.query.fakes import WordEncoder, registry, searcher
 
+pytestmark = pytest.mark.long
+
 TOY = SpaceInfo("70e" * 5 + "0", 96)
 CONCEPTS = 240
 """Names of things. The first half is asked for; the rest are the bank's texts."""

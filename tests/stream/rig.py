@@ -14,6 +14,7 @@ from broker.kafka import FrameProducer, ensure_topics
 from broker.settings import KafkaSettings
 from catalog.coverage import Gap, Looked
 from catalog.media import Thumbnails
+from catalog.objects import FolderObjects
 from index.memory import MemoryStore
 from index.store import MomentStore
 from proto.errors import Poison, WatchwordError
@@ -207,7 +208,7 @@ class Life:
         self.encoder = encoder or SceneEncoder()
         self.coverage = coverage or Notes()
         self.letters = letters or Box()
-        house = House(self.encoder, store, Thumbnails(folder), self.coverage, self.letters, "frames")
+        house = House(self.encoder, store, Thumbnails(FolderObjects(folder)), self.coverage, self.letters, "frames")
         self.consumer = MemoryConsumer(log)
         self.consumer.lease.renewed(float("inf"))
         self.worker = StreamWorker(house, self.consumer, self.settings)
@@ -296,7 +297,7 @@ class Desk:
         self.kafka = kafka
         self.producer = producer
         self.store = MemoryStore(SPACE)
-        self.thumbnails = Thumbnails(folder)
+        self.thumbnails = Thumbnails(FolderObjects(folder))
         self.coverage = Notes()
         self.settings = StreamSettings(refresh_s=0.05, catch_up="all")
 

@@ -66,5 +66,8 @@ def crop(number: int, **more: object) -> Crop:
 
 def close_up(moment: Moment) -> tuple[object, ...]:
     """What of a moment's regions must be the same at every replay."""
-    regions = [(one.at_ms, one.box, one.kind, one.score, one.vector.tobytes()) for one in moment.regions]
+    regions = [
+        (one.at_ms, one.box, one.kind, one.score, one.vector.tobytes(), one.since_ms, one.until_ms)
+        for one in moment.regions
+    ]
     return moment.objects, tuple(regions)

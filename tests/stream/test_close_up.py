@@ -179,8 +179,8 @@ def test_a_look_whose_frame_does_not_come_again_keeps_no_moment_open() -> None:
 def _without_last(row: Moment) -> str:
     """The row as if its look were of a frame that the broker dropped."""
     kept = from_text(row.resume)
-    ((_, plan),) = kept.looks.owed
-    return to_text(replace(kept, looks=replace(kept.looks, owed=((0, plan),))))
+    ((_, owed),) = kept.looks.owed
+    return to_text(replace(kept, looks=replace(kept.looks, owed=((0, owed),))))
 
 
 @given(
@@ -245,6 +245,59 @@ def test_a_worker_that_goes_on_from_a_row_keeps_the_same_regions_as_one_that_nev
     for moment in after.values():
         assert len(moment.regions) <= MOST_REGIONS
         assert all(moment.start_ms <= region.at_ms <= moment.end_ms for region in moment.regions)
+
+
+def test_a_region_says_since_when_and_until_when_its_thing_was_there() -> None:
+    machine = builder()
+    for offset in range(12):
+        machine.add(moving(offset, *([1] if 2 <= offset < 8 else [])), 0.0)
+        if offset < 6:
+            answered(machine, machine.looks()[:1])
+    (closed,) = machine.close() or answered(machine, machine.looks())
+    moved = [one for one in closed.moment.regions if one.since_ms]
+    assert {(one.since_ms, one.until_ms) for one in moved} == {(START_MS + 1000, START_MS + 3500)}
+    assert closed.moment.start_ms == START_MS
+
+
+def test_a_thing_that_is_still_there_when_the_scene_changes_was_there_before_its_moment() -> None:
+    machine = builder()
+    for offset in range(8):
+        machine.add(moving(offset, *([1] if offset >= 2 else []), scene=offset // 4), 0.0)
+    answered(machine, machine.looks())
+    (write,) = [one for one in machine.refresh(0.0) if one.moment.id == machine.open_id]
+    (since_ms,) = {one.since_ms for one in write.moment.regions if one.since_ms}
+    assert since_ms == START_MS + 1000 < write.moment.start_ms
+
+
+def test_what_was_there_before_a_gap_did_not_stay_through_it() -> None:
+    machine = builder()
+    for offset in range(8):
+        machine.add(moving(offset, 1, after_gap=offset == 4), 0.0)
+    answered(machine, machine.looks())
+    (closed,) = machine.close()
+    assert closed.moment.start_ms == START_MS + 2000
+    assert {one.since_ms for one in closed.moment.regions} == {closed.moment.start_ms}
+
+
+def test_an_object_that_is_not_what_moved_has_no_time_of_its_own() -> None:
+    machine = builder()
+    look, _ = until_a_detection(machine)
+    afar = Region(look.at_ms, Box(0.01, 0.9, 0.03, 0.95), vector(5), "dog", 0.9)
+    (write,) = machine.saw(look, Found((afar,), 1), 0.0)
+    assert [(one.since_ms, one.until_ms) for one in write.moment.regions if one.kind == "dog"] == [(0, 0)]
+
+
+def test_a_row_that_lost_a_region_is_gone_on_with() -> None:
+    machine = builder()
+    for offset in range(8):
+        machine.add(moving(offset, 1, 2), 0.0)
+        answered(machine, machine.looks())
+    (row,) = [write.moment for write in machine.refresh(0.0)]
+    assert len(row.regions) > 1
+    after = builder()
+    after.go_on(moving(7, 1, 2).arrived, replace(row, regions=row.regions[1:]), 0.0)
+    (closed,) = after.close()
+    assert close_up(closed.moment) == close_up(replace(row, regions=row.regions[1:]))
 
 
 def test_the_pictures_of_an_open_moment_are_few_and_only_those_of_its_regions() -> None:

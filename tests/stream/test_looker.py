@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from catalog.media import Thumbnails
+from catalog.objects import FolderObjects
 from index.memory import MemoryStore
 from proto.errors import Broken, Mismatch, Overloaded, Poison, Transient, WatchwordError
 from proto.retry import Backoff
@@ -57,7 +58,7 @@ class World:
         self, folder: Path, frames: Sequence[Frame], encoder: SceneEncoder, settings: StreamSettings | None = None
     ) -> None:
         self.store, self.box, self.encoder = MemoryStore(SPACE), Box(), encoder
-        self.thumbnails = Thumbnails(folder)
+        self.thumbnails = Thumbnails(FolderObjects(folder))
         self.life = Life(filled(frames), self.store, folder, encoder=encoder, settings=settings, letters=self.box)
 
     async def ended(self) -> list[Moment]:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -11,14 +10,16 @@ from types import SimpleNamespace
 import pytest
 
 from catalog.media import Thumbnails
+from catalog.objects import FolderObjects
 from index.memory import MemoryStore
 from proto.errors import Broken, Denied, Invalid, Late, Mismatch, Overloaded, Transient, WatchwordError
 from proto.retry import Backoff
-from proto.types import WHOLE, Moment, Region
+from proto.types import Moment
 from stream.consumer import Mark
 from stream.fence import Fence, Lease
 from stream.moments import Write
-from stream.writer import Parts, Pictures, Writer
+from stream.pictures import Pictures
+from stream.writer import Parts, Writer
 from tests.contracts.moments import NOON, SPACE, moment
 from tests.stream.rig import until
 
@@ -67,7 +68,7 @@ class Desk:
         self.lease = Lease(45.0)
         self.lease.renewed(0.0)
         self.fence = Fence(self.lease, lambda: 0.0)
-        self.thumbnails = Thumbnails(folder)
+        self.thumbnails = Thumbnails(FolderObjects(folder))
         self.refused: list[tuple[str, tuple[Mark, ...], str]] = []
         self.letters = 0
         self.letters_may_go = asyncio.Event()
@@ -372,24 +373,6 @@ async def test_a_shard_that_denies_its_moments_is_tried_again(tmp_path: Path, er
         assert at.refused == []
 
 
-def test_a_picture_that_comes_takes_the_place_of_one_that_is_shown_no_longer(tmp_path: Path) -> None:
-    thumbnails = Thumbnails(tmp_path)
-    pictures, one = Pictures(thumbnails), write("a-1", thumbnail=b"peak")
-
-    def told(at_ms: int, shown: Sequence[int]) -> Write:
-        regions = tuple(Region(NOON + n, WHOLE, one.moment.vector) for n in shown)
-        moment = replace(one.moment, regions=regions)
-        return replace(one, moment=moment, pictures=((NOON + at_ms, b"%d" % at_ms),))
-
-    for number in range(4):
-        pictures.put([told(number, range(number + 1))])
-        # Ages are told apart, whatever the clock of the disk.
-        os.utime(thumbnails._path(one.moment.id, NOON + number), (number, number))
-    pictures.put([told(4, (0, 1, 3, 4))])
-    found = [thumbnails.get(one.moment.id, NOON + number) for number in range(5)]
-    assert found == [b"0", b"1", b"peak", b"3", b"4"]
-
-
 async def test_a_disk_that_refuses_pictures_holds_no_moment_up_and_is_told_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -399,7 +382,7 @@ async def test_a_disk_that_refuses_pictures_holds_no_moment_up_and_is_told_once(
             await at.writer.write([write("a-1", 1, number, at_ms=NOON + number, thumbnail=b"peak")])
             await at.writer.flushed()
         assert at.done == [0, 1, 2]
-    assert caplog.text.count("thumbnails are not kept") == 1
+    assert caplog.text.count("pictures of moments are not kept") == 1
 
 
 async def test_a_moment_that_cannot_be_stored_waits_longer_and_longer_until_it_is(

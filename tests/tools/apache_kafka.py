@@ -14,7 +14,7 @@ from pathlib import Path
 
 from watchword.stack import ready
 from watchword.stack.parts import Launch, Part
-from watchword.stack.ports import HOST, Port
+from watchword.stack.ports import Port
 
 VERSION = "4.1.1"
 OLDEST_JAVA = 17
@@ -90,13 +90,15 @@ def jars(folder: Path | None = None, say: Callable[[str], None] = print) -> Path
 
 def apache_kafka_part(port: Port, folder: Path, jars: Path, *, heap_mb: int = 256) -> Part:
     """The server; everything it keeps lies in `folder`, and it finds it again at the next start."""
-    controller = Port()
+    controller = Port(host=port.host)
     runtime = java()
 
     def plan() -> Launch:
         folder.mkdir(parents=True, exist_ok=True)
         config = folder / "server.properties"
-        config.write_text(_configuration(port.settle(), controller.settle(), folder / "log"))
+        port.settle()
+        controller.settle()
+        config.write_text(_configuration(port, controller, folder / "log"))
         logging = folder / "log4j2.properties"
         logging.write_text(_LOGGING)
         jvm: tuple[str, ...] = (
@@ -115,17 +117,19 @@ def apache_kafka_part(port: Port, folder: Path, jars: Path, *, heap_mb: int = 25
             assert formatted.returncode == 0, f"Apache Kafka's storage cannot be made:\n{formatted.stderr}"
         return Launch(argv=(*jvm, "kafka.Kafka", str(config)), cwd=folder)
 
-    return Part("Apache Kafka", lambda: port.address, lambda: ready.broker(port.address), plan, grace_s=20)
+    return Part(
+        "Apache Kafka", lambda: port.address, lambda: ready.broker(port.address), plan, deadline_s=180, grace_s=20
+    )
 
 
-def _configuration(port: int, controller: int, data: Path) -> str:
+def _configuration(port: Port, controller: Port, data: Path) -> str:
     settings = {
         "process.roles": "broker,controller",
         "node.id": "1",
-        "listeners": f"PLAINTEXT://{HOST}:{port},CONTROLLER://{HOST}:{controller}",
-        "advertised.listeners": f"PLAINTEXT://{HOST}:{port}",
+        "listeners": f"PLAINTEXT://{port.listen},CONTROLLER://{controller.listen}",
+        "advertised.listeners": f"PLAINTEXT://{port.listen}",
         "controller.listener.names": "CONTROLLER",
-        "controller.quorum.voters": f"1@{HOST}:{controller}",
+        "controller.quorum.voters": f"1@{controller.listen}",
         "log.dirs": str(data),
         "auto.create.topics.enable": "false",
         "offsets.topic.replication.factor": "1",

@@ -11,7 +11,7 @@ from pathlib import Path
 from proto.errors import Transient, WatchwordError
 from watchword.stack.parts import Part
 
-KILLED_S = 10.0
+KILLED_S = 60.0
 POLL_S = 0.05
 
 

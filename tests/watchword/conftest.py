@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.console.conftest import browser
 from tests.watchword.terminal import Cli, Ended
 from watchword.cli import main
+
+__all__ = ["browser"]
 
 
 @pytest.fixture

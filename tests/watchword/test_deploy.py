@@ -6,13 +6,19 @@ import asyncio
 import json
 import secrets
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
 import pytest
 
+from proto.errors import Unknown
+from proto.v1 import query_pb2
 from query.client import QueryClient
+from tests.clips import CLIPS
+from tests.tools.postgres import Postgres
+from tests.tools.s3 import KEY, S3, SECRET
 from tests.tools.servers import Server
 from watchword.settings import Settings, read_settings
 from watchword.stack import ready
@@ -32,19 +38,24 @@ pytestmark = [
 
 
 class Cluster:
-    """The processes, each on a host of its own, with the ports that the file gives them.
+    """The processes, each on a host and a disk of its own, with the ports that the file gives them.
 
-    Only hosts are replaced. Of the rest the broker's limits are taken into account: it is one, in memory, it knows no
-    idempotent producers, and it lets a worker wait for half of its session.
+    Only hosts, and the parts that are not ours, are replaced. Of the rest the broker's limits are taken into account:
+    it is one, in memory, it knows no idempotent producers, and it lets a worker wait for half of its session.
     """
 
-    def __init__(self, folder: Path, broker: str, milvus: str, redis_url: str) -> None:
+    def __init__(self, folder: Path, broker: str, milvus: str, redis_url: str, postgres: Postgres, s3: S3) -> None:
         self.settings = read_settings(config=FILE)
-        self._folder = folder
+        self.folder = folder
         net = f"127.{secrets.randbelow(254) + 1}.{secrets.randbelow(256)}"
         self.hosts = {name: f"{net}.{number}" for number, name in enumerate(NAMES, 1)}
         self._given = {
-            "data_dir": str(folder / "data"),
+            "catalog.url": postgres.new_database(),
+            "media.url": f"s3://{s3.new_bucket()}/pictures",
+            "media.endpoint": s3.endpoint,
+            "media.key": KEY,
+            "media.secret": SECRET,
+            "media.allow_http": "true",
             "kafka.brokers": broker,
             "kafka.replication": "1",
             "kafka.idempotent": "false",
@@ -59,7 +70,8 @@ class Cluster:
 
     def command(self, *words: str, **more: str) -> tuple[str, ...]:
         """`watchword` on the file, with these hosts."""
-        sets = [word for key, value in {**self._given, **more}.items() for word in ("--set", f"{key}={value}")]
+        given = {"data_dir": str(self.folder / "somebody"), **self._given, **more}
+        sets = [word for key, value in given.items() for word in ("--set", f"{key}={value}")]
         return sys.executable, "-m", "watchword", "--config", str(FILE), *sets, *words
 
     def at(self, name: str, listen: str) -> str:
@@ -73,12 +85,13 @@ class Cluster:
 
     def _part(self, name: str) -> Part:
         listens = {
+            "data_dir": str(self.folder / name),
             "encoder.listen": self.at("worker", self.settings.encoder.listen),
             "query.listen": self.at("query", self.settings.query.listen),
             "gateway.listen": self.at("gateway", self.settings.gateway.listen),
             "ops.host": self.page(name).rpartition(":")[0],
         }
-        launch = Launch(self.command("run", name, **listens), cwd=self._folder, env={"PYTHONPATH": str(ROOT)})
+        launch = Launch(self.command("run", name, **listens), cwd=self.folder, env={"PYTHONPATH": str(ROOT)})
         page = self.page(name)
         return Part(name, lambda: page, lambda: ready.page(page), lambda: launch, deadline_s=180, grace_s=15)
 
@@ -89,8 +102,10 @@ def _moved(address: str, host: str) -> str:
 
 
 @pytest.fixture
-async def cluster(tmp_path: Path, broker: str, milvus: str, redis_url: str) -> AsyncIterator[Cluster]:
-    cluster = Cluster(tmp_path, broker, milvus, redis_url)
+async def cluster(
+    tmp_path: Path, broker: str, milvus: str, redis_url: str, postgres: Postgres, s3: S3
+) -> AsyncIterator[Cluster]:
+    cluster = Cluster(tmp_path, broker, milvus, redis_url, postgres, s3)
     try:
         await cluster.servers["worker"].start()
         for name in NAMES[1:]:
@@ -116,8 +131,28 @@ async def test_every_process_serves_where_the_file_says_and_is_found_where_the_f
     asked = f"http://{cluster.at('gateway', settings.gateway.listen)}/api/v1/search?q=a+dog"
     async with aiohttp.ClientSession() as session, session.get(asked) as answer:
         assert (await answer.json())["coverage"]["shards_missing"] == []
-    child = await asyncio.create_subprocess_exec(*cluster.command("search", "a dog", "--json"), cwd=ROOT)
-    assert await asyncio.wait_for(child.wait(), 60) == 0
+    assert await ran(cluster.command("search", "a dog", "--json")) == 0
+
+
+async def test_what_one_process_knows_reaches_the_others_though_each_has_a_disk_of_its_own(cluster: Cluster) -> None:
+    assert await ran(cluster.command("camera", "add", "bikes", str(CLIPS["bikes"]), "--loop")) == 0
+    address = _moved(cluster.settings.query.address, cluster.hosts["query"])
+    async with QueryClient(address, 20) as query, asyncio.timeout(120):
+        hits: list[query_pb2.Hit] = []
+        while not hits:
+            reply = await query.search(text="a person riding a bicycle", cameras=("bikes",))
+            hits = list(reply.hits)
+        picture: bytes | None = None
+        while picture is None:
+            with suppress(Unknown):  # it comes beside the row
+                picture = (await query.thumbnail(hits[0].moment_id)).jpeg
+    assert picture.startswith(b"\xff\xd8")
+    assert not any((cluster.folder / name).exists() for name in ("camera", "stream", "query", "somebody"))
+
+
+async def ran(command: Sequence[str]) -> int:
+    child = await asyncio.create_subprocess_exec(*command, cwd=ROOT)
+    return await asyncio.wait_for(child.wait(), 60)
 
 
 def test_nothing_embedded_would_be_started_on_the_file() -> None:

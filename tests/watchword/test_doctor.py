@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from broker.kafka import ensure_topics
-from catalog.cameras import CameraRegistry
 from proto.types import Camera
 from tests.clips import CLIPS
+from watchword.catalogs import open_registry
 from watchword.doctor import Finding, examine
 from watchword.settings import Settings, read_settings
 from watchword.stack.ports import Port
@@ -50,9 +50,10 @@ async def test_a_given_address_where_nobody_answers_is_told(tmp_path: Path) -> N
         "redis.url": f"redis://:secret@{port.address}/0",
         "encoder.address": port.address,
         "query.address": port.address,
+        "catalog.url": f"postgresql://me:secret@{port.address}/db",
     }
     found = await findings(read_settings(given))
-    for part in ("broker", "milvus", "redis", "encoder", "query"):
+    for part in ("broker", "milvus", "redis", "encoder", "query", "catalog"):
         assert not found[part].ok, part
         assert port.address in found[part].seen
         assert found[part].todo
@@ -69,8 +70,9 @@ async def test_servers_that_answer_are_fine(tmp_path: Path, broker: str, milvus:
     }
     found = await findings(read_settings(given))
     assert found["broker"].seen == f"{broker}: metadata fetched, 1 broker"
-    assert found["milvus"].seen == f"{milvus}: collections listed"
-    assert found["redis"].seen == f"{redis_url}: answers PING"
+    assert found["milvus"].seen.startswith(f"{milvus}: Milvus 2.3, collections listed: ")
+    assert found["redis"].seen.startswith(f"{redis_url}: Redis ")
+    assert found["redis"].seen.endswith("its clock agrees")
     assert all(found[part].ok for part in ("broker", "milvus", "redis"))
 
 
@@ -101,12 +103,13 @@ async def test_a_data_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
 
 
 async def test_every_camera_is_opened_and_a_broken_one_is_told(tmp_path: Path) -> None:
-    registry = CameraRegistry(tmp_path / "cameras.json")
-    registry.add(Camera(name="bikes", url=str(CLIPS["bikes"])))
-    registry.add(Camera(name="gone", url=str(tmp_path / "gone.mp4")))
-    registry.add(Camera(name="removed", url=str(tmp_path / "removed.mp4")))
-    registry.remove("removed")
+    with open_registry(Settings(data_dir=tmp_path)) as registry:
+        registry.add(Camera(name="bikes", url=str(CLIPS["bikes"])))
+        registry.add(Camera(name="gone", url=str(tmp_path / "gone.mp4")))
+        registry.add(Camera(name="removed", url=str(tmp_path / "removed.mp4")))
+        registry.remove("removed")
     found = await findings(Settings(data_dir=tmp_path))
     assert found["camera bikes"].ok
     assert not found["camera gone"].ok
     assert "camera removed" not in found
+    assert found["catalog"].seen == str(tmp_path / "catalog.db")

@@ -106,12 +106,12 @@ def test_what_cannot_be_done_is_refused_in_one_line(cli: Cli, tmp_path: Path, ar
 
 
 def test_a_dataset_is_made_of_a_registered_recording_without_asking(cli: Cli, tmp_path: Path) -> None:
-    registry = CameraRegistry(tmp_path / "data" / "cameras.json")
+    catalog = Catalog(sqlite_url(tmp_path / "data" / "catalog.db"))
+    catalog.open()
+    registry = CameraRegistry(catalog)
     registry.add(Camera("gate", str(CLIPS["bikes"]), start_ms=START_MS))
     registry.add(Camera("dock", str(CLIPS["bikes"])))
     registry.add(Camera("roof", "rtsp://10.0.0.7/stream"))
-    catalog = Catalog(sqlite_url(tmp_path / "data" / "catalog.db"))
-    catalog.open()
     Progresses(catalog).put(Progress("dock", "bikes", 1, START_MS + 1000, 5.0, 10, True))
     catalog.close()
     span = "2026-01-01T08:00:02+00:00..2026-01-01T08:00:05+00:00"

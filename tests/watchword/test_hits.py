@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from catalog.media import Thumbnails
+from catalog.objects import FolderObjects
 from index.memory import MemoryStore
-from proto.errors import Broken, Invalid
+from proto.errors import Broken, Invalid, Transient
 from proto.types import Moment
 from proto.v1 import query_pb2
 from query.judging import Judge
@@ -192,7 +193,7 @@ async def test_the_command_says_when_nothing_matches_with_confidence(
 async def test_the_command_writes_a_sheet_and_names_it(
     tmp_path: Path, picture: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Thumbnails(tmp_path / "thumbnails").put(MOMENTS[1].id, picture.read_bytes())
+    Thumbnails(FolderObjects(tmp_path / "thumbnails")).put(MOMENTS[1].id, picture.read_bytes())
     sheet = tmp_path / "dogs.jpg"
     async with service(tmp_path, sure=True) as settings:
         await ask_and_show(settings, TypedSearch("dog"), as_json=True, sheet=sheet)
@@ -201,6 +202,20 @@ async def test_the_command_writes_a_sheet_and_names_it(
     assert (told["sheet"], told["no_confident_match"], told["threshold"]) == (str(sheet), False, 0.6)
     assert f"contact sheet: {sheet}" in capsys.readouterr().out
     assert colour(sheet, 100, 100) == "blue"
+
+
+async def test_hits_are_shown_without_pictures_when_these_cannot_be_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> bytes:
+        raise Transient("the bucket is away", todo="try again")
+
+    monkeypatch.setattr(FolderObjects, "get", away)
+    async with service(tmp_path, sure=True) as settings:
+        await ask_and_show(settings, TypedSearch("dog"), as_json=True)
+    told = capsys.readouterr()
+    assert [one["thumbnail"] for one in json.loads(told.out)["hits"]][:1] == [None]
+    assert told.err == "pictures are left out: the bucket is away: try again\n"
 
 
 async def test_the_kinds_that_can_be_asked_for_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,8 @@ import pytest
 
 from tests.watchword.terminal import Cli, Ended, refused
 
+pytestmark = pytest.mark.long
+
 CACHE = Path.home() / ".cache" / "watchword"
 
 

@@ -9,6 +9,7 @@ import pytest
 from proto.errors import Transient
 from proto.serving import GrpcServer
 from watchword.ops import ops_endpoint
+from watchword.processes import no_cameras
 from watchword.settings import OpsSettings
 from watchword.stack import ready
 from watchword.stack.ready import NotServing
@@ -25,7 +26,7 @@ async def test_a_service_that_says_it_does_not_serve_has_answered() -> None:
 
 
 async def test_a_process_that_says_what_it_waits_for_has_answered() -> None:
-    async with ops_endpoint(OpsSettings(), lambda: "waits for its partitions") as address:
+    async with ops_endpoint(OpsSettings(), lambda: "waits for its partitions", no_cameras) as address:
         with pytest.raises(NotServing, match="waits for its partitions"):
             await ready.page(address)
 

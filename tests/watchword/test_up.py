@@ -12,12 +12,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
 import pytest
 
 from tests.clips import CLIPS
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 Value = TypeVar("Value")
 
@@ -129,6 +132,19 @@ def test_a_wrong_request_ends_in_one_line_that_says_what_is_wrong(up: Up, argume
     assert ended.returncode != 0
     assert len(ended.stderr.strip().splitlines()) == 1, ended.stderr
     assert said in ended.stderr
+
+
+def test_the_console_shows_the_moments_of_a_running_stack_and_asks_for_more(up: Up, browser: Browser) -> None:
+    page = browser.new_page(base_url=f"http://{up.state()['addresses']['gateway']}")
+    page.set_default_timeout(1000 * READY_S)
+    page.goto("/?q=a+person+riding+a+bicycle")
+    page.locator(".card img").first.wait_for()
+    assert set(page.locator(".card .camera").all_inner_texts()) == {"bikes"}
+    page.locator("a.open").first.click()
+    page.get_by_role("button", name="More like this").last.click()
+    page.wait_for_url("**/?like=*")
+    page.locator(".answer[aria-busy=false] .card img").first.wait_for()
+    page.close()
 
 
 def test_the_doctor_finds_nothing_wrong(up: Up) -> None:

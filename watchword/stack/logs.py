@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from catalog.files import disk_trouble
+from watchword.logs import as_text
 
 MOST_BYTES = 16 * 1024 * 1024
 """A larger file is moved to NAME.log.1 and a new one is started, so a child has at most twice this."""
@@ -56,4 +57,4 @@ class ChildLog:
                 lines = file.read(_TAIL_BYTES).decode(errors="replace").splitlines()
         except OSError:
             return []
-        return [line.strip()[:400] for line in lines if line.strip()][-count:]
+        return [as_text(line.strip())[:400] for line in lines if line.strip()][-count:]

@@ -26,18 +26,18 @@ class Port:
         self._preferred = preferred
         self._fixed = fixed
         self._what = what
-        self._host = host
+        self.host = host
         self.number = 0
 
     @property
     def address(self) -> str:
         """The address for clients on this machine."""
-        return f"{HOST if self._host in EVERYWHERE else self._host}:{self.number}"
+        return f"{HOST if self.host in EVERYWHERE else self.host}:{self.number}"
 
     @property
     def listen(self) -> str:
         """The address for the server to listen on."""
-        return f"{self._host}:{self.number}"
+        return f"{self.host}:{self.number}"
 
     def settle(self) -> int:
         """Keep the number if it is free, else take another. Called just before each start of the part."""

@@ -15,10 +15,6 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- end }}
 
-{{- define "watchword.claim" -}}
-{{- .Values.data.existingClaim | default (printf "%s-data" .Release.Name) -}}
-{{- end }}
-
 {{- define "watchword.image" -}}
 {{- $image := .root.Values.image -}}
 {{- if and (eq .process "worker") .root.Values.worker.gpu.enabled }}{{ $image = .root.Values.worker.gpu.image }}{{ end -}}
@@ -43,6 +39,22 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 - name: WATCHWORD_MILVUS__TOKEN
   valueFrom: {secretKeyRef: {name: {{ .secret }}, key: {{ .key }}}}
 {{- end }}{{ end }}
+{{- if not (has .process (list "worker" "gateway")) }}
+- name: WATCHWORD_CATALOG__URL
+  valueFrom: {secretKeyRef: {name: {{ required "catalog.url.secret: name the Secret that has the address of your PostgreSQL" $values.catalog.url.secret }}, key: {{ $values.catalog.url.key }}}}
+{{- end }}
+{{- if has .process (list "stream" "query") }}
+- {name: WATCHWORD_MEDIA__URL, value: {{ required "media.url: name the bucket for pictures, such as s3://bucket/prefix" $values.media.url | quote }}}
+- {name: WATCHWORD_MEDIA__ENDPOINT, value: {{ $values.media.endpoint | quote }}}
+- {name: WATCHWORD_MEDIA__REGION, value: {{ $values.media.region | quote }}}
+- {name: WATCHWORD_MEDIA__ALLOW_HTTP, value: {{ $values.media.allowHttp | quote }}}
+{{- with $values.media.credentials }}{{ if .secret }}
+- name: WATCHWORD_MEDIA__KEY
+  valueFrom: {secretKeyRef: {name: {{ .secret }}, key: {{ .keyOfKey }}}}
+- name: WATCHWORD_MEDIA__SECRET
+  valueFrom: {secretKeyRef: {name: {{ .secret }}, key: {{ .keyOfSecret }}}}
+{{- end }}{{ end }}
+{{- end }}
 {{- with $values.redis.url }}{{ if and .secret (ne $.process "gateway") }}
 - name: WATCHWORD_REDIS__URL
   valueFrom: {secretKeyRef: {name: {{ .secret }}, key: {{ .key }}}}
@@ -132,16 +144,9 @@ spec:
         capabilities: {drop: [ALL]}
       volumeMounts:
         - {name: tmp, mountPath: /tmp}
-        {{- if not (has .process (list "worker" "gateway")) }}
-        - {name: data, mountPath: /var/lib/watchword}
-        {{- end }}
   volumes:
     - name: tmp
       emptyDir: {sizeLimit: 1Gi}
-    {{- if not (has .process (list "worker" "gateway")) }}
-    - name: data
-      persistentVolumeClaim: {claimName: {{ include "watchword.claim" .root }}}
-    {{- end }}
 {{- end }}
 
 {{- define "watchword.resources" -}}

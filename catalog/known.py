@@ -1,0 +1,75 @@
+"""The cameras as they were read last: what is known goes on while the catalog is away."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection
+
+from catalog.cameras import CameraRegistry
+from proto.errors import WatchwordError
+from proto.types import Camera
+
+log = logging.getLogger("watchword.catalog")
+
+_EVERY_S = 1.0
+
+
+class KnownCameras:
+    """The registry for those who only read it. Safe for threads; methods may block.
+
+    They ask the catalog at most once in `every_s`, and only one caller at a time waits for it. They raise its errors
+    only when nothing is known yet.
+    """
+
+    def __init__(
+        self, registry: CameraRegistry, every_s: float = _EVERY_S, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._registry = registry
+        self._every_s = every_s
+        self._clock = clock
+        self._reading = threading.Lock()
+        self._known: list[Camera] | None = None
+        self._due_s = 0.0
+        self._away = False
+
+    def all(self) -> list[Camera]:
+        """All cameras, sorted by name, including removed ones."""
+        known = self._known
+        if known is None:
+            return self._read()
+        if self._clock() >= self._due_s and self._reading.acquire(blocking=False):
+            try:
+                return self._read_if_there()
+            finally:
+                self._reading.release()
+        return known
+
+    def names(self, wanted: Collection[str] = ()) -> frozenset[str]:
+        """All names. When one of `wanted` is not among them, the catalog is asked now, and its errors are raised."""
+        found = frozenset(camera.name for camera in self.all())
+        if set(wanted) <= found:
+            return found
+        return frozenset(camera.name for camera in self._read())
+
+    def _read_if_there(self) -> list[Camera]:
+        try:
+            found = self._read()
+        except WatchwordError as error:
+            if not self._away:
+                log.warning("the cameras that are known are used from now on: %s", error)
+            self._away = True
+            self._due_s = self._clock() + self._every_s
+            assert self._known is not None
+            return self._known
+        if self._away:
+            log.info("the cameras can be read again")
+        self._away = False
+        return found
+
+    def _read(self) -> list[Camera]:
+        found = self._registry.all()
+        self._known = found
+        self._due_s = self._clock() + self._every_s
+        return found

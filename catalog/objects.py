@@ -1,0 +1,99 @@
+"""Where pictures rest: a folder, or a bucket of S3. Both have the same names, so one can be copied to the other."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from catalog.files import disk_trouble, write_whole
+from catalog.settings import MediaSettings
+from proto.errors import Broken
+
+_FORM = "set media.url to s3://bucket or s3://bucket/prefix, or to nothing for a folder"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One object, as a listing tells it."""
+
+    name: str
+    written_ns: int
+    """When it was written last. S3 tells whole seconds."""
+
+
+class Objects(Protocol):
+    """Bytes by name. Safe for threads; methods block.
+
+    They raise Transient when the store is away, and Broken when it refuses: wrong credentials, no such bucket, full.
+    """
+
+    def put(self, name: str, data: bytes) -> None:
+        """Store it whole, in place of an earlier one. A reader sees the one or the other."""
+
+    def get(self, name: str) -> bytes | None:
+        """The object; None when there is none of this name."""
+
+    def list(self, folder: str) -> Sequence[Stored]:
+        """Those whose names begin with `folder` and a slash, in no order."""
+
+    def remove(self, names: Collection[str]) -> None:
+        """Remove them. One that is missing is passed over."""
+
+
+class FolderObjects:
+    """A folder of files. It is made when the first object is put."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def put(self, name: str, data: bytes) -> None:
+        """Not synced: a picture lost to a power cut is written again when its moment is replayed."""
+        # One scratch folder: else every folder would have to be swept for files that killed processes left.
+        write_whole(self._folder / name, data, durable=False, beside=self._folder / "scratch")
+
+    def get(self, name: str) -> bytes | None:
+        path = self._folder / name
+        try:
+            return path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise disk_trouble("read", path, error) from error
+
+    def list(self, folder: str) -> Sequence[Stored]:
+        try:
+            return [Stored(f"{folder}/{path.name}", _written_ns(path)) for path in (self._folder / folder).iterdir()]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise disk_trouble("read", self._folder / folder, error) from error
+
+    def remove(self, names: Collection[str]) -> None:
+        for name in names:
+            try:
+                (self._folder / name).unlink(missing_ok=True)
+            except OSError as error:
+                raise disk_trouble("remove", self._folder / name, error) from error
+
+
+def objects_of(settings: MediaSettings, folder: Path) -> Objects:
+    """The store that the settings name; `folder` where they name none. Broken when they cannot be right."""
+    url = settings.url
+    if not url:
+        return FolderObjects(folder)
+    parts = urlsplit(url)
+    if parts.scheme != "s3" or not parts.netloc or "@" in parts.netloc or parts.query:
+        raise Broken(f"pictures cannot be kept in {url.rpartition('@')[2][:80]!r}", todo=_FORM)
+    from catalog.s3 import S3Objects
+
+    return S3Objects(parts.netloc, parts.path.strip("/"), settings)
+
+
+def _written_ns(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,89 @@
+// Cameras: each with what it saw last, and how fresh that is.
+
+import * as format from "../format";
+import { t } from "../i18n";
+import { plainClick } from "../parts/card";
+import { useEvery } from "../parts/every";
+import { MomentPicture } from "../parts/picture";
+import { Command, ProblemTold } from "../parts/told";
+import { EMPTY, format as addressOf } from "../route";
+import { lookAtRecent, recent, recentProblem } from "../recent";
+import { go, house, houseProblem, lookAtHouse } from "../state";
+import { FirstStart } from "./first";
+
+const LOOK_EVERY_MS = 15_000;
+/** A camera that was looked at within this is well. */
+export const FRESH_MS = 60_000;
+
+export function CamerasPage() {
+  useEvery(LOOK_EVERY_MS, (signal) => {
+    void lookAtHouse();
+    void lookAtRecent(signal);
+  });
+  if (house.value && !house.value.cameras.length) return <FirstStart />;
+  const cameras = (house.value?.cameras ?? []).toSorted(
+    (a, b) => Number(b.watching) - Number(a.watching) || a.name.localeCompare(b.name),
+  );
+  const problem = houseProblem.value ?? recentProblem.value;
+  return (
+    <div class="page">
+      <h1>{t("cameras")}</h1>
+      {problem && <ProblemTold problem={problem} />}
+      <ul class="wall cameras">
+        {cameras.map((camera) => (
+          <CameraCard key={camera.name} {...camera} />
+        ))}
+      </ul>
+      <section class="add">
+        <h2>{t("cameras.add")}</h2>
+        <Command>watchword camera add gate rtsp://user:password@10.0.0.7/stream</Command>
+      </section>
+    </div>
+  );
+}
+
+function CameraCard({ name, watching }: { name: string; watching: boolean }) {
+  const now = recent.value;
+  const hit = now?.last.get(name);
+  const mark = now?.reply.coverage.watermarks.find((one) => one.camera === name);
+  const looked = mark?.looked_ms ?? 0;
+  const fresh = Boolean(now && looked >= now.at - FRESH_MS);
+  const state = !watching ? "removed" : fresh ? "well" : now ? "behind" : "unknown";
+  const words =
+    state === "removed"
+      ? t("camera.removed_still")
+      : looked
+        ? t("camera.looked", { time: format.moment(looked) })
+        : now
+          ? t("camera.never")
+          : "";
+  const target = { ...EMPTY, cameras: [name] };
+  return (
+    <li class="card">
+      <a
+        class="open"
+        href={addressOf(target)}
+        onClick={(event) => {
+          if (!plainClick(event)) return;
+          event.preventDefault();
+          go(target);
+          setTimeout(() => document.getElementById("question")?.focus());
+        }}
+      >
+        {hit ? (
+          <MomentPicture moment={hit.moment_id} at={hit.at_ms} alt="" />
+        ) : (
+          <div class={now ? "picture" : "picture waiting"}>{now && <p class="no-picture">{t("camera.quiet")}</p>}</div>
+        )}
+        <span class="line">
+          <span class="camera">{name}</span>
+          <span class={`state ${state}`}>
+            <span class="dot" aria-hidden="true" />
+            {state === "unknown" ? "" : t(`camera.${state}` as const)}
+          </span>
+        </span>
+        <span class="line small">{words}</span>
+      </a>
+    </li>
+  );
+}

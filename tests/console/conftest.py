@@ -1,0 +1,71 @@
+"""A real Chromium before a real gateway."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.console.house import House, Serving
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+PATIENCE_MS = 60_000
+"""For a busy machine. Nothing waits so long where all is well."""
+ARGUMENTS = ("--disable-background-networking", "--no-sandbox", "--disable-gpu")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--screenshots", type=Path, help="a folder for pictures of every page of the console")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A Chromium of this machine. None is downloaded."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium here: apt-get install chromium")
+    sync_api.expect.set_options(timeout=PATIENCE_MS)
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=list(ARGUMENTS), timeout=2 * PATIENCE_MS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def serving() -> Iterator[tuple[House, str]]:
+    house = House()
+    server = Serving(house)
+    yield house, server.address
+    server.end()
+
+
+@pytest.fixture
+def house(serving: tuple[House, str]) -> House:
+    serving[0].reset()
+    return serving[0]
+
+
+@pytest.fixture
+def page(browser: Browser, serving: tuple[House, str], house: House) -> Iterator[Page]:
+    """A page of a browser that has never been here. Fails when the page met an error that nobody caught."""
+    with_errors: list[str] = []
+    context = browser.new_context(
+        base_url=serving[1],
+        viewport={"width": 1280, "height": 860},
+        locale="en-GB",
+        timezone_id="UTC",
+        reduced_motion="reduce",
+    )
+    context.set_default_timeout(PATIENCE_MS)
+    page = context.new_page()
+    page.on("pageerror", lambda error: with_errors.append(str(error)))
+    page.on("console", lambda said: with_errors.append(said.text) if "Content Security" in said.text else None)
+    yield page
+    context.close()
+    assert with_errors == []

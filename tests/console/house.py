@@ -1,0 +1,171 @@
+"""A house of three cameras with real pictures, behind the real gateway. What it answers is written here."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import av
+from PIL import Image
+
+from gateway.app import application
+from gateway.serving import GatewayServer, serve_gateway
+from gateway.settings import GatewaySettings
+from proto.errors import Unknown
+from proto.v1 import query_pb2
+from tests.clips import CLIPS
+
+NOW_MS = 1_790_000_000_000
+"""The time of all moments: 2026-09-21, 14:13:20 UTC. The page shows other days than today with their date."""
+MINUTE_MS = 60_000
+THRESHOLD = 0.5
+PICTURES = 6
+"""Moments of each camera."""
+CAMERAS = {"bikes": "bikes", "meadow": "bigbuckbunny", "car": "carphone_pristine"}
+KINDS = {"bikes": "bicycle", "meadow": "", "car": "person"}
+BOX = (0.25, 0.2, 0.5, 0.9)
+
+
+def pictures(clip: Path, count: int) -> list[bytes]:
+    """JPEGs of a clip, spread over it."""
+    with av.open(str(clip)) as container:
+        frames = [Image.fromarray(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
+    found = []
+    for number in range(count):
+        picture = frames[number * (len(frames) - 1) // max(1, count - 1)]
+        picture.thumbnail((640, 640))
+        data = io.BytesIO()
+        picture.save(data, "JPEG", quality=80)
+        found.append(data.getvalue())
+    return found
+
+
+class House:
+    """What the gateway asks (`gateway.api.Queries`). Notes every search; raises `error` if there is one."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+        self.error: Exception | None = None
+        self.away = False
+        """Whether meadow was away for a while, and the answer says so."""
+        self.cameras = [query_pb2.CameraInfo(name=name, watching=name != "car") for name in CAMERAS]
+        self.moments: dict[str, tuple[query_pb2.Hit, bytes]] = {}
+        for place, (camera, clip) in enumerate(CAMERAS.items()):
+            for number, jpeg in enumerate(pictures(CLIPS[clip], PICTURES)):
+                hit = _hit(camera, place, number)
+                self.moments[hit.moment_id] = (hit, jpeg)
+        self.without_its_picture = next(iter(self.moments))
+        """A moment whose picture of `at_ms` is gone."""
+
+    def reset(self) -> None:
+        self.asked.clear()
+        self.error, self.away = None, False
+
+    @property
+    def last(self) -> dict[str, Any]:
+        return self.asked[-1]
+
+    async def search(
+        self,
+        *,
+        text: str | None = None,
+        image: bytes | None = None,
+        moment_id: str | None = None,
+        cameras: Sequence[str] = (),
+        limit: int | None = None,
+        objects: Sequence[str] = (),
+        min_confidence: float = 0.0,
+        by_time: bool = False,
+        **more: Any,
+    ) -> query_pb2.SearchReply:
+        asked = {"text": text, "image": image, "moment_id": moment_id, "cameras": tuple(cameras), "limit": limit}
+        self.asked.append(asked | {"objects": tuple(objects), "least": min_confidence, "by_time": by_time} | more)
+        if self.error is not None:
+            raise self.error
+        if strange := set(cameras) - set(CAMERAS):
+            raise Unknown(f"there is no camera {strange.pop()!r}", todo="`watchword camera list` shows them")
+        hits = []
+        for hit, _ in self.moments.values():
+            found = query_pb2.Hit()
+            found.CopyFrom(hit)
+            found.confidence = _sure(hit, text, moment_id) - 0.01 * int(hit.moment_id[-2:], 16)
+            if hit.moment_id != moment_id and found.confidence >= min_confidence:
+                hits.append(found)
+        hits = [hit for hit in hits if not cameras or hit.camera in cameras]
+        hits = [hit for hit in hits if {one.kind for one in hit.objects} >= set(objects)]
+        hits = sorted(hits, key=lambda hit: -hit.confidence)[:limit]
+        if by_time:
+            hits.sort(key=lambda hit: hit.start_ms)
+        reply = query_pb2.SearchReply(hits=hits, space="a-space", threshold=THRESHOLD, coverage=self._coverage())
+        reply.no_confident_match = not any(hit.confidence >= THRESHOLD for hit in hits)
+        reply.timing.total_ms = 12.5
+        return reply
+
+    async def thumbnail(self, moment_id: str, at_ms: int = 0) -> query_pb2.ThumbnailReply:
+        if moment_id not in self.moments:
+            raise Unknown("there is no such moment", todo="it may have passed the retention limit")
+        shown = 0 if moment_id == self.without_its_picture else at_ms
+        return query_pb2.ThumbnailReply(jpeg=self.moments[moment_id][1], at_ms=shown)
+
+    async def known(self) -> query_pb2.CamerasReply:
+        return query_pb2.CamerasReply(cameras=self.cameras, kinds=["bicycle", "car", "person"])
+
+    async def serving(self, timeout_s: float) -> None:
+        if self.error is not None:
+            raise self.error
+
+    def _coverage(self) -> query_pb2.Coverage:
+        gap = query_pb2.Gap(
+            camera="meadow", start_ms=NOW_MS + 2 * MINUTE_MS, end_ms=NOW_MS + 5 * MINUTE_MS, reason="away"
+        )
+        marks = [query_pb2.Watermark(camera=name, looked_ms=NOW_MS + 20 * MINUTE_MS) for name in CAMERAS]
+        gaps = [gap] if self.away else []
+        return query_pb2.Coverage(partial=self.away, gaps=gaps, gaps_in_all=len(gaps), watermarks=marks)
+
+
+def _hit(camera: str, place: int, number: int) -> query_pb2.Hit:
+    start = NOW_MS + place * 7_000 + number * 3 * MINUTE_MS
+    kind = KINDS[camera]
+    hit = query_pb2.Hit(
+        moment_id=f"{place:030x}{number:02x}", camera=camera, start_ms=start, peak_ms=start + 4000, end_ms=start + 9000
+    )
+    hit.at_ms, hit.closed, hit.frames, hit.moments, hit.kind = start + 4000, True, 18, 1, kind
+    hit.box.left, hit.box.top, hit.box.right, hit.box.bottom = BOX
+    if kind:
+        hit.objects.add(kind=kind, count=2)
+    return hit
+
+
+def _sure(hit: query_pb2.Hit, text: str | None, like: str | None) -> float:
+    """Words that name a camera's kind find it; a picture finds the meadow, a moment its own camera."""
+    if text is not None:
+        return 0.9 if hit.kind and hit.kind in text else 0.3
+    if like is not None:
+        return 0.8 if hit.moment_id[:30] == like[:30] else 0.2
+    return 0.85 if hit.camera == "meadow" else 0.2
+
+
+class Serving:
+    """The gateway on a thread with a loop of its own, because the browser is driven from this one."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._server: GatewayServer = asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(60)
+        self.address = f"http://{self._server.address}"
+
+    async def _start(self) -> GatewayServer:
+        settings = GatewaySettings(listen="127.0.0.1:0")
+        return await serve_gateway(application(self._house, settings, "1.2.3"), settings, grace_s=1)
+
+    def end(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._server.stop(), self._loop).result(60)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(60)
+        self._loop.close()
