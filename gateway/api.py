@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ PICTURES = ("image/jpeg", "image/png", "image/webp")
 AT_HEADER = "x-watchword-at-ms"
 
 Model = TypeVar("Model", bound=BaseModel)
+Reply = TypeVar("Reply")
 
 
 @dataclass(frozen=True)
@@ -96,25 +98,25 @@ class Api:
         )
 
     async def _search(self, request: Request) -> Response:
-        return await self._found(_parameters(request, Question), None)
+        return await self._found(request, _parameters(request, Question), None)
 
     async def _search_by_body(self, request: Request) -> Response:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == "application/json":
             _parameters(request, Nothing, "the question is in the body, so put every parameter there")
-            return await self._found(_body(await request.body(), Question), None)
+            return await self._found(request, _body(await request.body(), Question), None)
         if kind in PICTURES:
-            return await self._found(_parameters(request, Filters), await request.body())
+            return await self._found(request, _parameters(request, Filters), await request.body())
         told = f"{kind[:60]!r} is no form of a question" if kind else "the body has no content-type"
         raise Refused(415, "unsupported_media_type", told, todo=f"send application/json or {', '.join(PICTURES)}")
 
-    async def _found(self, asked: Filters, image: bytes | None) -> Response:
+    async def _found(self, request: Request, asked: Filters, image: bytes | None) -> Response:
         text = like = None
         if isinstance(asked, Question):
             text, like = asked.q, asked.like
         if [text, like, image].count(None) != 2:
             raise Invalid("there is no question", todo="give exactly one of q and like, or a picture as the body")
-        reply = await self._queries.search(
+        search = self._queries.search(
             text=text,
             image=image,
             moment_id=like,
@@ -127,11 +129,11 @@ class Api:
             all_moments=asked.all_moments,
             by_time=asked.order == "time",
         )
-        return _json(SearchReply.model_validate(reply))
+        return _json(SearchReply.model_validate(await _while_wanted(request, search)))
 
     async def _picture(self, request: Request) -> Response:
         at = _parameters(request, At)
-        reply = await self._queries.thumbnail(request.path_params["id"], at.at_ms)
+        reply = await _while_wanted(request, self._queries.thumbnail(request.path_params["id"], at.at_ms))
         tag = f'"{hashlib.sha256(reply.jpeg).hexdigest()[:32]}"'
         # To be asked again each time: what was erased must not be shown from a browser's cache.
         headers = {"etag": tag, "cache-control": "private, no-cache", AT_HEADER: str(reply.at_ms)}
@@ -141,7 +143,7 @@ class Api:
 
     async def _cameras(self, request: Request) -> Response:
         _parameters(request, Nothing)
-        return _json(CamerasReply.model_validate(await self._queries.known()))
+        return _json(CamerasReply.model_validate(await _while_wanted(request, self._queries.known())))
 
     async def _health(self, request: Request) -> Response:
         _parameters(request, Nothing)
@@ -150,6 +152,27 @@ class Api:
         except WatchwordError as error:
             return _json(Health(ready=False, version=self._version, todo=str(error)))
         return _json(Health(ready=True, version=self._version))
+
+
+async def _while_wanted(request: Request, call: Coroutine[Any, Any, Reply]) -> Reply:
+    """The reply to the call. When the client goes away the call is given up, so that it takes nobody's place."""
+    asking, leaving = asyncio.create_task(call), asyncio.create_task(_left(request))
+    try:
+        await asyncio.wait({asking, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not asking.done():
+            leaving.result()
+            raise Refused(499, "client_gone", "the client went away")
+        return asking.result()
+    finally:
+        asking.cancel()
+        leaving.cancel()
+        await asyncio.wait({asking, leaving})
+
+
+async def _left(request: Request) -> None:
+    """Return when the client has gone away."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _json(answer: BaseModel) -> Response:

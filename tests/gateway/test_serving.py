@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,17 @@ from proto.v1 import query_pb2
 from query.client import QueryClient
 from query.service import serve_query
 from query.settings import QuerySettings
-from tests.contracts.moments import SPACE, until
+from tests.contracts.moments import SPACE
+from tests.contracts.moments import until as until_within
 from tests.gateway.fakes import FakeQueries
 from tests.query.fakes import MOMENTS, WordEncoder, searcher
 
 ANY = "127.0.0.1:0"
 LINE = b"GET /api/v1/health HTTP/1.1\r\nhost: 127.0.0.1\r\n"
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    await until_within(condition, within_s=60.0)
 
 
 @asynccontextmanager
@@ -157,7 +162,7 @@ async def test_a_client_that_never_ends_its_request_is_cut_off(sent: bytes, stat
 async def test_a_client_that_reads_nothing_is_cut_off() -> None:
     class Large(FakeQueries):
         async def thumbnail(self, moment_id: str, at_ms: int = 0) -> query_pb2.ThumbnailReply:
-            return query_pb2.ThumbnailReply(jpeg=bytes(32 * 1024**2))
+            return query_pb2.ThumbnailReply(jpeg=bytes(16 * 1024**2))
 
     async with gateway(Large(), stalled_s=0.05) as server, connected(server) as (reader, writer):
         reader._transport.pause_reading()  # type: ignore[attr-defined]
@@ -172,6 +177,29 @@ async def test_connections_beyond_the_bound_are_closed_and_the_others_are_served
             assert await closed(third)
         writer.write(LINE + b"\r\n")
         assert (await answered(one))[0] == 200
+
+
+async def test_a_question_whose_asker_went_away_is_given_up() -> None:
+    given_up: list[str] = []
+
+    class Slow(FakeQueries):
+        async def search(self, **asked: Any) -> query_pb2.SearchReply:
+            self.asked.append(asked)
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                given_up.append(asked["text"])
+                raise
+            return self.reply
+
+    queries = Slow()
+    async with gateway(queries, max_concurrent=2) as server:
+        for n in range(4):
+            async with connected(server) as (_, writer):
+                writer.write(f"GET /api/v1/search?q={n} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n".encode())
+                await until(lambda n=n: len(queries.asked) == n + 1)  # type: ignore[misc]
+                writer.transport.abort()
+            await until(lambda n=n: len(given_up) == n + 1)  # type: ignore[misc]
 
 
 async def test_a_request_in_progress_is_finished_before_the_gateway_ends() -> None:

@@ -35,11 +35,11 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 - {name: WATCHWORD_KAFKA__IDEMPOTENT, value: "true"}
 {{- if not $values.milvus.endpoints }}{{ fail "milvus.endpoints: name your Milvus, such as [\"http://milvus:19530\"]" }}{{ end }}
 - {name: WATCHWORD_MILVUS__ENDPOINTS, value: {{ $values.milvus.endpoints | toJson | quote }}}
-{{- with $values.milvus.token }}{{ if .secret }}
+{{- with $values.milvus.token }}{{ if and .secret (ne $.process "gateway") }}
 - name: WATCHWORD_MILVUS__TOKEN
   valueFrom: {secretKeyRef: {name: {{ .secret }}, key: {{ .key }}}}
 {{- end }}{{ end }}
-{{- if ne .process "worker" }}
+{{- if not (has .process (list "worker" "gateway")) }}
 - name: WATCHWORD_CATALOG__URL
   valueFrom: {secretKeyRef: {name: {{ required "catalog.url.secret: name the Secret that has the address of your PostgreSQL" $values.catalog.url.secret }}, key: {{ $values.catalog.url.key }}}}
 {{- end }}
@@ -55,7 +55,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
   valueFrom: {secretKeyRef: {name: {{ .secret }}, key: {{ .keyOfSecret }}}}
 {{- end }}{{ end }}
 {{- end }}
-{{- with $values.redis.url }}{{ if .secret }}
+{{- with $values.redis.url }}{{ if and .secret (ne $.process "gateway") }}
 - name: WATCHWORD_REDIS__URL
   valueFrom: {secretKeyRef: {name: {{ .secret }}, key: {{ .key }}}}
 {{- end }}{{ end }}
