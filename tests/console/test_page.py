@@ -227,8 +227,9 @@ def test_a_token_is_asked_for_sent_with_pictures_too_and_kept_for_this_tab_only(
 
 def test_names_and_questions_are_text_whatever_they_are(page: Page, house: House) -> None:
     def hostile(route: Route) -> None:
-        body = route.fetch().text().replace('"bikes"', f'"{HOSTILE}"').replace('"bicycle"', f'"{HOSTILE}"')
-        route.fulfill(body=body, content_type="application/json")
+        answer = route.fetch()
+        body = answer.text().replace('"bikes"', f'"{HOSTILE}"').replace('"bicycle"', f'"{HOSTILE}"')
+        route.fulfill(response=answer, body=body)
 
     page.route("**/api/v1/cameras", hostile)
     page.route("**/api/v1/search?*", hostile)
