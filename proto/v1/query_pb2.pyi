@@ -209,8 +209,10 @@ class Hit(_message.Message):
     moment_id: _builtins.str
     camera: _builtins.str
     start_ms: _builtins.int
-    """The span in which the scene stayed the same, and its most representative instant. Where several moments were joined:
-    the span of all of them, and the instant of the best, whose id, picture, score and confidence the hit has.
+    """When what was found was there, from first to last seen, and its most representative instant. Where that is not
+    known, as for the whole picture: the span in which the scene stayed the same. Where several moments were joined: the
+    span of all of them, and the instant of the best, whose id, picture, score and confidence the hit has. A thing that
+    stays may have come before its moment began.
     """
     peak_ms: _builtins.int
     end_ms: _builtins.int
