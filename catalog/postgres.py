@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -135,22 +136,29 @@ class PostgresBackend:
             # A process that stood still must not keep others from changing what it holds. A slow one may go on.
             "idle_in_transaction_session_timeout": f"{round(timeout_s * 3 * 1000)}",
         }
+        # The driver would leave a socket of its own open when the server does not answer as it should.
+        sock: socket.socket | None = None
         try:
+            sock = socket.create_connection((url.host or "127.0.0.1", url.port or _PORT), timeout_s)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             return _Connection(
                 user=url.username,
                 # Not None, which the driver cannot send.
                 password=str(url.password or ""),
                 host=url.host,
-                port=url.port or _PORT,
+                sock=sock,
                 database=url.database,
                 timeout=timeout_s,
                 ssl_context=self._tls,
                 application_name="watchword",
                 startup_params=limits,
             )
-        except pg8000.Error:
-            raise
-        except Exception as error:  # what answers is no PostgreSQL, or its certificate is refused
+        except BaseException as error:
+            if sock is not None:
+                sock.close()
+            if isinstance(error, pg8000.Error) or not isinstance(error, Exception):
+                raise
+            # What answers is no PostgreSQL, or its certificate is refused.
             raise pg8000.InterfaceError(f"{type(error).__name__}: {error}") from error
 
 

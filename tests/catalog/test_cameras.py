@@ -184,7 +184,7 @@ import sys
 from catalog.cameras import CameraRegistry
 from catalog.store import Catalog
 from proto.types import Camera
-catalog = Catalog(sys.argv[1])
+catalog = Catalog(sys.argv[1], 60)
 catalog.open()
 input()
 for n in range(10):

@@ -259,7 +259,7 @@ _DECLARES = f"""
 import sys
 from catalog.coverage import Coverage, Gap, Looked, Reason
 from catalog.store import Catalog
-catalog = Catalog(sys.argv[1])
+catalog = Catalog(sys.argv[1], 60)
 number = int(sys.argv[2])
 input()
 catalog.open()

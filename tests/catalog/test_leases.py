@@ -61,7 +61,7 @@ _TAKES = f"""
 import sys
 from catalog.leases import Leases
 from catalog.store import Catalog
-catalog = Catalog(sys.argv[1])
+catalog = Catalog(sys.argv[1], 60)
 input()
 catalog.open()
 taken = [n for n in range(100) if Leases(catalog).take(f"cam-{{n}}", sys.argv[2], {NOW}, 60_000)]
