@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from typing import Any, TypeVar
 
 import grpc.aio
@@ -79,7 +79,7 @@ class QueryClient(Client):
 
     async def clip(
         self, *, camera: str = "", start_ms: int = 0, end_ms: int = 0, moment_id: str = ""
-    ) -> AsyncIterator[query_pb2.ClipPart]:
+    ) -> AsyncGenerator[query_pb2.ClipPart, None]:
         """A part of a recording: first its head, then its bytes. Give a camera and a time, or a moment.
 
         Each part comes within `timeout_s`, however long the clip is.
