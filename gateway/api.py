@@ -12,9 +12,10 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.clips import clip_response
 from gateway.problems import Refused
 from gateway.queries import Queries
-from gateway.shapes import API, At, CamerasReply, Filters, Health, Nothing, Question, SearchReply
+from gateway.shapes import API, At, CamerasReply, Filters, Health, Nothing, Question, SearchReply, Span
 from proto.errors import Invalid, WatchwordError
 
 HEALTH_S = 2.0
@@ -81,6 +82,15 @@ class Api:
             ),
             Endpoint(
                 "GET",
+                f"{API}/clip",
+                "clip",
+                "A part of a recording, with byte ranges. It may begin and end a little outside the time.",
+                self._clip,
+                query=Span,
+                gives="video/mp4",
+            ),
+            Endpoint(
+                "GET",
                 f"{API}/cameras",
                 "cameras",
                 "The cameras that can be searched, and the kinds of objects that can be asked for.",
@@ -140,6 +150,13 @@ class Api:
         if _matches(request.headers.get("if-none-match", ""), tag):
             return Response(status_code=304, headers=headers)
         return Response(reply.jpeg, headers=headers, media_type="image/jpeg")
+
+    async def _clip(self, request: Request) -> Response:
+        span = _parameters(request, Span)
+        parts = self._queries.clip(
+            camera=span.camera, start_ms=span.start_ms, end_ms=span.end_ms, moment_id=span.moment_id
+        )
+        return await clip_response(request, parts)
 
     async def _cameras(self, request: Request) -> Response:
         _parameters(request, Nothing)

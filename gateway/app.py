@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
-from starlette.routing import Mount, Route, Router
+from starlette.routing import Route, Router
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -59,11 +59,12 @@ def application(
     routes.append(Route(f"{API}/openapi.json", _named("openapi", openapi)))
     if assistant is not None:
         routes.append(Route(PATH, _Named("mcp", assistant)))
+    files: ASGIApp = _nowhere
     if (console / "index.html").is_file():
-        routes.append(Mount("/", _Console(directory=console, html=True)))
+        files = _Console(directory=console, html=True)
     else:
         routes.append(Route("/", _named("page", _plain_page)))
-    app: ASGIApp = _Routed(routes)
+    app: ASGIApp = _Routed(routes, files)
     if settings.origins:
         app = CORSMiddleware(
             app,
@@ -76,10 +77,16 @@ def application(
 
 
 class _Routed:
-    """The routes. What they do not have is Refused."""
+    """The routes, then the files. What neither has is Refused.
 
-    def __init__(self, routes: list[Any]) -> None:
-        self._router = Router(routes, redirect_slashes=False, default=_nowhere)
+    The files are no route: one that matches every path would hide that a path of the API has other methods.
+    """
+
+    def __init__(self, routes: list[Any], files: ASGIApp) -> None:
+        async def elsewhere(scope: Scope, receive: Receive, send: Send) -> None:
+            await (_nowhere if scope["path"].startswith("/api/") else files)(scope, receive, send)
+
+        self._router = Router(routes, redirect_slashes=False, default=elsewhere)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = self  # Otherwise Starlette answers a wrong method itself, in plain text.

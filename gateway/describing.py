@@ -16,6 +16,10 @@ Json = dict[str, Any]
 Places = Mapping[tuple[type[BaseModel], JsonSchemaMode], Json]
 """Where in the document the schema of a model is."""
 
+_AT = {
+    "description": "The `at_ms` that was asked for if this is its picture, 0 for the representative one.",
+    "schema": {"type": "integer"},
+}
 _PLACES = "#/components/schemas/{model}"
 _PROBLEMS = {
     "400": "The request is wrong; `detail` and `todo` say how.",
@@ -69,8 +73,12 @@ def _call(one: Endpoint, places: Places) -> Json:
         ],
         "responses": {"200": _answer(one, places), **_problems(one, places)},
     }  # fmt: skip
-    if one.gives == "image/jpeg":
+    if isinstance(one.gives, str):
         told["responses"]["304"] = {"description": "The same as that of the given ETag."}
+    if one.gives == "video/mp4":
+        clip = {one.gives: {"schema": {"type": "string", "format": "binary"}}}
+        told["responses"]["206"] = {"description": "The asked range of it.", "content": clip}
+        told["responses"]["416"] = {"description": "The range is outside of it.", "content": _problem(places)}
     if one.body is not None:
         content: Json = {"application/json": {"schema": places[one.body, "validation"]}}
         content |= {kind: {"schema": {"type": "string", "format": "binary"}} for kind in PICTURES}
@@ -93,20 +101,21 @@ def _answer(one: Endpoint, places: Places) -> Json:
     if not isinstance(one.gives, str):
         return {"description": "Done.", "content": {"application/json": {"schema": places[one.gives, "serialization"]}}}
     return {
-        "description": "The picture.",
+        "description": "The picture or the clip.",
         "headers": {
             "ETag": {"schema": {"type": "string"}},
-            AT_HEADER: {
-                "description": "The `at_ms` that was asked for if this is its picture, 0 for the representative one.",
-                "schema": {"type": "integer"},
-            },
+            **({AT_HEADER: _AT} if one.gives == "image/jpeg" else {}),
         },
         "content": {one.gives: {"schema": {"type": "string", "format": "binary"}}},
     }
 
 
+def _problem(places: Places) -> Json:
+    return {MEDIA_TYPE: {"schema": places[ProblemBody, "serialization"]}}
+
+
 def _problems(one: Endpoint, places: Places) -> Json:
-    content = {MEDIA_TYPE: {"schema": places[ProblemBody, "serialization"]}}
+    content = _problem(places)
     left_out = set() if one.body is not None else {"413", "415"}
     return {
         status: {"description": text, "content": content}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from proto.v1 import query_pb2
@@ -28,6 +28,10 @@ class Queries(Protocol):
     ) -> query_pb2.SearchReply: ...
 
     async def thumbnail(self, moment_id: str, at_ms: int = 0) -> query_pb2.ThumbnailReply: ...
+
+    def clip(
+        self, *, camera: str = "", start_ms: int = 0, end_ms: int = 0, moment_id: str = ""
+    ) -> AsyncGenerator[query_pb2.ClipPart, None]: ...
 
     async def known(self) -> query_pb2.CamerasReply: ...
 

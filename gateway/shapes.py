@@ -73,6 +73,21 @@ class At(BaseModel):
     """The `at_ms` of a hit: the picture in which its box lies. 0: the most representative one."""
 
 
+class Span(BaseModel):
+    """What to play: a camera and a time, or a moment."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    camera: str = ""
+    """The camera, together with start_ms and end_ms."""
+    start_ms: int = Field(0, ge=0)
+    """Start of the time, in milliseconds since 1970 UTC."""
+    end_ms: int = Field(0, ge=0)
+    """Its end."""
+    moment_id: str = ""
+    """Instead: the id of a moment, to play its whole span."""
+
+
 class Nothing(BaseModel):
     """No parameters."""
 
@@ -121,6 +136,8 @@ class Hit(Shape):
     """The objects that were seen in it."""
     moments: int
     """How many moments this hit joins."""
+    recorded: bool
+    """Whether there is a recording of `at_ms`: the clip call gives it."""
 
 
 class Gap(Shape):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -70,6 +72,12 @@ class FakeQueries:
         self._note({"moment_id": moment_id, "at_ms": at_ms})
         return query_pb2.ThumbnailReply(jpeg=JPEG, at_ms=at_ms)
 
+    async def clip(self, **asked: Any) -> AsyncGenerator[query_pb2.ClipPart, None]:
+        self._note(asked)
+        yield query_pb2.ClipPart(head=query_pb2.ClipHead(camera="gate", start_ms=1, end_ms=2, bytes=10))
+        for data in (b"0123", b"456", b"789"):
+            yield query_pb2.ClipPart(data=data)
+
     async def known(self) -> query_pb2.CamerasReply:
         self._note({})
         return query_pb2.CamerasReply(
@@ -88,7 +96,7 @@ class FakeQueries:
 
 def client_of(queries: FakeQueries, settings: GatewaySettings | None = None, **more: Any) -> httpx.AsyncClient:
     """A client that calls the application without a network."""
-    app = application(queries, settings or GatewaySettings(), "1.2.3", **more)
+    app = application(queries, settings or GatewaySettings(), "1.2.3", **{"console": Path("/nowhere"), **more})
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8701")
 
 

@@ -72,6 +72,7 @@ async def test_an_answer_has_every_field_and_plain_numbers(client: httpx.AsyncCl
                 "kind": "person",
                 "objects": [{"kind": "person", "count": 2}],
                 "moments": 1,
+                "recorded": False,
             }
         ],
         "coverage": {

@@ -199,6 +199,7 @@ async def test_the_description_is_openapi_3_1_and_names_every_call(client: httpx
     assert set(document["paths"]) == {
         "/api/v1/search",
         "/api/v1/moments/{id}/picture",
+        "/api/v1/clip",
         "/api/v1/cameras",
         "/api/v1/health",
     }
@@ -247,3 +248,7 @@ async def test_nothing_outside_the_console_is_served(console: Path, path: str) -
         assert_problem(answer, 404, reason="no_such_path")
         assert_problem(await client.get("/api/v1/nothing"), 404, reason="no_such_path")
         assert_problem(await client.post("/index.html"), 405)
+        assert_problem(await client.post("/api/v1/nothing"), 404)
+        wrong = await client.delete("/api/v1/search")
+        assert_problem(wrong, 405)
+        assert "POST" in wrong.headers["allow"]

@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 ONLY_IN: dict[str, str] = {
     "pymilvus": "index/milvus.py",
     "redis": "query/cache.py",
-    "starlette": "gateway/app.py gateway/api.py",
+    "starlette": "gateway/app.py gateway/api.py gateway/clips.py",
     "uvicorn": "gateway/serving.py",
     "mcp": "gateway/assistant.py",
     "mcp_types": "gateway/assistant.py",
