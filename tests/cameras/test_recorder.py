@@ -63,7 +63,7 @@ async def test_the_time_of_a_picture_finds_it_in_the_recording_of_one_connection
     clip = reader.clip("gate", frames[0].captured_ms, frames[-1].captured_ms + 1)
     shown = pictures(b"".join(clip.chunks()), clip.start_ms)
     for frame in frames:
-        with av.open(io.BytesIO(frame.jpeg), format="mjpeg") as jpeg:
+        with av.open(io.BytesIO(frame.jpeg), "r", format="mjpeg") as jpeg:
             meant_ms = time_shown(next(jpeg.decode(video=0)), frame.captured_ms)
         near = [made_ms for at_ms, made_ms in shown if abs(at_ms - frame.captured_ms) <= PRE_ROLL_MS]
         assert min((abs(made_ms - meant_ms) for made_ms in near), default=None) in range(41), (meant_ms, shown)
@@ -71,7 +71,7 @@ async def test_the_time_of_a_picture_finds_it_in_the_recording_of_one_connection
 
 def pictures(data: bytes, start_ms: int) -> list[tuple[float, int]]:
     """By the clip's time: when each picture says that it was made."""
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), "r") as container:
         found = []
         for frame in container.decode(video=0):
             assert frame.pts is not None and frame.time_base is not None
