@@ -173,7 +173,7 @@ def _coverage(settings: Settings) -> Iterator[str]:
         for reason, count in gaps.items():
             yield f"{reason}: {count} gaps, {frames[reason]} frames, {seconds[reason]} s, in the last day"
         for mark in coverage.marks()[:50]:
-            yield f"{mark.camera} looked at until {(now - mark.looked_ms) / 1000:.0f} s ago"
+            yield f"{mark.camera} looked at until {(now - mark.captured_ms) / 1000:.0f} s ago"
 
 
 def _has_catalog(settings: Settings) -> bool:
