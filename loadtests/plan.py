@@ -58,8 +58,12 @@ class Used:
     """Moments."""
     writes: float
     pictures_bytes: int
+    whole_s: float
+    """Until everything was worked off."""
+    resting: Mapping[str, float]
+    """Cores by process, just before, while nothing came."""
     cpu_s: Mapping[str, float]
-    """By process."""
+    """By process, over the whole."""
 
 
 async def measure(house: House, cameras: int, seconds: float) -> Used:
@@ -73,15 +77,16 @@ async def measure(house: House, cameras: int, seconds: float) -> Used:
     async with a_pipeline(house, plan.name, plan, taken=taken) as pipeline, pipeline.worker() as stream:
         say(f"{cameras} cameras send {plan.kept_a_second:.1f} frames/s for {seconds:g} s")
         servers = {**house.parts.servers, **stream.servers}
-        before, began_s = await _counters(house, stream), time.monotonic()
         probes = {name: Probe(server.pid) for name, server in servers.items()}
-        _look(probes)
+        resting = await _idle(probes)
+        before, began_s = await _counters(house, stream), time.monotonic()
         async with pipeline.fleet.publishing():
             await asyncio.sleep(seconds)
         sent_s = time.monotonic() - began_s
         if left := await until_drained(pipeline.settings.kafka, pipeline.fleet.sent, DRAIN_S):
             say(f"{left} frames are in moments that are still open")
         _look(probes)
+        whole_s = time.monotonic() - began_s
         after = await _counters(house, stream)
         thumbnails = _bytes(pipeline.settings.data_dir / "thumbnails")
     grown = {name: after.get(name, 0.0) - before.get(name, 0.0) for name in after}
@@ -95,25 +100,31 @@ async def measure(house: House, cameras: int, seconds: float) -> Used:
         begun=grown.get(_BEGUN, 0.0),
         writes=sum(grown.get(_WRITTEN % state, 0.0) for state in ("open", "closed")),
         pictures_bytes=thumbnails,
-        cpu_s={name: probe.samples[-1].cpu_s - probe.samples[0].cpu_s for name, probe in probes.items()},
+        whole_s=whole_s,
+        resting=resting,
+        cpu_s={name: _spent(probe) for name, probe in probes.items()},
     )
 
 
-async def idle(house: House) -> dict[str, float]:
-    """Cores that each part uses while nothing happens."""
-    probes = {name: Probe(server.pid) for name, server in house.parts.servers.items()}
+async def _idle(probes: Mapping[str, Probe]) -> dict[str, float]:
+    """Cores that each part uses while nothing comes."""
     _look(probes)
     await asyncio.sleep(IDLE_S)
     _look(probes)
-    return {name: (probe.samples[-1].cpu_s - probe.samples[0].cpu_s) / IDLE_S for name, probe in probes.items()}
+    return {name: _spent(probe) / IDLE_S for name, probe in probes.items()}
 
 
-def learned(used: Used, resting: Mapping[str, float], house: House) -> Profile:
+def _spent(probe: Probe) -> float:
+    """Processor time between the last two looks."""
+    return probe.samples[-1].cpu_s - probe.samples[-2].cpu_s
+
+
+def learned(used: Used, house: House) -> Profile:
     """The profile that this load shows. Cameras are not in it."""
     frames, looked = max(1, used.sent), max(1, used.looked)
 
     def busy(name: str) -> float:
-        return max(0.0, used.cpu_s[name] - resting.get(name, 0.0) * used.seconds)
+        return max(0.0, used.cpu_s[name] - used.resting[name] * used.whole_s)
 
     rows = Profile.model_fields["rows_per_moment"].default
     return Profile(
@@ -129,8 +140,10 @@ def learned(used: Used, resting: Mapping[str, float], house: House) -> Profile:
         moments_per_frame=min(1.0, used.begun / looked),
         writes_per_moment=max(1.0, used.writes / max(1.0, used.begun)),
         row_write_s=busy("milvus") / max(1.0, used.writes * rows),
-        index_idle=resting["milvus"],
-        process_idle=resting["worker"],
+        index_idle=used.resting["milvus"],
+        process_idle=used.resting["worker"],
+        broker_idle=used.resting["broker"],
+        stream_idle=used.resting["stream"],
         pictures_bytes=used.pictures_bytes / max(1.0, used.begun),
     )
 
@@ -142,7 +155,8 @@ def compared(profile: Profile, used: Used) -> list[tuple[str, float, float]]:
     looked = profile.model_copy(update={"kept_share": profile.kept_share * share})
     all_of_it, of_looked = cores(profile, wanted), cores(looked, wanted)
     coming, going = flow(profile, wanted), flow(looked, wanted)
-    spent = {name: seconds / used.seconds for name, seconds in used.cpu_s.items()}
+    waiting_s = used.whole_s - used.seconds  # while the rest was worked off, the parts rested too
+    spent = {name: (cpu_s - used.resting[name] * waiting_s) / used.seconds for name, cpu_s in used.cpu_s.items()}
     rows = used.writes * profile.rows_per_moment / used.seconds
     return [
         ("frames/s", coming.frames_per_s, used.sent / used.seconds),
@@ -193,11 +207,10 @@ async def check(asked: argparse.Namespace, folder: Path) -> int:
     """The load test."""
     own = dict(pair.split("=", 1) for pair in asked.set)
     async with a_house(folder, apache=False, values=own) as house:
-        resting = await idle(house)
         await measure(house, 2, WARM_UP_S)  # collections are made, caches are warm
         loads = [await measure(house, cameras, asked.seconds) for cameras in asked.cameras]
     first, *others = loads
-    profile = learned(first, resting, house)
+    profile = learned(first, house)
     if asked.save:
         asked.save.write_text(profile.model_dump_json(indent=2) + "\n")
     good = True

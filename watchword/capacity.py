@@ -67,8 +67,12 @@ class Profile(Section):
     frame_bytes: float = Field(30_000.0, gt=0)
     """Bytes of a record in the broker: the picture and its parts."""
 
+    broker_idle: float = Field(0.03, ge=0)
+    """Cores that the broker uses while nothing happens but workers ask it for more."""
     broker_s: float = Field(0.0004, ge=0)
     """Processor time of the broker for one frame, in and out."""
+    stream_idle: float = Field(0.03, ge=0)
+    """Cores that one stream worker uses while nothing happens."""
     stream_s: float = Field(0.003, ge=0)
     """Processor time of the stream worker for one frame."""
     moments_per_frame: float = Field(0.2, ge=0, le=1)
@@ -86,7 +90,7 @@ class Profile(Section):
     pictures_bytes: float = Field(25_000.0, ge=0)
     """Bytes of a moment's pictures in the object store."""
     process_idle: float = Field(0.02, ge=0)
-    """Cores that each process of ours uses while nothing happens."""
+    """Cores that each other process of ours uses while nothing happens."""
 
 
 class Wanted(Section):
@@ -180,9 +184,9 @@ def cores(profile: Profile, wanted: Wanted, shards: int = 1) -> Cores:
         + found.looked_per_s * profile.look_s
         + found.frames_per_s * profile.keep_s
         + profile.process_idle,
-        broker=found.frames_per_s * profile.broker_s + profile.process_idle,
+        broker=found.frames_per_s * profile.broker_s + profile.broker_idle,
         encoder=encoder + profile.process_idle,
-        stream=found.frames_per_s * profile.stream_s + profile.process_idle,
+        stream=found.frames_per_s * profile.stream_s + profile.stream_idle,
         index=found.rows_per_s * profile.row_write_s + shards * profile.index_idle,
     )
 

@@ -11,11 +11,11 @@ from urllib.parse import quote
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
+from aiohttp.test_utils import BaseTestServer, TestServer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catalog.coverage import Coverage, Gap, Reason
+from catalog.coverage import Coverage, Gap, Looked, Reason
 from proto.types import Camera, now_ms
 from watchword.catalogs import open_catalog, open_registry
 from watchword.doctor import Finding
@@ -39,7 +39,7 @@ HIDDEN_URL = f"rtsp://me:{PLANTED['camera']}@cam/1"
 
 
 @pytest.fixture
-async def ops() -> AsyncIterator[TestServer]:
+async def ops() -> AsyncIterator[BaseTestServer]:
     """A process whose metrics say too much."""
 
     async def answer(_: web.Request) -> web.Response:
@@ -54,7 +54,7 @@ async def ops() -> AsyncIterator[TestServer]:
 
 
 @pytest.fixture
-def planted(tmp_path: Path, ops: TestServer, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def planted(tmp_path: Path, ops: BaseTestServer, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """A data folder and settings with secrets everywhere."""
     monkeypatch.setenv("WATCHWORD_MILVUS__TOKEN", f"root:{PLANTED['milvus']}")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", PLANTED["env"])
@@ -71,6 +71,7 @@ def planted(tmp_path: Path, ops: TestServer, monkeypatch: pytest.MonkeyPatch) ->
         registry.add(Camera("dock", f"http://x:{PLANTED['odd']}@cam/2?user=me&pwd={PLANTED['query']}&fps=10"))
     with open_catalog(found) as catalog:
         Coverage(catalog).declare([Gap("gate", Reason.LOST, now_ms() - 5_000, now_ms(), frames=3)])
+        Coverage(catalog).looked([Looked("gate", now_ms(), "log", 0, 7)], {})
     logs = tmp_path / "logs"
     logs.mkdir()
     lines = [
@@ -144,6 +145,7 @@ async def test_what_helps_is_in_it(planted: Settings, tmp_path: Path) -> None:
         "gate rtsp://cam/1 watching=True",
     ]
     assert "lost: 1 gaps, 3 frames, 5 s, in the last day" in files["coverage.txt"]
+    assert "gate looked at until 0 s ago" in files["coverage.txt"].replace("until 1 s", "until 0 s")
     assert files["doctor.txt"].startswith("!!  camera gate: rtsp://***@cam/1 does not open")
     assert "watchword 0" in files["version.txt"] and "pydantic==" in files["version.txt"]
     assert 'url = "**********"' in files["config.toml"]
