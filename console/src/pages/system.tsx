@@ -110,7 +110,7 @@ function Freshness() {
     <section>
       <h2>{t("system.fresh")}</h2>
       {marks.length > 0 && (
-        <div class="scroll">
+        <div class="scroll" role="region" tabIndex={0} aria-label={t("system.fresh")}>
           <table>
             <thead>
               <tr>

@@ -107,7 +107,7 @@ export function Command({ children }: { children: string }) {
   };
   return (
     <div class="command">
-      <code>{children}</code>
+      <code tabIndex={0}>{children}</code>
       <button
         type="button"
         class="quiet round"
