@@ -194,7 +194,7 @@ def camera_list(front: Front, as_json: bool) -> None:
 @click.argument("name")
 @click.pass_obj
 def camera_remove(front: Front, name: str) -> None:
-    """Stop watching NAME. What it saw stays searchable until the retention limit. A recording that is added again is
+    """Stop watching NAME. What it saw stays searchable; nothing deletes it yet. A recording that is added again is
     replayed from the start."""
     from catalog.cameras import CameraRegistry
     from catalog.progress import Progresses
