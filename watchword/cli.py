@@ -31,7 +31,7 @@ EXITS = (
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXITS)
 @click.option("--config", type=click.Path(path_type=Path), help="Settings file (default: ./watchword.toml).")
-@click.option("--data-dir", help="Folder of the index, thumbnails, cameras and logs.")
+@click.option("--data-dir", help="Folder of the index, thumbnails, cameras, recordings and logs.")
 @click.option(
     "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any setting, such as camera.fps=1. Repeatable."
 )
