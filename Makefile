@@ -36,7 +36,7 @@ check: .venv/.ready-dev  ## style, types and layout, as CI asks
 	@echo "== ruff" && $(PY) -m ruff check . && $(PY) -m ruff format --check .
 	@echo "== mypy --strict" && $(PY) -m mypy
 
-load: .venv/.ready-dev  ## how many questions a second: Locust on the embedded stack, three minutes
+load: .venv/.ready-dev  ## how many questions a second: Locust on the embedded stack
 	@$(PY) -m loadtests.load
 
 proto: .venv/.ready-dev  ## make the stubs again from the .proto files

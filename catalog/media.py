@@ -49,7 +49,8 @@ class Thumbnails:
             picture = self._objects.get(_name(moment_id))
         if picture is None:
             raise Unknown(
-                f"there is no picture of moment {moment_id}", todo="give the id of a hit; its picture may have expired"
+                f"there is no picture of moment {moment_id}",
+                todo="give the id of a hit; its picture may have been left out",
             )
         return picture
 

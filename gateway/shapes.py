@@ -216,7 +216,7 @@ class CameraInfo(Shape):
 
     name: str
     watching: bool
-    """False when it was removed. Its moments stay searchable until the retention limit."""
+    """False when it was removed. Its moments stay searchable; nothing deletes them yet."""
 
 
 class CamerasReply(Shape):

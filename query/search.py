@@ -140,7 +140,7 @@ class Searcher:
         check_moment_ids([moment_id])
         for moment in await self._store.fetch([moment_id]):
             return moment
-        raise Unknown(f"there is no moment {moment_id}", todo="give the moment_id of a hit; it may have expired")
+        raise Unknown(f"there is no moment {moment_id}", todo="give the moment_id of a hit")
 
     async def check_cameras(self, cameras: tuple[str, ...]) -> None:
         """Raise Unknown unless all are registered."""

@@ -33,9 +33,7 @@ class QuestionVectors:
         assert question.moment_id is not None
         for moment in await self._store.fetch([question.moment_id]):
             return moment.vector, False
-        raise Unknown(
-            f"there is no moment {question.moment_id}", todo="give the moment_id of a hit; it may have expired"
-        )
+        raise Unknown(f"there is no moment {question.moment_id}", todo="give the moment_id of a hit")
 
     async def _of_text(self, text: str) -> tuple[Vector, bool]:
         """The text's vector, and whether it was cached. Concurrent callers with the same text share one call."""

@@ -31,7 +31,7 @@ EXITS = (
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXITS)
 @click.option("--config", type=click.Path(path_type=Path), help="Settings file (default: ./watchword.toml).")
-@click.option("--data-dir", help="Folder of the index, thumbnails, cameras and logs.")
+@click.option("--data-dir", help="Folder of the index, thumbnails, cameras, recordings and logs.")
 @click.option(
     "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any setting, such as camera.fps=1. Repeatable."
 )
@@ -194,7 +194,7 @@ def camera_list(front: Front, as_json: bool) -> None:
 @click.argument("name")
 @click.pass_obj
 def camera_remove(front: Front, name: str) -> None:
-    """Stop watching NAME. What it saw stays searchable until the retention limit. A recording that is added again is
+    """Stop watching NAME. What it saw stays searchable; nothing deletes it yet. A recording that is added again is
     replayed from the start."""
     from catalog.cameras import CameraRegistry
     from catalog.progress import Progresses

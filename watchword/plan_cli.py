@@ -22,7 +22,7 @@ _DAY_S = 86_400
 @click.command("plan")
 @click.option("--cameras", required=True, type=int, help="How many cameras.")
 @click.option("--fps", type=float, help="Pictures looked at per second and camera. Default: camera.fps.")
-@click.option("--retention", default="30d", show_default=True, help="How long moments are kept: 12h, 30d.")
+@click.option("--retention", default="30d", show_default=True, help="Moments of how long: 12h, 30d.")
 @click.option("--recordings", metavar="TIME", help="How long recordings are kept, if they are: 7d.")
 @click.option("--busy", default=1.0, show_default=True, help="Share of the day in which cameras see as much as here.")
 @click.option("--hardware", type=click.Path(path_type=Path), metavar="FILE", help="A profile, instead of measuring.")
@@ -45,7 +45,8 @@ def plan_command(
     """Say what so many cameras need: processors, partitions, index, disk.
 
     Measures what cameras and encoder cost on this machine, or reads a profile that `--save` wrote on another one. Every
-    figure says what it follows from, and every assumption is printed.
+    figure says what it follows from, and every assumption is printed. Nothing deletes moments yet, so they take more
+    room once they are older than `--retention`.
     """
     settings = front.settings()
     try:

@@ -68,7 +68,7 @@ class Settings(BaseSettings):
     )
 
     data_dir: Path = Field(default_factory=lambda: _home("XDG_DATA_HOME", ".local/share"))
-    """Folder for everything that must survive a restart: moments, thumbnails, cameras, logs."""
+    """Folder for everything that must survive a restart: moments, thumbnails, cameras, recordings, logs."""
     cache_dir: Path = Field(default_factory=lambda: _home("XDG_CACHE_HOME", ".cache"))
     """Folder for what can be recreated: the built-in bundle, unpacked binaries."""
     catalog: CatalogSettings = CatalogSettings()

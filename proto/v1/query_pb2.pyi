@@ -771,7 +771,7 @@ class CameraInfo(_message.Message):
     WATCHING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     watching: _builtins.bool
-    """False when the camera was removed. Its moments stay searchable until the retention limit."""
+    """False when the camera was removed. Its moments stay searchable; nothing deletes them yet."""
     def __init__(
         self,
         *,

@@ -107,7 +107,7 @@ class House:
 
     async def thumbnail(self, moment_id: str, at_ms: int = 0) -> query_pb2.ThumbnailReply:
         if moment_id not in self.moments:
-            raise Unknown("there is no such moment", todo="it may have passed the retention limit")
+            raise Unknown("there is no such moment", todo="give the moment_id of a hit")
         shown = 0 if moment_id == self.without_its_picture else at_ms
         return query_pb2.ThumbnailReply(jpeg=self.moments[moment_id][1], at_ms=shown)
 
