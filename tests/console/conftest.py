@@ -23,9 +23,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--screenshots", type=Path, help="a folder for pictures of every page of the console")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A Chromium of this machine. None is downloaded."""
+    """A Chromium of this machine. None is downloaded.
+
+    It ends with its file: as long as it is there, nothing else in this thread can run an event loop.
+    """
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
