@@ -19,7 +19,19 @@ from cameras.recording import Kept, Removal, Ring, segment_full
 from cameras.remux import Format, Fragment
 from cameras.settings import RecordingSettings
 from catalog.files import disk_trouble
-from catalog.recordings import MAGIC, TOGETHER_MS, Entry, Recordings, Segment, hour_folder, index_size, read_index
+from catalog.recordings import (
+    LONGEST_SEGMENT_MS,
+    MAGIC,
+    TOGETHER_MS,
+    Entry,
+    Recordings,
+    Segment,
+    hour_folder,
+    index_size,
+    is_hour_folder,
+    read_index,
+    segment_start,
+)
 from proto.errors import Broken, WatchwordError
 from proto.metrics import RECORDED_BYTES, RECORDED_SIZE, RECORDING_LOST, RECORDINGS_REMOVED
 from proto.types import Recording
@@ -275,7 +287,9 @@ def _unread(segment: Segment, following: Segment) -> Kept | None:
         size = segment.video.stat().st_size + segment.index.stat().st_size
     except FileNotFoundError:
         return None
-    return Kept(segment.camera, segment.start_ms, following.start_ms, size, str(segment.video))
+    # The camera may have been off for weeks before the following one.
+    end_ms = min(following.start_ms, segment.start_ms + LONGEST_SEGMENT_MS)
+    return Kept(segment.camera, segment.start_ms, end_ms, size, str(segment.video))
 
 
 def _mended(segment: Segment) -> Kept | None:
@@ -316,10 +330,19 @@ def _written_elsewhere(path: Path) -> bool:
 
 
 def _sweep_up(folder: Path) -> None:
-    """Remove segments without an index, whose writer was killed before it had one, and empty folders."""
+    """Remove segments without an index, whose writer was killed before it had one, and empty folders.
+
+    Other files and folders are somebody else's.
+    """
     for hour in folder.iterdir() if folder.is_dir() else ():
+        if not is_hour_folder(hour.name):
+            continue
         for path in hour.glob("*.mp4"):
-            if not path.with_suffix(".idx").exists() and not _written_elsewhere(path):
+            if (
+                segment_start(path.name, ".mp4") is not None
+                and not path.with_suffix(".idx").exists()
+                and not _written_elsewhere(path)
+            ):
                 path.unlink(missing_ok=True)
         with suppress(OSError):
             hour.rmdir()

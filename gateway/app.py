@@ -58,7 +58,8 @@ def application(
     routes: list[Any] = [_route(one) for one in _merged(api.endpoints)]
     routes.append(Route(f"{API}/openapi.json", _named("openapi", openapi)))
     if assistant is not None:
-        routes.append(Route(PATH, _Named("mcp", assistant)))
+        # GET would open a stream on which nothing is ever said, and keep one of the places of requests.
+        routes.append(Route(PATH, _Named("mcp", assistant), methods=["POST"]))
     files: ASGIApp = _nowhere
     if (console / "index.html").is_file():
         files = _Console(directory=console, html=True)

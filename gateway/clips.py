@@ -29,29 +29,33 @@ async def clip_response(request: Request, parts: AsyncGenerator[query_pb2.ClipPa
         wanted = request.headers.get("range", "")
         if request.headers.get("if-range", etag) != etag:
             wanted = ""
-        first, end = span_of(wanted, head.bytes)
+        span = span_of(wanted, head.bytes)
     except BaseException:
         await parts.aclose()
         raise
-    partial = (first, end) != (0, head.bytes)
-    if partial:
+    # Some players go on only after a 206, also where they asked for everything.
+    status, (first, end) = (200, (0, head.bytes)) if span is None else (206, span)
+    if span is not None:
         headers["content-range"] = f"bytes {first}-{end - 1}/{head.bytes}"
     headers["content-length"] = str(end - first)
+    if request.method == "HEAD":
+        await parts.aclose()
+        return Response(status_code=status, headers=headers, media_type="video/mp4")
     body = _bytes(parts, first, end)
-    return StreamingResponse(body, 206 if partial else 200, headers=headers, media_type="video/mp4")
+    return StreamingResponse(body, status, headers=headers, media_type="video/mp4")
 
 
-def span_of(asked: str, size: int) -> tuple[int, int]:
-    """The bytes [first, end) that a Range header asks for. Several ranges, or what is no range, mean everything."""
+def span_of(asked: str, size: int) -> tuple[int, int] | None:
+    """The bytes [first, end) that a Range header asks for. Several ranges, or what is none, give None."""
     found = _RANGE.fullmatch(asked.strip())
     if found is None or found[0] == "bytes=-":
-        return 0, size
+        return None
     if not found[1]:
         first, end = max(0, size - int(found[2])), size
     else:
         first, end = int(found[1]), min(size, int(found[2]) + 1) if found[2] else size
     if found[1] and found[2] and int(found[2]) < first:
-        return 0, size
+        return None
     if first >= size or first >= end:
         raise Refused(416, "range", f"the clip has {size} bytes", todo="ask for a range inside it")
     return first, end

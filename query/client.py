@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import grpc.aio
@@ -51,7 +52,7 @@ class QueryClient(Client):
         """The moments most similar to the text, image or moment. Give exactly one of the three."""
         if [text, image, moment_id].count(None) != 2:
             raise Invalid("there is no question", todo="give exactly one of text, image and moment_id")
-        try:
+        with _sendable():
             request = query_pb2.SearchRequest(
                 # Protobuf leaves out fields that are None; its stubs do not say so.
                 text=text,  # type: ignore[arg-type]
@@ -66,14 +67,12 @@ class QueryClient(Client):
                 all_moments=all_moments,
                 order=query_pb2.ORDER_TIME if by_time else query_pb2.ORDER_RELEVANCE,
             )
-        except ValueError as error:
-            todo = "see query.proto for what is allowed"
-            raise Invalid(f"the question cannot be sent ({error})", todo=todo) from None
         return await self._answer(self._stub.Search(request, timeout=self._timeout_s))
 
     async def thumbnail(self, moment_id: str, at_ms: int = 0) -> query_pb2.ThumbnailReply:
         """The moment's picture, a JPEG: of this time, `at_ms` of a hit, or the most representative one."""
-        request = query_pb2.ThumbnailRequest(moment_id=moment_id, at_ms=at_ms)
+        with _sendable():
+            request = query_pb2.ThumbnailRequest(moment_id=moment_id, at_ms=at_ms)
         reply: query_pb2.ThumbnailReply = await self._answer(self._stub.Thumbnail(request, timeout=self._timeout_s))
         return reply
 
@@ -84,9 +83,9 @@ class QueryClient(Client):
 
         Each part comes within `timeout_s`, however long the clip is.
         """
-        call = self._stub.Clip(
-            query_pb2.ClipRequest(camera=camera, start_ms=start_ms, end_ms=end_ms, moment_id=moment_id)
-        )
+        with _sendable():
+            request = query_pb2.ClipRequest(camera=camera, start_ms=start_ms, end_ms=end_ms, moment_id=moment_id)
+        call = self._stub.Clip(request)
         try:
             while True:
                 async with asyncio.timeout(self._timeout_s):
@@ -131,3 +130,13 @@ class QueryClient(Client):
 
     async def _answer(self, call: Awaitable[Reply]) -> Reply:
         return await answer_of(call, f"the query service at {self._address}")
+
+
+@contextmanager
+def _sendable() -> Iterator[None]:
+    """The block makes a request. Invalid when a value of it has no place on the wire."""
+    try:
+        yield
+    except ValueError as error:
+        todo = "see query.proto for what is allowed"
+        raise Invalid(f"the question cannot be sent ({error})", todo=todo) from None

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from catalog.settings import CatalogSettings, MediaSettings
 from proto.errors import Broken, Late, Transient
 from proto.types import Camera
 from proto.v1 import query_pb2
@@ -51,8 +52,7 @@ QUESTIONS = (
 
 async def run_demo(settings: Settings, once: bool) -> int:
     """Start the stack in its own folder, show the answers, and stay until Ctrl-C unless `once`."""
-    if "data_dir" not in settings.model_fields_set:
-        settings = settings.model_copy(update={"data_dir": FOLDER.absolute()})
+    settings = own(settings)
     console = Console(highlight=False)
     with open_registry(settings) as registry:
         registry.add_missing([Camera(name=name, url=str(path), loop=True) for name, path in _clips().items()])
@@ -74,6 +74,15 @@ async def run_demo(settings: Settings, once: bool) -> int:
         return None
 
     return await run_stack(settings, on_ready=show, live=False)
+
+
+def own(settings: Settings) -> Settings:
+    """The settings with the demo's own folder, unless one was named; then nothing of it lies elsewhere either."""
+    if "data_dir" in settings.model_fields_set:
+        return settings
+    return settings.model_copy(
+        update={"data_dir": FOLDER.absolute(), "catalog": CatalogSettings(), "media": MediaSettings()}
+    )
 
 
 def _clips() -> dict[str, Path]:

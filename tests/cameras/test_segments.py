@@ -207,6 +207,31 @@ def test_what_a_killed_writer_left_open_is_mended(tmp_path: Path) -> None:
     assert write(one, made_up(100)) == [True]
 
 
+def test_files_that_are_no_recordings_stay(tmp_path: Path) -> None:
+    one = writer(tmp_path)
+    write(one, made_up(0))
+    one.close()
+    hour = Recordings(tmp_path).segments("gate")[0].video.parent
+    theirs = [tmp_path / "gate" / "kept" / "1767225699000.mp4", hour / "holiday.mp4", tmp_path / "lost+found" / "a.mp4"]
+    for path in theirs:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"not ours")
+    again = writer(tmp_path)
+    for _ in range(3):
+        again.tend(START_MS)
+    assert all(path.exists() for path in theirs)
+
+
+def test_what_came_before_a_long_pause_is_as_old_as_it_is(tmp_path: Path) -> None:
+    day = 86_400
+    one = writer(tmp_path)
+    write(one, *(made_up(n) for n in (0, 40 * day, 41 * day, 42 * day, 43 * day)))
+    one.close()
+    again = writer(tmp_path, gate=Recording(10, 10**9))
+    again.tend(START_MS + 43 * day * 1000)
+    assert kept(tmp_path) == [n * day for n in (40, 41, 42, 43)]
+
+
 def test_what_another_process_writes_is_left_alone(tmp_path: Path) -> None:
     other = writer(tmp_path)
     write(other, made_up(0), made_up(1))

@@ -101,6 +101,27 @@ def test_a_time_without_recording_says_what_there_is(
         cut(reader, start_s, end_s)
 
 
+def test_a_time_that_no_date_has_is_not_recorded(tmp_path: Path, footage: dict[str, Path]) -> None:
+    reader = record(tmp_path, (footage["small"], 0))
+    for start_ms in (0, 2**52):
+        with pytest.raises(Unknown, match="there are recordings from 2026-01-01"):
+            reader.clip("gate", start_ms, start_ms + 1000)
+
+
+def test_folders_that_are_no_cameras_are_left_out(tmp_path: Path) -> None:
+    for name in ("gate", "lost+found", ".snapshots"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "notes").touch()
+    assert Recordings(tmp_path).cameras() == ["gate"]
+
+
+def test_a_segment_is_found_from_any_time_in_it(tmp_path: Path, footage: dict[str, Path]) -> None:
+    reader = record(tmp_path, (footage["small"], 3595))
+    for at_s in (3595, 3599, 3600, 3604):  # it begins in one hour's folder, and goes on in the next hour
+        assert reader.has("gate", START_MS + at_s * 1000)
+        assert cut(reader, at_s, at_s + 0.5).parts
+
+
 def test_a_camera_that_was_never_recorded_says_how_it_would_be(tmp_path: Path) -> None:
     with pytest.raises(Unknown, match="nothing of gate is recorded: `watchword recording set`"):
         cut(Recordings(tmp_path), 0, 1)
@@ -155,7 +176,7 @@ def test_a_folder_that_cannot_be_read_says_so(tmp_path: Path, monkeypatch: pytes
     def refuse(_: Path) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "iterdir", refuse)
+    monkeypatch.setattr("catalog.recordings.os.listdir", refuse)
     with pytest.raises(Broken, match="Permission denied"):
         Recordings(tmp_path).cameras()
 

@@ -85,6 +85,11 @@ def test_only_loopback_is_opened_on_the_host(compose: dict[str, Any]) -> None:
     assert compose["networks"]["inner"] == {"internal": True}
 
 
+def test_who_uses_a_catalog_or_pictures_elsewhere_reaches_them(compose: dict[str, Any]) -> None:
+    for process in ("camera", "stream", "query"):
+        assert "outer" in compose["services"][process]["networks"], process
+
+
 def test_what_a_service_waits_for_has_a_health_check(compose: dict[str, Any]) -> None:
     for service in compose["services"].values():
         for name in service.get("depends_on", ()):

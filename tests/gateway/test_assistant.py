@@ -46,6 +46,17 @@ def told(result: CallToolResult) -> dict[str, Any]:
     return content
 
 
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+async def test_no_stream_is_held_open_for_what_is_never_said(method: str) -> None:
+    headers = {"accept": "text/event-stream"}
+    async with (
+        serving(FakeQueries()) as address,
+        aiohttp.ClientSession() as session,
+        session.request(method, address, headers=headers) as answer,
+    ):
+        assert (answer.status, answer.headers["allow"]) == (405, "POST")
+
+
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
 async def test_a_real_client_searches_looks_and_cites(mode: Any) -> None:
     queries = FakeQueries()
