@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import threading
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +110,12 @@ class House:
             raise Unknown("there is no such moment", todo="give the moment_id of a hit")
         shown = 0 if moment_id == self.without_its_picture else at_ms
         return query_pb2.ThumbnailReply(jpeg=self.moments[moment_id][1], at_ms=shown)
+
+    async def clip(
+        self, *, camera: str = "", start_ms: int = 0, end_ms: int = 0, moment_id: str = ""
+    ) -> AsyncGenerator[query_pb2.ClipPart, None]:
+        raise Unknown(f"{camera} was not recorded then", todo="record it: watchword recording set NAME")
+        yield query_pb2.ClipPart()
 
     async def known(self) -> query_pb2.CamerasReply:
         return query_pb2.CamerasReply(cameras=self.cameras, kinds=["bicycle", "car", "person"])
