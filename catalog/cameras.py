@@ -56,6 +56,7 @@ class CameraRegistry:
             change = _counted(connection)
             stored = _stored(connection, camera.name)
             present = None if stored is None else _camera(camera.name, stored)
+            camera = camera if present is None else _limited(camera, present)
             if present is not None and present.watching and present != camera:
                 raise Invalid(
                     f"a camera named {camera.name} is watched already, with other settings",
@@ -104,6 +105,14 @@ class CameraRegistry:
             self._known = {**self._known, **fresh} if since >= 0 else fresh
             self._change = -1 if change is None else change
             return self._known
+
+
+def _limited(camera: Camera, present: Camera) -> Camera:
+    """The camera that returns. What was recorded of it before stays within its limits, though nothing is added."""
+    kept = present.record
+    if camera.record is not None or kept is None or (present.watching and kept.on):
+        return camera
+    return replace(camera, record=replace(kept, on=False))
 
 
 def _counted(connection: Connection) -> int:

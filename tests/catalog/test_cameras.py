@@ -8,7 +8,7 @@ from sqlalchemy import event, text
 from catalog import cameras
 from catalog.cameras import CameraRegistry, unknown_camera
 from proto.errors import Broken, Invalid, Unknown
-from proto.types import Camera
+from proto.types import Camera, Recording
 from tests.catalog.shared import opened, run_together
 
 GATE = Camera("gate", "rtsp://user:secret@10.0.0.7/stream", speed=0.0, start_ms=1_767_225_600_000)
@@ -30,6 +30,20 @@ def test_another_registry_sees_a_camera_as_it_was_added(url: str) -> None:
     assert other.get("gate") == GATE
     registry_of(url).add(Camera("dock", "dock.mp4", loop=True))
     assert [camera.name for camera in other.all()] == ["dock", "gate"]
+
+
+def test_what_was_recorded_of_a_camera_that_comes_back_keeps_its_limits(url: str) -> None:
+    registry = registry_of(url)
+    registry.add(replace(GATE, record=Recording(7, 10**9)))
+    with pytest.raises(Invalid):
+        registry.add(GATE)
+    registry.remove("gate")
+    for _ in range(2):
+        registry.add(GATE)
+        assert registry.get("gate") == replace(GATE, record=Recording(7, 10**9, on=False))
+    registry.remove("gate")
+    registry.add(replace(GATE, record=Recording(1, 10**8)))
+    assert registry.get("gate").record == Recording(1, 10**8)
 
 
 def test_a_removed_camera_stays_known_and_can_come_back(url: str) -> None:
