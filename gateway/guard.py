@@ -56,7 +56,8 @@ class Guard:
         self._app = app
         self._settings = settings
         self._door = Door("the gateway", Admission("gateway", most=settings.max_concurrent))
-        self._hosts = {host.lower() for host in settings.hosts} | _OWN_NAMES
+        own = settings.listen.rpartition(":")[0].lower()
+        self._hosts = {host.lower() for host in settings.hosts} | _OWN_NAMES | {own}
         self._any_host = not is_loopback(settings.listen) and not settings.hosts
         sharing = "cross-origin" if settings.origins else "same-origin"
         self._headers = {**_HEADERS, "cross-origin-resource-policy": sharing}

@@ -258,7 +258,7 @@ async def test_many_searches_that_one_bucket_does_not_answer_leave_room_for_the_
 ) -> None:
     await found(lite, Ask(unit(1), 5), 2)
     hanging(monkeypatch, "search", bucket_of(NOON, 24))
-    answers = await asyncio.gather(*(lite.search(Ask(unit(1), 5, timeout_s=2.0)) for _ in range(80)))
+    answers = await asyncio.gather(*(lite.search(Ask(unit(1), 5, timeout_s=8.0)) for _ in range(80)))
     assert {tuple(hit.span.start_ms for hit in answer.hits) for answer in answers} == {(NOON + DAY,)}
 
 

@@ -212,7 +212,7 @@ async def test_a_port_that_is_taken_is_broken(builtin: Bundle) -> None:
 async def test_a_full_worker_answers_overloaded(builtin: Bundle) -> None:
     engine = SlowEngine()
     setting = EncoderSettings(queue_images=1, batch_wait_ms=0)
-    async with serving(builtin, setting, lambda _: engine, timeout_s=0.5) as (server, client):
+    async with serving(builtin, setting, lambda _: engine, timeout_s=4) as (server, client):
         await client.describe()
         engine.hold()
         async with EncoderClient(server.address, timeout_s=20) as patient:
