@@ -83,6 +83,11 @@ class Catalog:
             if not current:
                 self._migrate()
 
+    def is_current(self) -> bool:
+        """Whether the tables are those of this Watchword. Changes nothing. Broken when a later one made them."""
+        with self.reading() as connection:
+            return is_current(connection, self.shown)
+
     def close(self) -> None:
         """Close every connection. May be called twice."""
         self._engine.dispose()

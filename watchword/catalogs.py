@@ -42,6 +42,19 @@ def open_catalog(settings: Settings) -> Iterator[Catalog]:
 
 
 @contextmanager
+def catalog_as_it_is(settings: Settings) -> Iterator[Catalog | None]:
+    """The catalog for a look that changes nothing; None when it has not the tables of this version yet. Blocks."""
+    if not settings.catalog.url.get_secret_value() and not (settings.data_dir / "catalog.db").exists():
+        yield None
+        return
+    catalog = new_catalog(settings)
+    try:
+        yield catalog if catalog.is_current() else None
+    finally:
+        catalog.close()
+
+
+@contextmanager
 def open_registry(settings: Settings) -> Iterator[CameraRegistry]:
     """The registry of cameras, open for a command. Blocks."""
     from catalog.cameras import CameraRegistry

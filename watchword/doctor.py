@@ -15,7 +15,7 @@ from pathlib import Path
 from catalog.cameras import CameraRegistry
 from proto.errors import Broken, WatchwordError
 from proto.types import Camera
-from watchword.catalogs import open_catalog
+from watchword.catalogs import catalog_as_it_is
 from watchword.doctor_cluster import (
     SeenEncoder,
     look_at_broker_clock,
@@ -195,24 +195,22 @@ async def _nothing() -> str:
 
 
 async def _cameras(settings: Settings) -> list[Finding]:
-    none = Finding("cameras", True, "none yet; `watchword camera add NAME URL` adds one")
-    elsewhere = settings.catalog.url.get_secret_value()
-    if not elsewhere and not any((settings.data_dir / name).exists() for name in ("catalog.db", "cameras.json")):
-        return [none]
     try:
-        shown, cameras = await asyncio.to_thread(_watched, settings)
+        catalog, cameras = await asyncio.to_thread(_watched, settings)
     except WatchwordError as problem:
         return [Finding("catalog", False, problem.message, problem.todo)]
-    catalog = Finding("catalog", True, shown)
     if not cameras:
-        return [catalog, none]
+        return [catalog, Finding("cameras", True, "none yet; `watchword camera add NAME URL` adds one")]
     turn = asyncio.Semaphore(CAMERAS_AT_ONCE)
     return [catalog, *await asyncio.gather(*(_camera(camera, turn) for camera in cameras))]
 
 
-def _watched(settings: Settings) -> tuple[str, list[Camera]]:
-    with open_catalog(settings) as catalog:
-        return catalog.shown, [camera for camera in CameraRegistry(catalog).all() if camera.watching]
+def _watched(settings: Settings) -> tuple[Finding, list[Camera]]:
+    with catalog_as_it_is(settings) as catalog:
+        if catalog is None:
+            return Finding("catalog", True, "made, or brought up to this version, by the first process that starts"), []
+        cameras = [camera for camera in CameraRegistry(catalog).all() if camera.watching]
+        return Finding("catalog", True, catalog.shown), cameras
 
 
 async def _camera(camera: Camera, turn: asyncio.Semaphore) -> Finding:

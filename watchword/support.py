@@ -141,13 +141,14 @@ def _cameras(settings: Settings, urls: list[str]) -> Callable[[], Iterator[str]]
 
     def lines() -> Iterator[str]:
         from cameras.address import shown
-        from watchword.catalogs import open_registry
+        from catalog.cameras import CameraRegistry
+        from watchword.catalogs import catalog_as_it_is
 
-        if not _has_catalog(settings):
-            yield "no catalog yet"
-            return
-        with open_registry(settings) as registry:
-            for camera in registry.all():
+        with catalog_as_it_is(settings) as catalog:
+            if catalog is None:
+                yield "no catalog of this version yet"
+                return
+            for camera in CameraRegistry(catalog).all():
                 urls.append(camera.url)
                 yield f"{camera.name} {shown(scrubbed(camera.url))} watching={camera.watching}"
 
@@ -157,13 +158,13 @@ def _cameras(settings: Settings, urls: list[str]) -> Callable[[], Iterator[str]]
 def _coverage(settings: Settings) -> Iterator[str]:
     """What was not looked at in the last day, by reason; and the cameras furthest behind."""
     from catalog.coverage import Coverage
-    from watchword.catalogs import open_catalog
+    from watchword.catalogs import catalog_as_it_is
 
-    if not _has_catalog(settings):
-        yield "no catalog yet"
-        return
     now = round(time.time() * 1000)
-    with open_catalog(settings) as catalog:
+    with catalog_as_it_is(settings) as catalog:
+        if catalog is None:
+            yield "no catalog of this version yet"
+            return
         coverage = Coverage(catalog)
         gaps, frames, seconds = Counter[str](), Counter[str](), Counter[str]()
         for gap in coverage.gaps(None, now - _DAY_MS, None):
@@ -174,11 +175,6 @@ def _coverage(settings: Settings) -> Iterator[str]:
             yield f"{reason}: {count} gaps, {frames[reason]} frames, {seconds[reason]} s, in the last day"
         for mark in coverage.marks()[:50]:
             yield f"{mark.camera} looked at until {(now - mark.captured_ms) / 1000:.0f} s ago"
-
-
-def _has_catalog(settings: Settings) -> bool:
-    """Whether there is one to read: opening it must not make one."""
-    return bool(settings.catalog.url.get_secret_value()) or (settings.data_dir / "catalog.db").exists()
 
 
 async def _live(settings: Settings, bundle: Bundle) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import secrets
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from broker.kafka import ensure_topics
 from proto.types import Camera
+from tests.catalog.test_migrating import VERSION_1
 from tests.clips import CLIPS
 from watchword.catalogs import open_registry
 from watchword.doctor import Finding, examine
@@ -113,3 +115,21 @@ async def test_every_camera_is_opened_and_a_broken_one_is_told(tmp_path: Path) -
     assert not found["camera gone"].ok
     assert "camera removed" not in found
     assert found["catalog"].seen == str(tmp_path / "catalog.db")
+
+
+async def test_the_doctor_leaves_a_catalog_of_an_earlier_version_as_it_is(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "catalog.db") as earlier:
+        earlier.executescript(VERSION_1.read_text())
+    earlier.close()
+    (tmp_path / "cameras.json").write_text('{"version": 1, "cameras": []}')
+    before = (tmp_path / "catalog.db").read_bytes()
+    found = await findings(Settings(data_dir=tmp_path))
+    assert found["catalog"].ok
+    assert "first process that starts" in found["catalog"].seen
+    assert (tmp_path / "catalog.db").read_bytes() == before
+    assert (tmp_path / "cameras.json").exists()
+
+
+async def test_the_doctor_makes_no_catalog(tmp_path: Path) -> None:
+    assert (await findings(Settings(data_dir=tmp_path)))["catalog"].ok
+    assert not (tmp_path / "catalog.db").exists()
