@@ -23,14 +23,19 @@ help:  ## what can be done here
 demo: .venv/.ready-demo  ## start everything on real clips and answer five questions (ONCE=1 ends there)
 	@$(PY) -m watchword demo $(if $(ONCE),--once)
 
-test: .venv/.ready-dev  ## every test, on the real parts (one file: .venv/bin/pytest FILE)
-	@echo "== tests without servers, three at once"
-	@$(PY) -m pytest -q -n 3 --fast
+# Several tests at once; what fails there must pass alone, and is named either way.
+define tests
+	@$(PY) -m pytest -q $(1) $(2) || { echo "== what failed, again and alone" && \
+	  $(PY) -m pytest -q $(2) --last-failed --last-failed-no-failures none; }
+endef
+
+test: test-fast  ## every test, on the real parts (one file: .venv/bin/pytest FILE)
 	@echo "== the other tests (real servers, real models, real video), two files at once"
-	@$(PY) -m pytest -q -n 2 --dist loadfile --rest
+	$(call tests,-n 2 --dist loadfile,--rest)
 
 test-fast: .venv/.ready-dev  ## the tests that need no server and no real model
-	@$(PY) -m pytest -q -n 3 --fast
+	@echo "== tests without servers, three at once"
+	$(call tests,-n 3,--fast)
 
 check: .venv/.ready-dev  ## style, types and layout, as CI asks
 	@echo "== ruff" && $(PY) -m ruff check . && $(PY) -m ruff format --check .

@@ -226,7 +226,7 @@ async def test_a_full_worker_answers_overloaded(builtin: Bundle) -> None:
 
 async def test_the_deadline_ends_a_call_that_waits(builtin: Bundle) -> None:
     engine = SlowEngine()
-    async with serving(builtin, engine=lambda _: engine, timeout_s=0.3) as (_, client):
+    async with serving(builtin, engine=lambda _: engine, timeout_s=3) as (_, client):
         await client.describe()
         engine.hold()
         with pytest.raises(Late):
