@@ -30,6 +30,7 @@ define tests
 endef
 
 test: test-fast  ## every test, on the real parts (one file: .venv/bin/pytest FILE)
+	@$(PY) -m tests.tools.s3
 	@echo "== the other tests (real servers, real models, real video), two files at once"
 	$(call tests,-n 2 --dist loadfile,--rest)
 

@@ -1,4 +1,7 @@
-"""An S3 server of one's own: versitygw (Apache-2.0), built once by Go into the cache folder."""
+"""An S3 server of one's own: versitygw (Apache-2.0), built once by Go into the cache folder.
+
+python -m tests.tools.s3          builds it, which takes minutes; `make test` does it before the tests
+"""
 
 from __future__ import annotations
 
@@ -30,12 +33,21 @@ class NoS3Here(Exception):
 
 @cache
 def program() -> Path:
-    """The server's program. Building it takes minutes."""
+    """The server's program."""
+    kept = CACHE / f"versitygw-{_VERSION}"
+    if not kept.exists():
+        raise NoS3Here("versitygw is not built: `python -m tests.tools.s3` does it, with Go")
+    return kept
+
+
+def build() -> Path:
+    """The server's program, built if need be. It takes minutes."""
     kept = CACHE / f"versitygw-{_VERSION}"
     if kept.exists():
         return kept
     if shutil.which("go") is None:
         raise NoS3Here("Go is not installed, which builds versitygw")
+    print(f"building versitygw {_VERSION}, an S3 server for the tests (once; some minutes)", flush=True)
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "GOPATH": folder, "GOBIN": f"{folder}/bin", "GOFLAGS": "-modcacherw"}
@@ -98,3 +110,10 @@ class S3:
             cwd=self.folder,
             env={"ROOT_ACCESS_KEY": KEY, "ROOT_SECRET_KEY": SECRET},
         )
+
+
+if __name__ == "__main__":
+    try:
+        print(f"the S3 server for the tests: {build()}")
+    except NoS3Here as reason:
+        print(f"tests on S3 will be skipped: {reason}")
