@@ -61,7 +61,10 @@ def plan_command(
         )
     except ValidationError as error:
         first = error.errors()[0]
-        raise Invalid(f"{first['loc'][0]} = {first['input']!r}: {first['msg'].lower()}") from None
+        raise Invalid(
+            f"{first['loc'][0]} = {first['input']!r}: {first['msg'].lower()}",
+            todo="`watchword plan --help` says what it takes",
+        ) from None
     if hardware is not None:
         profile = read_profile(hardware)
     else:

@@ -10,6 +10,8 @@ from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Integer, LargeB
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
+from proto.errors import Broken
+
 revision = "0001"
 down_revision = None
 
@@ -104,7 +106,10 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """There is no way back: the cameras would be lost."""
-    raise NotImplementedError
+    raise Broken(
+        "a catalog cannot go back to the version before its cameras were in it",
+        todo="restore the backup that was made before the upgrade",
+    )
 
 
 def _create(name: str, *columns: Column[object]) -> None:
