@@ -70,7 +70,8 @@ def test_a_dataset_is_replayed_asked_and_measured_through_the_whole_stack(tmp_pa
     assert {hit.camera for hit in run.answers["4"].hits} == {"carphone_pristine"}
     assert all(hit.closed for answer in run.answers.values() for hit in answer.hits)
     start_ms = min(hit.start_ms for hit in run.answers["1"].hits if hit.camera == "bikes")
-    assert start_ms == START_MS
+    # The first frame does not tell what moves in it: the cyclist is there from the second.
+    assert START_MS < start_ms <= START_MS + 1000
     report = report_of(run, "test", times=50)
     assert report.rows[0].questions == 3
     assert report.rows[0].figures["R@10"].value > 0
