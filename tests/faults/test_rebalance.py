@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]
 async def test_a_static_member_that_is_killed_and_comes_back_moves_no_partitions(house: House) -> None:
     async with a_drill(house, "static", Plan(cameras=20, rate=10)) as drill:
         # The group waits for so long: even on a slow machine a worker is back before.
-        stays, dies = (drill.worker(WATCHWORD_KAFKA__SESSION_S="15") for _ in range(2))
+        stays, dies = (drill.worker(WATCHWORD_KAFKA__SESSION_S="30") for _ in range(2))
         async with drill.fleet.publishing():
             await stays.start()
             await dies.start()
