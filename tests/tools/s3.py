@@ -66,4 +66,3 @@ class S3:
             cwd=self.folder,
             env={"ROOT_ACCESS_KEY": KEY, "ROOT_SECRET_KEY": SECRET},
         )
-
