@@ -30,6 +30,7 @@ from cameras.settings import CameraSettings, RecordingSettings
 from catalog.settings import CatalogSettings, MediaSettings
 from gateway.settings import GatewaySettings, why_refused
 from index.settings import MilvusSettings
+from proto.access import AccessSettings
 from proto.errors import Invalid
 from proto.section import Section
 from proto.tracing import TraceSettings
@@ -71,6 +72,7 @@ class Settings(BaseSettings):
     """Folder for everything that must survive a restart: moments, thumbnails, cameras, recordings, logs."""
     cache_dir: Path = Field(default_factory=lambda: _home("XDG_CACHE_HOME", ".cache"))
     """Folder for what can be recreated: the built-in bundle, unpacked binaries."""
+    access: AccessSettings = AccessSettings()
     catalog: CatalogSettings = CatalogSettings()
     media: MediaSettings = MediaSettings()
     kafka: KafkaSettings = KafkaSettings()
