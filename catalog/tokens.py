@@ -65,7 +65,7 @@ def token_id(secret: str) -> str | None:
 
 def hash_of(secret: str) -> str:
     """What is kept of a token. It has 256 random bits, so a fast hash cannot be turned round."""
-    return hashlib.sha256(secret.encode()).hexdigest()
+    return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,17 @@
-"""`watchword token`: who may ask, and see what."""
+"""`watchword token` and `watchword audit`: who may ask and see what, and who did."""
 
 from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from proto.access import Role
-from proto.errors import Invalid
+from proto.errors import Broken, Invalid
 from proto.types import now_ms
 from watchword.settings import Front
 from watchword.times import local
@@ -108,6 +109,30 @@ def token_revoke(front: Front, name: str) -> None:
     with open_catalog(front.settings()) as catalog:
         ended = TokenRegistry(catalog).revoke(name, now_ms())
     click.echo(f"token {ended.id} of {ended.name} does not count any more")
+
+
+@click.group()
+def audit() -> None:
+    """See who asked what."""
+
+
+@audit.command("verify")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), required=False)
+@click.option("--head", default="", metavar="HASH", help="A hash that was printed before: a line must have it.")
+@click.pass_obj
+def audit_verify(front: Front, folder: Path | None, head: str) -> None:
+    """Check that no line of the audit was changed, taken out or put in. Default: that of the data folder.
+
+    Print and keep the head of each chain elsewhere: without it nothing tells that the newest lines were cut off.
+    """
+    from catalog.audit import verify
+
+    found = verify(folder or front.settings().data_dir / "audit", head)
+    for one in found:
+        told = f"lines {one.first} to {one.last} follow each other, head {one.head}" if one.lines else "no line yet"
+        click.echo(f"{one.name}: {one.trouble or told}")
+    if any(one.trouble for one in found):
+        raise Broken("the audit was tampered with, or damaged", todo="compare it with a backup, from the named line on")
 
 
 def _span_ms(words: str) -> int:

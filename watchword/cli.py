@@ -13,7 +13,7 @@ import click
 
 from proto.errors import Invalid, WatchwordError
 from proto.tracing import traced
-from watchword.access_cli import token
+from watchword.access_cli import audit, token
 from watchword.eval_cli import evaluate
 from watchword.logs import log_to_stderr, say_error, warn_on_stderr
 from watchword.models_cli import models
@@ -95,6 +95,7 @@ def probe(front: Front) -> None:
 
 command.add_command(models)
 command.add_command(token)
+command.add_command(audit)
 command.add_command(evaluate)
 command.add_command(dead_letters)
 command.add_command(topics)

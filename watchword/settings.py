@@ -28,9 +28,9 @@ from pydantic_settings import (
 from broker.settings import KafkaSettings
 from cameras.settings import CameraSettings, RecordingSettings
 from catalog.settings import CatalogSettings, MediaSettings
-from gateway.settings import GatewaySettings, why_refused
+from gateway.settings import GatewaySettings
 from index.settings import MilvusSettings
-from proto.access import AccessSettings
+from proto.access import AccessSettings, why_refused
 from proto.errors import Invalid
 from proto.section import Section
 from proto.tracing import TraceSettings
@@ -118,9 +118,12 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _gateway_is_not_open_by_mistake(self) -> Self:
-        if refusal := why_refused(self.gateway):
-            raise ValueError(refusal)
+    def _nothing_is_open_by_mistake(self) -> Self:
+        """What can be reached from elsewhere needs TLS and tokens, or a sentence that says otherwise."""
+        servers: dict[str, QuerySettings | GatewaySettings] = {"query": self.query, "gateway": self.gateway}
+        for name, one in servers.items():
+            if refusal := why_refused(name, one.listen, self.access.open_to, encrypted=bool(one.certificate)):
+                raise ValueError(refusal)
         return self
 
     @classmethod
