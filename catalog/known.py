@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection
 
 from catalog.cameras import CameraRegistry
+from proto.access import EVERYTHING, Scope
 from proto.errors import WatchwordError
 from proto.types import Camera
 
@@ -46,12 +47,13 @@ class KnownCameras:
                 self._reading.release()
         return known
 
-    def names(self, wanted: Collection[str] = ()) -> frozenset[str]:
-        """All names. When one of `wanted` is not among them, the catalog is asked now, and its errors are raised."""
-        found = frozenset(camera.name for camera in self.all())
+    def names(self, wanted: Collection[str] = (), scope: Scope = EVERYTHING) -> frozenset[str]:
+        """All names that may be seen. When one of `wanted` is not among them, the catalog is asked now, and its errors
+        are raised: a camera that may not be seen takes as long as one that is not there."""
+        found = scope.of(camera.name for camera in self.all())
         if set(wanted) <= found:
             return found
-        return frozenset(camera.name for camera in self._read())
+        return scope.of(camera.name for camera in self._read())
 
     def _read_if_there(self) -> list[Camera]:
         try:

@@ -48,15 +48,19 @@ class Thumbnails:
         if picture is None:
             picture = self._objects.get(_name(moment_id))
         if picture is None:
-            raise Unknown(
-                f"there is no picture of moment {moment_id}",
-                todo="give the id of a hit; its picture may have been left out",
-            )
+            raise no_picture(moment_id)
         return picture
 
     def of_instant(self, moment_id: str, at_ms: int) -> bytes | None:
         """The moment's picture of that instant."""
         return self._objects.get(_name(moment_id, at_ms))
+
+
+def no_picture(moment_id: str) -> Unknown:
+    """The error for a moment without a picture."""
+    return Unknown(
+        f"there is no picture of moment {moment_id}", todo="give the id of a hit; its picture may have been left out"
+    )
 
 
 def _folder(moment_id: str) -> str:

@@ -6,7 +6,7 @@ from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Index, Integer,
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
-REVISION = "0001"
+REVISION = "0002"
 """The newest file in catalog/migrations/versions. A higher one was made by a later Watchword."""
 REVISION_TABLE = "watchword_version"
 """Where Alembic keeps it: under a name that no other program's tables have."""
@@ -30,7 +30,8 @@ META = Table(
 FIRST_ROWS = [
     # Watchwords from before migrations refuse a catalog of this version: they would not look for the cameras here.
     {"name": "version", "value": 2},
-    # Counts the changes of cameras.
+    # Counts the changes of tokens, and of cameras.
+    {"name": "tokens", "value": 0},
     {"name": "cameras", "value": 0},
 ]
 """What META has from the start."""
@@ -131,4 +132,18 @@ VIEWS = Table(
     Column("view", BigInteger, nullable=False),
     Column("state", String(16), nullable=False),
     Column("since_ms", BigInteger, nullable=False),
+)
+
+TOKENS = Table(
+    "tokens",
+    METADATA,
+    Column("id", name_of(16), primary_key=True),
+    # Of the whole token, which is nowhere kept: SHA-256 as hex digits.
+    Column("hash", name_of(64), nullable=False),
+    # `Token` as JSON, so that a new field of it needs no migration.
+    Column("settings", JSON().with_variant(JSONB(), "postgresql"), nullable=False),
+    # When it was last used, to a minute. No change: whoever reads tokens need not know.
+    Column("used_ms", BigInteger, nullable=False),
+    # The number of its last change: those of all tokens are counted in META as "tokens".
+    Column("change", BigInteger, nullable=False, index=True),
 )

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.clips import clip_response
+from gateway.entrance import Entrance
 from gateway.problems import Refused
 from gateway.queries import Queries
 from gateway.shapes import API, At, CamerasReply, Filters, Health, Nothing, Question, SearchReply, Span
@@ -48,8 +49,10 @@ class Endpoint:
 class Api:
     """The calls, on a query service."""
 
-    def __init__(self, queries: Queries, version: str) -> None:
+    def __init__(self, queries: Queries, version: str, *, needs_token: bool = False) -> None:
+        """`needs_token`: whether requests without one are refused."""
         self._queries = queries
+        self._entrance = Entrance(queries, needed=needs_token)
         self._version = version
         self.endpoints = (
             Endpoint(
@@ -126,7 +129,7 @@ class Api:
             text, like = asked.q, asked.like
         if [text, like, image].count(None) != 2:
             raise Invalid("there is no question", todo="give exactly one of q and like, or a picture as the body")
-        search = self._queries.search(
+        search = self._of(request).search(
             text=text,
             image=image,
             moment_id=like,
@@ -143,7 +146,7 @@ class Api:
 
     async def _picture(self, request: Request) -> Response:
         at = _parameters(request, At)
-        reply = await _while_wanted(request, self._queries.thumbnail(request.path_params["id"], at.at_ms))
+        reply = await _while_wanted(request, self._of(request).thumbnail(request.path_params["id"], at.at_ms))
         tag = f'"{hashlib.sha256(reply.jpeg).hexdigest()[:32]}"'
         # To be asked again each time: what was erased must not be shown from a browser's cache.
         headers = {"etag": tag, "cache-control": "private, no-cache", AT_HEADER: str(reply.at_ms)}
@@ -153,14 +156,14 @@ class Api:
 
     async def _clip(self, request: Request) -> Response:
         span = _parameters(request, Span)
-        parts = self._queries.clip(
+        parts = self._of(request).clip(
             camera=span.camera, start_ms=span.start_ms, end_ms=span.end_ms, moment_id=span.moment_id
         )
         return await clip_response(request, parts)
 
     async def _cameras(self, request: Request) -> Response:
         _parameters(request, Nothing)
-        return _json(CamerasReply.model_validate(await _while_wanted(request, self._queries.known())))
+        return _json(CamerasReply.model_validate(await _while_wanted(request, self._of(request).known())))
 
     async def _health(self, request: Request) -> Response:
         _parameters(request, Nothing)
@@ -169,6 +172,12 @@ class Api:
         except WatchwordError as error:
             return _json(Health(ready=False, version=self._version, todo=str(error)))
         return _json(Health(ready=True, version=self._version))
+
+    def _of(self, request: Request) -> Queries:
+        """The query service for whoever makes the request."""
+        return self._entrance.of(
+            request.headers.getlist("authorization"), request.client.host if request.client else ""
+        )
 
 
 async def _while_wanted(request: Request, call: Coroutine[Any, Any, Reply]) -> Reply:

@@ -47,9 +47,10 @@ def application(
     *,
     assistant: Assistant | None = None,
     console: Path = CONSOLE,
+    needs_token: bool = False,
 ) -> App:
     """The whole application over a query service. `assistant`, which must be running, is served too."""
-    api = Api(queries, version)
+    api = Api(queries, version, needs_token=needs_token)
     described = json.dumps(description(api.endpoints, version)).encode()
 
     async def openapi(_: Request) -> Response:

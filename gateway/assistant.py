@@ -6,18 +6,19 @@ cite, and, where nothing was found, up to when each camera was looked at.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar
 
 from mcp.server import MCPServer
-from mcp.server.mcpserver import Image
+from mcp.server.mcpserver import Context, Image
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp_types import ToolAnnotations
 from pydantic import BaseModel, ConfigDict, Field
 
+from gateway.entrance import Entrance
 from gateway.queries import Queries
 from proto.errors import WatchwordError
 from proto.v1 import query_pb2
@@ -130,8 +131,9 @@ class CamerasTold(Told):
 class Assistant:
     """The tools on a query service, and the ASGI application that serves them."""
 
-    def __init__(self, queries: Queries, version: str) -> None:
-        self._queries = queries
+    def __init__(self, queries: Queries, version: str, *, needs_token: bool = False) -> None:
+        """`needs_token`: whether requests without one are refused."""
+        self._entrance = Entrance(queries, needed=needs_token)
         server = MCPServer(
             "watchword", version=version, instructions=INSTRUCTIONS, log_level="WARNING", subscriptions=False
         )
@@ -160,7 +162,8 @@ class Assistant:
         receive: Callable[[], Awaitable[MutableMapping[str, Any]]],
         send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
     ) -> None:
-        """Serve one request."""
+        """Serve one request. Unauthenticated without a token where one is needed."""
+        self._entrance.of(_authorization(scope["headers"]), "")
         await self._app(scope, receive, send)
 
     async def search_moments(
@@ -178,10 +181,11 @@ class Assistant:
         min_confidence: Annotated[float, Field(description="Only hits of at least this.", ge=0, le=1)] = 0.0,
         order: Annotated[Literal["relevance", "time"], Field(description="Best or earliest first.")] = "relevance",
         limit: Annotated[int, Field(description="Most hits.", ge=1, le=MOST_HITS)] = 10,
+        context: Context | None = None,
     ) -> Answer:
         """Find moments that cameras saw, by words or by a moment that looks like them. Give exactly one of the two."""
         reply = await _asked(
-            self._queries.search(
+            self._of(context).search(
                 text=question or None,
                 moment_id=like_moment or None,
                 cameras=cameras,
@@ -198,23 +202,46 @@ class Assistant:
         return Answer(found=found, not_found=_not_found(based) if reply.no_confident_match else "", based_on=based)
 
     async def look_at_picture(
-        self, moment_id: Moment, at_ms: Annotated[int, Field(description="The `at_ms` of the hit.", ge=0)] = 0
+        self,
+        moment_id: Moment,
+        at_ms: Annotated[int, Field(description="The `at_ms` of the hit.", ge=0)] = 0,
+        context: Context | None = None,
     ) -> list[Any]:
         """The picture of a moment, to check what it really shows."""
-        reply = await _asked(self._queries.thumbnail(moment_id, at_ms))
+        reply = await _asked(self._of(context).thumbnail(moment_id, at_ms))
         which = f"at {_time(at_ms)}" if at_ms and reply.at_ms == at_ms else "at its most representative instant"
         return [f"moment {moment_id}, {which}", Image(data=reply.jpeg, format="jpeg")]
 
-    async def list_cameras(self) -> CamerasTold:
+    async def list_cameras(self, context: Context | None = None) -> CamerasTold:
         """The cameras that can be searched, and the kinds of objects that search_moments can be narrowed to."""
-        reply = await _asked(self._queries.known())
+        reply = await _asked(self._of(context).known())
         cameras = [CameraTold(name=one.name, watching=one.watching) for one in reply.cameras]
         return CamerasTold(cameras=cameras, kinds=list(reply.kinds))
 
-    async def coverage(self, cameras: Cameras = [], since: Since = "", until: Until = "") -> Based:  # noqa: B006
+    async def coverage(
+        self,
+        cameras: Cameras = [],  # noqa: B006
+        since: Since = "",
+        until: Until = "",
+        context: Context | None = None,
+    ) -> Based:
         """Up to when each camera was looked at, and what was not looked at in a span of time."""
-        asked = self._queries.search(text=_ANY_WORDS, cameras=cameras, start_ms=_ms(since), end_ms=_ms(until), limit=1)
+        asked = self._of(context).search(
+            text=_ANY_WORDS, cameras=cameras, start_ms=_ms(since), end_ms=_ms(until), limit=1
+        )
         return _based((await _asked(asked)).coverage)
+
+    def _of(self, context: Context | None) -> Queries:
+        """The query service for whoever makes the request. Without a context there is no request: for nobody."""
+        request = None if context is None else context.request_context.request
+        if request is None:
+            return self._entrance.of((), "")
+        client = request.client.host if request.client else ""
+        return self._entrance.of(_authorization(request.scope["headers"]), client)
+
+
+def _authorization(headers: Iterable[tuple[bytes, bytes]]) -> list[str]:
+    return [value.decode("latin-1") for key, value in headers if key == b"authorization"]
 
 
 async def _asked(call: Awaitable[Result]) -> Result:

@@ -23,6 +23,7 @@ _AT = {
 _PLACES = "#/components/schemas/{model}"
 _PROBLEMS = {
     "400": "The request is wrong; `detail` and `todo` say how.",
+    "401": "A token is needed, or the given one does not count.",
     "403": "Not allowed.",
     "404": "A camera or a moment that is not known here.",
     "413": "The body is too large.",
@@ -58,7 +59,12 @@ def description(endpoints: Sequence[Endpoint], version: str) -> Json:
         },
         "servers": [{"url": "/"}],
         "paths": paths,
-        "components": {"schemas": defined["$defs"]},
+        # A token where one is needed: whoever runs the gateway decides.
+        "security": [{}, {"token": []}],
+        "components": {
+            "schemas": defined["$defs"],
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
     }
 
 

@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from gateway.problems import MEDIA_TYPE, Refused, problem_of
-from gateway.settings import GatewaySettings, is_loopback
+from gateway.settings import GatewaySettings
+from proto.access import is_loopback
 from proto.admission import Admission
 from proto.errors import Broken, Denied, WatchwordError
 from proto.metrics import GATEWAY_REQUESTS, GATEWAY_SECONDS

@@ -13,6 +13,7 @@ from proto.errors import (
     Overloaded,
     Poison,
     Transient,
+    Unauthenticated,
     Unknown,
     WatchwordError,
 )
@@ -21,6 +22,7 @@ MEDIA_TYPE = "application/problem+json"
 
 _STATUSES: dict[type[WatchwordError], int] = {
     Invalid: 400,
+    Unauthenticated: 401,
     Denied: 403,
     Unknown: 404,
     Overloaded: 429,
@@ -71,6 +73,8 @@ def problem_of(error: WatchwordError) -> Problem:
     headers = {"cache-control": "no-store"}
     if wait_s := _RETRY_AFTER_S.get(status):
         headers["retry-after"] = str(wait_s)
+    if status == 401:
+        headers["www-authenticate"] = "Bearer"
     if isinstance(error, Refused) and error.allow:
         headers["allow"] = error.allow
     return Problem(status, body, headers)

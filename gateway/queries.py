@@ -11,6 +11,9 @@ from proto.v1 import query_pb2
 class Queries(Protocol):
     """What the gateway asks of the query service: `query.client.QueryClient`."""
 
+    def on_behalf(self, token: str, client: str = "") -> Queries:
+        """The same for whoever brought this token (empty: none), from this address."""
+
     async def search(
         self,
         *,

@@ -19,6 +19,7 @@ from gateway.guard import App
 from gateway.problems import MEDIA_TYPE, Refused, problem_of
 from gateway.settings import GatewaySettings
 from proto.errors import Broken, Invalid
+from proto.tls import server_context
 
 log = logging.getLogger("watchword.gateway")
 
@@ -132,6 +133,7 @@ class GatewayServer:
 
 async def serve_gateway(app: App, settings: GatewaySettings, *, grace_s: int) -> GatewayServer:
     """Serve `app` at `settings.listen`; port 0 takes a free one. Broken when that fails."""
+    context = server_context(settings) if settings.certificate else None
     listening = _listening(settings.listen)
     protocol: type[Any] = type("_Bounded", (_Protocol,), {"settings": settings})
     config = uvicorn.Config(
@@ -146,6 +148,7 @@ async def serve_gateway(app: App, settings: GatewaySettings, *, grace_s: int) ->
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=grace_s,
         h11_max_incomplete_event_size=settings.max_header_bytes,
+        ssl_context_factory=None if context is None else lambda _config, _default: context,
     )
     server = _Server(config)
     host, port = listening.getsockname()[:2]
@@ -156,7 +159,7 @@ async def serve_gateway(app: App, settings: GatewaySettings, *, grace_s: int) ->
             await work
             raise Broken("the gateway did not start", todo="its log says why")
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    log.info("the gateway answers on http://%s", address)
+    log.info("the gateway answers on %s://%s", "https" if context else "http", address)
     return GatewayServer(server, work, address)
 
 

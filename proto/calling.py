@@ -10,6 +10,7 @@ import grpc.aio
 
 from proto import tracing
 from proto.rpc import CHANNEL_OPTIONS, error_of, service_config
+from proto.tls import ClientTls, channel_credentials
 
 Reply = TypeVar("Reply")
 
@@ -60,8 +61,11 @@ def open_channel(
     repeats_refused: bool = False,
     spread: bool = False,
     begins_traces: bool = False,
+    tls: ClientTls | None = None,
+    server_name: str = "",
 ) -> grpc.aio.Channel:
-    """A plaintext channel. `connect_within_s` bounds one attempt to connect; None leaves it to gRPC.
+    """A channel, with TLS if `tls` names a root. The server must then have the name that `tls` says, else
+    `server_name`, else that of the address. `connect_within_s` bounds one attempt to connect; None leaves it to gRPC.
 
     With `repeats_refused` a call that was refused for overload is made again, within its deadline, a few times at most.
     With `spread`, calls go in turn to every address that the name resolves to; otherwise to one of them.
@@ -71,7 +75,11 @@ def open_channel(
     if connect_within_s is not None:
         options.append(("grpc.min_reconnect_backoff_ms", round(connect_within_s * 1000)))
     interceptors = [_Traced(begins=begins_traces)] if tracing.on() else None
-    return grpc.aio.insecure_channel(address, options=options, interceptors=interceptors)
+    if tls is None or not tls.ca:
+        return grpc.aio.insecure_channel(address, options=options, interceptors=interceptors)
+    if name := tls.server_name or server_name:
+        options.append(("grpc.ssl_target_name_override", name))
+    return grpc.aio.secure_channel(address, channel_credentials(tls), options=options, interceptors=interceptors)
 
 
 async def answer_of(call: Awaitable[Reply], part: str) -> Reply:

@@ -7,6 +7,7 @@
     ├── Invalid         the request is wrong: change it                  INVALID_ARGUMENT
     │   └── Poison      this one item can never be processed             INVALID_ARGUMENT
     ├── Unknown         names a camera or a moment that is not here      NOT_FOUND
+    ├── Unauthenticated no token came, or one that does not count        UNAUTHENTICATED
     ├── Denied          not allowed                                      PERMISSION_DENIED
     ├── Mismatch        vectors of another space                         FAILED_PRECONDITION
     └── Broken          the installation or its surroundings are wrong   INTERNAL
@@ -78,6 +79,12 @@ class Denied(WatchwordError):
     """The caller may not do this."""
 
     exit_code = 7
+
+
+class Unauthenticated(WatchwordError):
+    """It is not known who calls: no token came, or one that does not count."""
+
+    exit_code = 10
 
 
 class Mismatch(WatchwordError):

@@ -129,6 +129,10 @@ SEARCH_PART_SECONDS = Histogram(
     buckets=_SECONDS,
 )
 CACHE_LOOKUPS = Counter("watchword_query_cache_lookups_total", "Look-ups in the cache.", ["kind", "outcome"])
+AUDIT_NOTED = Counter("watchword_query_audit_noted_total", "Lines of the audit that were written.")
+AUDIT_LOST = Counter(
+    "watchword_query_audit_lost_total", "Lines of the audit that were not written: their disk is full or too slow."
+)
 SHARDS_MISSING = Counter("watchword_query_shards_missing_total", "Times a shard did not answer a search.")
 
 # Gateway

@@ -26,6 +26,7 @@ from proto.errors import (
     Overloaded,
     Poison,
     Transient,
+    Unauthenticated,
     Unknown,
     WatchwordError,
 )
@@ -101,6 +102,7 @@ _CODES: dict[type[WatchwordError], grpc.StatusCode] = {
     Invalid: grpc.StatusCode.INVALID_ARGUMENT,
     Poison: grpc.StatusCode.INVALID_ARGUMENT,
     Unknown: grpc.StatusCode.NOT_FOUND,
+    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     Denied: grpc.StatusCode.PERMISSION_DENIED,
     Mismatch: grpc.StatusCode.FAILED_PRECONDITION,
     Broken: grpc.StatusCode.INTERNAL,

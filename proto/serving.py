@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
+from contextvars import ContextVar
 from functools import partial, wraps
 from typing import Any, NoReturn, Protocol, TypeVar
 
@@ -16,10 +17,12 @@ from grpc.aio import ServicerContext
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from proto import tracing
+from proto.access import Caller
 from proto.admission import Admission
 from proto.errors import Broken, Overloaded, WatchwordError
 from proto.metrics import CALLS_EXPECTED, CALLS_INSIDE, CALLS_PROMISED, CALLS_REFUSED
 from proto.rpc import SERVER_OPTIONS, on_the_wire
+from proto.tls import ServerTls, server_credentials
 
 log = logging.getLogger("watchword.rpc")
 
@@ -132,8 +135,16 @@ def _traced(method: str, context: ServicerContext[Any, Any]) -> Iterator[None]:
         yield
 
 
-def _refusing(refusal: Overloaded) -> Callable[[object, ServicerContext[Any, Any]], Awaitable[None]]:
+Refused = Callable[[str, str, WatchwordError], None]
+"""Told of a call that was refused since it is not known who calls: its method, its peer, and why."""
+
+
+def _refusing(
+    refusal: WatchwordError, refused: Refused | None = None, method: str = ""
+) -> Callable[[object, ServicerContext[Any, Any]], Awaitable[None]]:
     async def refuse(_: object, context: ServicerContext[Any, Any]) -> None:
+        if refused is not None:
+            refused(method, context.peer(), refusal)
         await _refuse(context, refusal)
 
     return refuse
@@ -171,6 +182,44 @@ def _fault(part: str, method: str, error: Exception) -> Broken:
 async def _refuse(context: ServicerContext[Any, Any], error: WatchwordError) -> NoReturn:
     code, message, metadata = on_the_wire(error)
     await context.abort(code, message, (*metadata, *(context.trailing_metadata() or ())))
+
+
+class Callers(Protocol):
+    """Tells who calls."""
+
+    async def of(self, authorization: Sequence[str]) -> Caller:
+        """Who calls with these `authorization` headers. Raises Unauthenticated and others: the call is refused."""
+
+
+_CALLER: ContextVar[Caller] = ContextVar("watchword.caller")
+
+
+def caller() -> Caller:
+    """Who makes the call that is being answered. LookupError where nobody looked: nothing may be given then."""
+    return _CALLER.get()
+
+
+class _Authenticating(grpc.aio.ServerInterceptor):
+    """Finds out who calls before anything else is done for a call. Health probes need not say."""
+
+    def __init__(self, callers: Callers, refused: Refused | None) -> None:
+        self._callers = callers
+        self._refused = refused
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        if not handler_call_details.method.startswith("/grpc.health.v1."):
+            try:
+                told = handler_call_details.invocation_metadata or ()
+                given = [str(value) for key, value in told if key == "authorization"]
+                _CALLER.set(await self._callers.of(given))
+            except WatchwordError as error:
+                method = handler_call_details.method.rpartition("/")[2]
+                return grpc.stream_stream_rpc_method_handler(_refusing(error, self._refused, method))
+        return await continuation(handler_call_details)
 
 
 class _AtTheDoor(grpc.GenericRpcHandler):
@@ -213,10 +262,18 @@ class GrpcServer:
     """
 
     def __init__(
-        self, part: str, service: str, *, most_calls: int, admissions: Mapping[str, Admission] | None = None
+        self,
+        part: str,
+        service: str,
+        *,
+        most_calls: int,
+        admissions: Mapping[str, Admission] | None = None,
+        callers: Callers | None = None,
+        refused: Refused | None = None,
     ) -> None:
         """`part` names it in messages, `service` on the wire. `admissions` are those of single methods, by name; all
-        other methods together have `most_calls` at once."""
+        other methods together have `most_calls` at once. Without `callers` nobody finds out who calls.
+        `refused` is told of those whom they refuse."""
         self.door = Door(part, Admission("other", most=most_calls), admissions)
         self.address = ""
         """HOST:PORT that it listens on, once started."""
@@ -224,16 +281,24 @@ class GrpcServer:
         self._health = health.aio.HealthServicer()
         self._tasks: set[asyncio.Task[None]] = set()
         most = most_calls + sum(one.most for one in set((admissions or {}).values()))
-        self._server = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=most + _SPARE_CALLS)
+        self._server = grpc.aio.server(
+            options=SERVER_OPTIONS,
+            maximum_concurrent_rpcs=most + _SPARE_CALLS,
+            interceptors=[_Authenticating(callers, refused)] if callers is not None else None,
+        )
         self.methods: Any = _Registrar(self._server, self.door)
         """Pass this to the generated code that adds the service, before `start`."""
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
 
-    async def start(self, address: str) -> None:
-        """Listen at `address` (HOST:PORT; port 0 takes a free one). Broken when that fails."""
+    async def start(self, address: str, tls: ServerTls | None = None) -> None:
+        """Listen at `address` (HOST:PORT; port 0 takes a free one), with TLS if there is a certificate. Broken when
+        that fails."""
         await self._set_health(ready=False)
         try:
-            port = self._server.add_insecure_port(address)
+            if tls is not None and tls.certificate:
+                port = self._server.add_secure_port(address, server_credentials(tls))
+            else:
+                port = self._server.add_insecure_port(address)
         except RuntimeError as error:
             raise Broken(
                 f"{self.door.part} cannot listen on {address}", todo="is the port taken? choose another"

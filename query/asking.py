@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from index.store import LATEST_MS
+from proto.access import EVERYTHING, Scope
 from proto.errors import Invalid
 from proto.types import check_moment_ids
 from query.settings import QuerySettings
@@ -33,6 +34,13 @@ class Question:
     """Every moment by itself: nothing is joined or left out."""
     by_time: bool = False
     """Earliest first instead of best first."""
+    scope: Scope = EVERYTHING
+    """What whoever asks may see. It is part of everything that is asked for this question."""
+
+    @property
+    def seen(self) -> frozenset[str] | None:
+        """The cameras that may answer: those wanted, as far as they may be seen. None: all; an empty set: none."""
+        return self.scope.narrowed(self.cameras)
 
 
 def checked(question: Question, settings: QuerySettings, kinds: Collection[str]) -> Question:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from catalog.backgrounds import Background, Backgrounds
+from proto.access import EVERYTHING, Scope
 from proto.errors import WatchwordError
 from proto.types import SpaceInfo, Vectors
 from query.aside import Aside
@@ -29,6 +30,8 @@ _POOL_MOMENTS = 500
 """Most moments in the pool, evenly over its cameras."""
 _MOST_CAMERAS = 64
 """Most cameras of one answer that are judged by backgrounds of their own; the others by the pool."""
+_MOST_POOLS = 64
+"""Most pools: one for each scope of those who ask."""
 _MOST_BYTES = 64 * 1024 * 1024
 """Most memory for backgrounds of single cameras."""
 
@@ -67,13 +70,17 @@ class BackgroundReader:
         self._space = space
         self._clock = clock
         self._aside = Aside(_READS_AT_ONCE, "backgrounds")
-        self._pool: _Read | None = None
+        self._pools: dict[Scope, _Read] = {}
         self._shelf = _Shelf()
-        self._reading: dict[frozenset[str] | None, tuple[asyncio.Task[None], float]] = {}
+        self._reading: dict[Scope | frozenset[str], tuple[asyncio.Task[None], float]] = {}
         self._failing = False
 
-    async def known(self, cameras: Sequence[str], words: Words | None, timeout_s: float) -> Known:
+    async def known(
+        self, cameras: Sequence[str], words: Words | None, timeout_s: float, scope: Scope = EVERYTHING
+    ) -> Known:
         """What the scores of these cameras' hits, the best hit's camera first, are judged by.
+
+        The pool is of the cameras in `scope`: what others show has no part in an answer.
 
         Reads what is missing, for at most `timeout_s`; what is not there by then is left out. What is old is used, and
         read again meanwhile.
@@ -81,13 +88,13 @@ class BackgroundReader:
         now = self._clock()
         wanted = list(dict.fromkeys(cameras))[:_MOST_CAMERAS]
         old = frozenset(name for name in wanted if self._is_old(self._shelf.by_camera.get(name), now))
-        reading = self._refresh(None, now) if self._is_old(self._pool, now) else {}
+        reading = self._refresh(scope, now) if self._is_old(self._pools.get(scope), now) else {}
         reading |= self._refresh(old, now) if old else {}
         # Nobody waits for a read that has been under way for long.
         waited_for = [task for task, begun_s in reading.items() if now - begun_s < timeout_s]
-        if waited_for and not self._enough(wanted, now):
+        if waited_for and not self._enough(wanted, scope, now):
             await asyncio.wait(waited_for, timeout=timeout_s)
-        pool = self._usable(self._pool, self._clock())
+        pool = self._usable(self._pools.get(scope), self._clock())
         own = {name: self._usable(self._shelf.by_camera.get(name), self._clock()) for name in wanted}
         return Known(pool, {name: sample for name, sample in own.items() if sample is not None}, words)
 
@@ -96,9 +103,9 @@ class BackgroundReader:
         for task, _ in list(self._reading.values()):
             task.cancel()
 
-    def _enough(self, wanted: Sequence[str], now: float) -> bool:
+    def _enough(self, wanted: Sequence[str], scope: Scope, now: float) -> bool:
         """Whether everything was read at some time, so that nobody needs to wait."""
-        reads = [self._pool, *(self._shelf.by_camera.get(name) for name in wanted)]
+        reads = [self._pools.get(scope), *(self._shelf.by_camera.get(name) for name in wanted)]
         return all(read is not None and now - read.at_s < _STALE_S for read in reads)
 
     def _is_old(self, read: _Read | None, now: float) -> bool:
@@ -107,25 +114,29 @@ class BackgroundReader:
     def _usable(self, read: _Read | None, now: float) -> Sample | None:
         return None if read is None or now - read.at_s >= _STALE_S else read.sample
 
-    def _refresh(self, cameras: frozenset[str] | None, now: float) -> dict[asyncio.Task[None], float]:
-        """The task that reads them, which may be under way already, and when it began."""
-        if cameras not in self._reading:
+    def _refresh(self, which: Scope | frozenset[str], now: float) -> dict[asyncio.Task[None], float]:
+        """The task that reads the pool of a scope or these cameras, and when it began. It may be under way already."""
+        if which not in self._reading:
             if len(self._reading) >= _MOST_READING:
                 return {}
-            task = asyncio.create_task(self._read(cameras))
-            self._reading[cameras] = task, now
-            task.add_done_callback(lambda _: self._reading.pop(cameras, None))
-        task, begun_s = self._reading[cameras]
+            task = asyncio.create_task(self._read(which))
+            self._reading[which] = task, now
+            task.add_done_callback(lambda _: self._reading.pop(which, None))
+        task, begun_s = self._reading[which]
         return {task: begun_s}
 
-    async def _read(self, cameras: frozenset[str] | None) -> None:
+    async def _read(self, which: Scope | frozenset[str]) -> None:
+        space = self._space
         try:
-            if cameras is None:
-                pool = await self._aside.run(lambda: _pool(self._backgrounds.get(self._space.id), self._space))
-                self._pool = _Read(pool, self._clock())
+            if isinstance(which, Scope):
+                pool = await self._aside.run(lambda: _pool(self._backgrounds.get(space.id, which.cameras), space))
+                self._pools.pop(which, None)
+                self._pools[which] = _Read(pool, self._clock())
+                while len(self._pools) > _MOST_POOLS:
+                    del self._pools[next(iter(self._pools))]
             else:
-                own = await self._aside.run(lambda: _own(self._backgrounds.get(self._space.id, cameras), self._space))
-                for name in cameras:
+                own = await self._aside.run(lambda: _own(self._backgrounds.get(space.id, which), space))
+                for name in which:
                     self._shelf.put(name, _Read(own.get(name), self._clock()))
         except WatchwordError as error:
             if not self._failing:  # once, not at every search

@@ -17,6 +17,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 
+from proto.access import EVERYTHING, Scope
 from proto.errors import Broken, Denied, Transient
 from proto.metrics import CACHE_LOOKUPS
 from proto.types import SpaceInfo, Vector
@@ -34,7 +35,7 @@ Result = TypeVar("Result")
 
 
 class VectorCache:
-    """Caches vectors by space and text.
+    """Caches vectors by space, scope of who asks, and text: nobody sees by an answer's speed what others asked.
 
     Redis failures never raise here: a vector that does not arrive within `timeout_s` is a miss, whether Redis is slow
     or too many calls run at once. Without a url the cache is always empty.
@@ -49,15 +50,15 @@ class VectorCache:
         # Not redis-py's blocking pool: it raises the same error when it is full and when Redis is down.
         self._turns = asyncio.Semaphore(_MOST_CONNECTIONS)
 
-    async def get(self, space: SpaceInfo, text: str) -> Vector | None:
-        value = await self._ask(lambda redis: redis.get(_key(space, text)))
+    async def get(self, space: SpaceInfo, text: str, scope: Scope = EVERYTHING) -> Vector | None:
+        value = await self._ask(lambda redis: redis.get(_key(space, text, scope)))
         vector = _vector(value, space) if isinstance(value, bytes) else None
         CACHE_LOOKUPS.labels(kind=_KIND, outcome="miss" if vector is None else "hit").inc()
         return vector
 
-    async def put(self, space: SpaceInfo, text: str, vector: Vector) -> None:
+    async def put(self, space: SpaceInfo, text: str, vector: Vector, scope: Scope = EVERYTHING) -> None:
         value = vector.astype(_NUMBERS).tobytes()
-        await self._ask(lambda redis: redis.set(_key(space, text), value, ex=self._settings.vector_ttl_s))
+        await self._ask(lambda redis: redis.set(_key(space, text, scope), value, ex=self._settings.vector_ttl_s))
 
     async def close(self) -> None:
         if self._redis is not None:
@@ -145,10 +146,14 @@ def _client(settings: RedisSettings) -> Redis | None:
         raise Broken("the url of Redis cannot be read", todo="give redis://[user:password@]host:port/db") from error
 
 
-def _key(space: SpaceInfo, text: str) -> str:
-    """Makes every key. Texts that differ only in white space share one."""
-    words = hashlib.blake2b(" ".join(text.split()).encode(), digest_size=20).hexdigest()
-    return f"watchword:1:{_KIND}:{space.id}:{space.dimension}:{words}"
+def _key(space: SpaceInfo, text: str, scope: Scope) -> str:
+    """Makes every key. Texts that differ only in white space share one, and so do callers who may see the same."""
+    seen = "all" if scope.cameras is None else _digest("\n".join(sorted(scope.cameras)))
+    return f"watchword:1:{_KIND}:{space.id}:{space.dimension}:{seen}:{_digest(' '.join(text.split()))}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
 
 
 def _vector(value: bytes, space: SpaceInfo) -> Vector | None:

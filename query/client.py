@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import AsyncGenerator, Awaitable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from proto.calling import Client, answer_of, open_channel
 from proto.errors import Invalid, Late, Transient
+from proto.tls import ClientTls
 from proto.v1 import query_pb2, query_pb2_grpc
+
+CLIENT_KEY = "watchword-client"
+"""For whom a gateway calls: an address, for the audit. Nothing depends on it."""
 
 Reply = TypeVar("Reply")
 
@@ -23,16 +28,25 @@ class QueryClient(Client):
     A call that is refused for overload is repeated a few times, unless most calls are.
     """
 
-    def __init__(self, address: str, timeout_s: float, *, spread: bool = False) -> None:
+    def __init__(
+        self, address: str, timeout_s: float, *, spread: bool = False, token: str = "", tls: ClientTls | None = None
+    ) -> None:
         """With `spread`, calls go in turn to all services that the address resolves to."""
+        self._metadata = _metadata(token)
         self._address = address
         self._timeout_s = timeout_s
-        self._channel = open_channel(address, repeats_refused=True, spread=spread, begins_traces=True)
+        self._channel = open_channel(address, repeats_refused=True, spread=spread, begins_traces=True, tls=tls)
         self._stub: Any = query_pb2_grpc.QueryStub(self._channel)
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
 
     async def close(self) -> None:
         await self._channel.close()
+
+    def on_behalf(self, token: str, client: str = "") -> Self:
+        """The client, over the same connection, of whoever brought this token (empty: none) from this address."""
+        other = copy.copy(self)
+        other._metadata = _metadata(token, client)
+        return other
 
     async def search(
         self,
@@ -67,13 +81,15 @@ class QueryClient(Client):
                 all_moments=all_moments,
                 order=query_pb2.ORDER_TIME if by_time else query_pb2.ORDER_RELEVANCE,
             )
-        return await self._answer(self._stub.Search(request, timeout=self._timeout_s))
+        return await self._answer(self._stub.Search(request, timeout=self._timeout_s, metadata=self._metadata))
 
     async def thumbnail(self, moment_id: str, at_ms: int = 0) -> query_pb2.ThumbnailReply:
         """The moment's picture, a JPEG: of this time, `at_ms` of a hit, or the most representative one."""
         with _sendable():
             request = query_pb2.ThumbnailRequest(moment_id=moment_id, at_ms=at_ms)
-        reply: query_pb2.ThumbnailReply = await self._answer(self._stub.Thumbnail(request, timeout=self._timeout_s))
+        reply: query_pb2.ThumbnailReply = await self._answer(
+            self._stub.Thumbnail(request, timeout=self._timeout_s, metadata=self._metadata)
+        )
         return reply
 
     async def clip(
@@ -85,7 +101,7 @@ class QueryClient(Client):
         """
         with _sendable():
             request = query_pb2.ClipRequest(camera=camera, start_ms=start_ms, end_ms=end_ms, moment_id=moment_id)
-        call = self._stub.Clip(request)
+        call = self._stub.Clip(request, metadata=self._metadata)
         try:
             while True:
                 async with asyncio.timeout(self._timeout_s):
@@ -118,18 +134,25 @@ class QueryClient(Client):
     async def known(self) -> query_pb2.CamerasReply:
         """Every camera that can be searched, and the kinds of objects that can be asked for."""
         request = query_pb2.CamerasRequest()
-        reply: query_pb2.CamerasReply = await self._answer(self._stub.Cameras(request, timeout=self._timeout_s))
+        reply: query_pb2.CamerasReply = await self._answer(
+            self._stub.Cameras(request, timeout=self._timeout_s, metadata=self._metadata)
+        )
         return reply
 
     async def ask(self, request: query_pb2.SearchRequest) -> tuple[query_pb2.SearchReply, dict[str, str]]:
         """The answer to a request as it stands, and the trailing metadata, which an older service does not send."""
-        call = self._stub.Search(request, timeout=self._timeout_s)
+        call = self._stub.Search(request, timeout=self._timeout_s, metadata=self._metadata)
         reply: query_pb2.SearchReply = await self._answer(call)
         trailing = await call.trailing_metadata()
         return reply, {key: value for key, value in trailing or () if isinstance(value, str)}
 
     async def _answer(self, call: Awaitable[Reply]) -> Reply:
         return await answer_of(call, f"the query service at {self._address}")
+
+
+def _metadata(token: str, client: str = "") -> tuple[tuple[str, str], ...]:
+    found = [("authorization", f"Bearer {token}")] if token else []
+    return (*found, (CLIENT_KEY, client)) if client else (*found,)
 
 
 @contextmanager

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from index.store import MOST_HITS, Answer, Ask, MomentStore
 from proto import tracing
+from proto.access import Scope
 from proto.errors import WatchwordError
 from proto.types import Vector
 from query.asking import Question
@@ -62,7 +63,7 @@ class Finder:
             ask = _ask(question, vector, wanted, max(0.01, _INDEX_SHARE * (deadline - begun)))
             try:
                 with spent.on("index"), tracing.span("index", moments=wanted):
-                    answer = await self._store.search(ask)
+                    answer = _allowed(await self._store.search(ask), question.scope)
             except WatchwordError:
                 if found is None:
                     raise
@@ -71,7 +72,10 @@ class Finder:
                 return found
             searched = max(answer.moments_searched, len(answer.hits))
             with spent.on("judge"), tracing.span("judge"):
-                verdict = await self._judge.judge(answer.hits, vector, searched, by_words=question.text is not None)
+                by_words = question.text is not None
+                verdict = await self._judge.judge(
+                    answer.hits, vector, searched, by_words=by_words, scope=question.scope
+                )
                 found = Finding(self._shaped(question, verdict), answer, verdict.threshold)
             if (
                 len(found.hits) >= question.limit
@@ -115,13 +119,20 @@ def _ask(question: Question, vector: Vector, limit: int, timeout_s: float) -> As
     return Ask(
         vector,
         limit=limit,
-        cameras=frozenset(question.cameras) or None,
+        cameras=question.seen,
         start_ms=question.start_ms or None,
         end_ms=question.end_ms or None,
         timeout_s=timeout_s,
         objects=frozenset(question.objects),
         with_vectors=True,
     )
+
+
+def _allowed(answer: Answer, scope: Scope) -> Answer:
+    """The answer without what may not be seen. The index was asked for nothing else; this does not rely on it."""
+    if scope.whole:
+        return answer
+    return replace(answer, hits=[hit for hit in answer.hits if scope.allows(hit.span.camera)])
 
 
 def _missed(answer: Answer) -> int:

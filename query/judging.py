@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from index.store import Scored
+from proto.access import EVERYTHING, Scope
 from proto.errors import Invalid
 from proto.types import Vector
 from query.backgrounds import BackgroundReader
@@ -63,14 +64,22 @@ class Judge:
                 await self._filling
 
     async def judge(
-        self, hits: Sequence[Scored], question: Vector, moments_searched: int, *, by_words: bool
+        self,
+        hits: Sequence[Scored],
+        question: Vector,
+        moments_searched: int,
+        *,
+        by_words: bool,
+        scope: Scope = EVERYTHING,
     ) -> Verdict:
-        """The confidence of each hit. `by_words` is False for a question by a picture or a moment."""
+        """The confidence of each hit. `by_words` is False for a question by a picture or a moment. It depends on no
+        camera that may not be seen."""
         words = self._bank.words if self._bank is not None and by_words else None
         if self._backgrounds is None:
             known = Known(words=words)
         else:
-            known = await self._backgrounds.known([hit.span.camera for hit in hits], words, _BACKGROUND_S)
+            cameras = [hit.span.camera for hit in hits]
+            known = await self._backgrounds.known(cameras, words, _BACKGROUND_S, scope)
         features = features_of(hits, question, moments_searched, known, by_words=by_words)
         calibration, calibrated = self._usable(known, by_words)
         sure = calibration.confidence(features.values)

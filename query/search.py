@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from catalog.cameras import unknown_camera
 from catalog.coverage import Coverage
 from catalog.known import KnownCameras
-from catalog.media import Thumbnails
+from catalog.media import Thumbnails, no_picture
 from index.store import Answer, MomentStore
 from proto import tracing
-from proto.errors import Unknown
+from proto.access import Scope
 from proto.metrics import SEARCH_PART_SECONDS
 from proto.types import Camera, Span, check_moment_ids
 from query.aside import Aside
@@ -25,11 +25,13 @@ from query.finding import Finder
 from query.joining import Hit
 from query.judging import Judge
 from query.settings import QuerySettings
-from query.vectors import QuestionVectors
+from query.vectors import QuestionVectors, unknown_moment
 from workers.client import Encoder
 
 _PICTURES_AT_ONCE = 16
 _COVERAGE_SHARE = 0.5
+_MOST_SEEN = 10_000
+"""Most moments whose camera is remembered."""
 _COVERAGE_S = 1.0
 """Most time for reading the coverage, which usually takes milliseconds. After it the answer has none."""
 
@@ -88,7 +90,7 @@ class Searcher:
         self._pictures = Aside(_PICTURES_AT_ONCE, "pictures")
         self._coverage = CoverageReader(coverage, cameras, settings.behind_s)
         self._settings = settings
-        self._judge = judge
+        self._cameras_of: dict[str, str] = {}
         self._vectors = QuestionVectors(encoder, store, cache)
         self._finder = Finder(store, judge, settings)
 
@@ -98,7 +100,7 @@ class Searcher:
         question = checked(question, self._settings, self.kinds)
         if question.cameras:
             with tracing.span("cameras"):
-                await self.check_cameras(question.cameras)
+                await self.check_cameras(question.cameras, question.scope)
         with SEARCH_PART_SECONDS.labels(part="embed").time(), tracing.span("embed"):
             vector, cached = await self._vectors.find(question)
         embedded = time.perf_counter()
@@ -112,7 +114,7 @@ class Searcher:
         ended = time.perf_counter()
         return Found(
             hits=finding.hits,
-            answer=finding.answer,
+            answer=_told(finding.answer, question.scope),
             coverage=coverage,
             space=self._store.space.id,
             threshold=finding.threshold,
@@ -122,8 +124,10 @@ class Searcher:
             total_s=ended - begun,
         )
 
-    async def thumbnail(self, moment_id: str, at_ms: int | None = None) -> tuple[bytes, int | None]:
+    async def thumbnail(self, moment_id: str, at_ms: int | None, scope: Scope) -> tuple[bytes, int | None]:
         """The moment's picture of this time, and the time; where there is none the moment's own picture, and None."""
+        if not scope.whole and not await self._may_see(moment_id, scope):
+            raise no_picture(moment_id)
 
         def read() -> tuple[bytes, int | None]:
             picture = None if at_ms is None else self._thumbnails.of_instant(moment_id, at_ms)
@@ -131,26 +135,53 @@ class Searcher:
 
         return await self._pictures.run(read)
 
-    async def cameras(self) -> Sequence[Camera]:
-        """All cameras that can be searched, including removed ones."""
-        return await asyncio.to_thread(self._cameras.all)
+    async def cameras(self, scope: Scope) -> Sequence[Camera]:
+        """All cameras that can be searched and seen, including removed ones."""
+        found = await asyncio.to_thread(self._cameras.all)
+        return [camera for camera in found if scope.allows(camera.name)]
 
-    async def moment(self, moment_id: str) -> Span:
-        """The moment with this id. Raises Unknown when there is none."""
+    async def moment(self, moment_id: str, scope: Scope) -> Span:
+        """The moment with this id. Raises Unknown when there is none that may be seen."""
         check_moment_ids([moment_id])
         for moment in await self._store.fetch([moment_id]):
-            return moment
-        raise Unknown(f"there is no moment {moment_id}", todo="give the moment_id of a hit")
+            if scope.allows(moment.camera):
+                return moment
+        raise unknown_moment(moment_id)
 
-    async def check_cameras(self, cameras: tuple[str, ...]) -> None:
-        """Raise Unknown unless all are registered."""
-        names = await asyncio.to_thread(self._cameras.names, cameras)
+    async def check_cameras(self, cameras: tuple[str, ...], scope: Scope) -> None:
+        """Raise Unknown unless all are registered and may be seen."""
+        names = await asyncio.to_thread(self._cameras.names, cameras, scope)
         for name in cameras:
             if name not in names:
                 raise unknown_camera(name, names)
 
     async def _read_coverage(self, question: Question, left_s: float) -> CoverageTold:
         within_s = max(0.01, min(_COVERAGE_S, _COVERAGE_SHARE * left_s))
-        cameras = frozenset(question.cameras) or None
+        start_ms, end_ms = question.start_ms or None, question.end_ms or None
         with SEARCH_PART_SECONDS.labels(part="coverage").time(), tracing.span("coverage"):
-            return await self._coverage.read(cameras, question.start_ms or None, question.end_ms or None, within_s)
+            told = await self._coverage.read(question.seen, start_ms, end_ms, within_s)
+        if question.scope.whole:
+            return told
+        # A gap that may be of any camera is told, for it may be of these; not how much all cameras missed in it.
+        return replace(told, gaps=[gap if gap.camera else replace(gap, frames=0) for gap in told.gaps])
+
+    async def _may_see(self, moment_id: str, scope: Scope) -> bool:
+        """Whether the moment is of a camera that may be seen. What may be is remembered: an id says its camera.
+
+        What may not be seen is looked up each time, as what is not there is: so both take the same time.
+        """
+        if (camera := self._cameras_of.get(moment_id)) is not None and scope.allows(camera):
+            return True
+        check_moment_ids([moment_id])
+        for moment in await self._store.fetch([moment_id]):
+            if scope.allows(moment.camera):
+                if len(self._cameras_of) >= _MOST_SEEN:
+                    del self._cameras_of[next(iter(self._cameras_of))]
+                self._cameras_of[moment_id] = moment.camera
+                return True
+        return False
+
+
+def _told(answer: Answer, scope: Scope) -> Answer:
+    """The answer as it may be told: how many parts were searched depends on the moments of all cameras."""
+    return answer if scope.whole else replace(answer, shards_searched=0, buckets_searched=0)

@@ -12,13 +12,16 @@ import grpc.aio
 
 from catalog.recordings import Clip as Found
 from proto import tracing
+from proto.access import Caller, Role, Scope, is_loopback
 from proto.admission import Admission
-from proto.errors import Invalid, Late, Mismatch, Unknown, WatchwordError
+from proto.errors import Broken, Invalid, Late, Mismatch, Unknown, WatchwordError
 from proto.metrics import SEARCH_SECONDS, SEARCHES
-from proto.serving import Door, GrpcServer, answers, streams
+from proto.serving import Callers, Door, GrpcServer, answers, caller, streams
 from proto.v1 import query_pb2, query_pb2_grpc
 from query.asking import Question
+from query.callers import Everyone
 from query.clips import ClipReader
+from query.noting import Note, Notes, asked_for
 from query.reply import features_metadata, head_of, reply_of
 from query.search import Searcher
 from query.settings import QuerySettings
@@ -71,20 +74,34 @@ class QueryServer:
 
 
 async def serve_query(
-    searcher: Searcher, settings: QuerySettings, address: str, clips: ClipReader | None = None
+    searcher: Searcher,
+    settings: QuerySettings,
+    address: str,
+    clips: ClipReader | None = None,
+    callers: Callers | None = None,
+    note: Note = lambda _: None,
 ) -> QueryServer:
-    """Serve `searcher` and `clips` at `address` (HOST:PORT; port 0 takes a free one)."""
+    """Serve `searcher` and `clips` at `address` (HOST:PORT; port 0 takes a free one).
+
+    Without `callers` everybody may see everything, which is served on loopback only. `note` takes what the audit says
+    of a call.
+    """
+    notes = Notes(note)
+    if callers is None and not is_loopback(address):
+        raise Broken(f"{address} can be reached by others, and nobody checks who calls", todo="listen on 127.0.0.1")
     searches = Admission("search", most=settings.max_concurrent, promised_s=settings.promised_s)
     server = GrpcServer(
         "the query service",
         "watchword.v1.Query",
         most_calls=settings.max_concurrent,
         admissions={"Search": searches, "Clip": Admission("clip", most=_MOST_CLIPS)},
+        callers=callers or Everyone(),
+        refused=notes.refused,
     )
     running = QueryServer(server)
-    service = _QueryService(searcher, clips, settings, server.door, running.outlived)
+    service = _QueryService(searcher, clips, settings, server.door, running.outlived, notes)
     query_pb2_grpc.add_QueryServicer_to_server(service, server.methods)
-    await server.start(address)
+    await server.start(address, settings)
     server.set_ready(True)
     log.info("query service answers on %s", server.address)
     return running
@@ -98,7 +115,9 @@ class _QueryService(query_pb2_grpc.QueryServicer):
         settings: QuerySettings,
         door: Door,
         outlived: Callable[[Mismatch], None],
+        notes: Notes,
     ) -> None:
+        self._notes = notes
         self.door = door
         self._searcher = searcher
         self._clips = clips
@@ -109,9 +128,11 @@ class _QueryService(query_pb2_grpc.QueryServicer):
     async def Search(self, request: query_pb2.SearchRequest, context: Context) -> query_pb2.SearchReply:  # noqa: N802
         outcome = "cancelled"
         try:
-            left = self._left(context)
-            with SEARCH_SECONDS.time():
-                found = await self._within(left, self._searcher.search(_question(request), timeout_s=left))
+            left, who = self._left(context), caller()
+            with self._notes.of(who, "search", context, asked_for(request)) as noted, SEARCH_SECONDS.time():
+                question = _question(request, _scope(who))
+                found = await self._within(left, self._searcher.search(question, timeout_s=left))
+                noted |= {"hits": len(found.hits), "sees": sorted({hit.best.scored.span.camera for hit in found.hits})}
             outcome = "partial" if found.partial else "ok"
             if self._settings.explain:
                 context.set_trailing_metadata((*features_metadata(found), *tracing.trailer()))
@@ -135,22 +156,29 @@ class _QueryService(query_pb2_grpc.QueryServicer):
     async def Thumbnail(  # noqa: N802
         self, request: query_pb2.ThumbnailRequest, context: Context
     ) -> query_pb2.ThumbnailReply:
-        jpeg, at_ms = await self._within(
-            self._left(context), self._searcher.thumbnail(request.moment_id, request.at_ms or None)
-        )
+        who, left = caller(), self._left(context)
+        with self._notes.of(who, "picture", context, {"moment": request.moment_id[:64]}):
+            picture = self._searcher.thumbnail(request.moment_id, request.at_ms or None, _scope(who))
+            jpeg, at_ms = await self._within(left, picture)
         return query_pb2.ThumbnailReply(jpeg=jpeg, at_ms=at_ms or 0)
 
     @streams
     async def Clip(  # noqa: N802
         self, request: query_pb2.ClipRequest, context: Context
     ) -> AsyncGenerator[query_pb2.ClipPart, None]:
-        if self._clips is None:
-            raise Unknown("there are no recordings here", todo="ask the query service of the machine that records")
-        clip = await self._within(self._left(context), self._found_clip(self._clips, request))
-        yield query_pb2.ClipPart(head=head_of(clip))
-        async with aclosing(self._clips.chunks(clip)) as chunks:
-            async for data in chunks:
-                yield query_pb2.ClipPart(data=data)
+        who = caller()
+        asked = {"camera": request.camera[:80], "moment": request.moment_id[:64]}
+        asked |= {"start_ms": request.start_ms, "end_ms": request.end_ms}
+        with self._notes.of(who, "clip", context, asked) as noted:
+            scope = _scope(who)
+            if self._clips is None:
+                raise Unknown("there are no recordings here", todo="ask the query service of the machine that records")
+            clip = await self._within(self._left(context), self._found_clip(self._clips, request, scope))
+            noted["sees"] = [clip.camera]
+            yield query_pb2.ClipPart(head=head_of(clip))
+            async with aclosing(self._clips.chunks(clip)) as chunks:
+                async for data in chunks:
+                    yield query_pb2.ClipPart(data=data)
 
     @answers
     async def Cameras(  # noqa: N802
@@ -158,19 +186,22 @@ class _QueryService(query_pb2_grpc.QueryServicer):
         request: query_pb2.CamerasRequest,  # noqa: ARG002 - has no fields yet
         context: Context,
     ) -> query_pb2.CamerasReply:
-        cameras = await self._within(self._left(context), self._searcher.cameras())
+        who = caller()
+        with self._notes.of(who, "cameras", context, {}) as noted:
+            cameras = await self._within(self._left(context), self._searcher.cameras(_scope(who)))
+            noted["hits"] = len(cameras)
         return query_pb2.CamerasReply(
             cameras=[query_pb2.CameraInfo(name=camera.name, watching=camera.watching) for camera in cameras],
             kinds=self._searcher.kinds,
         )
 
-    async def _found_clip(self, clips: ClipReader, request: query_pb2.ClipRequest) -> Found:
+    async def _found_clip(self, clips: ClipReader, request: query_pb2.ClipRequest, scope: Scope) -> Found:
         if bool(request.camera) == bool(request.moment_id):
             raise Invalid("what to play is not clear", todo="give either a camera and a time, or a moment_id")
         if not request.moment_id:
-            await self._searcher.check_cameras((request.camera,))
+            await self._searcher.check_cameras((request.camera,), scope)
             return await clips.find(request.camera, request.start_ms, request.end_ms)
-        moment = await self._searcher.moment(request.moment_id)
+        moment = await self._searcher.moment(request.moment_id, scope)
         return await clips.find(moment.camera, moment.start_ms, max(moment.end_ms, moment.start_ms + 1))
 
     async def _with_recordings(self, reply: query_pb2.SearchReply) -> query_pb2.SearchReply:
@@ -195,13 +226,19 @@ class _QueryService(query_pb2_grpc.QueryServicer):
             ) from error
 
 
+def _scope(who: Caller) -> Scope:
+    """What they may see. Denied when their role may see nothing."""
+    who.check(Role.VIEWER)
+    return who.scope
+
+
 def _by_time(order: int) -> bool:
     if order not in query_pb2.Order.values():
         raise Invalid(f"there is no order {order}", todo="give ORDER_RELEVANCE (0) or ORDER_TIME (1)")
     return order == query_pb2.ORDER_TIME
 
 
-def _question(request: query_pb2.SearchRequest) -> Question:
+def _question(request: query_pb2.SearchRequest, scope: Scope) -> Question:
     kind = request.WhichOneof("question")
     return Question(
         text=request.text if kind == "text" else None,
@@ -215,4 +252,5 @@ def _question(request: query_pb2.SearchRequest) -> Question:
         min_confidence=request.min_confidence,
         all_moments=request.all_moments,
         by_time=_by_time(request.order),
+        scope=scope,
     )

@@ -7,9 +7,10 @@ from typing import Literal
 from pydantic import Field, SecretStr
 
 from proto.section import Section
+from proto.tls import ClientTls, ServerTls
 
 
-class QuerySettings(Section):
+class QuerySettings(ServerTls, ClientTls):
     """The query service."""
 
     address: str = ""

@@ -7,6 +7,7 @@ from functools import partial
 
 from index.store import MomentStore
 from proto import tracing
+from proto.access import Scope
 from proto.errors import Invalid, Poison, Unknown
 from proto.types import Vector
 from query.asking import Question
@@ -21,44 +22,50 @@ class QuestionVectors:
         self._encoder = encoder
         self._store = store
         self._cache = cache
-        self._asked: dict[str, asyncio.Task[tuple[Vector, bool]]] = {}
+        self._asked: dict[tuple[Scope, str], asyncio.Task[tuple[Vector, bool]]] = {}
 
     async def find(self, question: Question) -> tuple[Vector, bool]:
         """The question's vector, and whether it came from the cache."""
         if question.text is not None:
-            return await self._of_text(question.text)
+            return await self._of_text(question.text, question.scope)
         if question.image is not None:
             (result,) = await self._encoder.embed_images([question.image])
             return _good(result, "image"), False
         assert question.moment_id is not None
         for moment in await self._store.fetch([question.moment_id]):
-            return moment.vector, False
-        raise Unknown(f"there is no moment {question.moment_id}", todo="give the moment_id of a hit")
+            if question.scope.allows(moment.camera):
+                return moment.vector, False
+        raise unknown_moment(question.moment_id)
 
-    async def _of_text(self, text: str) -> tuple[Vector, bool]:
-        """The text's vector, and whether it was cached. Concurrent callers with the same text share one call."""
-        task = self._asked.get(text)
+    async def _of_text(self, text: str, scope: Scope) -> tuple[Vector, bool]:
+        """The text's vector, and whether it was cached. Concurrent callers of one scope and text share one call."""
+        task = self._asked.get((scope, text))
         if task is None:
-            task = self._asked[text] = asyncio.create_task(self._find_text(text))
-            task.add_done_callback(partial(self._forget, text))
+            task = self._asked[scope, text] = asyncio.create_task(self._find_text(text, scope))
+            task.add_done_callback(partial(self._forget, (scope, text)))
         # A caller that is cancelled must not cancel the call for the others.
         return await asyncio.shield(task)
 
-    def _forget(self, text: str, task: asyncio.Task[tuple[Vector, bool]]) -> None:
-        del self._asked[text]
+    def _forget(self, asked: tuple[Scope, str], task: asyncio.Task[tuple[Vector, bool]]) -> None:
+        del self._asked[asked]
         if not task.cancelled():
             task.exception()  # mark as retrieved: every caller may have given up by now
 
-    async def _find_text(self, text: str) -> tuple[Vector, bool]:
+    async def _find_text(self, text: str, scope: Scope) -> tuple[Vector, bool]:
         with tracing.span("cache get"):
-            cached = await self._cache.get(self._store.space, text)
+            cached = await self._cache.get(self._store.space, text, scope)
         if cached is not None:
             return cached, True
         (result,) = await self._encoder.embed_texts([text])
         vector = _good(result, "text")
         with tracing.span("cache put"):
-            await self._cache.put(self._store.space, text, vector)
+            await self._cache.put(self._store.space, text, vector, scope)
         return vector, False
+
+
+def unknown_moment(moment_id: str) -> Unknown:
+    """The error for a moment that is not there, or may not be seen: nothing tells them apart."""
+    return Unknown(f"there is no moment {moment_id}", todo="give the moment_id of a hit")
 
 
 def _good(result: Vector | Poison, kind: str) -> Vector:

@@ -22,9 +22,9 @@ from query.client import QueryClient
 from watchword.coverage_words import not_searched, plain_coverage
 from watchword.doctor import Finding
 from watchword.hits import LESS_SURE, NOTHING_SURE, Shown, as_row, as_table, parted, plain_hit
+from watchword.reaching import query_client
 from watchword.settings import Settings
 from watchword.sheet import check_sheet, write_sheet
-from watchword.stack import query_address
 from watchword.times import instant, local
 
 
@@ -101,7 +101,7 @@ async def ask_and_show(settings: Settings, question: TypedSearch, as_json: bool,
     pictures = settings.cache_dir / "thumbnails"
     if sheet is not None:
         check_sheet(sheet)
-    async with QueryClient(query_address(settings), settings.query.timeout_s) as client:
+    async with query_client(settings) as client:
         reply, shown = await ask(client, question, pictures)
     if sheet is not None:
         await asyncio.to_thread(write_sheet, sheet, [as_row(question.title, reply, shown)])
@@ -154,7 +154,7 @@ def as_plain(reply: query_pb2.SearchReply, shown: list[Shown], sheet: Path | Non
 
 async def show_kinds(settings: Settings, as_json: bool) -> None:
     """Print the kinds of objects that can be asked for."""
-    async with QueryClient(query_address(settings), settings.query.timeout_s) as client:
+    async with query_client(settings) as client:
         kinds = await client.kinds()
     if as_json:
         click.echo(json.dumps(kinds, ensure_ascii=False, indent=2))

@@ -13,6 +13,7 @@ import click
 
 from proto.errors import Invalid, WatchwordError
 from proto.tracing import traced
+from watchword.access_cli import audit, token
 from watchword.eval_cli import evaluate
 from watchword.logs import log_to_stderr, say_error, warn_on_stderr
 from watchword.models_cli import models
@@ -25,7 +26,7 @@ Result = TypeVar("Result")
 
 EXITS = (
     "Exit codes: 0 done; 2 wrong request; 3 a part is down; 4 busy; 5 too late; 6 unknown name; 7 not allowed; "
-    "8 another bundle; 9 wrong set-up."
+    "8 another bundle; 9 wrong set-up; 10 no good token."
 )
 
 
@@ -93,6 +94,8 @@ def probe(front: Front) -> None:
 
 
 command.add_command(models)
+command.add_command(token)
+command.add_command(audit)
 command.add_command(evaluate)
 command.add_command(dead_letters)
 command.add_command(topics)

@@ -20,6 +20,7 @@ from query.client import QueryClient
 from watchword.answers import TypedSearch, ask
 from watchword.catalogs import open_registry
 from watchword.hits import NOTHING_SURE, Shown, as_row, parted, percent, when
+from watchword.reaching import query_client
 from watchword.settings import Settings
 from watchword.sheet import Row, write_sheet
 from watchword.stack import Addresses, run_stack
@@ -58,7 +59,7 @@ async def run_demo(settings: Settings, once: bool) -> int:
         registry.add_missing([Camera(name=name, url=str(path), loop=True) for name, path in _clips().items()])
 
     async def show(addresses: Addresses) -> int | None:
-        async with QueryClient(addresses.query, settings.query.timeout_s) as client:
+        async with query_client(settings, addresses.query) as client:
             await _wait_until_searchable(client, console)
             wrong = await _ask_all(client, settings, console)
         for line in wrong:

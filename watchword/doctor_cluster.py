@@ -99,10 +99,10 @@ async def look_at_encoders(address: str, settings: Settings) -> list[SeenEncoder
 
 async def look_at_query(address: str, encoders: Sequence[SeenEncoder], settings: Settings) -> str:
     """Ask one question. Raises when a shard is missing, or when it answers in another space than the encoders'."""
-    from query.client import QueryClient
+    from watchword.reaching import query_client
 
-    await ready.health(address)
-    async with QueryClient(address, settings.query.timeout_s) as client:
+    await ready.health(address, settings.query)
+    async with query_client(settings, address) as client:
         reply = await client.search(text="a person", limit=1)
     missing = reply.coverage.shards_missing
     if missing:
@@ -119,5 +119,6 @@ async def look_at_query(address: str, encoders: Sequence[SeenEncoder], settings:
 async def _described(address: str, settings: Settings) -> EncoderInfo:
     from workers.client import EncoderClient
 
-    async with EncoderClient(address, timeout_s=min(settings.encoder.timeout_s, 2 * ready.ASK_S)) as client:
+    within_s = min(settings.encoder.timeout_s, 2 * ready.ASK_S)
+    async with EncoderClient(address, timeout_s=within_s, tls=settings.encoder) as client:
         return await client.describe()

@@ -197,12 +197,11 @@ def eval_new(
 
 async def _marked(settings: Settings, lines: list[str] | None, day: str | None) -> tuple[list[Marked], list[str]]:
     from evals.new import ask_and_mark, typed_questions
-    from query.client import QueryClient
-    from watchword.stack import query_address
+    from watchword.reaching import query_client
 
     typed = _typed()
     questions = typed_questions(typed, _say) if lines is None else [line for line in lines if line.strip()]
-    async with QueryClient(query_address(settings), settings.query.timeout_s) as service:
+    async with query_client(settings) as service:
         cameras = [camera.name for camera in await service.cameras()]
         marks = await ask_and_mark(questions, typed, service, _TimeOf(day), _shown, _say)
     return marks, cameras

@@ -19,10 +19,10 @@ from evals.dataset import Dataset, Part, Video
 from evals.run import ask_questions, check_cameras, replay
 from proto.errors import Transient, WatchwordError
 from proto.types import Camera
-from query.client import QueryClient
 from stream.backgrounds import EVERY_S
 from watchword.bundles import bundle_folder
 from watchword.catalogs import open_catalog
+from watchword.reaching import query_client
 from watchword.settings import Settings
 from watchword.stack import Addresses, query_address, run_stack
 
@@ -42,7 +42,7 @@ class Wanted:
 
 async def run_there(settings: Settings, wanted: Wanted, address: str) -> Run:
     """Ask a service that has the cameras already. What it runs on is not known here."""
-    async with QueryClient(address, settings.query.timeout_s) as service:
+    async with query_client(settings, address) as service:
         await check_cameras(wanted.dataset, service, part=wanted.part, say=wanted.say)
         about = {"address": address, "commit": wanted.commit}
         return await ask_questions(
@@ -95,7 +95,7 @@ async def _replay_and_ask(settings: Settings, wanted: Wanted, address: str) -> R
         # The moments that are open at the end are closed when their cameras count as silent, and are sampled then: hits
         # are judged by samples, and a figure must not depend on which of them were there.
         settle_s = settings.stream.silent_s + 2 * settings.stream.refresh_s + 2 * EVERY_S
-        async with QueryClient(address, settings.query.timeout_s) as service:
+        async with query_client(settings, address) as service:
             await replay(
                 wanted.dataset, service, replays, part=wanted.part, settle_s=settle_s, say=wanted.say
             )  # fmt: skip

@@ -17,6 +17,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from proto.access import needs_token
 from proto.errors import Broken, Late, Overloaded, Transient, Unknown, WatchwordError
 from proto.metrics import BUILD, DATA_FREE, DATA_SIZE
 from watchword.bundles import bundle_folder
@@ -27,6 +28,7 @@ from watchword.settings import Settings
 from workers.client import EncoderClient, EncoderInfo
 
 if TYPE_CHECKING:
+    from catalog.audit import Sink
     from catalog.store import Catalog
 
 log = logging.getLogger("watchword.process")
@@ -206,17 +208,21 @@ async def _stream(settings: Settings, stage: Stage) -> None:
 
 
 async def _query(settings: Settings, stage: Stage) -> None:
+    from catalog.audit import Audit
     from catalog.backgrounds import Backgrounds
     from catalog.cameras import CameraRegistry
     from catalog.coverage import Coverage
     from catalog.known import KnownCameras
+    from catalog.known_tokens import KnownTokens
     from catalog.media import Thumbnails
     from catalog.objects import objects_of
     from catalog.recordings import Recordings
+    from catalog.tokens import TokenRegistry
     from index.milvus import MilvusStore
     from query.backgrounds import BackgroundReader
     from query.bank import Bank
     from query.cache import VectorCache
+    from query.callers import TokenCallers
     from query.clips import ClipReader
     from query.judging import Judge
     from query.search import Searcher
@@ -245,7 +251,14 @@ async def _query(settings: Settings, stage: Stage) -> None:
         settings=settings.query,
     )
     clips = ClipReader(Recordings(settings.data_dir / "recordings"), settings.query.max_clip_s)
-    server = await serve_query(searcher, settings.query, settings.query.listen, clips)
+    known = KnownTokens(TokenRegistry(catalog), settings.access.known_for_s)
+    callers = TokenCallers(known, needed=needs_token(settings.access.open_to, settings.query.listen))
+    await callers.start()
+    stage.closing.push_async_callback(callers.stop)
+    audit = Audit(_audit_sink(settings))
+    stage.closing.push_async_callback(asyncio.to_thread, audit.close, GRACE_S)
+    audit.start()
+    server = await serve_query(searcher, settings.query, settings.query.listen, clips, callers, audit.note)
     stage.closing.push_async_callback(server.stop, GRACE_S)
     await stage.serve(server.run(), server.end)
 
@@ -257,16 +270,30 @@ async def _gateway(settings: Settings, stage: Stage) -> None:
     from query.client import QueryClient
     from watchword.stack import query_address
 
-    client = QueryClient(query_address(settings), settings.gateway.timeout_s, spread=True)
+    client = QueryClient(query_address(settings), settings.gateway.timeout_s, spread=True, tls=settings.query)
     stage.closing.push_async_callback(client.close)
     version = importlib.metadata.version("watchword")
-    assistant = Assistant(client, version) if settings.gateway.mcp else None
+    needed = needs_token(settings.access.open_to, settings.gateway.listen)
+    assistant = Assistant(client, version, needs_token=needed) if settings.gateway.mcp else None
     if assistant is not None:
         await stage.closing.enter_async_context(assistant.running())
-    app = application(client, settings.gateway, version, assistant=assistant)
+    app = application(client, settings.gateway, version, assistant=assistant, needs_token=needed)
     server = await serve_gateway(app, settings.gateway, grace_s=round(GRACE_S))
     stage.closing.push_async_callback(server.stop)
     await stage.serve(None, lambda: None)
+
+
+def _audit_sink(settings: Settings) -> Sink | None:
+    """Where the settings want the audit."""
+    from catalog.audit import FolderSink, LogSink
+
+    match settings.access.audit:
+        case "folder":
+            return FolderSink(settings.data_dir / "audit", settings.access.audit_bytes)
+        case "log":
+            return LogSink()
+        case "off":
+            return None
 
 
 def _disk(folder: Path) -> shutil._ntuple_diskusage:
@@ -306,7 +333,7 @@ async def _encoder(settings: Settings, stage: Stage) -> tuple[EncoderClient, Enc
     """A client of the encoder, and what it serves. Waits up to DESCRIBE_S for a worker that is starting."""
     if not settings.encoder.address:
         raise Broken("encoder.address is not set", todo="set it to the HOST:PORT of an encoder worker")
-    client = EncoderClient(settings.encoder.address, timeout_s=settings.encoder.timeout_s)
+    client = EncoderClient(settings.encoder.address, timeout_s=settings.encoder.timeout_s, tls=settings.encoder)
     stage.closing.push_async_callback(client.close)
     deadline = asyncio.get_running_loop().time() + DESCRIBE_S
     while True:

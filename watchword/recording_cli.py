@@ -155,10 +155,9 @@ def clip(
 
 
 async def _write_clip(settings: Settings, wanted: dict[str, Any], out: Path | None) -> None:
-    from query.client import QueryClient
-    from watchword.stack import query_address
+    from watchword.reaching import query_client
 
-    async with QueryClient(query_address(settings), settings.query.timeout_s) as client:
+    async with query_client(settings) as client:
         parts = client.clip(**wanted)
         head = (await anext(parts)).head
         if str(out) == "-":

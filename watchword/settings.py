@@ -28,8 +28,9 @@ from pydantic_settings import (
 from broker.settings import KafkaSettings
 from cameras.settings import CameraSettings, RecordingSettings
 from catalog.settings import CatalogSettings, MediaSettings
-from gateway.settings import GatewaySettings, why_refused
+from gateway.settings import GatewaySettings
 from index.settings import MilvusSettings
+from proto.access import AccessSettings, why_refused
 from proto.errors import Invalid
 from proto.section import Section
 from proto.tracing import TraceSettings
@@ -71,6 +72,7 @@ class Settings(BaseSettings):
     """Folder for everything that must survive a restart: moments, thumbnails, cameras, recordings, logs."""
     cache_dir: Path = Field(default_factory=lambda: _home("XDG_CACHE_HOME", ".cache"))
     """Folder for what can be recreated: the built-in bundle, unpacked binaries."""
+    access: AccessSettings = AccessSettings()
     catalog: CatalogSettings = CatalogSettings()
     media: MediaSettings = MediaSettings()
     kafka: KafkaSettings = KafkaSettings()
@@ -116,9 +118,12 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _gateway_is_not_open_by_mistake(self) -> Self:
-        if refusal := why_refused(self.gateway):
-            raise ValueError(refusal)
+    def _nothing_is_open_by_mistake(self) -> Self:
+        """What can be reached from elsewhere needs TLS and tokens, or a sentence that says otherwise."""
+        servers: dict[str, QuerySettings | GatewaySettings] = {"query": self.query, "gateway": self.gateway}
+        for name, one in servers.items():
+            if refusal := why_refused(name, one.listen, self.access.open_to, encrypted=bool(one.certificate)):
+                raise ValueError(refusal)
         return self
 
     @classmethod

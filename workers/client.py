@@ -16,6 +16,7 @@ from proto.calling import Client, answer_of
 from proto.errors import Broken, Invalid, Late, Mismatch, Overloaded, Poison, Transient, WatchwordError
 from proto.retry import Backoff
 from proto.rpc import MAX_MESSAGE_BYTES
+from proto.tls import ClientTls
 from proto.types import KIND, Box, SpaceInfo, Vector
 from proto.v1 import encoder_pb2
 from workers.pool import Budget, Pool, Resolve, Worker, choose, resolve
@@ -101,6 +102,7 @@ class EncoderClient(Client):
         space: str = "",
         resolve: Resolve = resolve,
         resolve_every_s: float = 5.0,
+        tls: ClientTls | None = None,
     ) -> None:
         """`address` is HOST:PORT, or several separated by commas. A name may resolve to several machines.
 
@@ -110,7 +112,7 @@ class EncoderClient(Client):
         self._space = space
         self._info: EncoderInfo | None = None
         self._budget = Budget()
-        self._pool = Pool(address, resolve, grace_s=timeout_s, every_s=resolve_every_s)
+        self._pool = Pool(address, resolve, grace_s=timeout_s, every_s=resolve_every_s, tls=tls)
 
     async def close(self) -> None:
         await self._pool.close()

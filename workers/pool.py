@@ -7,12 +7,13 @@ import ipaddress
 import logging
 import random
 import socket
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from proto.calling import open_channel
 from proto.errors import Broken, Late, Mismatch, Overloaded, Transient, WatchwordError
 from proto.retry import Backoff
+from proto.tls import ClientTls
 from proto.v1 import encoder_pb2_grpc
 
 log = logging.getLogger("watchword.workers")
@@ -56,7 +57,8 @@ class Budget:
 class Worker:
     """One worker: its load from this client, and whether it may be asked now."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, tls: ClientTls | None = None, server_name: str = "") -> None:
+        """`server_name` is the name in its certificate, unless `tls` says another."""
         self.address = address
         self.items = 0
         """Items sent there and not yet answered."""
@@ -66,7 +68,7 @@ class Worker:
         self.strange = False
         """It serves another space."""
         self._failures = 0
-        self._channel = open_channel(address, connect_within_s=_CONNECT_WITHIN_S)
+        self._channel = open_channel(address, connect_within_s=_CONNECT_WITHIN_S, tls=tls, server_name=server_name)
         self.stub: Any = encoder_pb2_grpc.EncoderStub(self._channel)
 
     def rests(self, now: float) -> bool:
@@ -113,9 +115,12 @@ def choose(workers: Iterable[Worker], now: float) -> Worker | None:
 class Pool:
     """Follows the workers behind `address`: HOST:PORT[,HOST:PORT…], where a name may stand for several machines."""
 
-    def __init__(self, address: str, resolve: Resolve, *, grace_s: float, every_s: float = 5.0) -> None:
+    def __init__(
+        self, address: str, resolve: Resolve, *, grace_s: float, every_s: float = 5.0, tls: ClientTls | None = None
+    ) -> None:
         """A name older than `every_s` is resolved again when used. A worker that left has `grace_s` to finish."""
         self._every_s = every_s
+        self._tls = tls
         self._hosts = _hosts(address)
         self._fixed = all(_is_number(host) for host, _ in self._hosts)
         self._resolve = resolve
@@ -157,7 +162,7 @@ class Pool:
         """Resolve the names and update the workers. A name that does not resolve changes nothing."""
         try:
             await asyncio.gather(*(self._look_up(*host) for host in self._hosts))
-            self._keep({address for addresses in self._found.values() for address in addresses})
+            self._keep({address: host for (host, _), addresses in self._found.items() for address in addresses})
         finally:
             self._resolved_at = asyncio.get_running_loop().time()
             self._resolving = None
@@ -169,10 +174,11 @@ class Pool:
         except (OSError, UnicodeError) as error:
             log.warning("the encoder's name %s cannot be looked up (%s)", host, error or "no answer in time")
 
-    def _keep(self, addresses: set[str]) -> None:
-        for address in addresses - self._workers.keys():
-            self._workers[address] = Worker(address)
-        for address in self._workers.keys() - addresses:
+    def _keep(self, hosts: Mapping[str, str]) -> None:
+        """Know the workers at these addresses, each found by a name, and no others."""
+        for address in hosts.keys() - self._workers.keys():
+            self._workers[address] = Worker(address, self._tls, hosts[address])
+        for address in self._workers.keys() - hosts.keys():
             task = asyncio.create_task(self._workers.pop(address).close(self._grace_s))
             self._leaving.add(task)
             task.add_done_callback(self._leaving.discard)

@@ -77,7 +77,7 @@ async def serve_encoder(
     )
     service = _EncoderService(bundle, settings, batcher, server.door)
     encoder_pb2_grpc.add_EncoderServicer_to_server(service, server.methods)
-    await server.start(address)
+    await server.start(address, settings)
     try:
         await batcher.start()
     except BaseException:

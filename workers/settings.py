@@ -7,10 +7,10 @@ from typing import Annotated
 from pydantic import Field
 
 from models.choices import EngineName, Precision, Provider
-from proto.section import Section
+from proto.tls import ClientTls, ServerTls
 
 
-class EncoderSettings(Section):
+class EncoderSettings(ServerTls, ClientTls):
     """The encoder worker and its clients."""
 
     address: str = ""

@@ -3,7 +3,9 @@
 isort:skip_file
 Watchword's query service. This file is the manual for clients: it is all that a gRPC client needs.
 
-  1. Open a plaintext channel to the address that `watchword up` prints (default 127.0.0.1:8700).
+  1. Open a channel to the address that `watchword up` prints (default 127.0.0.1:8700): a plaintext one, or with TLS
+     where the service has a certificate. Where it asks for a token, send it with each call as the metadata
+     `authorization: Bearer TOKEN`. What the token may not see is as if it were not there.
   2. Call Search with a text. Hits come best first, each with a confidence. `no_confident_match` says that none of them
      is likely to be what was asked for.
   3. Call Thumbnail with a hit's moment_id and at_ms to see it. The hit's box lies in that picture.
@@ -12,7 +14,8 @@ Watchword's query service. This file is the manual for clients: it is all that a
 Times are milliseconds since the Unix epoch, UTC. Set a deadline on every call; the server has its own too.
 
 Status codes: INVALID_ARGUMENT, the request is malformed and the message says what is allowed;
-NOT_FOUND, a camera or a moment that is not known here; RESOURCE_EXHAUSTED, busy, wait and try again;
+UNAUTHENTICATED, no token came, or one that does not count; PERMISSION_DENIED, its role may not do this;
+NOT_FOUND, a camera or a moment that is not known here, or may not be seen; RESOURCE_EXHAUSTED, busy, wait and try again;
 UNAVAILABLE, a part is down, try again; DEADLINE_EXCEEDED, the answer did not come in time;
 FAILED_PRECONDITION, the encoders use another bundle now: the service restarts on it, try again in a few seconds;
 INTERNAL, the installation is wrong or the service has a bug: retrying does not help, its log says more.
@@ -20,7 +23,8 @@ INTERNAL, the installation is wrong or the service has a bug: retrying does not 
 The status message is a sentence for people: what is wrong, and what to do. For programs, errors of the service also
 carry trailing metadata in ASCII: percent-decode a value (as in a URL) to get its UTF-8 text.
 
-  watchword-error   its class: Transient, Overloaded, Late, Invalid, Poison, Unknown, Denied, Mismatch, Broken
+  watchword-error   its class: Transient, Overloaded, Late, Invalid, Poison, Unknown, Unauthenticated, Denied, Mismatch,
+                    Broken
   watchword-todo    what to do next, a sentence; may be absent
   watchword-reason  with Poison only: why this item can never be processed, a stable word such as "too_large"
 

@@ -69,6 +69,9 @@ class House:
     def last(self) -> dict[str, Any]:
         return self.asked[-1]
 
+    def on_behalf(self, token: str, client: str = "") -> House:
+        return self
+
     async def search(
         self,
         *,

@@ -24,6 +24,7 @@ from index.settings import MilvusSettings
 from loadtests.declared import Declared, understated
 from loadtests.ledger import Balance, Sent, audit, stored_moments
 from loadtests.topics import Taken, dead_letters, taken_frames, until_drained
+from proto.access import ANYONE, is_loopback
 from proto.types import Camera, Span
 from tests.faults.house import GAP_S, ROOT, SILENT_S
 from tests.models.toy import toy_bundle
@@ -118,6 +119,8 @@ class Process:
             "WATCHWORD_QUERY__LISTEN": self.serves.listen,
             "WATCHWORD_STREAM__INSTANCE": self.name.replace(" ", "-"),
         }
+        if not is_loopback(self.serves.listen):
+            own["WATCHWORD_ACCESS__OPEN_TO"] = ANYONE
         program = (sys.executable, "-m", "watchword", "run", self.role)
         return Launch(argv=(*self.host.enter, *program), cwd=self._folder, env={**self.environment, **own})
 

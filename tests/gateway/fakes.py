@@ -63,6 +63,12 @@ class FakeQueries:
         self.asked: list[dict[str, Any]] = []
         self.reply = a_reply()
         self.error: Exception | None = None
+        self.callers: list[str] = []
+        """The tokens of those on whose behalf it was asked."""
+
+    def on_behalf(self, token: str, client: str = "") -> FakeQueries:
+        self.callers.append(token)
+        return self
 
     async def search(self, **asked: Any) -> query_pb2.SearchReply:
         self._note(asked)

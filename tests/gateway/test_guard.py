@@ -12,7 +12,8 @@ import httpx
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from gateway.settings import ANYONE, GatewaySettings, is_loopback
+from gateway.settings import GatewaySettings
+from proto.access import ANYONE, is_loopback
 from proto.errors import Invalid
 from proto.v1 import query_pb2
 from tests.contracts.moments import until
@@ -21,7 +22,7 @@ from tests.gateway.test_api import assert_problem
 from watchword.settings import read_settings
 
 SEARCH = "/api/v1/search?q=secret+words"
-ELSEWHERE = GatewaySettings(listen="0.0.0.0:8701", open_to=ANYONE)
+ELSEWHERE = GatewaySettings(listen="0.0.0.0:8701")
 
 
 @pytest.fixture
@@ -44,9 +45,9 @@ def test_listening_elsewhere_is_refused_unless_a_setting_says_so_in_words(listen
     with pytest.raises(Invalid, match=f"{ANYONE}|is not HOST:PORT"):
         read_settings({"gateway.listen": listen})
     with pytest.raises(Invalid, match="open_to"):
-        read_settings({"gateway.listen": listen, "gateway.open_to": "yes"})
+        read_settings({"gateway.listen": listen, "access.open_to": "yes"})
     if listen != ":8701":
-        assert read_settings({"gateway.listen": listen, "gateway.open_to": ANYONE}).gateway.listen == listen
+        assert read_settings({"gateway.listen": listen, "access.open_to": ANYONE}).gateway.listen == listen
 
 
 @pytest.mark.parametrize("listen", ["", "8701", "127.0.0.1", "127.0.0.1:http", "127.0.0.1:70000"])

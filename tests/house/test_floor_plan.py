@@ -49,10 +49,12 @@ ONLY_IN: dict[str, str] = {
         f"catalog/{name}.py"
         for name in (
             *("store", "sqlite", "postgres", "tables", "migrating", "migrations/versions/r0001_first"),
+            *("tokens", "migrations/versions/r0002_tokens"),
             *("cameras", "coverage", "leases", "progress", "views", "backgrounds"),
         )
     ),
-    "alembic": "catalog/migrating.py catalog/migrations/env.py catalog/migrations/versions/r0001_first.py",
+    "alembic": "catalog/migrating.py catalog/migrations/env.py catalog/migrations/versions/r0001_first.py "
+    "catalog/migrations/versions/r0002_tokens.py",
     "pg8000": "catalog/postgres.py",
     "obstore": "catalog/s3.py",
     "aiokafka": "broker/kafka.py broker/identity.py",

@@ -17,6 +17,7 @@ from catalog.coverage import Coverage, Gap, Looked, Reason
 from catalog.progress import Progress, Progresses
 from index.memory import MemoryStore
 from index.store import Answer, Ask, Unsearched
+from proto.access import EVERYTHING
 from proto.errors import Broken, Transient
 from proto.types import Camera, now_ms
 from query.asking import Question
@@ -201,7 +202,7 @@ async def test_searches_on_a_catalog_that_hangs_take_no_more_than_a_few_threads_
     found = await asyncio.gather(*(asker.search(DOG, timeout_s=0.2) for _ in range(50)))
     assert all(one.coverage.unknown and one.hits for one in found)
     assert hung.reads == 8
-    assert len(await asker.cameras()) == 3  # Is asked in the threads that everybody shares.
+    assert len(await asker.cameras(EVERYTHING)) == 3  # Is asked in the threads that everybody shares.
     hung.let_go.set()
     assert not (await asker.search(DOG, timeout_s=5)).coverage.unknown
 

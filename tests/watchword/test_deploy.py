@@ -74,6 +74,15 @@ class Cluster:
         sets = [word for key, value in given.items() for word in ("--set", f"{key}={value}")]
         return sys.executable, "-m", "watchword", "--config", str(FILE), *sets, *words
 
+    async def token(self, name: str, *words: str) -> str:
+        """A new token, made as people make one."""
+        child = await asyncio.create_subprocess_exec(
+            *self.command("token", "create", name, "--json", *words), cwd=ROOT, stdout=asyncio.subprocess.PIPE
+        )
+        said, _ = await asyncio.wait_for(child.communicate(), 60)
+        made: str = json.loads(said)["token"]
+        return made
+
     def at(self, name: str, listen: str) -> str:
         """Where that process serves what the file lets it bind at `listen`, which must be every interface."""
         host, _, port = listen.rpartition(":")
@@ -126,18 +135,25 @@ async def test_every_process_serves_where_the_file_says_and_is_found_where_the_f
 
     async with EncoderClient(_moved(settings.encoder.address, cluster.hosts["worker"]), timeout_s=20) as encoder:
         assert (await encoder.describe()).bundle == settings.encoder.bundle
-    async with QueryClient(_moved(settings.query.address, cluster.hosts["query"]), 20) as query:
+    token = await cluster.token("tests")
+    async with QueryClient(_moved(settings.query.address, cluster.hosts["query"]), 20, token=token) as query:
         assert list((await query.search(text="a dog")).coverage.shards_missing) == []
     asked = f"http://{cluster.at('gateway', settings.gateway.listen)}/api/v1/search?q=a+dog"
-    async with aiohttp.ClientSession() as session, session.get(asked) as answer:
-        assert (await answer.json())["coverage"]["shards_missing"] == []
-    assert await ran(cluster.command("search", "a dog", "--json")) == 0
+    async with aiohttp.ClientSession() as session:
+        async with session.get(asked) as refused:
+            assert refused.status == 401
+        async with session.get(asked, headers={"authorization": f"Bearer {token}"}) as answer:
+            assert (await answer.json())["coverage"]["shards_missing"] == []
+    assert await ran(cluster.command("search", "a dog", "--json")) == 10
+    assert await ran(cluster.command("search", "a dog", "--json", **{"access.token": token})) == 0
 
 
 async def test_what_one_process_knows_reaches_the_others_though_each_has_a_disk_of_its_own(cluster: Cluster) -> None:
     assert await ran(cluster.command("camera", "add", "bikes", str(CLIPS["bikes"]), "--loop")) == 0
+    assert await ran(cluster.command("camera", "add", "yard", str(CLIPS["bigbuckbunny"]), "--loop", "--unchecked")) == 0
     address = _moved(cluster.settings.query.address, cluster.hosts["query"])
-    async with QueryClient(address, 20) as query, asyncio.timeout(120):
+    bikes, yard = await cluster.token("rider", "--camera", "bikes"), await cluster.token("guard", "--camera", "yard")
+    async with QueryClient(address, 20, token=bikes) as query, asyncio.timeout(120):
         hits: list[query_pb2.Hit] = []
         while not hits:
             reply = await query.search(text="a person riding a bicycle", cameras=("bikes",))
@@ -146,6 +162,14 @@ async def test_what_one_process_knows_reaches_the_others_though_each_has_a_disk_
         while picture is None:
             with suppress(Unknown):  # it comes beside the row
                 picture = (await query.thumbnail(hits[0].moment_id)).jpeg
+        assert {hit.camera for hit in (await query.search(text="a meadow", limit=100)).hits} == {"bikes"}
+        with pytest.raises(Unknown, match="no camera is named 'yard'"):
+            await query.search(text="a meadow", cameras=("yard",))
+        other = query.on_behalf(yard)
+        assert "bikes" not in {hit.camera for hit in (await other.search(text="a bicycle", limit=100)).hits}
+        for refused in (other.thumbnail(hits[0].moment_id), other.search(moment_id=hits[0].moment_id)):
+            with pytest.raises(Unknown):
+                await refused
     assert picture.startswith(b"\xff\xd8")
     assert not any((cluster.folder / name).exists() for name in ("camera", "stream", "query", "somebody"))
 

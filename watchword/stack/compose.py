@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from gateway.settings import GatewaySettings
+from proto.errors import Invalid
 from proto.section import Section
 from query.settings import QuerySettings
 from watchword.settings import PREFIX, Settings
@@ -50,6 +51,7 @@ class Stack:
     """The parts that the settings ask for, and their addresses once they run."""
 
     def __init__(self, settings: Settings, say: Say) -> None:
+        _check_tls(settings)
         self._settings = settings
         self._say = say
         first_ops = settings.ops.port or OPS_PORT
@@ -110,12 +112,13 @@ class Stack:
 
     def _worker(self) -> Part:
         if given := self._settings.encoder.address:
-            return Part("worker", lambda: given, lambda: ready.encoders(given))
+            return Part("worker", lambda: given, lambda: ready.encoders(given, self._settings.encoder))
         return self._process("worker")
 
     def _process(self, name: str, *needs: str) -> Part:
         """One of our own processes: `watchword run NAME`, with its settings in the environment."""
         ports = self._ports
+        tls = self._settings.query if name == "query" else self._settings.encoder
         serving = {"worker": ports.encoder, "query": ports.query, "gateway": ports.gateway}.get(name)
 
         def plan() -> Launch:
@@ -128,7 +131,7 @@ class Stack:
 
         async def asked() -> None:
             if serving is not None and name != "gateway":
-                await ready.health(serving.address)
+                await ready.health(serving.address, tls)
             else:
                 await ready.page(ports.ops[name].address)
 
@@ -162,6 +165,17 @@ class Stack:
         if not self._settings.kafka.brokers and "session_s" not in self._settings.kafka.model_fields_set:
             told["KAFKA__SESSION_S"] = EMBEDDED_SESSION_S
         return {**_ONE_BLAS_THREAD, **{f"{PREFIX}{key}": _written(value) for key, value in told.items()}}
+
+
+def _check_tls(settings: Settings) -> None:
+    """Raise Invalid when a server would have TLS and the stack's own clients could not call it."""
+    servers: dict[str, QuerySettings | EncoderSettings] = {"query": settings.query, "encoder": settings.encoder}
+    for name, section in servers.items():
+        if section.certificate and not section.ca:
+            raise Invalid(
+                f"{name}.certificate is set, and {name}.ca is not: the processes of this stack could not call it",
+                todo=f"set {name}.ca to the PEM file of the root that signed it, or to system",
+            )
 
 
 def _leaves(section: Section | Settings, above: str = "") -> list[tuple[str, Any]]:

@@ -15,6 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from index.settings import MilvusSettings
 from proto.calling import answer_of, open_channel
 from proto.errors import Late, Transient
+from proto.tls import ClientTls
 from proto.types import SpaceInfo
 from watchword.stack.state import without_password
 
@@ -63,20 +64,20 @@ async def redis(url: str) -> None:
         await cache_answers(url)
 
 
-async def health(address: str) -> None:
+async def health(address: str, tls: ClientTls | None = None) -> None:
     """Asks a gRPC service for its health."""
-    async with open_channel(address) as channel, _in_time(address):
+    async with open_channel(address, tls=tls) as channel, _in_time(address):
         call = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=2 * ASK_S)
         reply = await answer_of(call, address)
     if reply.status != health_pb2.HealthCheckResponse.SERVING:
         raise NotServing(f"{address} is there but does not serve now")
 
 
-async def encoders(address: str) -> None:
+async def encoders(address: str, tls: ClientTls | None = None) -> None:
     """Describes the encoder workers behind an address, which may be a list."""
     from workers.client import EncoderClient
 
-    async with EncoderClient(address, timeout_s=2 * ASK_S) as client, _in_time(address):
+    async with EncoderClient(address, timeout_s=2 * ASK_S, tls=tls) as client, _in_time(address):
         await client.describe()
 
 

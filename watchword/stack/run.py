@@ -41,6 +41,7 @@ class _House:
 
     def __init__(self, settings: Settings, board: Board) -> None:
         self._folder = settings.data_dir
+        self._encrypted = bool(settings.gateway.certificate)
         self._say = board.say
         self._stack = Stack(settings, board.say)
         self._supervisor = Supervisor(self._stack.parts(), self._folder / "logs", board.say, self._changed)
@@ -90,9 +91,8 @@ class _House:
         await self._supervisor.start()
         self._starting = False
         at = self._stack.addresses()
-        self._say(
-            f"everything is ready; questions are answered at {at.query} (`watchword search`) and http://{at.gateway}"
-        )
+        page = f"{'https' if self._encrypted else 'http'}://{at.gateway}"
+        self._say(f"everything is ready; questions are answered at {at.query} (`watchword search`) and {page}")
         code = await on_ready(at) if on_ready else None
         if code is None:
             await self._supervisor.watch()

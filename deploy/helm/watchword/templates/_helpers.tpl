@@ -63,11 +63,14 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 - {name: WATCHWORD_ENCODER__ADDRESS, value: {{ printf "%s:8702" (include "watchword.name" (dict "root" .root "process" "worker")) | quote }}}
 - {name: WATCHWORD_ENCODER__LISTEN, value: "0.0.0.0:8702"}
 - {name: WATCHWORD_QUERY__LISTEN, value: "0.0.0.0:8700"}
+- {name: WATCHWORD_ACCESS__OPEN_TO, value: {{ $values.access.openTo | quote }}}
+{{- if eq .process "query" }}
+# Pods have no disk to keep it on.
+- {name: WATCHWORD_ACCESS__AUDIT, value: log}
+{{- end }}
 {{- if eq .process "gateway" }}
 - {name: WATCHWORD_QUERY__ADDRESS, value: {{ printf "%s:8700" (include "watchword.name" (dict "root" .root "process" "query-pods")) | quote }}}
-# Who reaches it is the matter of the network policy: gateway.clients.
 - {name: WATCHWORD_GATEWAY__LISTEN, value: "0.0.0.0:8701"}
-- {name: WATCHWORD_GATEWAY__OPEN_TO, value: anyone who reaches it may see every camera}
 {{- end }}
 {{- if eq .process "stream" }}
 # The pod's name is stable, so a restart moves no partitions.

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, update
+
+from catalog.known_tokens import KnownTokens
+from catalog.store import Catalog
+from catalog.tables import META, TOKENS
+from catalog.tokens import TokenRegistry, token_id
+from proto.access import Role
+from proto.errors import Invalid, Transient, Unauthenticated, Unknown, WatchwordError
+from tests.catalog.shared import opened
+
+NOW = 1_700_000_000_000
+
+
+class Clock:
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class Away(TokenRegistry):
+    """A registry whose catalog can be away, and which counts what is asked of it."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        super().__init__(catalog)
+        self.trouble: WatchwordError | None = None
+        self.noted: list[dict[str, int]] = []
+
+    def kept(self):  # type: ignore[no-untyped-def]
+        if self.trouble:
+            raise self.trouble
+        return super().kept()
+
+    def note_used(self, used) -> None:  # type: ignore[no-untyped-def]
+        self.noted.append(dict(used))
+        super().note_used(used)
+
+
+def test_a_token_is_found_by_its_text_alone_and_its_text_is_kept_nowhere(url: str) -> None:
+    catalog = opened(url)
+    token, secret = TokenRegistry(catalog).create("kim", Role.VIEWER, ("dock", "gate"), NOW, NOW + 5)
+    assert token_id(secret) == token.id
+    with catalog.reading() as connection:
+        stored = repr(connection.execute(select(TOKENS)).all())
+    assert secret not in stored
+    assert secret.rpartition("_")[2] not in stored
+    known = KnownTokens(TokenRegistry(catalog), 60)
+    known.read()
+    assert known.check(secret, NOW) == token
+    assert token.caller.scope.cameras == {"dock", "gate"}
+
+
+def test_of_two_tokens_of_one_name_one_must_have_ended(url: str) -> None:
+    tokens = TokenRegistry(opened(url))
+    first, _ = tokens.create("kim", Role.VIEWER, None, NOW)
+    with pytest.raises(Invalid, match="already"):
+        tokens.create("kim", Role.ADMIN, None, NOW)
+    tokens.revoke("kim", NOW + 1)
+    second, _ = tokens.create("kim", Role.ADMIN, None, NOW + 2)
+    with pytest.raises(Unknown):
+        tokens.revoke(first.id, NOW + 3)
+    assert tokens.revoke(second.id, NOW + 3).name == "kim"
+    assert [(one.role, one.revoked_ms) for one in tokens.all()] == [("viewer", NOW + 1), ("admin", NOW + 3)]
+
+
+def test_a_revocation_is_known_to_others_at_their_next_reading(url: str) -> None:
+    _, secret = TokenRegistry(opened(url)).create("kim", Role.VIEWER, None, NOW)
+    known = KnownTokens(TokenRegistry(opened(url)), 60)
+    known.read()
+    assert known.check(secret, NOW).name == "kim"
+    TokenRegistry(opened(url)).revoke("kim", NOW)
+    known.read()
+    with pytest.raises(Unauthenticated):
+        known.check(secret, NOW)
+
+
+def test_what_is_no_good_is_refused_with_one_and_the_same_text(tmp_path: Path) -> None:
+    registry = TokenRegistry(opened(tmp_path))
+    _, good = registry.create("kim", Role.VIEWER, None, NOW)
+    _, expired = registry.create("old", Role.VIEWER, None, NOW, NOW + 10)
+    _, revoked = registry.create("gone", Role.VIEWER, None, NOW)
+    registry.revoke("gone", NOW)
+    known = KnownTokens(registry, 60)
+    known.read()
+    forged = [good[:-1] + ("A" if good[-1] != "A" else "B"), "ww_" + "0" * 12 + good[15:], "", "x" * 100_000, "é"]
+    said = set()
+    for secret in [*forged, expired, revoked]:
+        with pytest.raises(Unauthenticated) as refused:
+            known.check(secret, NOW + 10)
+        said.add(str(refused.value))
+    assert len(said) == 1
+    assert known.check(good, NOW + 10).name == "kim"
+
+
+def test_while_the_catalog_is_away_known_tokens_count_for_a_time_and_unknown_ones_are_refused(tmp_path: Path) -> None:
+    registry, clock = Away(opened(tmp_path)), Clock()
+    _, secret = registry.create("kim", Role.VIEWER, None, NOW)
+    known = KnownTokens(registry, 600.0, clock)
+    with pytest.raises(Transient, match="not read yet"):
+        known.check(secret, NOW)
+    known.read()
+    registry.trouble = Transient("it is down")
+    clock.now_s = 600.0
+    known.read()
+    assert known.check(secret, NOW).name == "kim"
+    with pytest.raises(Transient, match="this token cannot be checked now"):
+        known.check(secret[:-1], NOW)
+    clock.now_s = 600.1
+    with pytest.raises(Transient, match="it is down"):
+        known.check(secret, NOW)
+    registry.trouble = None
+    known.read()
+    assert known.check(secret, NOW).name == "kim"
+
+
+def test_the_last_use_is_noted_at_most_once_a_minute(tmp_path: Path) -> None:
+    registry, clock = Away(opened(tmp_path)), Clock()
+    token, secret = registry.create("kim", Role.VIEWER, None, NOW)
+    known = KnownTokens(registry, 600.0, clock)
+    known.read()
+    for second in range(150):
+        clock.now_s = float(second)
+        known.check(secret, NOW + 1000 * second)
+        known.read()
+    assert registry.noted == [{token.id: NOW + 60_000}, {token.id: NOW + 120_000}]
+    assert [one.used_ms for one in registry.all()] == [NOW + 120_000]
+    before = registry.kept()
+    registry.note_used({token.id: 5})
+    assert registry.kept() is before
+    assert [one.used_ms for one in registry.all()] == [NOW + 120_000]
+
+
+def test_a_token_of_a_later_watchword_does_not_take_the_others_with_it(tmp_path: Path) -> None:
+    catalog = opened(tmp_path)
+    registry = TokenRegistry(catalog)
+    _, good = registry.create("kim", Role.VIEWER, None, NOW)
+    strange, other = registry.create("lee", Role.VIEWER, None, NOW)
+    with catalog.writing() as connection:
+        settings = {"name": "lee", "role": "emperor", "cameras": None, "created_ms": 1}
+        connection.execute(update(TOKENS).where(TOKENS.c.id == strange.id).values(settings=settings))
+    known = KnownTokens(registry, 60)
+    known.read()
+    assert known.check(good, NOW).name == "kim"
+    with pytest.raises(Unauthenticated):
+        known.check(other, NOW)
+
+
+def test_a_setting_that_is_not_known_here_outlives_a_revocation(tmp_path: Path) -> None:
+    catalog = opened(tmp_path)
+    registry = TokenRegistry(catalog)
+    registry.create("kim", Role.VIEWER, None, NOW)
+    with catalog.writing() as connection:
+        stored = connection.scalar(select(TOKENS.c.settings))
+        connection.execute(update(TOKENS).values(settings={**stored, "groups": ["north"]}))
+    registry.revoke("kim", NOW)
+    with catalog.reading() as connection:
+        assert connection.scalar(select(TOKENS.c.settings))["groups"] == ["north"]
+
+
+def test_a_catalog_that_was_restored_is_read_anew(tmp_path: Path) -> None:
+    catalog = opened(tmp_path)
+    registry = TokenRegistry(catalog)
+    registry.create("kim", Role.VIEWER, None, NOW)
+    known = TokenRegistry(catalog)
+    assert len(known.kept()) == 1
+    with catalog.writing() as connection:
+        connection.execute(TOKENS.delete())
+        connection.execute(update(META).where(META.c.name == "tokens").values(value=0))
+    assert known.kept() == {}
+
+
+@pytest.mark.parametrize("name", ["", " kim", "a" * 65, "a\nb", "../x"])
+def test_names_are_plain(name: str, tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="cannot be a token's name"):
+        TokenRegistry(opened(tmp_path)).create(name, Role.VIEWER, None, NOW)
+
+
+def test_an_empty_list_of_cameras_is_not_taken_for_all(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="0 cameras"):
+        TokenRegistry(opened(tmp_path)).create("kim", Role.VIEWER, (), NOW)
