@@ -49,10 +49,17 @@ ONLY_IN: dict[str, str] = {
         f"catalog/{name}.py"
         for name in (
             *("store", "sqlite", "postgres", "tables", "migrating", "migrations/versions/r0001_first"),
-            *("cameras", "coverage", "leases", "progress", "views", "backgrounds"),
+            "migrations/versions/r0002_life",
+            *("cameras", "coverage", "leases", "life", "progress", "views", "backgrounds"),
         )
     ),
-    "alembic": "catalog/migrating.py catalog/migrations/env.py catalog/migrations/versions/r0001_first.py",
+    "alembic": " ".join(
+        f"catalog/{name}.py"
+        for name in (
+            *("migrating", "migrations/env"),
+            *("migrations/versions/r0001_first", "migrations/versions/r0002_life"),
+        )
+    ),
     "pg8000": "catalog/postgres.py",
     "obstore": "catalog/s3.py",
     "aiokafka": "broker/kafka.py broker/identity.py",
