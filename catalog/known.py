@@ -1,4 +1,4 @@
-"""The cameras and the rules as they were read last: what is known goes on while the catalog is away."""
+"""The cameras as they were read last: what is known goes on while the catalog is away."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ import time
 from collections.abc import Callable, Collection
 
 from catalog.cameras import CameraRegistry
-from catalog.life import Life
 from proto.errors import WatchwordError
-from proto.life import Gone, Rules
-from proto.types import Camera, now_ms
+from proto.types import Camera
 
 log = logging.getLogger("watchword.catalog")
 
@@ -75,67 +73,3 @@ class KnownCameras:
         self._known = found
         self._due_s = self._clock() + self._every_s
         return found
-
-
-class KnownLife:
-    """The limits, erasures and holds for those who only ask what is gone. Safe for threads; methods may block.
-
-    They read the catalog when what is known is older than `every_s`, and go on with what is known while it is away:
-    its errors are raised only when nothing is known yet.
-    """
-
-    def __init__(
-        self,
-        life: Life,
-        every_s: float = _EVERY_S,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], int] = now_ms,
-    ) -> None:
-        self._life = life
-        self._every_s = every_s
-        self._clock = clock
-        self._now = now
-        self._reading = threading.Lock()
-        self._known: Rules | None = None
-        self._due_s = 0.0
-        self._away = False
-        self._gone: tuple[Rules, int, Gone] | None = None
-
-    @property
-    def due(self) -> bool:
-        """Whether the next call reads the catalog."""
-        return self._known is None or self._clock() >= self._due_s
-
-    def rules(self) -> Rules:
-        """The rules, at most `every_s` old while the catalog is there."""
-        known = self._known
-        if known is not None and self._clock() < self._due_s:
-            return known
-        with self._reading:
-            if self._known is not None and self._known is not known and self._clock() < self._due_s:
-                return self._known  # another thread read them meanwhile
-            # Counted from before they are read.
-            due_s = self._clock() + self._every_s
-            try:
-                self._known = self._life.rules()
-            except WatchwordError as error:
-                if self._known is None:
-                    raise
-                if not self._away:
-                    log.warning("the limits and erasures that are known are used from now on: %s", error)
-                self._away = True
-            else:
-                if self._away:
-                    log.info("limits and erasures can be read again")
-                self._away = False
-            self._due_s = due_s
-            return self._known
-
-    def gone(self) -> Gone:
-        """What may not be shown or written now."""
-        rules, minute = self.rules(), self._now() // 60_000
-        made = self._gone
-        if made is None or made[0] is not rules or made[1] != minute:
-            made = self._gone = (rules, minute, rules.gone(self._now()))
-        return made[2]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, extract, func, select, update
@@ -48,15 +48,18 @@ class Life:
         """All rules in force."""
         with self._lock, self._catalog.reading() as connection:
             wanted = select(META.c.name, META.c.value).where(META.c.name.in_([_COUNTER, _CLOCK]))
-            found: dict[str, int] = {name: value for name, value in connection.execute(wanted)}
+            found = {name: int(value) for name, value in connection.execute(wanted)}
             if _COUNTER not in found:
                 raise Broken("the catalog does not count its rules' changes", todo="restore it from a backup")
             trusted_ms = found.get(_CLOCK, 0)
             # A catalog that was restored may have counted less.
-            if (found[_COUNTER], trusted_ms) != (self._rules.version, self._rules.trusted_ms):
+            if found[_COUNTER] == self._rules.version:
+                if trusted_ms != self._rules.trusted_ms:
+                    self._rules = replace(self._rules, trusted_ms=trusted_ms)
+            else:
                 self._rules = Rules(
                     found[_COUNTER],
-                    {camera: days for camera, days in connection.execute(select(RETENTION.c.camera, RETENTION.c.days))},
+                    {one.camera: one.days for one in connection.execute(select(RETENTION))},
                     tuple(map(_erasure, connection.execute(select(ERASURES).order_by(ERASURES.c.number)))),
                     tuple(
                         map(

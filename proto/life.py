@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from proto.errors import Invalid
 
@@ -26,6 +26,10 @@ LEAST_DAYS = 1 / 24
 MOST_DAYS = 36_500.0
 ALWAYS_MS = 2**53
 """The end of a time without an end."""
+LONGEST_MS = 7 * DAY_MS
+"""No moment is longer."""
+MOST_LEAP_MS = 3 * DAY_MS
+"""A clock that is farther from the last time that was known to be right is in doubt."""
 
 
 def check_days(days: float) -> float:
@@ -141,10 +145,16 @@ class Gone:
         """Whether it is gone for its age."""
         return start_ms < self.before_of(camera) and not _touched(self._held.get(camera, ()), start_ms, end_ms)
 
-    def may_cover(self, start_ms: int, longest_ms: int) -> bool:
+    def may_cover(self, start_ms: int) -> bool:
         """Whether a moment that starts then, of any camera, could be gone: then it must be looked at."""
         return start_ms < self.ceiling_ms or any(
-            one.stretch.touches(start_ms, start_ms + longest_ms) for one in self.erased
+            one.stretch.touches(start_ms, start_ms + LONGEST_MS) for one in self.erased
+        )
+
+    def may_be_of(self, camera: str, start_ms: int) -> bool:
+        """Whether a moment of the camera that starts then could be gone, however long it lasts."""
+        return self.covers(camera, start_ms, start_ms) or any(
+            one.stretch.touches(start_ms, start_ms + LONGEST_MS) for one in self._erased.get(camera, ())
         )
 
     def parts(self, camera: str, start_ms: int, end_ms: int) -> list[tuple[int, int]]:
@@ -181,6 +191,32 @@ class Gone:
 NOTHING = Gone()
 
 
+class GoneNow(Protocol):
+    """Says what is gone at the time it is asked."""
+
+    async def gone(self) -> Gone:
+        """What may not be shown."""
+
+    async def unwritable(self) -> Gone:
+        """What may not be written."""
+
+    def as_known(self) -> Gone:
+        """What may not be written, as far as is known without asking anybody. Safe for threads."""
+
+
+class AllKept:
+    """Nothing is gone: for where nothing has a limit."""
+
+    async def gone(self) -> Gone:
+        return NOTHING
+
+    async def unwritable(self) -> Gone:
+        return NOTHING
+
+    def as_known(self) -> Gone:
+        return NOTHING
+
+
 @dataclass(frozen=True)
 class Rules:
     """The limits, erasures and holds in force. They change seldom; what is gone by them changes with the time."""
@@ -210,6 +246,10 @@ class Rules:
             self.erased.erased,
             tuple(hold.stretch for hold in self.holds),
         )
+
+    def clock_doubt(self, now_ms: int) -> bool:
+        """Whether this may be a wrong time: then nothing is removed, or left out, for its age."""
+        return abs(now_ms - self.trusted_ms) > MOST_LEAP_MS
 
     @cached_property
     def erased(self) -> Gone:

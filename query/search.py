@@ -14,8 +14,9 @@ from catalog.media import Thumbnails
 from index.store import Answer, MomentStore
 from proto import tracing
 from proto.errors import Unknown
+from proto.life import Gone, GoneNow
 from proto.metrics import SEARCH_PART_SECONDS
-from proto.types import Camera, Span, check_moment_ids
+from proto.types import Camera, Span, check_moment_ids, start_of
 from query.aside import Aside
 from query.asking import Question, checked
 from query.cache import VectorCache
@@ -79,8 +80,10 @@ class Searcher:
         judge: Judge,
         kinds: Sequence[str],
         settings: QuerySettings,
+        life: GoneNow,
     ) -> None:
         """`kinds` are the kinds of objects that the bundle knows."""
+        self._life = life
         self.kinds = tuple(sorted(kinds))
         self._store = store
         self._cameras = cameras
@@ -99,13 +102,16 @@ class Searcher:
         if question.cameras:
             with tracing.span("cameras"):
                 await self.check_cameras(question.cameras)
+        gone = await self._life.gone()
+        if question.moment_id is not None:
+            await self.moment(question.moment_id)
         with SEARCH_PART_SECONDS.labels(part="embed").time(), tracing.span("embed"):
             vector, cached = await self._vectors.find(question)
         embedded = time.perf_counter()
         left_s = timeout_s - (embedded - begun)
-        reading = asyncio.create_task(self._read_coverage(question, left_s))
+        reading = asyncio.create_task(self._read_coverage(question, left_s, gone))
         try:
-            finding = await self._finder.find(question, vector, left_s)
+            finding = await self._finder.find(question, vector, left_s, gone)
             coverage = await reading
         finally:
             reading.cancel()
@@ -124,6 +130,9 @@ class Searcher:
 
     async def thumbnail(self, moment_id: str, at_ms: int | None = None) -> tuple[bytes, int | None]:
         """The moment's picture of this time, and the time; where there is none the moment's own picture, and None."""
+        check_moment_ids([moment_id])
+        if (await self._life.gone()).may_cover(start_of(moment_id)):
+            await self.moment(moment_id)
 
         def read() -> tuple[bytes, int | None]:
             picture = None if at_ms is None else self._thumbnails.of_instant(moment_id, at_ms)
@@ -136,11 +145,17 @@ class Searcher:
         return await asyncio.to_thread(self._cameras.all)
 
     async def moment(self, moment_id: str) -> Span:
-        """The moment with this id. Raises Unknown when there is none."""
+        """The moment with this id. Raises Unknown when there is none, or none that may be shown."""
         check_moment_ids([moment_id])
+        gone = await self._life.gone()
         for moment in await self._store.fetch([moment_id]):
-            return moment
+            if not gone.covers(moment.camera, moment.start_ms, moment.end_ms):
+                return moment
         raise Unknown(f"there is no moment {moment_id}", todo="give the moment_id of a hit")
+
+    async def gone(self) -> Gone:
+        """What may not be shown now."""
+        return await self._life.gone()
 
     async def check_cameras(self, cameras: tuple[str, ...]) -> None:
         """Raise Unknown unless all are registered."""
@@ -149,8 +164,10 @@ class Searcher:
             if name not in names:
                 raise unknown_camera(name, names)
 
-    async def _read_coverage(self, question: Question, left_s: float) -> CoverageTold:
+    async def _read_coverage(self, question: Question, left_s: float, gone: Gone) -> CoverageTold:
         within_s = max(0.01, min(_COVERAGE_S, _COVERAGE_SHARE * left_s))
         cameras = frozenset(question.cameras) or None
         with SEARCH_PART_SECONDS.labels(part="coverage").time(), tracing.span("coverage"):
-            return await self._coverage.read(cameras, question.start_ms or None, question.end_ms or None, within_s)
+            return await self._coverage.read(
+                cameras, question.start_ms or None, question.end_ms or None, within_s, gone
+            )

@@ -30,6 +30,7 @@ from cameras.settings import CameraSettings, RecordingSettings
 from catalog.settings import CatalogSettings, MediaSettings
 from gateway.settings import GatewaySettings, why_refused
 from index.settings import MilvusSettings
+from life.settings import RetentionSettings
 from proto.errors import Invalid
 from proto.section import Section
 from proto.tracing import TraceSettings
@@ -80,6 +81,7 @@ class Settings(BaseSettings):
     camera: CameraSettings = CameraSettings()
     recording: RecordingSettings = RecordingSettings()
     stream: StreamSettings = StreamSettings()
+    retention: RetentionSettings = RetentionSettings()
     query: QuerySettings = QuerySettings()
     gateway: GatewaySettings = GatewaySettings()
     ops: OpsSettings = OpsSettings()

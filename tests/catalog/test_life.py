@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from catalog.known import KnownLife
+from catalog.known_life import KnownLife
 from catalog.life import Life, Work
 from proto.errors import Broken, Invalid, Transient, Unknown
 from proto.life import DEFAULT, Erasure, Hold, Rules, Stretch
@@ -110,21 +112,48 @@ class Away:
         return self.found
 
 
-def test_what_is_known_goes_on_while_the_catalog_is_away() -> None:
+def known_of(at: Away, now: list[float], every_s: float = 1.0) -> KnownLife:
+    return KnownLife(at, every_s, clock=lambda: now[0], now=lambda: 10**12)
+
+
+async def test_what_is_known_goes_on_while_the_catalog_is_away() -> None:
     at, now = Away(), [0.0]
-    known = KnownLife(at, clock=lambda: now[0], now=lambda: 10**12)  # type: ignore[arg-type]
+    known = known_of(at, now)
     with pytest.raises(Transient):
-        known.rules()
+        await known.rules()
     at.away = False
-    assert known.rules() is at.found
-    assert not known.due
-    known.rules()
+    assert await known.rules() is at.found
+    await known.rules()
     assert at.asked == 2
     at.away, now[0] = True, 1.5
-    assert known.due
-    assert known.rules() is at.found
+    assert await known.rules() is at.found
     at.away, at.found, now[0] = False, Rules(2), 3.0
-    assert known.gone() == Rules(2).gone(10**12)
+    assert await known.gone() == Rules(2).gone(10**12)
+
+
+async def test_every_question_gets_rules_that_were_read_after_it_came() -> None:
+    at, now = Away(), [0.0]
+    at.away = False
+    known = known_of(at, now, 0.0)
+    await known.rules()
+    now[0] = 0.001
+    at.found = Rules(2)
+    found = await asyncio.gather(known.rules(), known.rules())
+    assert found == [Rules(2), Rules(2)]
+
+
+async def test_a_clock_in_doubt_lets_everything_be_written_that_was_not_erased() -> None:
+    at = Away()
+    at.away = False
+    erasures = (Erasure(1, GATE, "", "", 0),)
+    at.found = Rules(1, {DEFAULT: 1.0}, erasures, trusted_ms=10**12 - 2 * 86_400_000)
+    known = known_of(at, [0.0])
+    assert (await known.unwritable()).floor_ms > 0
+    assert known.as_known() == await known.unwritable()
+    at.found = Rules(2, {DEFAULT: 1.0}, erasures, trusted_ms=10**12 - 4 * 86_400_000)
+    known = known_of(at, [0.0])
+    assert await known.unwritable() == at.found.erased == known.as_known()
+    assert (await known.gone()).floor_ms > 0
 
 
 def test_rules_of_a_catalog_that_lost_their_count_are_an_error(url: str) -> None:

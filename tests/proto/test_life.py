@@ -84,7 +84,8 @@ def test_what_starts_below_the_floor_is_gone_of_every_camera_unless_it_is_held(m
         if start_ms < gone.floor_ms and not any(one.camera == camera for one in gone.held):
             assert gone.covers(camera, start_ms, start_ms)
         if gone.covers(camera, start_ms, start_ms + HOUR):
-            assert gone.may_cover(start_ms, HOUR)
+            assert gone.may_cover(start_ms)
+            assert gone.may_be_of(camera, start_ms)
 
 
 def test_without_rules_nothing_is_gone() -> None:
