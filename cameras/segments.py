@@ -73,7 +73,7 @@ class _Open:
         except OSError:
             self.close()
             with suppress(OSError):
-                _unlink(self.path)
+                unlink_segment(self.path)
             raise
         self.size = len(self.form.init)
 
@@ -243,7 +243,7 @@ class Segments:
         for one in gone:
             path = Path(one.kept.name)
             try:
-                _unlink(path)
+                unlink_segment(path)
             except OSError as error:
                 self._disk.failed(disk_trouble("remove", path, error))
                 continue
@@ -261,7 +261,7 @@ class Segments:
         else:
             self._ring.grown(camera, 0)
             with suppress(OSError):
-                _unlink(one.path)
+                unlink_segment(one.path)
 
     def _look_at(self, camera: str) -> None:
         """Know what there is of the camera, and mend what a killed process left open."""
@@ -302,11 +302,11 @@ def _mended(segment: Segment) -> Kept | None:
             entries = [one for one in entries if one.offset + one.size <= segment.video.stat().st_size]
             size = entries[-1].offset + entries[-1].size if entries else 0
         if not entries:
-            if not _written_elsewhere(segment.video):
-                _unlink(segment.video)
+            if not written_elsewhere(segment.video):
+                unlink_segment(segment.video)
             return None
         if (segment.video.stat().st_size, segment.index.stat().st_size) != (size, index_size(len(entries))):
-            if _written_elsewhere(segment.video):
+            if written_elsewhere(segment.video):
                 return None
             os.truncate(segment.video, size)
             os.truncate(segment.index, index_size(len(entries)))
@@ -317,7 +317,7 @@ def _mended(segment: Segment) -> Kept | None:
     return Kept(segment.camera, entries[0].start_ms, entries[-1].end_ms, whole, str(segment.video))
 
 
-def _written_elsewhere(path: Path) -> bool:
+def written_elsewhere(path: Path) -> bool:
     """Whether another process has it open for writing."""
     handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
@@ -341,7 +341,7 @@ def _sweep_up(folder: Path) -> None:
             if (
                 segment_start(path.name, ".mp4") is not None
                 and not path.with_suffix(".idx").exists()
-                and not _written_elsewhere(path)
+                and not written_elsewhere(path)
             ):
                 path.unlink(missing_ok=True)
         with suppress(OSError):
@@ -358,7 +358,7 @@ def _free_path(folder: Path, start_ms: int) -> Path:
         start_ms += 1
 
 
-def _unlink(path: Path) -> None:
+def unlink_segment(path: Path) -> None:
     """Remove the segment; the index first, so that no reader begins to read it."""
     path.with_suffix(".idx").unlink(missing_ok=True)
     path.unlink(missing_ok=True)

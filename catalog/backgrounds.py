@@ -17,7 +17,8 @@ from sqlalchemy import Row, delete, select
 from catalog.store import Catalog
 from catalog.tables import BACKGROUNDS
 from proto.errors import Broken, Invalid
-from proto.types import Vectors
+from proto.life import Gone
+from proto.types import Vectors, start_of
 
 MOST_SAMPLES = 32
 """Moments sampled of one camera."""
@@ -71,6 +72,37 @@ class Backgrounds:
                 wanted = select(BACKGROUNDS).where(at.space == space, at.camera.in_(some)).order_by(at.camera)
                 rows += connection.execute(wanted)
         return [_background(row) for row in rows]
+
+    def forget_gone(self, gone: Gone, *, count_only: bool = False) -> int:
+        """Remove the samples whose moments may be gone; how many they were."""
+        at = BACKGROUNDS.c
+        with self._catalog.reading() as connection:
+            known = connection.execute(select(at.space, at.camera, at.moments)).all()
+        removed = 0
+        for space, camera, moments in known:
+            names = json.loads(moments)
+            going = {name for name in names if gone.may_be_of(camera, start_of(name))}
+            # Of samples whose moments are not known nobody can say that they are of another time.
+            unknown = not names and any(one.stretch.camera == camera for one in gone.erased)
+            removed += len(going) + unknown
+            if (going or unknown) and not count_only:
+                self._drop(space, camera, going)
+        return removed
+
+    def _drop(self, space: str, camera: str, going: set[str]) -> None:
+        at = BACKGROUNDS.c
+        here = (at.space == space) & (at.camera == camera)
+        with self._catalog.writing() as connection:
+            row = connection.execute(select(BACKGROUNDS).where(here).with_for_update()).first()
+            if row is None:
+                return
+            one = _background(row)
+            kept = [(m, rows) for m, rows in zip(one.moments, one.samples, strict=False) if m not in going]
+            left = Background(camera, one.view, tuple(rows for _, rows in kept), tuple(m for m, _ in kept))
+            if left.moments:
+                self._catalog.put(connection, BACKGROUNDS, [{"space": space, **_row(left)}])
+            else:
+                connection.execute(delete(BACKGROUNDS).where(here))
 
     def forget(self, space: str | None, camera: str) -> None:
         """Drop the camera's background, in every space when `space` is None."""

@@ -49,6 +49,11 @@ class CameraRegistry:
             raise unknown_camera(name, frozenset(cameras))
         return cameras[name]
 
+    def is_recorded(self, camera: str) -> bool:
+        """Whether there may be recordings of it."""
+        known = self._read().get(camera)
+        return known is not None and known.record is not None
+
     def add(self, camera: Camera) -> None:
         """Register the camera. Invalid while one of this name is watched with other settings; a removed one returns."""
         camera_name(camera.name)

@@ -7,11 +7,26 @@ from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Row, Select, Table, and_, cast, func, or_, select, true
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Table,
+    and_,
+    cast,
+    func,
+    or_,
+    select,
+    true,
+)
 
+from catalog.forgetting import is_gone
 from catalog.store import Catalog, remove
 from catalog.tables import DECLARED, MARKS, MERGED, PARTITION_MARKS, PROGRESS
 from proto.errors import Broken
+from proto.life import Gone
 
 TOGETHER_MS = 60_000
 """Gaps at most this far apart are reported as one, so that a camera has few gaps however long it is behind."""
@@ -175,6 +190,30 @@ class Coverage:
         """The next offset to commit and the broker's time of the last record read, from the last `looked`."""
         with self._catalog.reading() as connection:
             return _partition_mark(connection, log, partition)
+
+    def newest_ms(self) -> int:
+        """The broker's time of the latest record that was ever read; 0 if none was."""
+        with self._catalog.reading() as connection:
+            return connection.scalar(select(func.max(PARTITION_MARKS.c.broker_ms))) or 0
+
+    def forget_gone(self, gone: Gone, *, count_only: bool = False) -> int:
+        """Remove the gaps that lie wholly in times that are gone; how many they were."""
+        removed = 0
+        for table in (DECLARED, MERGED):
+            condition = is_gone(table, gone)
+            if count_only:
+                with self._catalog.reading() as connection:
+                    removed += connection.scalar(select(func.count()).select_from(table).where(condition)) or 0
+                continue
+            more = _MERGED_AT_ONCE
+            while more == _MERGED_AT_ONCE:
+                with self._catalog.writing() as connection:
+                    some = select(*_columns(table)).where(condition).limit(_MERGED_AT_ONCE)
+                    found = [_gap(row) for row in connection.execute(some)]
+                    _remove(connection, table, found)
+                more = len(found)
+                removed += more
+        return removed
 
     def _merge_below(self, connection: Connection, log: str, partition: int, offset: int) -> None:
         """Move up to _MERGED_AT_ONCE of the partition's SHED gaps wholly below the offset to the merged table."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from catalog.objects import Objects
 from proto.errors import Invalid, Unknown
-from proto.types import MOST_REGIONS, check_moment_ids
+from proto.types import MOMENT_ID, MOST_REGIONS, check_moment_ids, start_of
 
 _LATEST_MS = 2**63
 
@@ -41,6 +41,31 @@ class Thumbnails:
         self._objects.remove({one.name for one in before} - {one.name for one in stay})
         for name, jpeg in names.items():
             self._objects.put(name, jpeg)
+
+    def remove(self, moment_ids: Collection[str]) -> int:
+        """Remove every picture of these moments; how many there were. Those that have none are passed over."""
+        removed = 0
+        for moment_id in moment_ids:
+            folder = _folder(moment_id)
+            instants = [one.name for one in self._objects.list(folder)]
+            own = f"{folder}.jpg"
+            removed += len(instants) + self._objects.has(own)
+            # Its own last: while it is there the others are found by `moments`.
+            self._objects.remove(instants)
+            self._objects.remove([own])
+            self._objects.tidy(folder)
+        return removed
+
+    def moments(self, first_ms: int, last_ms: int) -> Iterator[tuple[str, int]]:
+        """The moments that begin in this time, both inclusive, and have pictures, and when the latest of these was
+        written. Reads the names of all pictures."""
+        for number in range(256):
+            written: dict[str, int] = {}
+            for one in self._objects.list(f"{number:02x}"):
+                name = one.name.partition("/")[2].partition("/")[0].removesuffix(".jpg")
+                if MOMENT_ID.fullmatch(name) and first_ms <= start_of(name) <= last_ms:
+                    written[name] = max(written.get(name, 0), one.written_ns // 1_000_000)
+            yield from written.items()
 
     def get(self, moment_id: str, at_ms: int | None = None) -> bytes:
         """The moment's picture of that instant; without one, the moment's own. Raises Unknown when there is none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -37,10 +38,17 @@ class Objects(Protocol):
         """The object; None when there is none of this name."""
 
     def list(self, folder: str) -> Sequence[Stored]:
-        """Those whose names begin with `folder` and a slash, in no order."""
+        """Those whose names begin with `folder` and a slash, in no order. A folder among them may stand for all that is
+        in it."""
+
+    def has(self, name: str) -> bool:
+        """Whether there is an object of this name."""
 
     def remove(self, names: Collection[str]) -> None:
         """Remove them. One that is missing is passed over."""
+
+    def tidy(self, folder: str) -> None:
+        """Remove what an empty folder leaves behind, where folders are more than names."""
 
 
 class FolderObjects:
@@ -77,6 +85,16 @@ class FolderObjects:
                 (self._folder / name).unlink(missing_ok=True)
             except OSError as error:
                 raise disk_trouble("remove", self._folder / name, error) from error
+
+    def has(self, name: str) -> bool:
+        try:
+            return (self._folder / name).is_file()
+        except OSError as error:
+            raise disk_trouble("read", self._folder / name, error) from error
+
+    def tidy(self, folder: str) -> None:
+        with suppress(OSError):  # it is missing, or something was put there meanwhile
+            (self._folder / folder).rmdir()
 
 
 def objects_of(settings: MediaSettings, folder: Path) -> Objects:

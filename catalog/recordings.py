@@ -22,6 +22,7 @@ from typing import Literal
 from catalog.files import disk_trouble
 from catalog.mp4 import TICKS, codec_string, init_size, renumbered
 from proto.errors import Unknown
+from proto.life import NOTHING, Gone
 from proto.types import CAMERA_NAME, camera_name
 
 MAGIC = b"wwindex1"
@@ -164,11 +165,12 @@ class Recordings:
             found = [segment for segment in found if segment.start_ms + LONGEST_SEGMENT_MS > start_ms]
         return found
 
-    def span(self, camera: str) -> tuple[int, int] | None:
-        """The time from the camera's oldest recording to its newest."""
+    def span(self, camera: str, gone: Gone = NOTHING) -> tuple[int, int] | None:
+        """The time from the camera's oldest recording to its newest, of what is not gone."""
         segments = self.segments(camera)
-        first = next((entries[0] for segment in segments if (entries := read_index(segment.index))), None)
-        last = next((entries[-1] for segment in reversed(segments) if (entries := read_index(segment.index))), None)
+        first = next((some[0] for one in segments if (some := _shown(camera, read_index(one.index), gone))), None)
+        latest = reversed(segments)
+        last = next((some[-1] for one in latest if (some := _shown(camera, read_index(one.index), gone))), None)
         return None if first is None or last is None else (first.start_ms, last.end_ms)
 
     def has(self, camera: str, at_ms: int) -> bool:
@@ -180,14 +182,15 @@ class Recordings:
                 return True
         return False
 
-    def clip(self, camera: str, start_ms: int, end_ms: int) -> Clip:
-        """The recording of this time, from the key frame before it on. Raises Unknown when there is none."""
+    def clip(self, camera: str, start_ms: int, end_ms: int, gone: Gone = NOTHING) -> Clip:
+        """The recording of this time, from the key frame before it on, without what is gone. Raises Unknown when there
+        is none."""
         parts: list[tuple[Segment, Entry]] = []
         spans: list[tuple[int, int]] = []
         init, other_ms = b"", None
         for segment in self.segments(camera, start_ms, end_ms):
             reached_ms = spans[-1][1] if spans else None
-            entries = _wanted(read_index(segment.index), start_ms, end_ms, reached_ms)
+            entries = _shown(camera, _wanted(read_index(segment.index), start_ms, end_ms, reached_ms), gone)
             if not entries:
                 continue
             begins = _read_init(segment)
@@ -204,12 +207,12 @@ class Recordings:
                 else:
                     spans.append((entry.start_ms, entry.end_ms))
         if not parts:
-            raise self._nothing(camera, start_ms, end_ms)
+            raise self._nothing(camera, start_ms, end_ms, gone)
         missing = _missing(spans, start_ms, end_ms, other_ms)
         return Clip(camera, tuple(spans), missing, codec_string(init), init, tuple(parts))
 
-    def _nothing(self, camera: str, start_ms: int, end_ms: int) -> Unknown:
-        there = self.span(camera)
+    def _nothing(self, camera: str, start_ms: int, end_ms: int, gone: Gone) -> Unknown:
+        there = self.span(camera, gone)
         asked = f"from {_utc(start_ms)} to {_utc(end_ms)}"
         if there is None:
             return Unknown(
@@ -275,6 +278,26 @@ def _wanted(entries: list[Entry], start_ms: int, end_ms: int, reached_ms: int | 
     else:
         first = next((n for n in keys if entries[n].start_ms >= reached_ms - _AGAIN_MS), len(entries))
     return [entry for entry in entries[first:] if entry.start_ms < end_ms]
+
+
+def _shown(camera: str, entries: list[Entry], gone: Gone) -> list[Entry]:
+    """The fragments that are not gone, and after one that is, from a key frame on."""
+    if gone.nothing:
+        return entries
+    shown: list[Entry] = []
+    cut = False
+    for entry in entries:
+        if is_gone(camera, entry, gone):
+            cut = True
+        elif entry.key or not cut:
+            shown.append(entry)
+            cut = False
+    return shown
+
+
+def is_gone(camera: str, entry: Entry, gone: Gone) -> bool:
+    """Whether the fragment may not be shown. A hold keeps it, as it keeps a moment."""
+    return gone.covers(camera, entry.start_ms, max(entry.start_ms, entry.end_ms - 1))
 
 
 def _missing(spans: list[tuple[int, int]], start_ms: int, end_ms: int, other_ms: int | None) -> tuple[Missing, ...]:

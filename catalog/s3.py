@@ -73,6 +73,19 @@ class S3Objects:
                     raise
                 return None
 
+    def has(self, name: str) -> bool:
+        with self._told("read"):
+            try:
+                obstore.head(self._store, name)
+            except FileNotFoundError as error:
+                if _code(error) not in _MISSING:
+                    raise
+                return False
+            return True
+
+    def tidy(self, folder: str) -> None:
+        """Nothing to do: there are no folders."""
+
     def list(self, folder: str) -> Sequence[Stored]:
         with self._told("list"):
             return [

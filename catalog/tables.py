@@ -6,7 +6,7 @@ from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Index, Integer,
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
-REVISION = "0002"
+REVISION = "0003"
 """The newest file in catalog/migrations/versions. A higher one was made by a later Watchword."""
 REVISION_TABLE = "watchword_version"
 """Where Alembic keeps it: under a name that no other program's tables have."""
@@ -30,8 +30,11 @@ META = Table(
 FIRST_ROWS = [
     # Watchwords from before migrations refuse a catalog of this version: they would not look for the cameras here.
     {"name": "version", "value": 2},
-    # Counts the changes of tokens, and of cameras.
+    # Counts the changes of tokens.
     {"name": "tokens", "value": 0},
+    # Counts the changes of limits, erasures and holds, and numbers them.
+    {"name": "life", "value": 0},
+    # Counts the changes of cameras.
     {"name": "cameras", "value": 0},
 ]
 """What META has from the start."""
@@ -146,4 +149,58 @@ TOKENS = Table(
     Column("used_ms", BigInteger, nullable=False),
     # The number of its last change: those of all tokens are counted in META as "tokens".
     Column("change", BigInteger, nullable=False, index=True),
+)
+
+RETENTION = Table(
+    "retention",
+    METADATA,
+    # Empty: cameras without a limit of their own.
+    Column("camera", name_of(64), primary_key=True),
+    Column("days", Float(53), nullable=False),
+)
+
+HOLDS = Table(
+    "holds",
+    METADATA,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("camera", name_of(64), nullable=False),
+    Column("start_ms", BigInteger, nullable=False),
+    Column("end_ms", BigInteger, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("placed_ms", BigInteger, nullable=False),
+    # 0 while it is in force.
+    Column("lifted_ms", BigInteger, nullable=False),
+)
+
+ERASURES = Table(
+    "erasures",
+    METADATA,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("camera", name_of(64), nullable=False),
+    Column("start_ms", BigInteger, nullable=False),
+    Column("end_ms", BigInteger, nullable=False),
+    Column("moment", String(32), nullable=False),
+    Column("reason", String, nullable=False),
+    Column("asked_ms", BigInteger, nullable=False),
+    # 0 until it is carried out everywhere.
+    Column("done_ms", BigInteger, nullable=False),
+)
+
+# What was done for an erasure, by store, and by place where a store is a machine's own.
+ERASURE_WORK = Table(
+    "erasure_work",
+    METADATA,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("store", name_of(32), primary_key=True),
+    Column("place", name_of(256), primary_key=True),
+    Column("removed", BigInteger, nullable=False),
+    Column("begun_ms", BigInteger, nullable=False),
+    Column("done_ms", BigInteger, nullable=False),
+)
+
+KEYS = Table(
+    "keys",
+    METADATA,
+    Column("name", name_of(64), primary_key=True),
+    Column("value", LargeBinary, nullable=False),
 )

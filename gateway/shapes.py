@@ -216,7 +216,7 @@ class CameraInfo(Shape):
 
     name: str
     watching: bool
-    """False when it was removed. Its moments stay searchable; nothing deletes them yet."""
+    """False when it was removed. Its moments stay searchable, as long as its retention says."""
 
 
 class CamerasReply(Shape):

@@ -12,6 +12,7 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,13 +23,18 @@ from pymilvus.exceptions import DataNotMatchException
 
 from index.calls import Silent
 from index.filters import Filter, asked, expression, rows_filter
+from index.milvus_errors import STORE, WHICH_MILVUS, Missing, NotLoaded, Refused, translated
 from index.places import Bucket, collection_name, collection_named, former_named
+from index.removal import Removal
 from index.rows import (
+    BARE_FIELDS,
     HIT_FIELDS,
     MOST_ROWS_EACH,
     ROW_FIELDS,
     WHOLE_ROWS,
+    Bare,
     Row,
+    bare_of,
     moments_from,
     rows_beyond,
     rows_of,
@@ -39,7 +45,7 @@ from index.rows import (
 from index.settings import MilvusSettings
 from index.sharded import MOST_ROWS, ShardedStore
 from index.store import Ask, Scored, best
-from proto.errors import Broken, Denied, Invalid, Overloaded, Transient, WatchwordError
+from proto.errors import Broken, Invalid, WatchwordError
 from proto.types import Moment, SpaceInfo
 
 # pymilvus logs every error with a traceback; here they are translated and raised.
@@ -58,15 +64,6 @@ _REFRESH_S = 1.0
 # Inner product, which is the cosine for unit vectors.
 _METRIC = "IP"
 
-_NOT_FOUND = {4, 100}
-_NOT_LOADED = {101, 103, 700}
-_RATE_LIMIT = {8}
-_NO_RIGHT = {1400, 1401}
-_INVALID = {5, 1100, 1101}
-
-_STORE = "store moments"
-_WHICH_MILVUS = "is this Milvus 2.3, 2.6 or later, or milvus-lite 2.5?"
-
 Result = TypeVar("Result")
 
 
@@ -80,25 +77,27 @@ class MilvusStore(ShardedStore):
     def __init__(self, space: SpaceInfo, settings: MilvusSettings, most_rows: int = MOST_ROWS) -> None:
         if not settings.endpoints:
             raise Broken("no Milvus is configured", todo="set the endpoints of Milvus, or let the stack start its own")
-        endpoints = [endpoint.rstrip("/") for endpoint in settings.endpoints]
-        shards = {name: _MilvusShard(name, space, settings) for name in endpoints}
+        shards = {name: _MilvusShard(name, space, settings) for name in _names(settings)}
         super().__init__(space, settings, shards, most_rows)
 
 
-class _Missing(Transient):
-    """The collection does not exist, or no longer."""
+def milvus_removal(settings: MilvusSettings) -> Removal:
+    """What removes rows from the endpoints of Milvus, of whatever space. Nothing is connected yet."""
+
+    def opened(endpoint: str, space: str) -> _MilvusShard:
+        return _MilvusShard(endpoint, SpaceInfo(space, 2), settings, makes=False)
+
+    return Removal(_names(settings), opened)
 
 
-class _NotLoaded(Transient):
-    """The collection exists but is not loaded."""
-
-
-class _Refused(Broken):
-    """Milvus rejects the rows as invalid."""
+def _names(settings: MilvusSettings) -> list[str]:
+    return [endpoint.rstrip("/") for endpoint in settings.endpoints]
 
 
 class _MilvusShard:
-    def __init__(self, endpoint: str, space: SpaceInfo, settings: MilvusSettings) -> None:
+    def __init__(self, endpoint: str, space: SpaceInfo, settings: MilvusSettings, *, makes: bool = True) -> None:
+        """Unless it `makes` buckets, one that is missing stays so."""
+        self._makes = makes
         self._endpoint = endpoint
         self._space = space
         self._settings = settings
@@ -158,8 +157,8 @@ class _MilvusShard:
         rows = [row for moment in moments for row in rows_of(moment)]
         gone = [row for moment in moments for row in rows_beyond(moment)]
         try:
-            await self._in_bucket(bucket, _STORE, partial(_replace, self._name(bucket), gone, rows), make=True)
-        except _Refused as error:
+            await self._in_bucket(bucket, STORE, partial(_replace, self._name(bucket), gone, rows), make=True)
+        except Refused as error:
             if len(moments) == 1:
                 return {moments[0].id: Invalid(error.message, todo="change what makes such a moment")}
             middle = len(moments) // 2
@@ -197,7 +196,7 @@ class _MilvusShard:
         try:
             async with self._searching[bucket]:
                 replies = await self._in_bucket(bucket, "search", nearest, make=False)
-        except _Missing:
+        except Missing:
             return []
         (reply,) = replies
         vectors = vectors_out_of(reply)
@@ -222,6 +221,22 @@ class _MilvusShard:
         rows = await self._query(bucket, passing, ["count(*)"], consistency="Strong" if exact else "Bounded")
         return int(rows[0]["count(*)"]) if rows else 0
 
+    async def rows(self, bucket: Bucket, which: Filter, most: int) -> list[Bare]:
+        return [bare_of(row) for row in await self._query(bucket, expression(which), BARE_FIELDS, limit=most)]
+
+    async def remove(self, bucket: Bucket, ids: Sequence[str]) -> None:
+        async def remove(milvus: AsyncMilvusClient) -> Any:
+            return await milvus.delete(self._name(bucket), ids=list(ids), retry_times=1)
+
+        with suppress(Missing):
+            await self._in_bucket(bucket, "delete moments", remove, make=False)
+
+    async def drop(self, bucket: Bucket) -> None:
+        self._ready.discard(bucket)
+        with suppress(Missing):
+            await self._call("drop a bucket", lambda milvus: milvus.drop_collection(self._name(bucket), retry_times=1))
+        self._known.discard(bucket)
+
     async def close(self) -> None:
         client, self._client = self._client, None
         if client is not None:
@@ -242,19 +257,19 @@ class _MilvusShard:
 
         try:
             return list(await self._in_bucket(bucket, "read moments", rows, make=False))
-        except _Missing:
+        except Missing:
             return []
 
     async def _in_bucket(
         self, bucket: Bucket, action: str, call: Callable[[AsyncMilvusClient], Awaitable[Result]], *, make: bool
     ) -> Result:
-        """Load the bucket's collection and call. Without `make`, raises `_Missing` if the collection is gone."""
+        """Load the bucket's collection and call. Without `make`, raises `Missing` if the collection is gone."""
         await self.make(bucket)
         try:
             return await self._call(action, call)
-        except (_Missing, _NotLoaded) as error:
+        except (Missing, NotLoaded) as error:
             self._ready.discard(bucket)
-            if isinstance(error, _Missing):
+            if isinstance(error, Missing):
                 self._known.discard(bucket)
                 if not make:
                     raise
@@ -279,6 +294,8 @@ class _MilvusShard:
     async def _create(self, milvus: AsyncMilvusClient, name: str) -> None:
         # Creating it twice is allowed, except after a restart of Milvus, which then reports a different schema.
         if not await milvus.has_collection(name, retry_times=1):
+            if not self._makes:
+                raise Missing(f"Milvus at {self._endpoint} has no collection {name}", todo="it was dropped meanwhile")
             await self._create_empty(milvus, name)
         index = AsyncMilvusClient.prepare_index_params()
         index.add_index("vector", metric_type=_METRIC, **self._index)
@@ -301,27 +318,11 @@ class _MilvusShard:
                 todo="look at its load and its log, or raise the timeout",
             ) from error
         except DataNotMatchException as error:
-            raise _Refused(f"pymilvus could not {action} ({error.message[:300]})", todo=_WHICH_MILVUS) from error
+            raise Refused(f"pymilvus could not {action} ({error.message[:300]})", todo=WHICH_MILVUS) from error
         except MilvusException as error:
-            raise self._translated(action, error.code, error.message) from error
+            raise translated(self._endpoint, action, error.code, error.message) from error
         except grpc.RpcError as error:
-            raise self._translated(action, error.code(), str(error.details())) from error
-
-    def _translated(self, action: str, code: object, message: str) -> WatchwordError:
-        what = f"Milvus at {self._endpoint} could not {action} ({message[:300]})"
-        if code in _NOT_FOUND or "can't find collection" in message:
-            return _Missing(what, todo="try again")
-        if code in _NOT_LOADED:
-            return _NotLoaded(what, todo="try again")
-        if code in _RATE_LIMIT or code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-            return Overloaded(what, todo="wait, then try again")
-        if code in _NO_RIGHT or code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
-            return Denied(what, todo="check the token of Milvus in the settings")
-        if code in _INVALID or code is grpc.StatusCode.INVALID_ARGUMENT:
-            return (_Refused if action == _STORE else Broken)(what, todo=_WHICH_MILVUS)
-        if code is grpc.StatusCode.UNIMPLEMENTED:
-            return Broken(what, todo=_WHICH_MILVUS)
-        return Transient(what, todo="is it running? `watchword doctor` checks")
+            raise translated(self._endpoint, action, error.code(), str(error.details())) from error
 
     async def _connected(self) -> AsyncMilvusClient:
         async with self._connecting:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -113,6 +113,34 @@ def vectors_out_of(reply: Any) -> Vectors:
             found = np.frombuffer(packed, np.dtype("<f4"), numbers, len(packed) - 4 * numbers)
             return found.astype(np.float32, copy=False).reshape(len(reply), -1)
     return np.empty((0, 0), np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Bare:
+    """A row without what it shows: enough to remove it."""
+
+    id: str
+    camera: str
+    start_ms: int
+    end_ms: int
+
+    @property
+    def moment(self) -> str:
+        """The id of its moment."""
+        return self.id.partition(".")[0]
+
+
+BARE_FIELDS = ["id", "camera", "start_ms", "end_ms"]
+
+
+def bare_of(row: Mapping[str, Any]) -> Bare:
+    """The row with these fields."""
+    return Bare(**{name: row[name] for name in BARE_FIELDS})
+
+
+def bare_rows(moment: Moment) -> list[Bare]:
+    """The rows of a moment."""
+    return [bare_of(row) for row in rows_of(moment)]
 
 
 def _row_id(moment_id: str, number: int) -> str:

@@ -14,10 +14,12 @@ from index.checks import check_ask, check_batch, check_filter
 from index.counts import Counts, share_of
 from index.filters import Filter, overlapping
 from index.places import MOST_STRETCHES, Bucket, bucket_for, home, may_be_made
+from index.rows import Bare
 from index.settings import MilvusSettings
 from index.store import LATEST_MS, Answer, Ask, Scored, Unsearched, best, fullest
 from proto import tracing
 from proto.errors import Broken, Invalid, WatchwordError
+from proto.life import Gone
 from proto.metrics import SHARDS_MISSING
 from proto.types import Moment, SpaceInfo, check_moment_ids, now_ms, start_of
 
@@ -58,6 +60,15 @@ class Shard(Protocol):
 
     async def count(self, bucket: Bucket, which: Filter, *, exact: bool = True) -> int:
         """How many of the bucket's moments pass. `exact` sees every upsert, which takes longer."""
+
+    async def rows(self, bucket: Bucket, which: Filter, most: int) -> list[Bare]:
+        """Up to `most` of the bucket's rows that pass, without their vectors. Sees every upsert."""
+
+    async def remove(self, bucket: Bucket, ids: Sequence[str]) -> None:
+        """Delete the rows with these ids; those that are not there are passed over."""
+
+    async def drop(self, bucket: Bucket) -> None:
+        """Delete the bucket with all that is in it. No effect when it is gone."""
 
     async def close(self) -> None:
         """Close the connection."""
@@ -235,7 +246,10 @@ class ShardedStore:
         deadline = Deadline(name, deadline_s)
         with tracing.span("buckets"):
             by_space = await deadline.of(shard.buckets())
-        in_time = {space: self._in_time(buckets, ask.start_ms, ask.end_ms) for space, buckets in by_space.items()}
+        in_time = {
+            space: [one for one in self._in_time(buckets, ask.start_ms, ask.end_ms) if not _is_over(one, ask.without)]
+            for space, buckets in by_space.items()
+        }
         own = in_time.pop(self._space.id, [])
         found, failed = await all_of({bucket: deadline.of(_search_bucket(shard, bucket, ask)) for bucket in own})
         if failed and not found:
@@ -264,7 +278,8 @@ class ShardedStore:
 
         The time is not counted by: most questions ask about another one.
         """
-        which = overlapping(ask.cameras, None, None, ask.objects)
+        # Nor by age, which changes each minute: an old number is better than none.
+        which = overlapping(ask.cameras, None, None, ask.objects, Gone(erased=ask.without.erased))
         count = partial(self._shards[name].count, bucket, which, exact=False)
         number = await self._counts.about((name, bucket, which), count, deadline.left_s)
         return round((number or 0) * share_of(bucket, ask.start_ms, ask.end_ms, now_ms()))
@@ -320,6 +335,11 @@ class ShardedStore:
 async def _search_bucket(shard: Shard, bucket: Bucket, ask: Ask) -> list[Scored]:
     with tracing.span("bucket", bucket=str(bucket)):
         return await shard.search(bucket, ask)
+
+
+def _is_over(bucket: Bucket, gone: Gone) -> bool:
+    """Whether everything in the bucket is gone, whatever it is."""
+    return bucket.end_ms <= gone.floor_ms and not gone.held
 
 
 def _halves(which: Filter, bucket: Bucket) -> tuple[Filter, Filter]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from proto.errors import WatchwordError
+from proto.life import NOTHING, Gone
 from proto.types import WHOLE, Box, Moment, SpaceInfo, Span, Vector
 
 MOST_HITS = 3_200
@@ -34,6 +35,8 @@ class Ask:
     """Only moments in which all of these kinds of objects were seen."""
     with_vectors: bool = False
     """Whether hits carry the vector of their row."""
+    without: Gone = NOTHING
+    """What may not be found although it is still stored."""
 
 
 @dataclass(frozen=True, slots=True)

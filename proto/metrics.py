@@ -55,7 +55,8 @@ RECORDING_LOST = Counter(
 )
 RECORDINGS_REMOVED = Counter(
     "watchword_recording_removed_total",
-    "Segments removed: older than their camera's days, over its bytes, over the total, or since the disk was full.",
+    "Segments removed: older than their camera's days, over its bytes, over the total, since the disk was full, older "
+    "than the camera's retention, or erased.",
     ["reason"],
 )
 
@@ -70,6 +71,10 @@ MOMENTS_FORGOTTEN = Counter(
     "watchword_stream_moments_forgotten_total",
     "Moments that the index had acknowledged and did not have after an outage. They were stored again.",
 )
+MOMENTS_PASSED = Counter(
+    "watchword_stream_moments_passed_over_total",
+    "Moments not stored, since they were too old for their camera or erased.",
+)
 FRAMES_SHED = Counter(
     "watchword_stream_frames_shed_total", "Frames skipped and declared, since more arrived than could be looked at."
 )
@@ -82,6 +87,16 @@ PICTURES_LOST = Counter(
     "watchword_stream_pictures_lost_total",
     "Moments whose pictures were left out: their store did not take them.",
 )
+SWEPT = Counter(
+    "watchword_life_removed_total",
+    "What the sweeper removed since it was too old or erased: moments (index), pictures, gaps (coverage), samples "
+    "(backgrounds), and whole buckets.",
+    ["part"],
+)
+SWEEP_BEHIND = Gauge(
+    "watchword_life_behind_seconds", "How long ago the oldest erasure was asked for that is not carried out everywhere."
+)
+SWEEP_REFUSED = Gauge("watchword_life_refused", "1 while nothing is removed for its age, since the clock may be wrong.")
 LATE_SECONDS = Gauge("watchword_stream_late_seconds", "How long the last frames taken had waited.")
 BEHIND_SECONDS = Gauge(
     "watchword_stream_behind_seconds",

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from catalog.recordings import Clip
 from proto.errors import Invalid, WatchwordError
+from proto.life import NOTHING, Gone
 from query.aside import Aside
 
 PRE_ROLL_MS = 500
@@ -26,8 +27,8 @@ _MOST_LOOKS = 200
 class RecordingStore(Protocol):
     """Where recordings are. Methods block."""
 
-    def clip(self, camera: str, start_ms: int, end_ms: int) -> Clip:
-        """The recording of this time. Raises Unknown when there is none."""
+    def clip(self, camera: str, start_ms: int, end_ms: int, gone: Gone) -> Clip:
+        """The recording of this time, without what is gone. Raises Unknown when there is none."""
 
     def has(self, camera: str, at_ms: int) -> bool:
         """Whether there is a recording of this instant."""
@@ -42,8 +43,9 @@ class ClipReader:
         self._most_ms = most_s * 1000
         self._aside = Aside(_READS, "clips")
 
-    async def find(self, camera: str, start_ms: int, end_ms: int) -> Clip:
-        """The clip of this time and half a second before. Raises Invalid, and Unknown when nothing is recorded."""
+    async def find(self, camera: str, start_ms: int, end_ms: int, gone: Gone = NOTHING) -> Clip:
+        """The clip of this time and half a second before, without what is gone. Raises Invalid, and Unknown when there
+        is no recording."""
         if not 0 <= start_ms < end_ms <= _LATEST_MS:
             raise Invalid(
                 f"from {start_ms} to {end_ms} is not a time", todo="give milliseconds since 1970, the start first"
@@ -53,7 +55,7 @@ class ClipReader:
                 f"{(end_ms - start_ms) / 1000:.0f} s are too long for a clip",
                 todo=f"ask for at most {self._most_ms / 1000:.0f} s, or raise query.max_clip_s",
             )
-        return await self._aside.run(lambda: self._store.clip(camera, max(0, start_ms - PRE_ROLL_MS), end_ms))
+        return await self._aside.run(lambda: self._store.clip(camera, max(0, start_ms - PRE_ROLL_MS), end_ms, gone))
 
     async def chunks(self, clip: Clip) -> AsyncGenerator[bytes, None]:
         """The bytes of the clip; the next piece is read when it is asked for."""

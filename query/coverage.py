@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import nsmallest
 
 from catalog.coverage import Gap, Reason
+from proto.life import Gone
 from proto.types import Camera
 
 MOST_WATERMARKS = 100
@@ -96,6 +97,16 @@ def told(
     gaps = [gap for gap in (*declared, *waiting) if asked.overlaps(gap)]
     gaps.sort(key=lambda gap: (gap.start_ms, gap.camera, gap.reason))
     return CoverageTold(gaps, _watermarks(looked, frozenset(delivering)))
+
+
+def without(found: CoverageTold, gone: Gone) -> CoverageTold:
+    """The coverage of what is not gone: a gap is cut down to the times that may be shown."""
+    gaps = [
+        gap if (start_ms, end_ms) == (gap.start_ms, gap.end_ms) else replace(gap, start_ms=start_ms, end_ms=end_ms)
+        for gap in found.gaps
+        for start_ms, end_ms in gone.parts(gap.camera, gap.start_ms, gap.end_ms)
+    ]
+    return replace(found, gaps=sorted(gaps, key=lambda gap: (gap.start_ms, gap.camera, gap.reason)))
 
 
 def _waiting(

@@ -8,9 +8,10 @@ import logging
 from catalog.coverage import Coverage
 from catalog.known import KnownCameras
 from proto.errors import WatchwordError
+from proto.life import NOTHING, Gone
 from proto.types import now_ms
 from query.aside import Aside
-from query.coverage import AskedTime, CoverageTold, first_gap_needed, never_looked_at, told
+from query.coverage import AskedTime, CoverageTold, first_gap_needed, never_looked_at, told, without
 
 log = logging.getLogger("watchword.query")
 
@@ -28,9 +29,15 @@ class CoverageReader:
         self._failing = False
 
     async def read(
-        self, cameras: frozenset[str] | None, start_ms: int | None, end_ms: int | None, timeout_s: float
+        self,
+        cameras: frozenset[str] | None,
+        start_ms: int | None,
+        end_ms: int | None,
+        timeout_s: float,
+        gone: Gone = NOTHING,
     ) -> CoverageTold:
-        """The coverage of these cameras (None: all) in [start_ms, end_ms). Unknown when it cannot be read in time."""
+        """The coverage of these cameras (None: all) in [start_ms, end_ms), without what is gone of that time. Unknown
+        when it cannot be read in time."""
         try:
             async with asyncio.timeout(timeout_s):
                 found = await self._aside.run(lambda: self._read(cameras, start_ms, end_ms))
@@ -40,7 +47,7 @@ class CoverageReader:
         if self._failing:
             self._failing = False
             log.info("coverage can be read again")
-        return found
+        return found if gone.nothing else without(found, gone)
 
     def _read(self, names: frozenset[str] | None, start_ms: int | None, end_ms: int | None) -> CoverageTold:
         # Read the clock first: a mark written meanwhile is newer, which only makes the answer more careful.

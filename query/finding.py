@@ -10,6 +10,7 @@ from index.store import MOST_HITS, Answer, Ask, MomentStore
 from proto import tracing
 from proto.access import Scope
 from proto.errors import WatchwordError
+from proto.life import NOTHING, Gone
 from proto.types import Vector
 from query.asking import Question
 from query.joining import Hit, Judged, alone, joined, without_duplicates
@@ -47,12 +48,15 @@ class Finder:
         self._judge = judge
         self._settings = settings
 
-    async def find(self, question: Question, vector: Vector, timeout_s: float) -> Finding:
-        """At most `question.limit` hits. Raises the errors of the store, unless it answered before."""
+    async def find(self, question: Question, vector: Vector, timeout_s: float, gone: Gone = NOTHING) -> Finding:
+        """At most `question.limit` hits, of what is not gone. Raises the errors of the store, unless it answered
+        before."""
+        asked = question.start_ms or None, question.end_ms or None
+        without = gone.among(frozenset(question.cameras) or None, *asked)
         with Spent() as spent:
-            return await self._find(question, vector, timeout_s, spent)
+            return await self._find(question, vector, timeout_s, spent, without)
 
-    async def _find(self, question: Question, vector: Vector, timeout_s: float, spent: Spent) -> Finding:
+    async def _find(self, question: Question, vector: Vector, timeout_s: float, spent: Spent, gone: Gone) -> Finding:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         wanted = _first_wanted(question)
@@ -60,7 +64,7 @@ class Finder:
         found: Finding | None = None
         for _ in range(_MOST_REQUESTS):
             begun = loop.time()
-            ask = _ask(question, vector, wanted, max(0.01, _INDEX_SHARE * (deadline - begun)))
+            ask = _ask(question, vector, wanted, max(0.01, _INDEX_SHARE * (deadline - begun)), gone)
             try:
                 with spent.on("index"), tracing.span("index", moments=wanted):
                     answer = _allowed(await self._store.search(ask), question.scope)
@@ -115,7 +119,7 @@ def _first_wanted(question: Question) -> int:
     return question.limit + min(3 * question.limit, _MOST_SPARE) + itself
 
 
-def _ask(question: Question, vector: Vector, limit: int, timeout_s: float) -> Ask:
+def _ask(question: Question, vector: Vector, limit: int, timeout_s: float, gone: Gone) -> Ask:
     return Ask(
         vector,
         limit=limit,
@@ -125,6 +129,7 @@ def _ask(question: Question, vector: Vector, limit: int, timeout_s: float) -> As
         timeout_s=timeout_s,
         objects=frozenset(question.objects),
         with_vectors=True,
+        without=gone,
     )
 
 

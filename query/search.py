@@ -14,8 +14,9 @@ from catalog.media import Thumbnails, no_picture
 from index.store import Answer, MomentStore
 from proto import tracing
 from proto.access import Scope
+from proto.life import Gone, GoneNow
 from proto.metrics import SEARCH_PART_SECONDS
-from proto.types import Camera, Span, check_moment_ids
+from proto.types import Camera, Span, check_moment_ids, start_of
 from query.aside import Aside
 from query.asking import Question, checked
 from query.cache import VectorCache
@@ -81,8 +82,10 @@ class Searcher:
         judge: Judge,
         kinds: Sequence[str],
         settings: QuerySettings,
+        life: GoneNow,
     ) -> None:
         """`kinds` are the kinds of objects that the bundle knows."""
+        self._life = life
         self.kinds = tuple(sorted(kinds))
         self._store = store
         self._cameras = cameras
@@ -101,13 +104,16 @@ class Searcher:
         if question.cameras:
             with tracing.span("cameras"):
                 await self.check_cameras(question.cameras, question.scope)
+        gone = await self._life.gone()
+        if question.moment_id is not None:
+            await self.moment(question.moment_id, question.scope)
         with SEARCH_PART_SECONDS.labels(part="embed").time(), tracing.span("embed"):
             vector, cached = await self._vectors.find(question)
         embedded = time.perf_counter()
         left_s = timeout_s - (embedded - begun)
-        reading = asyncio.create_task(self._read_coverage(question, left_s))
+        reading = asyncio.create_task(self._read_coverage(question, left_s, gone))
         try:
-            finding = await self._finder.find(question, vector, left_s)
+            finding = await self._finder.find(question, vector, left_s, gone)
             coverage = await reading
         finally:
             reading.cancel()
@@ -128,6 +134,9 @@ class Searcher:
         """The moment's picture of this time, and the time; where there is none the moment's own picture, and None."""
         if not scope.whole and not await self._may_see(moment_id, scope):
             raise no_picture(moment_id)
+        check_moment_ids([moment_id])
+        if (await self._life.gone()).may_cover(start_of(moment_id)):
+            await self.moment(moment_id, scope)
 
         def read() -> tuple[bytes, int | None]:
             picture = None if at_ms is None else self._thumbnails.of_instant(moment_id, at_ms)
@@ -141,12 +150,17 @@ class Searcher:
         return [camera for camera in found if scope.allows(camera.name)]
 
     async def moment(self, moment_id: str, scope: Scope) -> Span:
-        """The moment with this id. Raises Unknown when there is none that may be seen."""
+        """The moment with this id. Raises Unknown when there is none that may be shown and seen."""
         check_moment_ids([moment_id])
+        gone = await self._life.gone()
         for moment in await self._store.fetch([moment_id]):
-            if scope.allows(moment.camera):
+            if scope.allows(moment.camera) and not gone.covers(moment.camera, moment.start_ms, moment.end_ms):
                 return moment
         raise unknown_moment(moment_id)
+
+    async def gone(self) -> Gone:
+        """What may not be shown now."""
+        return await self._life.gone()
 
     async def check_cameras(self, cameras: tuple[str, ...], scope: Scope) -> None:
         """Raise Unknown unless all are registered and may be seen."""
@@ -155,11 +169,11 @@ class Searcher:
             if name not in names:
                 raise unknown_camera(name, names)
 
-    async def _read_coverage(self, question: Question, left_s: float) -> CoverageTold:
+    async def _read_coverage(self, question: Question, left_s: float, gone: Gone) -> CoverageTold:
         within_s = max(0.01, min(_COVERAGE_S, _COVERAGE_SHARE * left_s))
         start_ms, end_ms = question.start_ms or None, question.end_ms or None
         with SEARCH_PART_SECONDS.labels(part="coverage").time(), tracing.span("coverage"):
-            told = await self._coverage.read(question.seen, start_ms, end_ms, within_s)
+            told = await self._coverage.read(question.seen, start_ms, end_ms, within_s, gone)
         if question.scope.whole:
             return told
         # A gap that may be of any camera is told, for it may be of these; not how much all cameras missed in it.

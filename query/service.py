@@ -200,9 +200,10 @@ class _QueryService(query_pb2_grpc.QueryServicer):
             raise Invalid("what to play is not clear", todo="give either a camera and a time, or a moment_id")
         if not request.moment_id:
             await self._searcher.check_cameras((request.camera,), scope)
-            return await clips.find(request.camera, request.start_ms, request.end_ms)
+            return await clips.find(request.camera, request.start_ms, request.end_ms, await self._searcher.gone())
         moment = await self._searcher.moment(request.moment_id, scope)
-        return await clips.find(moment.camera, moment.start_ms, max(moment.end_ms, moment.start_ms + 1))
+        end_ms = max(moment.end_ms, moment.start_ms + 1)
+        return await clips.find(moment.camera, moment.start_ms, end_ms, await self._searcher.gone())
 
     async def _with_recordings(self, reply: query_pb2.SearchReply) -> query_pb2.SearchReply:
         if self._clips is not None:

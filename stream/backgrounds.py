@@ -16,7 +16,8 @@ import numpy as np
 
 from catalog.backgrounds import MOST_SAMPLES, Background
 from proto.errors import WatchwordError
-from proto.types import Moment, Vectors
+from proto.life import NOTHING, Gone
+from proto.types import Moment, Vectors, start_of
 from stream.moments import Write
 
 log = logging.getLogger("watchword.stream")
@@ -79,8 +80,9 @@ class Sampler:
             taken.append((name, one.view, one.waiting))
         return taken
 
-    def flush(self, taken: Sequence[Taken]) -> dict[str, tuple[int, str]]:
+    def flush(self, taken: Sequence[Taken], gone: Gone = NOTHING) -> dict[str, tuple[int, str]]:
         """Write a batch: blocks, and may be called in a thread. Gives the view and the highest rank of full samples.
+        Moments that are gone do not get in.
 
         What the catalog cannot take now is left out, and told once.
         """
@@ -88,7 +90,10 @@ class Sampler:
         try:
             cameras = frozenset(name for name, _, _ in taken)
             stored = {one.camera: one for one in self._catalog.get(self._space, cameras)}
-            for name, view, fresh in taken:
+            for name, view, sampled in taken:
+                fresh = {moment: rows for moment, rows in sampled.items() if not gone.may_be_of(name, start_of(moment))}
+                if not fresh:
+                    continue
                 after = _merged(stored.get(name), name, view, fresh)
                 if after is not stored.get(name):
                     self._catalog.put(self._space, after)

@@ -87,6 +87,11 @@ class MomentBuilder:
         """The moment that is going on."""
         return self._open.name if self._open else None
 
+    @property
+    def open_times(self) -> tuple[int, int] | None:
+        """When the moment that is going on began, and its latest frame."""
+        return (self._open.start_ms, self._open.end_ms) if self._open else None
+
     def was_seen(self, arrived: Arrived) -> bool:
         """Whether the very same picture came before: a producer that tried again, a camera process that was killed."""
         frame = arrived.frame

@@ -17,6 +17,7 @@ from contextlib import suppress
 
 from catalog.media import Thumbnails
 from proto.errors import Transient, WatchwordError
+from proto.life import NOTHING, Gone
 from proto.metrics import PICTURES_LOST, PICTURES_WAITING
 from proto.retry import Backoff
 from stream.moments import Write
@@ -30,10 +31,17 @@ class Pictures:
     """Writes them, in threads of its own. Those of one moment keep their order."""
 
     def __init__(
-        self, thumbnails: Thumbnails, *, threads: int = 4, most_waiting: int = 256, patience_s: float = 0.5
+        self,
+        thumbnails: Thumbnails,
+        gone: Callable[[], Gone] = lambda: NOTHING,
+        *,
+        threads: int = 4,
+        most_waiting: int = 256,
+        patience_s: float = 0.5,
     ) -> None:
-        """Pictures of at most `most_waiting` moments wait. A caller waits for up to `patience_s`."""
-        self._hands = [_Hand(thumbnails, max(1, most_waiting // threads)) for _ in range(threads)]
+        """Pictures of at most `most_waiting` moments wait, and none is written of what is `gone` by then. A caller
+        waits for up to `patience_s`."""
+        self._hands = [_Hand(thumbnails, gone, max(1, most_waiting // threads)) for _ in range(threads)]
         self._patience_s = patience_s
         self._slow = False
 
@@ -102,8 +110,9 @@ async def _over(jobs: Sequence[_Job], within_s: float) -> bool:
 class _Hand:
     """One thread, and the moments whose pictures it writes one after another."""
 
-    def __init__(self, thumbnails: Thumbnails, most: int) -> None:
+    def __init__(self, thumbnails: Thumbnails, gone: Callable[[], Gone], most: int) -> None:
         self._thumbnails = thumbnails
+        self._gone = gone
         self._most = most
         self._changed = threading.Condition()
         self._jobs: deque[_Job] = deque()
@@ -164,10 +173,17 @@ class _Hand:
     def _written(self, write: Write) -> WatchwordError | None:
         name, regions = write.moment.id, write.moment.regions
         try:
+            if self._is_gone(write):
+                return None
             if write.thumbnail is not None:
                 self._thumbnails.put(name, write.thumbnail)
             if write.pictures:
                 self._thumbnails.put_instants(name, write.pictures, {region.at_ms for region in regions})
+            if self._is_gone(write):  # it was erased in between: whoever removes pictures may have been here before
+                self._thumbnails.remove([name])
         except WatchwordError as error:
             return error
         return None
+
+    def _is_gone(self, write: Write) -> bool:
+        return self._gone().covers(write.moment.camera, write.moment.start_ms, write.moment.end_ms)

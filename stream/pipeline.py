@@ -12,7 +12,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from prometheus_client import Histogram
@@ -20,12 +20,13 @@ from prometheus_client import Histogram
 from catalog.coverage import Gap, Looked, Reason
 from proto import tracing
 from proto.errors import Poison, WatchwordError
+from proto.life import NOTHING, AllKept, Gone, GoneNow
 from proto.metrics import FRAMES_SHED, HOP_SECONDS
 from proto.types import now_ms
 from stream.consumer import Mark
 from stream.embedding import Embedding
 from stream.fence import Fence
-from stream.frames import NEW, PASSED, Arrived, Embedded, Inside, Passed, Recalled, Unit
+from stream.frames import NEW, OVER, PASSED, Arrived, Embedded, Inside, Passed, Recalled, Unit
 from stream.letters import Letters
 from stream.looker import Looker
 from stream.looks import Found, Look
@@ -76,6 +77,8 @@ class Tools:
     done: Callable[[Iterable[Mark]], None]
     clock: Callable[[], float]
     """Monotonic seconds."""
+    life: GoneNow = field(default_factory=AllKept)
+    """What may not be written any more."""
 
 
 class Pipeline:
@@ -90,11 +93,14 @@ class Pipeline:
         self._declares = True
         self._shards_away = False
         self._costs: Costs | None = None
+        self._gone: Gone = NOTHING
         self._looker = Looker(tools.embedding, tools.patience, self._saw)
 
     async def recall(self, frames: Sequence[Arrived]) -> tuple[list[Recalled], list[Arrived]]:
         """What the index knows of each; and those of which it cannot be asked now."""
         memory = await self._tools.recall.of(frames)
+        self._gone = await self._tools.life.unwritable()
+        memory.recalled = [self._looked_over(one) for one in memory.recalled]
         for one in memory.recalled:
             tracing.step(one.arrived.record.trail, "recall")
         await self._tools.writer.write([Write(moment, None, ()) for moment in memory.left_open])
@@ -246,6 +252,14 @@ class Pipeline:
 
     def _built(self, item: Recalled | Embedded, now_s: float, finished: list[Mark], *, may_look: bool) -> list[Write]:
         builder = self._builder(item.arrived)
+        if (times := builder.open_times) and self._gone.covers(item.arrived.camera, *times):
+            # What comes now is not of it, and is not lost with it.
+            return [*builder.close(), *self._built_on(builder, item, now_s, finished, may_look=may_look)]
+        return self._built_on(builder, item, now_s, finished, may_look=may_look)
+
+    def _built_on(
+        self, builder: MomentBuilder, item: Recalled | Embedded, now_s: float, finished: list[Mark], *, may_look: bool
+    ) -> list[Write]:
         match item:
             case Embedded() if builder.was_seen(item.arrived):
                 if not builder.again(item.arrived):
@@ -261,6 +275,11 @@ class Pipeline:
                 return []
         finished.append(item.arrived.mark)
         return builder.over(item.arrived)
+
+    def _looked_over(self, item: Recalled) -> Recalled:
+        """A frame of a time that is gone is as one of a moment that is over: nobody looks at it."""
+        at_ms = item.arrived.frame.captured_ms
+        return item._replace(known=OVER) if self._gone.covers(item.arrived.camera, at_ms, at_ms) else item
 
     def _builder(self, one: Arrived) -> MomentBuilder:
         builder = self._builders.get(one.key)

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from catalog.coverage import Gap, Looked
@@ -15,6 +15,7 @@ from catalog.media import Thumbnails
 from index.store import MomentStore
 from proto import tracing
 from proto.errors import Broken, Mismatch, Transient, WatchwordError
+from proto.life import AllKept, GoneNow
 from proto.metrics import BEHIND_SECONDS, FRAMES_CONSUMED, HOP_SECONDS, LAG, PARTITIONS
 from proto.types import Moment, now_ms
 from stream.assignment import Assignment
@@ -74,6 +75,8 @@ class House:
     frames_topic: str
     backgrounds: Backgrounds | None = None
     """None: no background of cameras is kept up."""
+    life: GoneNow = field(default_factory=AllKept)
+    """What may not be written any more."""
 
 
 class StreamWorker:
@@ -93,7 +96,7 @@ class StreamWorker:
         self._letters = Letters(house.letters, house.frames_topic, settings.letters_per_minute, self._patience)
         self._embedding = Embedding(house.encoder, house.store, self._patience, settings.refusals)
         self._visibility = Visibility(house.store)
-        self._pictures = Pictures(house.thumbnails)
+        self._pictures = Pictures(house.thumbnails, house.life.as_known)
         self._assignment: Assignment | None = None
         self._work: asyncio.Task[None] | None = None
         self._given = asyncio.Event()
@@ -196,7 +199,10 @@ class StreamWorker:
                 await self._letters.refuse(moment, marks, reason)
                 assignment.done(marks)
 
-            parts = Parts(house.store, self._pictures, self._fence, refused, stored)
+            def passed_over(writes: Sequence[Write]) -> None:
+                assignment.done(mark for write in writes for mark in write.finishes)
+
+            parts = Parts(house.store, self._pictures, self._fence, refused, stored, house.life, passed_over)
             return Pipeline(
                 Tools(
                     space=house.store.space.id,
@@ -211,6 +217,7 @@ class StreamWorker:
                     settings=settings,
                     done=assignment.done,
                     clock=time.monotonic,
+                    life=house.life,
                 )
             )
 
@@ -326,7 +333,8 @@ class StreamWorker:
         if sampler is None or not (taken := sampler.take()):
             return False
         with suppress(WatchwordError):  # without a lease nothing is written: another worker samples these cameras
-            sampler.learn(await self._fence.passes(lambda: asyncio.to_thread(sampler.flush, taken)))
+            gone = await self._house.life.unwritable()
+            sampler.learn(await self._fence.passes(lambda: asyncio.to_thread(sampler.flush, taken, gone)))
         return True
 
     async def _watch(self) -> None:

@@ -6,6 +6,8 @@ Only when too much waits does the whole worker wait.
 
 After an outage of its shard a lane reads what was acknowledged shortly before it, and writes again what is not there
 (decision 30). Until that is done no frame counts as stored.
+
+What is gone, too old or erased, is not stored and not written again: before each call a lane asks what that is.
 """
 
 from __future__ import annotations
@@ -15,11 +17,12 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from index.store import MomentStore
 from proto.errors import Invalid, Late, Overloaded, Transient, WatchwordError
-from proto.metrics import MOMENTS_FORGOTTEN, MOMENTS_WAITING, MOMENTS_WRITTEN, RETRIES
+from proto.life import AllKept, Gone, GoneNow
+from proto.metrics import MOMENTS_FORGOTTEN, MOMENTS_PASSED, MOMENTS_WAITING, MOMENTS_WRITTEN, RETRIES
 from proto.retry import Backoff
 from proto.types import Moment
 from stream.acknowledged import FOR_S, Acknowledged, forgotten
@@ -48,6 +51,9 @@ class Parts:
     refused: Refused
     stored: Callable[[Sequence[Write]], None]
     """Told of what is stored now."""
+    life: GoneNow = field(default_factory=AllKept)
+    passed_over: Callable[[Sequence[Write]], None] = lambda _: None
+    """Told of what is not stored, since it is gone: too old, or erased."""
 
 
 class Writer:
@@ -172,10 +178,12 @@ class _Lane:
 
     async def _send(self) -> WatchwordError | None:
         """Store what is being sent. What failed and may succeed waits again, behind nothing that is newer."""
-        writes = list(self._sending.values())
+        gone = await self._parts.life.unwritable()
+        passed = [write for write in self._sending.values() if _is_gone(write, gone)]
+        writes = [write for write in self._sending.values() if not _is_gone(write, gone)]
         self._asked_s = time.monotonic()
         try:
-            failed = await self._parts.fence.passes(lambda: self._store(writes))
+            failed = await self._parts.fence.passes(lambda: self._store(writes)) if writes else {}
             if self._away_since_s is not None and all(isinstance(reason, Invalid) for reason in failed.values()):
                 await self._check([write for write in writes if write.moment.id not in failed])
         except (Transient, Overloaded, Late) as error:
@@ -206,11 +214,16 @@ class _Lane:
         for write in stored:
             MOMENTS_WRITTEN.labels(state="closed" if write.moment.closed else "open").inc()
         self._parts.stored(stored)
+        if passed:
+            MOMENTS_PASSED.inc(len(passed))
+            self._parts.passed_over(passed)
         return again
 
     async def _check(self, writes: Sequence[Write]) -> None:
         """Read what was acknowledged around the outage, and these. Raises Transient when some of it is not there."""
-        told = {write.moment.id: write for write in (*self._acknowledged.all(), *writes)}
+        gone = await self._parts.life.unwritable()
+        known = (*self._acknowledged.all(), *writes)
+        told = {write.moment.id: write for write in known if not _is_gone(write, gone)}
         lost = forgotten(told.values(), await self._parts.store.fetch(list(told)))
         self._checks += 1
         if not lost or self._checks > _MOST_CHECKS:
@@ -234,6 +247,10 @@ class _Lane:
             self._parts.pictures.put(writes),
         )
         return dict(failed)
+
+
+def _is_gone(write: Write, gone: Gone) -> bool:
+    return gone.covers(write.moment.camera, write.moment.start_ms, write.moment.end_ms)
 
 
 def _merged(before: Write, after: Write) -> Write:

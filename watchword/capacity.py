@@ -101,7 +101,7 @@ class Wanted(Section):
     fps: float = Field(2.0, gt=0, le=60)
     """Pictures looked at per second and camera: `camera.fps`."""
     retention_days: float = Field(30.0, gt=0, le=3650)
-    """Moments of how long are stored. Nothing deletes them yet."""
+    """Moments of how long are stored: `watchword retention`."""
     recordings_days: float = Field(0.0, ge=0, le=3650)
     """How long recordings are kept, if they are."""
     kafka_minutes: float = Field(60.0, gt=0)

@@ -14,7 +14,9 @@ import click
 from proto.errors import Invalid, WatchwordError
 from proto.tracing import traced
 from watchword.access_cli import audit, token
+from watchword.erase_cli import erase
 from watchword.eval_cli import evaluate
+from watchword.life_cli import hold, index, retention
 from watchword.logs import log_to_stderr, say_error, warn_on_stderr
 from watchword.models_cli import models
 from watchword.plan_cli import plan_command
@@ -101,6 +103,10 @@ command.add_command(dead_letters)
 command.add_command(topics)
 command.add_command(recording)
 command.add_command(clip)
+command.add_command(retention)
+command.add_command(hold)
+command.add_command(erase)
+command.add_command(index)
 command.add_command(plan_command)
 
 
@@ -197,8 +203,8 @@ def camera_list(front: Front, as_json: bool) -> None:
 @click.argument("name")
 @click.pass_obj
 def camera_remove(front: Front, name: str) -> None:
-    """Stop watching NAME. What it saw stays searchable; nothing deletes it yet. A recording that is added again is
-    replayed from the start."""
+    """Stop watching NAME. What it saw stays searchable, as long as `watchword retention` says; `watchword erase`
+    removes it now. A recording that is added again is replayed from the start."""
     from catalog.cameras import CameraRegistry
     from catalog.progress import Progresses
     from watchword.catalogs import open_catalog

@@ -45,8 +45,8 @@ def plan_command(
     """Say what so many cameras need: processors, partitions, index, disk.
 
     Measures what cameras and encoder cost on this machine, or reads a profile that `--save` wrote on another one. Every
-    figure says what it follows from, and every assumption is printed. Nothing deletes moments yet, so they take more
-    room once they are older than `--retention`.
+    figure says what it follows from, and every assumption is printed. `--retention` plans for what
+    `watchword retention set` is to say.
     """
     settings = front.settings()
     try:

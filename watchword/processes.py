@@ -12,7 +12,7 @@ import importlib.metadata
 import logging
 import shutil
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -141,6 +141,7 @@ async def _worker(settings: Settings, stage: Stage) -> None:
 
 async def _camera(settings: Settings, stage: Stage) -> None:
     from broker.kafka import FrameProducer, ensure_topics
+    from cameras.erasing import Eraser
     from cameras.holder import new_holder
     from cameras.host import CameraHost
     from cameras.recorder import Recorder
@@ -148,6 +149,7 @@ async def _camera(settings: Settings, stage: Stage) -> None:
     from catalog.cameras import CameraRegistry
     from catalog.coverage import Coverage
     from catalog.leases import Leases
+    from catalog.life import Life
     from catalog.progress import Progresses
     from catalog.views import Views
 
@@ -171,6 +173,8 @@ async def _camera(settings: Settings, stage: Stage) -> None:
         pictures=recorder.watch,
         follower=recorder,
     )
+    eraser = Eraser(settings.data_dir / "recordings", Life(catalog), settings.retention.settle_s)
+    await _beside(stage, eraser.run())
     stage.worst_cameras = lambda asked: worst(host.facts(), asked)
     await stage.serve(host.run(), host.stop)
 
@@ -179,11 +183,14 @@ async def _stream(settings: Settings, stage: Stage) -> None:
     from broker.kafka import FrameProducer, ensure_topics
     from catalog.backgrounds import Backgrounds
     from catalog.coverage import Coverage
+    from catalog.known_life import KnownLife
+    from catalog.life import Life
     from catalog.media import Thumbnails
     from catalog.objects import objects_of
     from index.milvus import MilvusStore
     from stream.app import FrameConsumer
     from stream.worker import House, StreamWorker
+    from watchword.sweeping import new_sweeper
 
     encoder, info = await _encoder(settings, stage)
     await ensure_topics(settings.kafka)
@@ -192,6 +199,8 @@ async def _stream(settings: Settings, stage: Stage) -> None:
     stage.closing.push_async_callback(store.close)
     await store.open()
     catalog = await _catalog(settings, stage)
+    life = KnownLife(Life(catalog), every_s=1.0)
+    await life.rules()
     house = House(
         encoder=encoder,
         store=store,
@@ -200,7 +209,11 @@ async def _stream(settings: Settings, stage: Stage) -> None:
         letters=letters,
         frames_topic=settings.kafka.frames_topic,
         backgrounds=Backgrounds(catalog),
+        life=life,
     )
+    sweeper = new_sweeper(settings, catalog)
+    stage.closing.push_async_callback(sweeper.close)
+    await _beside(stage, sweeper.run())
     worker = StreamWorker(house, FrameConsumer(settings.kafka, settings.stream), settings.stream)
     await stage.serve(
         worker.run(), worker.stop, lambda: None if worker.ready else "the group has not given out its partitions yet"
@@ -214,6 +227,8 @@ async def _query(settings: Settings, stage: Stage) -> None:
     from catalog.coverage import Coverage
     from catalog.known import KnownCameras
     from catalog.known_tokens import KnownTokens
+    from catalog.known_life import KnownLife
+    from catalog.life import Life
     from catalog.media import Thumbnails
     from catalog.objects import objects_of
     from catalog.recordings import Recordings
@@ -239,11 +254,14 @@ async def _query(settings: Settings, stage: Stage) -> None:
     judge = Judge(info.calibration, bank, BackgroundReader(Backgrounds(catalog), info.space))
     judge.start()
     stage.closing.push_async_callback(judge.stop)
+    life = KnownLife(Life(catalog), every_s=0.0)
+    await life.rules()
     searcher = Searcher(
         encoder=encoder,
         store=store,
         cache=cache,
         cameras=KnownCameras(CameraRegistry(catalog)),
+        life=life,
         thumbnails=Thumbnails(objects_of(settings.media, settings.data_dir / "thumbnails")),
         coverage=Coverage(catalog),
         judge=judge,
@@ -294,6 +312,20 @@ def _audit_sink(settings: Settings) -> Sink | None:
             return LogSink()
         case "off":
             return None
+
+
+async def _beside(stage: Stage, work: Coroutine[Any, Any, None]) -> None:
+    """Have it done until the process ends. It ends by itself only by a mistake of ours, which is told."""
+    task = asyncio.create_task(work)
+
+    async def end() -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    task.add_done_callback(
+        lambda done: done.cancelled() or log.error("work in the background ended", exc_info=done.exception())
+    )
+    stage.closing.push_async_callback(end)
 
 
 def _disk(folder: Path) -> shutil._ntuple_diskusage:

@@ -31,6 +31,7 @@ from catalog.settings import CatalogSettings, MediaSettings
 from gateway.settings import GatewaySettings
 from index.settings import MilvusSettings
 from proto.access import AccessSettings, why_refused
+from life.settings import RetentionSettings
 from proto.errors import Invalid
 from proto.section import Section
 from proto.tracing import TraceSettings
@@ -82,6 +83,7 @@ class Settings(BaseSettings):
     camera: CameraSettings = CameraSettings()
     recording: RecordingSettings = RecordingSettings()
     stream: StreamSettings = StreamSettings()
+    retention: RetentionSettings = RetentionSettings()
     query: QuerySettings = QuerySettings()
     gateway: GatewaySettings = GatewaySettings()
     ops: OpsSettings = OpsSettings()

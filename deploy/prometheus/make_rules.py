@@ -118,6 +118,13 @@ CAUSES: tuple[dict[str, Any], ...] = (
         "summary": '{{ $value | printf "%.0f" }} frames did not reach the broker ({{ $labels.reason }})',
     },
     {
+        "alert": "WatchwordRetentionBehind",
+        "expr": "max(watchword_life_behind_seconds) > 3600 or max(watchword_life_refused) > 0",
+        "for": "15m",
+        "severity": "ticket",
+        "summary": "what is erased or too old is hidden, and not removed",
+    },
+    {
         "alert": "WatchwordIndexAway",
         "expr": 'sum(rate(watchword_stream_retries_total{part="index"}[2m])) > 0'
         " or sum(rate(watchword_query_shards_missing_total[2m])) > 0",

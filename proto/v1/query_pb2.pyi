@@ -775,7 +775,7 @@ class CameraInfo(_message.Message):
     WATCHING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     watching: _builtins.bool
-    """False when the camera was removed. Its moments stay searchable; nothing deletes them yet."""
+    """False when the camera was removed. Its moments stay searchable, as long as its retention says."""
     def __init__(
         self,
         *,

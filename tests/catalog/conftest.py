@@ -37,7 +37,9 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 def _empty(postgres: Postgres, url: str) -> None:
     names = ", ".join(name for name in METADATA.tables if name != META.name)
-    postgres.sql(f"TRUNCATE {names}; UPDATE meta SET value = 0 WHERE name = 'cameras'", url.rpartition("/")[2])
+    postgres.sql(
+        f"TRUNCATE {names}; UPDATE meta SET value = 0 WHERE name IN ('cameras', 'life')", url.rpartition("/")[2]
+    )
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.stack)])

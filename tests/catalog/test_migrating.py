@@ -82,7 +82,7 @@ def test_alembic_keeps_its_version_in_a_table_like_the_one_of_a_new_catalog(nowh
     opened(nowhere).open()
     upgraded = Catalog(nowhere)
     with upgraded.writing() as connection:
-        connection.execute(text(f"UPDATE {REVISION_TABLE} SET version_num = '0001'"))
+        connection.execute(text(f"UPDATE {REVISION_TABLE} SET version_num = '{REVISION}'"))
         migrate(connection, "it")
     upgraded.close()
 

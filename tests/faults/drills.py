@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.faults import deaths, outages, partitions, records, upgrades
+from tests.faults import deaths, erasures, outages, partitions, records, upgrades
 from tests.faults.cluster import NotTogether
 from tests.faults.hosts import NoHostsHere
 from tests.faults.house import Outcome, apache_house
@@ -62,6 +62,7 @@ SCENARIOS = {
         deaths.rolling_restart, {"rounds": 1, "workers": 2, "partitions": 16, "cameras": 20}, {"rounds": 3}
     ),
     "replayed": Scenario(records.replayed, {"times": 1, "frames": SOME_FRAMES}, {"times": 3, "frames": 1200}),
+    "erased": Scenario(erasures.erased, {"frames": SOME_FRAMES}, {"frames": 1200}),
     "poison": Scenario(records.poison, {"every": 10, "frames": SOME_FRAMES}, {"every": 100, "frames": 2400}),
     "oversize": Scenario(records.oversize, {"frames": 12}, {"frames": 600}),
     "camera_clocks_step": Scenario(

@@ -10,6 +10,7 @@ from index.calls import Silent
 from index.filters import Filter, asked
 from index.memory import nearest
 from index.places import Bucket
+from index.rows import Bare, bare_rows
 from index.store import Ask, Scored
 from proto.errors import Transient, WatchwordError
 from proto.types import Moment, SpaceInfo
@@ -67,6 +68,21 @@ class MemoryShard:
     async def count(self, bucket: Bucket, which: Filter, *, exact: bool = True) -> int:
         await self._act("count" if exact else "about", bucket)
         return len(list(self._passing(bucket, which)))
+
+    async def rows(self, bucket: Bucket, which: Filter, most: int) -> list[Bare]:
+        await self._act("rows", bucket)
+        return [row for moment in self._passing(bucket, which) for row in bare_rows(moment)][:most]
+
+    async def remove(self, bucket: Bucket, ids: Sequence[str]) -> None:
+        """Of a moment whose whole picture goes nothing is left; a region alone goes from its moment."""
+        await self._act("remove", bucket)
+        held = self.held.get(bucket, {})
+        for name in ids:
+            held.pop(name, None)
+
+    async def drop(self, bucket: Bucket) -> None:
+        await self._act("drop", bucket)
+        self.held.pop(bucket, None)
 
     async def close(self) -> None:
         return None

@@ -14,6 +14,7 @@ from index.settings import MilvusSettings
 from index.sharded import ShardedStore
 from index.store import LATEST_MS, Ask, Scored, Unsearched, best
 from proto.errors import Broken, Invalid, Transient, WatchwordError
+from proto.life import DEFAULT, Rules
 from tests.contracts.moments import DAY, HOUR, MINUTE, NOON, SPACE, ids, moment, ranked, unit, until
 from tests.index.shards import MemoryShard
 
@@ -381,3 +382,16 @@ def test_the_best_hits_come_by_score_then_id_and_each_once() -> None:
     first, second = sorted(spans[:2], key=lambda span: span.id)
     hits = [Scored(second, 0.5), Scored(spans[2], 0.9), Scored(first, 0.5), Scored(second, 0.4), Scored(spans[3], 0.1)]
     assert best(hits, 3) == [Scored(spans[2], 0.9), Scored(first, 0.5), Scored(second, 0.5)]
+
+
+async def test_a_bucket_in_which_all_is_gone_is_neither_searched_nor_missed() -> None:
+    shard = MemoryShard(SPACE)
+    store = ShardedStore(SPACE, MilvusSettings(endpoints=("http://a",)), {"http://a": shard})
+    await store.upsert([moment("gate", NOON), moment("gate", NOON - 40 * DAY)])
+    shard.everything["0" * 16] = {Bucket(24, 1): {}}
+    shard.buckets_away = {bucket_of(NOON - 40 * DAY, 24)}
+    gone = Rules(days={DEFAULT: 30.0}).gone(NOON)
+    answer = await store.search(Ask(unit(1), 5, without=gone))
+    assert (len(answer.hits), answer.unsearched, answer.spaces) == (1, [], [])
+    assert (await store.search(Ask(unit(1), 5))).unsearched
+    await store.close()

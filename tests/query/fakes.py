@@ -16,6 +16,7 @@ from catalog.objects import FolderObjects
 from catalog.store import Catalog, sqlite_url
 from index.store import MomentStore
 from proto.errors import Poison
+from proto.life import AllKept, GoneNow
 from proto.types import Camera, Vector
 from query.cache import VectorCache
 from query.judging import Judge
@@ -101,6 +102,7 @@ def searcher(
     cameras: CameraRegistry | None = None,
     judge: Judge | None = None,
     kinds: Sequence[str] = (),
+    life: GoneNow | None = None,
 ) -> Searcher:
     return Searcher(
         encoder=encoder or WordEncoder(),
@@ -112,4 +114,5 @@ def searcher(
         judge=judge or Judge("", None, None),
         kinds=kinds,
         settings=settings or QuerySettings(),
+        life=life or AllKept(),
     )

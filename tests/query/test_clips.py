@@ -15,6 +15,7 @@ from cameras.settings import RecordingSettings
 from catalog.recordings import Clip, Recordings
 from index.memory import MemoryStore
 from proto.errors import Invalid, Overloaded, Unknown, WatchwordError
+from proto.life import Gone
 from proto.types import Recording
 from proto.v1 import query_pb2
 from query.client import QueryClient
@@ -132,7 +133,7 @@ class Stuck:
     def __init__(self) -> None:
         self.free = threading.Event()
 
-    def clip(self, camera: str, start_ms: int, end_ms: int) -> Clip:
+    def clip(self, camera: str, start_ms: int, end_ms: int, gone: Gone) -> Clip:
         self.free.wait(20)
         raise Unknown("nothing")
 
