@@ -16,8 +16,9 @@ from cameras.clock import this_instant
 from cameras.gaps import AwayGaps, LostGaps
 from cameras.looking import Looking, ViewNotebook, WatchedView
 from cameras.outbox import Outbox, Outgoing
+from cameras.picture import Picture
 from cameras.settings import CameraSettings
-from cameras.source import Picture, Resume, watch
+from cameras.source import Resume, watch
 from cameras.view import View
 from catalog.coverage import Gap
 from catalog.progress import Progress

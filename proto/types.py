@@ -67,6 +67,13 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+Point = tuple[float, float]
+"""Across and down, in shares of the picture's width and height."""
+
+Area = tuple[Point, ...]
+"""A polygon in a picture. `proto/areas.py` says which are taken."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recording:
     """How much of a camera's video is kept. What is older, or too much, goes: the oldest first."""
@@ -94,6 +101,16 @@ class Camera:
     """False once removed: its moments stay searchable, and its name stays known."""
     record: Recording | None = None
     """None: it was never recorded."""
+    masks: tuple[Area, ...] = ()
+    """What is blanked in every picture of it, before anything else is done with the picture."""
+    unmasked_recording: bool = False
+    """Packets are recorded as they come, so a mask cannot be in them. True: it is recorded all the same."""
+
+    @property
+    def records(self) -> bool:
+        """Whether what it sends is to be recorded now."""
+        wanted = self.watching and self.record is not None and self.record.on
+        return wanted and (not self.masks or self.unmasked_recording)
 
 
 @dataclass(frozen=True, slots=True)

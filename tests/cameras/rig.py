@@ -15,8 +15,9 @@ import av
 import numpy as np
 
 from cameras.host import CameraHost, Follower
+from cameras.picture import Picture
 from cameras.settings import CameraSettings
-from cameras.source import Picture, watch
+from cameras.source import watch
 from cameras.watching import Pictures
 from catalog.coverage import Coverage, Gap
 from catalog.leases import Leases

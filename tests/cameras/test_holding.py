@@ -15,7 +15,8 @@ import pytest
 
 from cameras.holder import new_holder
 from cameras.holding import Holding
-from cameras.source import Picture, Resume
+from cameras.picture import Picture
+from cameras.source import Resume
 from proto.errors import Transient
 from proto.types import Camera, now_ms
 from tests.cameras.rig import (

@@ -13,9 +13,10 @@ import pytest
 from cameras import gaps, source, watching
 from cameras.clock import Instant
 from cameras.notes import Notes
+from cameras.picture import Picture
 from cameras.remux import Tap
 from cameras.settings import CameraSettings
-from cameras.source import Picture, Resume, watch
+from cameras.source import Resume, watch
 from cameras.watching import Pictures, Watching
 from catalog.coverage import Reason
 from catalog.progress import Progress
