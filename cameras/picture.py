@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cameras.areas import Covered, covered, pooled_any, widened
 from cameras.framing import Cut
+from cameras.meter import SourceFacts
 from cameras.sketch import HEIGHT, WIDTH, Sketch
 from proto.types import Area, now_ms
 
@@ -102,6 +103,7 @@ class Picture:
         *,
         after_gap: bool,
         recorded: Recorded | None = None,
+        source: SourceFacts | None = None,
     ) -> None:
         self._darkroom = darkroom
         self._frame = darkroom.blanked(frame)
@@ -110,6 +112,8 @@ class Picture:
         self.after_gap = after_gap
         self.recorded = recorded
         """None for a live picture."""
+        self.source = source
+        """What its source sends, as far as it is known."""
 
     @property
     def size(self) -> tuple[int, int]:

@@ -24,6 +24,7 @@ from av.video.stream import VideoStream
 
 from cameras.address import Kind, kind_of, path_of, shown
 from cameras.clock import LiveClock, RecordingClock, this_instant
+from cameras.meter import Meter, SourceFacts
 from cameras.pace import Pace
 from cameras.picture import Darkroom, Picture, Recorded
 from cameras.remux import Tap
@@ -106,14 +107,14 @@ def _live(camera: Camera, settings: CameraSettings, stop: threading.Event, tap: 
         _opened(camera, settings.open_timeout_s, settings.silent_after_s) as source,
         source.passing(tap) as packets,
     ):
-        for frame in source.frames(settings.silent_after_s, packets):
+        for frame in source.frames(settings.silent_after_s, source.metered(packets)):
             if stop.is_set():
                 return
             stamp = clock.stamp(_pts_s(frame), this_instant())
             tap.stamped(frame, stamp.captured_ms)
             after_gap = after_gap or stamp.after_gap
             if sampler.wants(stamp.stream_s):
-                yield Picture(source.darkroom, frame, stamp.captured_ms, after_gap=after_gap)
+                yield Picture(source.darkroom, frame, stamp.captured_ms, after_gap=after_gap, source=source.facts())
                 after_gap = False
     raise Transient(f"{shown(camera.url)} ended", todo="it is opened again")
 
@@ -144,7 +145,14 @@ def _replay(camera: Camera, settings: CameraSettings, stop: threading.Event, res
                         after_gap = False
                     captured_ms = resume.start_ms + round(placed.at_s * 1000)
                     recorded = Recorded(placed.at_s, resumed=sought_s is not None)
-                    yield Picture(source.darkroom, frame, captured_ms, after_gap=after_gap, recorded=recorded)
+                    yield Picture(
+                        source.darkroom,
+                        frame,
+                        captured_ms,
+                        after_gap=after_gap,
+                        recorded=recorded,
+                        source=source.facts(),
+                    )
                     after_gap, sought_s = False, None
             if clock.next_s <= passed_s:
                 raise Invalid(f"{shown(camera.url)} holds no picture", todo="give a video that can be played")
@@ -181,6 +189,7 @@ class _Source:
         # Cameras are many and cores are few; threads of one decoder would only add delay.
         self._stream.thread_count = 1
         self.darkroom = Darkroom(camera.masks)
+        self._meter = Meter()
 
     def info(self) -> SourceInfo:
         rate = self._stream.average_rate
@@ -193,6 +202,26 @@ class _Source:
             duration_s=duration / av.time_base if duration and self._kind == "file" else None,
             codec=self._stream.codec_context.name,
         )
+
+    def facts(self) -> SourceFacts:
+        """What it sends, by what was seen of it so far."""
+        rate, meter = self._stream.average_rate, self._meter
+        declared = float(rate) if rate and rate <= _MOST_FPS else 0.0
+        return SourceFacts(
+            self._stream.codec_context.name,
+            self._stream.width,
+            self._stream.height,
+            meter.fps or declared,
+            meter.bits_per_second,
+            meter.gop_frames,
+        )
+
+    def metered(self, packets: Iterator[Packet[VideoStream]]) -> Iterator[Packet[VideoStream]]:
+        """The same packets, counted."""
+        for packet in packets:
+            if packet.size:
+                self._meter.packet(packet.size, time.monotonic(), key=packet.is_keyframe)
+            yield packet
 
     def frame_s(self) -> float:
         """How long one frame of the source lasts."""

@@ -33,6 +33,8 @@ class Question:
     """Every moment by itself: nothing is joined or left out."""
     by_time: bool = False
     """Earliest first instead of best first."""
+    groups: tuple[str, ...] = ()
+    """Cameras of these groups too."""
 
 
 def checked(question: Question, settings: QuerySettings, kinds: Collection[str]) -> Question:

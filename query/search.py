@@ -22,6 +22,7 @@ from query.cache import VectorCache
 from query.coverage import CoverageTold
 from query.coverage_reader import CoverageReader
 from query.finding import Finder
+from query.groups import are_known, with_members
 from query.joining import Hit
 from query.judging import Judge
 from query.settings import QuerySettings
@@ -96,6 +97,9 @@ class Searcher:
         """The moments most similar to the question. For `moment_id`, the moment itself is left out."""
         begun = time.perf_counter()
         question = checked(question, self._settings, self.kinds)
+        if question.groups:
+            with tracing.span("groups"):
+                question = with_members(question, await asyncio.to_thread(self._cameras_of, question.groups))
         if question.cameras:
             with tracing.span("cameras"):
                 await self.check_cameras(question.cameras)
@@ -148,6 +152,9 @@ class Searcher:
         for name in cameras:
             if name not in names:
                 raise unknown_camera(name, names)
+
+    def _cameras_of(self, groups: tuple[str, ...]) -> list[Camera]:
+        return self._cameras.all(until=lambda cameras: are_known(groups, cameras))
 
     async def _read_coverage(self, question: Question, left_s: float) -> CoverageTold:
         within_s = max(0.01, min(_COVERAGE_S, _COVERAGE_SHARE * left_s))

@@ -10,16 +10,19 @@ from typing import Any, TypeVar
 
 import grpc.aio
 
+from catalog.known import KnownStatuses
 from catalog.recordings import Clip as Found
+from catalog.statuses import status_now
 from proto import tracing
 from proto.admission import Admission
 from proto.errors import Invalid, Late, Mismatch, Unknown, WatchwordError
 from proto.metrics import SEARCH_SECONDS, SEARCHES
 from proto.serving import Door, GrpcServer, answers, streams
+from proto.types import now_ms
 from proto.v1 import query_pb2, query_pb2_grpc
 from query.asking import Question
 from query.clips import ClipReader
-from query.reply import features_metadata, head_of, reply_of
+from query.reply import features_metadata, head_of, info_of, reply_of
 from query.search import Searcher
 from query.settings import QuerySettings
 
@@ -71,9 +74,13 @@ class QueryServer:
 
 
 async def serve_query(
-    searcher: Searcher, settings: QuerySettings, address: str, clips: ClipReader | None = None
+    searcher: Searcher,
+    settings: QuerySettings,
+    address: str,
+    clips: ClipReader | None = None,
+    statuses: KnownStatuses | None = None,
 ) -> QueryServer:
-    """Serve `searcher` and `clips` at `address` (HOST:PORT; port 0 takes a free one)."""
+    """Serve `searcher`, `clips` and `statuses` at `address` (HOST:PORT; port 0 takes a free one)."""
     searches = Admission("search", most=settings.max_concurrent, promised_s=settings.promised_s)
     server = GrpcServer(
         "the query service",
@@ -82,7 +89,7 @@ async def serve_query(
         admissions={"Search": searches, "Clip": Admission("clip", most=_MOST_CLIPS)},
     )
     running = QueryServer(server)
-    service = _QueryService(searcher, clips, settings, server.door, running.outlived)
+    service = _QueryService(searcher, clips, statuses, settings, server.door, running.outlived)
     query_pb2_grpc.add_QueryServicer_to_server(service, server.methods)
     await server.start(address)
     server.set_ready(True)
@@ -95,6 +102,7 @@ class _QueryService(query_pb2_grpc.QueryServicer):
         self,
         searcher: Searcher,
         clips: ClipReader | None,
+        statuses: KnownStatuses | None,
         settings: QuerySettings,
         door: Door,
         outlived: Callable[[Mismatch], None],
@@ -102,6 +110,7 @@ class _QueryService(query_pb2_grpc.QueryServicer):
         self.door = door
         self._searcher = searcher
         self._clips = clips
+        self._statuses = statuses
         self._settings = settings
         self._outlived = outlived
 
@@ -158,9 +167,12 @@ class _QueryService(query_pb2_grpc.QueryServicer):
         request: query_pb2.CamerasRequest,  # noqa: ARG002 - has no fields yet
         context: Context,
     ) -> query_pb2.CamerasReply:
-        cameras = await self._within(self._left(context), self._searcher.cameras())
+        left = self._left(context)
+        cameras = await self._within(left, self._searcher.cameras())
+        statuses = {} if self._statuses is None else await self._within(left, asyncio.to_thread(self._statuses.all))
+        now = now_ms()
         return query_pb2.CamerasReply(
-            cameras=[query_pb2.CameraInfo(name=camera.name, watching=camera.watching) for camera in cameras],
+            cameras=[info_of(camera, status_now(camera, statuses, now)) for camera in cameras],
             kinds=self._searcher.kinds,
         )
 
@@ -215,4 +227,5 @@ def _question(request: query_pb2.SearchRequest) -> Question:
         min_confidence=request.min_confidence,
         all_moments=request.all_moments,
         by_time=_by_time(request.order),
+        groups=tuple(request.groups),
     )

@@ -106,6 +106,7 @@ command.add_command(camera)
 @command.command()
 @click.argument("words", required=False)
 @click.option("--camera", "-c", "cameras", multiple=True, metavar="NAME", help="Only this camera. Repeatable.")
+@click.option("--group", "groups", multiple=True, metavar="GROUP", help="Only cameras of this group. Repeatable.")
 @click.option("--since", metavar="TIME", help="30s, 10m, 2h, 7d ago, or 2026-05-01T10:00.")
 @click.option("--until", metavar="TIME", help="Same form as --since.")
 @click.option("--limit", "-n", default=10, show_default=True, help="Most hits to show.")
@@ -124,6 +125,7 @@ def search(
     front: Front,
     words: str | None,
     cameras: tuple[str, ...],
+    groups: tuple[str, ...],
     since: str | None,
     until: str | None,
     limit: int,
@@ -145,7 +147,7 @@ def search(
     if sum(given is not None for given in (words, like, image)) != 1:
         raise Invalid("nothing to look for", todo="give exactly one of words, --image FILE and --like MOMENT")
     question = TypedSearch(
-        words, image, like, cameras, since, until, limit, objects, min_confidence, all_moments, order == "time"
+        words, image, like, cameras, since, until, limit, objects, min_confidence, all_moments, order == "time", groups
     )
     settings = front.settings()
     with traced(settings.trace, "search"):

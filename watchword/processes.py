@@ -147,6 +147,7 @@ async def _camera(settings: Settings, stage: Stage) -> None:
     from catalog.coverage import Coverage
     from catalog.leases import Leases
     from catalog.progress import Progresses
+    from catalog.statuses import Statuses
     from catalog.views import Views
 
     catalog = await _catalog(settings, stage)
@@ -165,6 +166,7 @@ async def _camera(settings: Settings, stage: Stage) -> None:
         progress=Progresses(catalog),
         coverage=Coverage(catalog),
         views=Views(catalog),
+        statuses=Statuses(catalog),
         holder=new_holder(),
         pictures=recorder.watch,
         follower=recorder,
@@ -209,10 +211,11 @@ async def _query(settings: Settings, stage: Stage) -> None:
     from catalog.backgrounds import Backgrounds
     from catalog.cameras import CameraRegistry
     from catalog.coverage import Coverage
-    from catalog.known import KnownCameras
+    from catalog.known import KnownCameras, KnownStatuses
     from catalog.media import Thumbnails
     from catalog.objects import objects_of
     from catalog.recordings import Recordings
+    from catalog.statuses import Statuses
     from index.milvus import MilvusStore
     from query.backgrounds import BackgroundReader
     from query.bank import Bank
@@ -245,7 +248,8 @@ async def _query(settings: Settings, stage: Stage) -> None:
         settings=settings.query,
     )
     clips = ClipReader(Recordings(settings.data_dir / "recordings"), settings.query.max_clip_s)
-    server = await serve_query(searcher, settings.query, settings.query.listen, clips)
+    statuses = KnownStatuses(Statuses(catalog))
+    server = await serve_query(searcher, settings.query, settings.query.listen, clips, statuses)
     stage.closing.push_async_callback(server.stop, GRACE_S)
     await stage.serve(server.run(), server.end)
 

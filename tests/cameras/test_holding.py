@@ -206,7 +206,7 @@ class Printing:
 
 facts = Facts(folder)
 host = CameraHost(Register(Camera("gate", url, speed=4.0)), Printing(), EVERYTHING, 64, leases=facts, progress=facts,
-                  coverage=facts, views=facts, holder=holder, lease_s=2.0)
+                  coverage=facts, views=facts, statuses=facts, holder=holder, lease_s=2.0)
 print("up", flush=True)
 asyncio.run(host.run())
 """

@@ -49,10 +49,12 @@ ONLY_IN: dict[str, str] = {
         f"catalog/{name}.py"
         for name in (
             *("store", "sqlite", "postgres", "tables", "migrating", "migrations/versions/r0001_first"),
-            *("cameras", "coverage", "leases", "progress", "views", "backgrounds"),
+            *("cameras", "coverage", "leases", "progress", "views", "backgrounds", "statuses"),
+            "migrations/versions/r0002_statuses",
         )
     ),
-    "alembic": "catalog/migrating.py catalog/migrations/env.py catalog/migrations/versions/r0001_first.py",
+    "alembic": "catalog/migrating.py catalog/migrations/env.py catalog/migrations/versions/r0001_first.py "
+    "catalog/migrations/versions/r0002_statuses.py",
     "pg8000": "catalog/postgres.py",
     "obstore": "catalog/s3.py",
     "aiokafka": "broker/kafka.py broker/identity.py",
@@ -70,6 +72,7 @@ ONLY_IN: dict[str, str] = {
     "torch": "models/engines/torch_engine.py models/making/export.py",
     "safetensors": "models/making/export.py",
     "matplotlib": "evals/picture.py",
+    "yaml": "watchword/lines.py",
     "pickle": "models/making/checkpoint.py",
     "opentelemetry": "proto/otel.py",
 }
