@@ -9,13 +9,19 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
+Watched = NDArray[np.bool_]
+"""By cell of a signature: whether what changes there counts."""
+
 Luma = NDArray[np.uint8]
 """A signature: the picture's brightness, scaled down to `SIDE` x `SIDE`."""
 
 SIDE = 32
 _BLOCK = 4
+_BLOCKS = (SIDE // _BLOCK, _BLOCK, SIDE // _BLOCK, _BLOCK)
 _DIFFERS = 0.06
 """A block whose brightness differs by more than this counts as another than before."""
+_LEAST_CELLS = 4
+"""A block of which fewer cells are watched differs less: single cells would show sensor noise."""
 _PICTURES = 5
 """Pictures in whose midst lies what is usual: few enough to follow a camera that begins to move, and enough that
 a cut or two among them do not count."""
@@ -32,11 +38,16 @@ class Difference:
     """The share of blocks that are another than before: all of them at a cut, few when something moves."""
 
 
-def difference(before: Luma, after: Luma) -> Difference:
-    """Compare two signatures."""
+def difference(before: Luma, after: Luma, watched: Watched | None = None) -> Difference:
+    """Compare two signatures, where they are watched."""
     cells = np.abs(before.astype(np.int16) - after.astype(np.int16))
-    blocks = cells.reshape(SIDE // _BLOCK, _BLOCK, SIDE // _BLOCK, _BLOCK).mean(axis=(1, 3)) / 255.0
-    return Difference(float(blocks.max()), float((blocks > _DIFFERS).mean()))
+    if watched is None:
+        blocks = cells.reshape(_BLOCKS).mean(axis=(1, 3)) / 255.0
+        return Difference(float(blocks.max()), float((blocks > _DIFFERS).mean()))
+    counts = watched.reshape(_BLOCKS).sum(axis=(1, 3))
+    sums = (cells * watched).reshape(_BLOCKS).sum(axis=(1, 3))
+    blocks = sums / np.maximum(counts, _LEAST_CELLS) / 255.0
+    return Difference(float(blocks.max()), float((blocks > _DIFFERS).sum() / max(1, np.count_nonzero(counts))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +65,8 @@ class NoveltyGate:
     """Keeps a picture that differs enough from the last one kept, or is said to show an arrival, and one per heartbeat
     regardless."""
 
-    def __init__(self, threshold: float, heartbeat_s: float) -> None:
+    def __init__(self, threshold: float, heartbeat_s: float, watched: Watched | None = None) -> None:
+        self._watched = watched
         self._threshold = threshold
         self._heartbeat_s = heartbeat_s
         self._kept: Luma | None = None
@@ -68,7 +80,7 @@ class NoveltyGate:
         if self._kept is None or after_gap:
             judgement = Judgement(keep=True, novelty=1.0, usual=usual)
         else:
-            found = difference(self._kept, luma)
+            found = difference(self._kept, luma, self._watched)
             late = not 0 <= time_s - self._kept_s < self._heartbeat_s
             judgement = Judgement(late or arrived or found.largest >= self._threshold, found.share, usual)
             self._shares.append(found.share)

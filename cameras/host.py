@@ -12,10 +12,12 @@ from typing import Protocol
 from cameras.holding import Holding, LeaseStore
 from cameras.notes import GapStore, Notes, ProgressStore, ViewStore
 from cameras.outage import Outage
+from cameras.ports import CameraState, Sender
 from cameras.settings import CameraSettings
 from cameras.source import watch
+from cameras.telling import StatusStore, Teller
 from cameras.view import View
-from cameras.watching import CameraState, Pictures, Sender, Watching
+from cameras.watching import Pictures, Watching
 from cameras.worst import CameraFacts
 from proto.errors import Transient, WatchwordError
 from proto.metrics import CAMERA_VIEWS, CAMERAS_OPEN, CAMERAS_WANTED
@@ -77,6 +79,7 @@ class CameraHost:
         progress: ProgressStore,
         coverage: GapStore,
         views: ViewStore,
+        statuses: StatusStore,
         holder: str,
         lease_s: float = _LEASE_S,
         pictures: Pictures = watch,
@@ -92,9 +95,11 @@ class CameraHost:
         self._holding = Holding(leases, holder, lease_s)
         self._notes = Notes(coverage, progress, views)
         self._wanted: dict[str, Camera] = {}
+        self._disabled: frozenset[str] = frozenset()
         self._watched: dict[str, Watching] = {}
         self._leaving: dict[str, asyncio.Task[None]] = {}
         self._hanging: list[Watching] = []
+        self._teller = Teller(statuses, self._watched.values)
         self._told = asyncio.Event()
         self._look_s = min(_LOOK_S, lease_s / 10)
 
@@ -122,6 +127,7 @@ class CameraHost:
             asyncio.create_task(self._follow_registry()),
             asyncio.create_task(self._holding.keep(self._concerned)),
             asyncio.create_task(self._notes.keep_writing()),
+            asyncio.create_task(self._teller.keep_telling()),
         ]
         try:
             while not self._told.is_set():
@@ -148,7 +154,8 @@ class CameraHost:
                 outage.worked()
 
     def _know(self, cameras: list[Camera]) -> None:
-        self._wanted = {camera.name: camera for camera in cameras if camera.watching}
+        self._wanted = {camera.name: camera for camera in cameras if camera.wanted}
+        self._disabled = frozenset(camera.name for camera in cameras if camera.watching and not camera.enabled)
         if self._follower is not None:
             self._follower.follow(cameras)
 
@@ -208,7 +215,9 @@ class CameraHost:
             if watching.hanging():
                 log.warning("camera %s hangs; its thread is left behind", name)
                 self._hanging.append(watching)
-            if removed:  # when it is added again, its recording is replayed from the start
+            if (
+                removed and name not in self._disabled
+            ):  # when it is added again, its recording is replayed from the start
                 self._notes.forget(name)
             del self._leaving[name]
         if removed and name not in self._wanted:
@@ -245,8 +254,12 @@ def _facts(watching: Watching, now: int) -> CameraFacts:
 
 
 def _same_source(one: Camera | None, other: Camera) -> bool:
-    """Whether they are watched alike: what is recorded changes while a camera is watched."""
-    return one is not None and replace(one, record=None) == replace(other, record=None)
+    """Whether they are watched alike: what is recorded, and its groups, change while a camera is watched."""
+    return one is not None and _as_watched(one) == _as_watched(other)
+
+
+def _as_watched(camera: Camera) -> Camera:
+    return replace(camera, record=None, unmasked_recording=False, groups=())
 
 
 async def _wait(event: asyncio.Event, at_most_s: float) -> None:

@@ -6,18 +6,21 @@ It lives as long as the source is open, except for the view, which the camera ke
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from cameras.areas import watched
 from cameras.framing import Cut, cuts
-from cameras.gate import Judgement, NoveltyGate
-from cameras.moved import Motion
+from cameras.gate import SIDE, Judgement, NoveltyGate
+from cameras.moved import COLUMNS, ROWS, Motion
 from cameras.settings import CameraSettings
 from cameras.sketch import Sketch, halved, signature
 from cameras.view import View, ViewWatch
 from catalog.views import CameraView
 from proto.errors import WatchwordError
 from proto.metrics import CROPS_SENT, VIEW_CHANGES
+from proto.types import Area
 from proto.v1.events_pb2 import Crop
 
 log = logging.getLogger("watchword.cameras")
@@ -66,11 +69,12 @@ class Look:
 class Looking:
     """Looks at the pictures of one camera, from the opening of its source on."""
 
-    def __init__(self, settings: CameraSettings, view: ViewWatch) -> None:
+    def __init__(self, settings: CameraSettings, view: ViewWatch, unwatched: Sequence[Area] = ()) -> None:
+        """`unwatched` are the areas of the picture in which movement says nothing."""
         self._settings = settings
-        self._gate = NoveltyGate(settings.novelty, settings.heartbeat_s)
+        self._gate = NoveltyGate(settings.novelty, settings.heartbeat_s, watched(unwatched, SIDE, SIDE))
         self._view = view
-        self._motion = Motion()
+        self._motion = Motion(watched(unwatched, COLUMNS, ROWS))
 
     def look(self, picture: Looked) -> Look:
         """Look at the next picture."""

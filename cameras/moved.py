@@ -43,6 +43,8 @@ _MOST_PATCHES = 12
 _LEAST_CONTRAST = 20.0
 """Grey levels. In a flatter picture a gain cannot be told from an offset."""
 _LONGEST_STEP_S = 5.0
+_FEW_CELLS = 16
+"""Where fewer are watched, the brightness of the whole cannot be told from what moves."""
 
 Cells = NDArray[np.bool_]
 
@@ -76,7 +78,9 @@ class Patch:
 class Motion:
     """The background of one camera, and what differs from it."""
 
-    def __init__(self) -> None:
+    def __init__(self, watched: Cells | None = None) -> None:
+        """`watched`: the cells in which movement counts."""
+        self._watched: Cells = np.ones((ROWS, COLUMNS), np.bool_) if watched is None else watched
         self._background: Plane | None = None
         self._behind: Plane = np.zeros((ROWS * CELL, COLUMNS * CELL), np.float32)
         self._has_behind: Cells = np.zeros((ROWS, COLUMNS), np.bool_)
@@ -96,16 +100,16 @@ class Motion:
         step_s = min(max(time_s - self._time_s, 0.0), _LONGEST_STEP_S)
         self._time_s, self._last = time_s, self.patches
         background = self._background
-        if background is None or after_gap:
+        if background is None or after_gap or not self._watched.any():
             self._begin(half)
             return self.patches
-        expected = _brightened(background, half)
+        expected = _brightened(background, half, self._watched)
         differs = _differences(half - expected)
         if self._noise == 0.0:
-            self._noise = float(np.median(differs))  # the first comparison of all
+            self._noise = float(np.median(differs[self._watched]))  # the first comparison of all
         threshold = np.maximum(max(_LEAST, _NOISE_TIMES * self._noise), _ACTIVE_TIMES * self._activity)
-        moved: Cells = differs > threshold
-        if moved.mean() > _CUT_SHARE:
+        moved: Cells = (differs > threshold) & self._watched
+        if moved.sum() > _CUT_SHARE * self._watched.sum():
             self._begin(half)
             return self.patches
         if moved.any():
@@ -147,7 +151,7 @@ class Motion:
         if not (self._has_behind & moved).any():
             return moved
         again = moved & self._has_behind
-        again &= _differences(half - _brightened(self._behind, half, self._background)) < threshold
+        again &= _differences(half - _brightened(self._behind, half, self._watched, self._background)) < threshold
         if again.any():
             pixels = _pixels(again)
             background[pixels], self._behind[pixels] = self._behind[pixels], background[pixels]
@@ -174,7 +178,7 @@ class Motion:
         if moved.any():
             change[_pixels(moved)] = 0.0
         background += change
-        self._noise += min(1.0, step_s / _NOISE_S) * (float(np.median(differs)) - self._noise)
+        self._noise += min(1.0, step_s / _NOISE_S) * (float(np.median(differs[self._watched])) - self._noise)
         seen = np.minimum(differs, np.float32(_ACTIVE_CAP))
         self._activity += np.float32(min(1.0, step_s / _ACTIVE_S)) * (seen - self._activity)
 
@@ -227,14 +231,16 @@ def _together(moved: Cells) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     return [(np.asarray(rows, np.intp), np.asarray(columns, np.intp)) for rows, columns in cells.values()]
 
 
-def _brightened(background: Plane, half: Plane, like: Plane | None = None) -> Plane:
+def _brightened(background: Plane, half: Plane, watched: Cells, like: Plane | None = None) -> Plane:
     """The background in the picture's brightness: exposure that is set anew, or a lamp that flickers, is no movement.
 
     Gain and offset are those of the medians of the darker and of the brighter half, so that what moves does not count.
     `like` is the plane that they are taken from, where `background` does not hold everywhere.
     """
-    sample = (background if like is None else like)[::CELL, ::CELL].ravel()
-    change = half[::CELL, ::CELL].ravel() - sample
+    sample = (background if like is None else like)[::CELL, ::CELL][watched]
+    if len(sample) < _FEW_CELLS:
+        return background
+    change = half[::CELL, ::CELL][watched] - sample
     order = np.argsort(sample)
     middle = len(order) // 2
     darker, brighter = order[:middle], order[middle:]

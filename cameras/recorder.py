@@ -9,10 +9,11 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
+from cameras.picture import Picture
 from cameras.remux import Fragment, Tap
 from cameras.segments import Segments
 from cameras.settings import CameraSettings, RecordingSettings
-from cameras.source import Picture, Resume, watch
+from cameras.source import Resume, watch
 from proto.metrics import RECORDING_LOST
 from proto.types import Camera, Recording, now_ms
 
@@ -49,7 +50,7 @@ class Recorder:
         recorded = [(camera, camera.record) for camera in cameras if camera.record is not None]
         with self._changed:
             self._limits = {camera.name: limit for camera, limit in recorded}
-            self._on = frozenset(camera.name for camera, limit in recorded if limit.on and camera.watching)
+            self._on = frozenset(camera.name for camera in cameras if camera.records)
 
     def watch(
         self, camera: Camera, settings: CameraSettings, stop: threading.Event, resume: Resume | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from proto.section import Section
+from proto.types import Camera
 
 
 class CameraSettings(Section):
@@ -29,6 +30,12 @@ class CameraSettings(Section):
     """A source that delivers nothing for so long is closed and opened again."""
     retry_most_s: float = Field(30.0, gt=0)
     """Longest pause before a failed source is tried again; the first pause is half a second."""
+
+
+def settings_for(settings: CameraSettings, camera: Camera) -> CameraSettings:
+    """The settings as they are for this camera, which may have some of its own."""
+    own = {"fps": camera.fps, "novelty": camera.novelty}
+    return settings.model_copy(update={name: value for name, value in own.items() if value is not None})
 
 
 class RecordingSettings(Section):

@@ -14,34 +14,26 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import av
 import av.container
 import av.error
-import numpy as np
-import simplejpeg
 from av.packet import Packet
 from av.video.frame import VideoFrame
-from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
 from cameras.address import Kind, kind_of, path_of, shown
 from cameras.clock import LiveClock, RecordingClock, this_instant
-from cameras.framing import Cut
+from cameras.meter import Meter, SourceFacts
 from cameras.pace import Pace
+from cameras.picture import Darkroom, Picture, Recorded
 from cameras.remux import Tap
 from cameras.sampling import RecordingSampler, Sampler
 from cameras.settings import CameraSettings
-from cameras.sketch import HEIGHT, WIDTH, Sketch
 from proto.errors import Denied, Invalid, Transient, WatchwordError
 from proto.types import Camera, now_ms
 
 _CONTAINERS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,h264,hevc,m4v,mjpeg,mpjpeg,ivf,gif"
-_MOST_SCALE = 2.0
-"""A small picture is enlarged at most so far: more adds bytes and no detail."""
-_HALVED_CHROMA = {"yuv420p", "yuvj420p"}
 _MOST_BAD_PACKETS = 100
 _MOST_FPS = 1000
 _USUAL_FRAME_S = 0.04
@@ -62,16 +54,6 @@ class Resume:
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
-    """Where a picture lies in its recording."""
-
-    at_s: float
-    """File time, over all rounds of a loop."""
-    resumed: bool = False
-    """The picture where the replay stopped before: it was kept then, and is here to compare the next ones with."""
-
-
-@dataclass(frozen=True, slots=True)
 class SourceInfo:
     """What a source says of itself."""
 
@@ -84,85 +66,6 @@ class SourceInfo:
     codec: str
 
 
-class _Scaler:
-    """Scales pictures of one source to one size; setting that up costs more than the scaling, so it is kept."""
-
-    def __init__(self, pixels: str) -> None:
-        self._pixels = pixels
-        self._reformatter = VideoReformatter()
-
-    def __call__(self, frame: VideoFrame, width: int, height: int) -> NDArray[np.uint8]:
-        how = Interpolation.AREA if width < frame.width else Interpolation.BICUBIC
-        scaled = self._reformatter.reformat(frame, width, height, self._pixels, interpolation=how)
-        return np.ascontiguousarray(scaled.to_ndarray(), dtype=np.uint8)
-
-
-class Picture:
-    """One decoded picture. Scaling happens when it is asked for, in the thread that reads the source."""
-
-    def __init__(
-        self,
-        source: _Source,
-        frame: VideoFrame,
-        captured_ms: int,
-        *,
-        after_gap: bool,
-        recorded: Recorded | None = None,
-    ) -> None:
-        self._source = source
-        self._frame = frame
-        self.captured_ms = captured_ms
-        self.grabbed_ms = now_ms()
-        self.after_gap = after_gap
-        self.recorded = recorded
-        """None for a live picture."""
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height as decoded."""
-        return self._frame.width, self._frame.height
-
-    def sketch(self) -> Sketch:
-        """The small picture that policies look at."""
-        return self._source.gray(self._frame, WIDTH, HEIGHT)
-
-    def jpeg(self, side: int, quality: int) -> bytes:
-        """The picture with a short side of `side` pixels, its proportions kept."""
-        scale = min(side / min(self.size), _MOST_SCALE)
-        return _packed(self._source.rgb, self._frame, scale, quality)
-
-    def crop(self, cut: Cut, longest: int, quality: int) -> bytes:
-        """A part of the picture, as sharp as the source is; made smaller where a side is longer than `longest`."""
-        scale = min(1.0, longest / max(cut.width, cut.height))
-        return _packed(self._source.part_rgb, _part(self._frame, cut), scale, quality)
-
-
-def _packed(scaler: _Scaler, frame: VideoFrame, scale: float, quality: int) -> bytes:
-    pixels = scaler(frame, max(1, round(frame.width * scale)), max(1, round(frame.height * scale)))
-    packed: bytes = simplejpeg.encode_jpeg(pixels, quality, "RGB", "420")
-    return packed
-
-
-def _part(frame: VideoFrame, cut: Cut) -> VideoFrame:
-    """A part of the frame. Only its own pixels are copied and converted where the format is the usual one."""
-    if frame.format.name not in _HALVED_CHROMA:
-        pixels = frame.to_ndarray(format="rgb24")[cut.top : cut.bottom, cut.left : cut.right]
-        return VideoFrame.from_ndarray(np.ascontiguousarray(pixels, dtype=np.uint8), format="rgb24")
-    # Chroma has half the resolution: the part begins and ends at even pixels.
-    left, top = cut.left // 2 * 2, cut.top // 2 * 2
-    width, height = max(2, (cut.right - left) // 2 * 2), max(2, (cut.bottom - top) // 2 * 2)
-    part = VideoFrame(width, height, frame.format.name)
-    part.color_range, part.colorspace = frame.color_range, frame.colorspace
-    for whole, plane, less in zip(frame.planes, part.planes, (1, 2, 2), strict=True):
-        rows = _rows(whole)[top // less :, left // less :]
-        _rows(plane)[: height // less, : width // less] = rows[: height // less, : width // less]
-    return part
-
-
-def _rows(plane: Any) -> NDArray[np.uint8]:
-    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)  # its stub does not say that it is a buffer
-
-
 def probe(camera: Camera, timeout_s: float) -> tuple[SourceInfo, Picture]:
     """Open the camera, look once, and close it.
 
@@ -173,7 +76,7 @@ def probe(camera: Camera, timeout_s: float) -> tuple[SourceInfo, Picture]:
         frame = next(source.frames(timeout_s), None)
         if frame is None:
             raise Invalid(f"{shown(camera.url)} holds no picture", todo="give a video that can be played")
-        return source.info(), Picture(source, frame, now_ms(), after_gap=True)
+        return source.info(), Picture(source.darkroom, frame, now_ms(), after_gap=True)
 
 
 def watch(
@@ -204,14 +107,14 @@ def _live(camera: Camera, settings: CameraSettings, stop: threading.Event, tap: 
         _opened(camera, settings.open_timeout_s, settings.silent_after_s) as source,
         source.passing(tap) as packets,
     ):
-        for frame in source.frames(settings.silent_after_s, packets):
+        for frame in source.frames(settings.silent_after_s, source.metered(packets)):
             if stop.is_set():
                 return
             stamp = clock.stamp(_pts_s(frame), this_instant())
             tap.stamped(frame, stamp.captured_ms)
             after_gap = after_gap or stamp.after_gap
             if sampler.wants(stamp.stream_s):
-                yield Picture(source, frame, stamp.captured_ms, after_gap=after_gap)
+                yield Picture(source.darkroom, frame, stamp.captured_ms, after_gap=after_gap, source=source.facts())
                 after_gap = False
     raise Transient(f"{shown(camera.url)} ended", todo="it is opened again")
 
@@ -242,7 +145,14 @@ def _replay(camera: Camera, settings: CameraSettings, stop: threading.Event, res
                         after_gap = False
                     captured_ms = resume.start_ms + round(placed.at_s * 1000)
                     recorded = Recorded(placed.at_s, resumed=sought_s is not None)
-                    yield Picture(source, frame, captured_ms, after_gap=after_gap, recorded=recorded)
+                    yield Picture(
+                        source.darkroom,
+                        frame,
+                        captured_ms,
+                        after_gap=after_gap,
+                        recorded=recorded,
+                        source=source.facts(),
+                    )
                     after_gap, sought_s = False, None
             if clock.next_s <= passed_s:
                 raise Invalid(f"{shown(camera.url)} holds no picture", todo="give a video that can be played")
@@ -278,7 +188,8 @@ class _Source:
         self._stream = container.streams.video[0]
         # Cameras are many and cores are few; threads of one decoder would only add delay.
         self._stream.thread_count = 1
-        self.gray, self.rgb, self.part_rgb = _Scaler("gray"), _Scaler("rgb24"), _Scaler("rgb24")
+        self.darkroom = Darkroom(camera.masks)
+        self._meter = Meter()
 
     def info(self) -> SourceInfo:
         rate = self._stream.average_rate
@@ -291,6 +202,26 @@ class _Source:
             duration_s=duration / av.time_base if duration and self._kind == "file" else None,
             codec=self._stream.codec_context.name,
         )
+
+    def facts(self) -> SourceFacts:
+        """What it sends, by what was seen of it so far."""
+        rate, meter = self._stream.average_rate, self._meter
+        declared = float(rate) if rate and rate <= _MOST_FPS else 0.0
+        return SourceFacts(
+            self._stream.codec_context.name,
+            self._stream.width,
+            self._stream.height,
+            meter.fps or declared,
+            meter.bits_per_second,
+            meter.gop_frames,
+        )
+
+    def metered(self, packets: Iterator[Packet[VideoStream]]) -> Iterator[Packet[VideoStream]]:
+        """The same packets, counted."""
+        for packet in packets:
+            if packet.size:
+                self._meter.packet(packet.size, time.monotonic(), key=packet.is_keyframe)
+            yield packet
 
     def frame_s(self) -> float:
         """How long one frame of the source lasts."""

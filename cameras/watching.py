@@ -8,18 +8,19 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from dataclasses import replace
 
 from cameras.address import identity, is_file
 from cameras.clock import this_instant
 from cameras.gaps import AwayGaps, LostGaps
-from cameras.looking import Looking, ViewNotebook, WatchedView
+from cameras.looking import Looking, WatchedView
+from cameras.meter import SourceFacts
 from cameras.outbox import Outbox, Outgoing
-from cameras.settings import CameraSettings
-from cameras.source import Picture, Resume, watch
+from cameras.picture import Picture
+from cameras.ports import CameraState, Notebook, Sender
+from cameras.settings import CameraSettings, settings_for
+from cameras.source import Resume, watch
 from cameras.view import View
-from catalog.coverage import Gap
 from catalog.progress import Progress
 from proto import tracing
 from proto.errors import Broken, Invalid, Transient, WatchwordError
@@ -43,40 +44,6 @@ _LONGEST_HANG_S = 600.0
 _NOTE_S = 5.0
 _LIVE = "live"
 """`Progress.source` of a live camera: its `at_s` is when it was last seen, in seconds since the Unix epoch."""
-
-
-class Sender(Protocol):
-    """What brings frames to the broker."""
-
-    async def send(self, frame: Frame) -> None:
-        """Send one frame; back once the broker has it. Transient, or Invalid when it never can."""
-
-
-class Notebook(ViewNotebook, Protocol):
-    """What is told of a camera beside its frames. Nothing blocks, except where it says so."""
-
-    def gap(self, gap: Gap) -> None:
-        """Declare the gap, in place of an earlier one with the same start."""
-
-    def progress(self, progress: Progress) -> None:
-        """Store the progress."""
-
-    def begin(self, progress: Progress) -> None:
-        """Store the progress of a new replay at once. Blocks; raises when that is not possible."""
-
-    def progress_of(self, camera: str) -> Progress | None:
-        """The latest progress. Blocks; raises when that is not possible."""
-
-
-@dataclass(frozen=True, slots=True)
-class CameraState:
-    """How a camera is doing, for a person."""
-
-    now: Literal["waiting", "open", "failed", "done"]
-    """Waiting for the first picture; delivering; failed and to be tried again; a file that came to its end."""
-    picture_ms: int | None = None
-    """When the last picture was in hand, by the wall clock."""
-    error: str = ""
 
 
 class _Run:
@@ -105,9 +72,12 @@ class Watching:
         self.camera = camera
         self.state = CameraState("waiting")
         self.failures = self.lost = self.sent = 0  # sources that failed, and frames
+        self.looked = self.kept = 0  # pictures
+        self.source: SourceFacts | None = None
+        """What it sends, since a picture of it came."""
         self.began_ms = now_ms()
         self._sender = sender
-        self._settings = settings
+        self._settings = settings_for(settings, camera)
         self._image_side = image_side
         self._notes = notes
         self._pictures = pictures
@@ -136,6 +106,16 @@ class Watching:
     def view(self) -> View:
         """How the camera's view is."""
         return self._view.state
+
+    @property
+    def live(self) -> bool:
+        """Whether it is no file."""
+        return not self._file
+
+    @property
+    def fps(self) -> float:
+        """Pictures that are to be looked at per second."""
+        return self._settings.fps
 
     def start(self) -> None:
         """Begin to read and to send."""
@@ -231,13 +211,14 @@ class Watching:
             self._tell(run, CameraState("done", self.state.picture_ms))
             return True
         resume = Resume(begun.start_ms, begun.at_s if begun.sequence else None) if self._file else None
-        looking = Looking(self._settings, self._view.begin())
+        looking = Looking(self._settings, self._view.begin(), (*self.camera.masks, *self.camera.ignored))
         sequence, same_ms = begun.sequence, 0
         for picture in self._pictures(self.camera, self._settings, run.stop, resume):
             if run.stop.is_set():
                 return True
             run.moved_s = time.monotonic()
             self._tell(run, CameraState("open", picture.grabbed_ms))
+            self.source = picture.source
             self._see(run, picture)
             look = looking.look(picture)
             judgement = look.judgement
@@ -246,10 +227,12 @@ class Watching:
             if picture.recorded is not None and picture.recorded.resumed:
                 continue
             FRAMES_SEEN.inc()
+            self.looked += 1
             if not judgement.keep:
                 FRAMES_SAME.inc()
                 same_ms = picture.captured_ms
                 continue
+            self.kept += 1
             trail = tracing.frame(self.camera.name, picture.grabbed_ms)
             tracing.step(trail, "gate")
             frame = Frame(

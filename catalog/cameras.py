@@ -14,9 +14,12 @@ from sqlalchemy import Connection, select, update
 
 from catalog.store import Catalog
 from catalog.tables import CAMERAS, META
+from proto.areas import checked_areas
 from proto.errors import Broken, Invalid, Unknown
-from proto.types import Camera, Recording, camera_name
+from proto.types import MOST_GROUPS, Camera, Recording, camera_name, group_name
 
+MOST_FPS = 60
+"""The most pictures of one camera that are looked at in a second."""
 _COUNTER = "cameras"
 _BESIDE = 20
 """How many names on each side of an unknown name are compared with it."""
@@ -56,18 +59,26 @@ class CameraRegistry:
 
     def add(self, camera: Camera) -> None:
         """Register the camera. Invalid while one of this name is watched with other settings; a removed one returns."""
-        camera_name(camera.name)
+        self.add_all([camera])
+
+    def add_all(self, cameras: Iterable[Camera]) -> None:
+        """Register all of them or, when that raises, none."""
         with self._catalog.writing() as connection:
             change = _counted(connection)
-            stored = _stored(connection, camera.name)
-            present = None if stored is None else _camera(camera.name, stored)
-            camera = camera if present is None else _limited(camera, present)
-            if present is not None and present.watching and present != camera:
-                raise Invalid(
-                    f"a camera named {camera.name} is watched already, with other settings",
-                    todo=f"choose another name, or remove {camera.name} first",
-                )
-            self._put(connection, camera, {}, change)
+            for camera in cameras:
+                self._add(connection, camera, change)
+
+    def _add(self, connection: Connection, camera: Camera, change: int) -> None:
+        camera_name(camera.name)
+        stored = _stored(connection, camera.name)
+        present = None if stored is None else _camera(camera.name, stored)
+        camera = camera if present is None else _returned(camera, present)
+        if present is not None and present.watching and present != camera:
+            raise Invalid(
+                f"a camera named {camera.name} is watched already, with other settings",
+                todo=f"change it by `watchword camera set {camera.name}`, choose another name, or remove it first",
+            )
+        self._put(connection, camera, {}, change)
 
     def add_missing(self, cameras: Iterable[Camera]) -> int:
         """Register those whose name nobody has. How many they were."""
@@ -83,16 +94,23 @@ class CameraRegistry:
         """Change what is recorded of the camera, which stays the same camera."""
         self._change_one(name, lambda camera: replace(camera, record=recording))
 
-    def _change_one(self, name: str, changed: Callable[[Camera], Camera]) -> None:
+    def change(self, name: str, changed: Callable[[Camera], Camera]) -> Camera:
+        """Change the camera's settings; it stays the same camera. Invalid when they contradict each other."""
+        return self._change_one(name, changed)
+
+    def _change_one(self, name: str, changed: Callable[[Camera], Camera]) -> Camera:
         with self._catalog.writing() as connection:
             change = _counted(connection)
             stored = _stored(connection, name)
             if stored is None:
                 raise unknown_camera(name, frozenset(connection.scalars(select(CAMERAS.c.name))))
             # Settings that a later Watchword gave it, and that are not known here, stay.
-            self._put(connection, changed(_camera(name, stored)), stored, change)
+            camera = changed(_camera(name, stored))
+            self._put(connection, camera, stored, change)
+            return camera
 
     def _put(self, connection: Connection, camera: Camera, stored: Mapping[str, Any], change: int) -> None:
+        check_camera(camera)
         self._catalog.put(connection, CAMERAS, [_row(camera, stored, change)])
 
     def _read(self) -> dict[str, Camera]:
@@ -112,8 +130,35 @@ class CameraRegistry:
             return self._known
 
 
-def _limited(camera: Camera, present: Camera) -> Camera:
-    """The camera that returns. What was recorded of it before stays within its limits, though nothing is added."""
+def check_camera(camera: Camera) -> None:
+    """Raise Invalid when a setting cannot be, or two contradict each other."""
+    checked_areas(camera.masks, "masks")
+    checked_areas(camera.ignored, "areas to ignore")
+    if camera.fps is not None and not 0 < camera.fps <= MOST_FPS:
+        raise Invalid(
+            f"{camera.fps:g} pictures a second cannot be looked at", todo=f"give more than 0, up to {MOST_FPS}"
+        )
+    if camera.novelty is not None and not 0 <= camera.novelty <= 1:
+        raise Invalid(f"a picture cannot differ by {camera.novelty:g}", todo="give 0 to 1; `camera.novelty` is usual")
+    if len(camera.groups) > MOST_GROUPS:
+        raise Invalid(f"{camera.name} would be in {len(camera.groups)} groups", todo=f"give at most {MOST_GROUPS}")
+    for group in camera.groups:
+        group_name(group)
+    recorded = camera.watching and camera.record is not None and camera.record.on
+    if recorded and camera.masks and not camera.unmasked_recording:
+        raise Invalid(
+            f"{camera.name} cannot have masks and be recorded: packets are recorded as they come, with what is masked",
+            todo=f"`watchword recording off {camera.name}`, `watchword camera mask clear {camera.name}`, or allow it "
+            f"in words: `watchword camera set {camera.name} --recordings-stay-unmasked`",
+        )
+
+
+def _returned(camera: Camera, present: Camera) -> Camera:
+    """The camera that returns. Its masks stay unless others are given. What was recorded of it before stays within its
+    limits, though nothing is added."""
+    if not camera.masks:
+        unmasked = camera.unmasked_recording or present.unmasked_recording
+        camera = replace(camera, masks=present.masks, unmasked_recording=unmasked)
     kept = present.record
     if camera.record is not None or kept is None or (present.watching and kept.on):
         return camera

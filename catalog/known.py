@@ -1,4 +1,4 @@
-"""The cameras as they were read last: what is known goes on while the catalog is away."""
+"""The cameras, and how they are doing, as read last: what is known goes on while the catalog is away."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection
 
 from catalog.cameras import CameraRegistry
+from catalog.statuses import CameraStatus, Statuses
 from proto.access import EVERYTHING, Scope
 from proto.errors import WatchwordError
 from proto.types import Camera
@@ -35,8 +36,13 @@ class KnownCameras:
         self._due_s = 0.0
         self._away = False
 
-    def all(self) -> list[Camera]:
-        """All cameras, sorted by name, including removed ones."""
+    def all(self, until: Callable[[list[Camera]], bool] = lambda _: True) -> list[Camera]:
+        """All cameras, sorted by name, including removed ones. When what is known is not what `until` waits for, the
+        catalog is asked now, and its errors are raised."""
+        found = self._all()
+        return found if until(found) else self._read()
+
+    def _all(self) -> list[Camera]:
         known = self._known
         if known is None:
             return self._read()
@@ -50,10 +56,15 @@ class KnownCameras:
     def names(self, wanted: Collection[str] = (), scope: Scope = EVERYTHING) -> frozenset[str]:
         """All names that may be seen. When one of `wanted` is not among them, the catalog is asked now, and its errors
         are raised: a camera that may not be seen takes as long as one that is not there."""
-        found = scope.of(camera.name for camera in self.all())
-        if set(wanted) <= found:
-            return found
-        return scope.of(camera.name for camera in self._read())
+        return frozenset(camera.name for camera in self.seen(scope, lambda seen: _named(wanted, seen)))
+
+    def seen(self, scope: Scope, until: Callable[[list[Camera]], bool] = lambda _: True) -> list[Camera]:
+        """Those of `all` that may be seen, which is also what `until` looks at."""
+
+        def visible(cameras: list[Camera]) -> list[Camera]:
+            return [camera for camera in cameras if scope.allows(camera.name)]
+
+        return visible(self.all(lambda cameras: until(visible(cameras))))
 
     def _read_if_there(self) -> list[Camera]:
         try:
@@ -75,3 +86,34 @@ class KnownCameras:
         self._known = found
         self._due_s = self._clock() + self._every_s
         return found
+
+
+class KnownStatuses:
+    """How cameras are doing, for those who only read it: read at most once in `every_s`. Safe for threads; blocks."""
+
+    def __init__(
+        self, statuses: Statuses, every_s: float = _EVERY_S, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._statuses = statuses
+        self._every_s = every_s
+        self._clock = clock
+        self._reading = threading.Lock()
+        self._known: dict[str, CameraStatus] = {}
+        self._due_s: float | None = None
+
+    def all(self) -> dict[str, CameraStatus]:
+        """By camera; those read last while the catalog is away, which grow old."""
+        due = self._due_s is None or self._clock() >= self._due_s
+        if due and self._reading.acquire(blocking=self._due_s is None):
+            try:
+                self._known = self._statuses.all()
+            except WatchwordError as error:
+                log.warning("how cameras are doing cannot be read: %s", error)
+            finally:
+                self._due_s = self._clock() + self._every_s
+                self._reading.release()
+        return self._known
+
+
+def _named(wanted: Collection[str], cameras: list[Camera]) -> bool:
+    return not wanted or set(wanted) <= {camera.name for camera in cameras}

@@ -6,7 +6,7 @@ from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Index, Integer,
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
-REVISION = "0003"
+REVISION = "0004"
 """The newest file in catalog/migrations/versions. A higher one was made by a later Watchword."""
 REVISION_TABLE = "watchword_version"
 """Where Alembic keeps it: under a name that no other program's tables have."""
@@ -203,4 +203,13 @@ KEYS = Table(
     METADATA,
     Column("name", name_of(64), primary_key=True),
     Column("value", LargeBinary, nullable=False),
+)
+
+STATUSES = Table(
+    "statuses",
+    METADATA,
+    Column("camera", name_of(64), primary_key=True),
+    Column("told_ms", BigInteger, nullable=False),
+    # `CameraStatus` as JSON, so that a new field of it needs no migration.
+    Column("status", JSON().with_variant(JSONB(), "postgresql"), nullable=False),
 )

@@ -141,6 +141,7 @@ class Api:
             min_confidence=asked.min_confidence,
             all_moments=asked.all_moments,
             by_time=asked.order == "time",
+            groups=asked.group,
         )
         return _json(SearchReply.model_validate(await _while_wanted(request, search)))
 

@@ -28,6 +28,7 @@ class Queries(Protocol):
         min_confidence: float = 0.0,
         all_moments: bool = False,
         by_time: bool = False,
+        groups: Sequence[str] = (),
     ) -> query_pb2.SearchReply: ...
 
     async def thumbnail(self, moment_id: str, at_ms: int = 0) -> query_pb2.ThumbnailReply: ...

@@ -39,6 +39,8 @@ class Filters(BaseModel):
 
     camera: Names = []
     """Only these cameras; repeatable. An unknown name is an error."""
+    group: Names = []
+    """Cameras of these groups, and those that `camera` names; repeatable. A group without cameras is an error."""
     start_ms: int = Field(0, ge=0)
     """Only moments that overlap [start_ms, end_ms), in milliseconds since 1970 UTC. 0 means open."""
     end_ms: int = Field(0, ge=0)
@@ -211,12 +213,41 @@ class SearchReply(Shape):
     """A hit of at least this confidence counts as found."""
 
 
+class CameraStatus(Shape):
+    """How a camera is doing, as the process that watches it told. Numbers are 0 where they are not known."""
+
+    state: str
+    """connecting, live, silent, failing, done, disabled, removed or unknown: see query.proto."""
+    since_ms: int
+    told_ms: int
+    why: str
+    fps_wanted: Number
+    """Pictures a second that are to be looked at; that were, lately; and that were kept."""
+    fps_got: Number
+    fps_kept: Number
+    width: int
+    height: int
+    codec: str
+    source_fps: Number
+    bits_per_second: int
+    gop_frames: int
+    """From one key frame to the next, in pictures and in seconds."""
+    gop_s: Number
+    failures: int
+    lost: int
+    advice: list[str]
+    """What would make it better, in sentences."""
+
+
 class CameraInfo(Shape):
     """A camera that can be searched."""
 
     name: str
     watching: bool
     """False when it was removed. Its moments stay searchable, as long as its retention says."""
+    groups: list[str]
+    """The groups that it is in."""
+    status: CameraStatus
 
 
 class CamerasReply(Shape):

@@ -16,9 +16,10 @@ from av import VideoFrame
 
 from cameras.gate import NoveltyGate
 from cameras.looking import Looking
+from cameras.picture import Picture
 from cameras.settings import CameraSettings
 from cameras.sketch import halved, signature
-from cameras.source import Picture, watch
+from cameras.source import watch
 from cameras.view import ViewWatch
 from proto.types import Camera
 from tests.cameras.scenes import PLACES, Grey, Sensor, blurred, grey

@@ -38,6 +38,9 @@ SOURCE_FAILURES = Counter(
 )
 CAMERAS_WANTED = Gauge("watchword_camera_sources_wanted", "Cameras that are registered to be watched, by whomever.")
 CAMERAS_OPEN = Gauge("watchword_camera_sources_open", "Sources that deliver pictures now.")
+CAMERA_STATES = Gauge(
+    "watchword_camera_states", "Cameras watched here: connecting, live, silent, failing, done.", ["state"]
+)
 CAMERA_VIEWS = Gauge("watchword_camera_views", "Cameras watched here, by the state of their view.", ["state"])
 VIEW_CHANGES = Counter(
     "watchword_camera_view_changes_total",

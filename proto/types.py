@@ -19,6 +19,8 @@ Vector = NDArray[np.float32]
 Vectors = NDArray[np.float32]
 """Several unit-length vectors, shape (count, dimension)."""
 
+MOST_GROUPS = 8
+"""The most groups that a camera is in."""
 CAMERA_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MOMENT_ID = re.compile(r"[0-9a-f]{32}")
 LOG_ID = re.compile(r"[0-9a-f]{32}")
@@ -36,6 +38,16 @@ def camera_name(name: str) -> str:
     if not CAMERA_NAME.fullmatch(name):
         raise Invalid(
             f"{name[:80]!r} cannot be a camera's name",
+            todo="use 1 to 64 of a-z A-Z 0-9 . _ - and begin with a letter or a digit",
+        )
+    return name
+
+
+def group_name(name: str) -> str:
+    """Return the name, or raise Invalid when it is not valid for a group of cameras."""
+    if not CAMERA_NAME.fullmatch(name):
+        raise Invalid(
+            f"{name[:80]!r} cannot be a group's name",
             todo="use 1 to 64 of a-z A-Z 0-9 . _ - and begin with a letter or a digit",
         )
     return name
@@ -67,6 +79,13 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+Point = tuple[float, float]
+"""Across and down, in shares of the picture's width and height."""
+
+Area = tuple[Point, ...]
+"""A polygon in a picture. `proto/areas.py` says which are taken."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recording:
     """How much of a camera's video is kept. What is older, or too much, goes: the oldest first."""
@@ -94,6 +113,32 @@ class Camera:
     """False once removed: its moments stay searchable, and its name stays known."""
     record: Recording | None = None
     """None: it was never recorded."""
+    masks: tuple[Area, ...] = ()
+    """What is blanked in every picture of it, before anything else is done with the picture."""
+    unmasked_recording: bool = False
+    """Packets are recorded as they come, so a mask cannot be in them. True: it is recorded all the same."""
+
+    ignored: tuple[Area, ...] = ()
+    """Where movement says nothing. What is there stays visible."""
+    fps: float | None = None
+    """Pictures looked at per second; None: as `camera.fps` says."""
+    novelty: float | None = None
+    """How much must differ for a picture to be kept; None: as `camera.novelty` says."""
+    enabled: bool = True
+    """False: it is not watched for now, and stays as it is."""
+    groups: tuple[str, ...] = ()
+    """The groups that it belongs to, by which it can be listed and searched."""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it is to be watched now."""
+        return self.watching and self.enabled
+
+    @property
+    def records(self) -> bool:
+        """Whether what it sends is to be recorded now."""
+        wanted = self.wanted and self.record is not None and self.record.on
+        return wanted and (not self.masks or self.unmasked_recording)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,8 @@ class Question:
     """Every moment by itself: nothing is joined or left out."""
     by_time: bool = False
     """Earliest first instead of best first."""
+    groups: tuple[str, ...] = ()
+    """Cameras of these groups too."""
     scope: Scope = EVERYTHING
     """What whoever asks may see. It is part of everything that is asked for this question."""
 

@@ -62,6 +62,7 @@ class QueryClient(Client):
         min_confidence: float = 0.0,
         all_moments: bool = False,
         by_time: bool = False,
+        groups: Sequence[str] = (),
     ) -> query_pb2.SearchReply:
         """The moments most similar to the text, image or moment. Give exactly one of the three."""
         if [text, image, moment_id].count(None) != 2:
@@ -80,6 +81,7 @@ class QueryClient(Client):
                 min_confidence=min_confidence,
                 all_moments=all_moments,
                 order=query_pb2.ORDER_TIME if by_time else query_pb2.ORDER_RELEVANCE,
+                groups=groups,
             )
         return await self._answer(self._stub.Search(request, timeout=self._timeout_s, metadata=self._metadata))
 

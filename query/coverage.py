@@ -151,7 +151,7 @@ def _watermarks(looked: Mapping[str, int], delivering: frozenset[str]) -> list[W
 
 def _delivers(camera: Camera) -> bool:
     """Whether the camera should deliver live pictures: it is watched and not a recording."""
-    return camera.watching and not is_recording(camera.url)
+    return camera.wanted and not is_recording(camera.url)
 
 
 def is_recording(url: str) -> bool:

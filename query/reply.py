@@ -6,6 +6,8 @@ import json
 from urllib.parse import quote
 
 from catalog.recordings import Clip
+from catalog.statuses import CameraStatus, fields_of
+from proto.types import Camera
 from proto.v1 import query_pb2
 from query.joining import Hit
 from query.search import Found
@@ -44,6 +46,17 @@ def head_of(clip: Clip) -> query_pb2.ClipHead:
         missing=[
             query_pb2.ClipMissing(start_ms=one.start_ms, end_ms=one.end_ms, reason=one.reason) for one in clip.missing
         ],
+    )
+
+
+def info_of(camera: Camera, status: CameraStatus) -> query_pb2.CameraInfo:
+    """A camera, and how it is doing."""
+    told = {name: value for name, value in fields_of(status).items() if name != "gop_s"}
+    return query_pb2.CameraInfo(
+        name=camera.name,
+        watching=camera.watching,
+        groups=camera.groups,
+        status=query_pb2.CameraStatus(**told, gop_s=status.gop_s),
     )
 
 

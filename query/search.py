@@ -23,6 +23,7 @@ from query.cache import VectorCache
 from query.coverage import CoverageTold
 from query.coverage_reader import CoverageReader
 from query.finding import Finder
+from query.groups import are_known, with_members
 from query.joining import Hit
 from query.judging import Judge
 from query.settings import QuerySettings
@@ -101,6 +102,11 @@ class Searcher:
         """The moments most similar to the question. For `moment_id`, the moment itself is left out."""
         begun = time.perf_counter()
         question = checked(question, self._settings, self.kinds)
+        if question.groups:
+            with tracing.span("groups"):
+                question = with_members(
+                    question, await asyncio.to_thread(self._in_groups, question.groups, question.scope)
+                )
         if question.cameras:
             with tracing.span("cameras"):
                 await self.check_cameras(question.cameras, question.scope)
@@ -168,6 +174,9 @@ class Searcher:
         for name in cameras:
             if name not in names:
                 raise unknown_camera(name, names)
+
+    def _in_groups(self, groups: tuple[str, ...], scope: Scope) -> list[Camera]:
+        return self._cameras.seen(scope, until=lambda cameras: are_known(groups, cameras))
 
     async def _read_coverage(self, question: Question, left_s: float, gone: Gone) -> CoverageTold:
         within_s = max(0.01, min(_COVERAGE_S, _COVERAGE_SHARE * left_s))

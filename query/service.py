@@ -10,19 +10,22 @@ from typing import Any, TypeVar
 
 import grpc.aio
 
+from catalog.known import KnownStatuses
 from catalog.recordings import Clip as Found
+from catalog.statuses import status_now
 from proto import tracing
 from proto.access import Caller, Role, Scope, is_loopback
 from proto.admission import Admission
 from proto.errors import Broken, Invalid, Late, Mismatch, Unknown, WatchwordError
 from proto.metrics import SEARCH_SECONDS, SEARCHES
 from proto.serving import Callers, Door, GrpcServer, answers, caller, streams
+from proto.types import now_ms
 from proto.v1 import query_pb2, query_pb2_grpc
 from query.asking import Question
 from query.callers import Everyone
 from query.clips import ClipReader
 from query.noting import Note, Notes, asked_for
-from query.reply import features_metadata, head_of, reply_of
+from query.reply import features_metadata, head_of, info_of, reply_of
 from query.search import Searcher
 from query.settings import QuerySettings
 
@@ -80,8 +83,9 @@ async def serve_query(
     clips: ClipReader | None = None,
     callers: Callers | None = None,
     note: Note = lambda _: None,
+    statuses: KnownStatuses | None = None,
 ) -> QueryServer:
-    """Serve `searcher` and `clips` at `address` (HOST:PORT; port 0 takes a free one).
+    """Serve `searcher`, `clips` and `statuses` at `address` (HOST:PORT; port 0 takes a free one).
 
     Without `callers` everybody may see everything, which is served on loopback only. `note` takes what the audit says
     of a call.
@@ -99,7 +103,7 @@ async def serve_query(
         refused=notes.refused,
     )
     running = QueryServer(server)
-    service = _QueryService(searcher, clips, settings, server.door, running.outlived, notes)
+    service = _QueryService(searcher, clips, statuses, settings, server.door, running.outlived, notes)
     query_pb2_grpc.add_QueryServicer_to_server(service, server.methods)
     await server.start(address, settings)
     server.set_ready(True)
@@ -112,6 +116,7 @@ class _QueryService(query_pb2_grpc.QueryServicer):
         self,
         searcher: Searcher,
         clips: ClipReader | None,
+        statuses: KnownStatuses | None,
         settings: QuerySettings,
         door: Door,
         outlived: Callable[[Mismatch], None],
@@ -121,6 +126,7 @@ class _QueryService(query_pb2_grpc.QueryServicer):
         self.door = door
         self._searcher = searcher
         self._clips = clips
+        self._statuses = statuses
         self._settings = settings
         self._outlived = outlived
 
@@ -188,10 +194,13 @@ class _QueryService(query_pb2_grpc.QueryServicer):
     ) -> query_pb2.CamerasReply:
         who = caller()
         with self._notes.of(who, "cameras", context, {}) as noted:
-            cameras = await self._within(self._left(context), self._searcher.cameras(_scope(who)))
+            left = self._left(context)
+            cameras = await self._within(left, self._searcher.cameras(_scope(who)))
+            statuses = {} if self._statuses is None else await self._within(left, asyncio.to_thread(self._statuses.all))
             noted["hits"] = len(cameras)
+        now = now_ms()
         return query_pb2.CamerasReply(
-            cameras=[query_pb2.CameraInfo(name=camera.name, watching=camera.watching) for camera in cameras],
+            cameras=[info_of(camera, status_now(camera, statuses, now)) for camera in cameras],
             kinds=self._searcher.kinds,
         )
 
@@ -254,4 +263,5 @@ def _question(request: query_pb2.SearchRequest, scope: Scope) -> Question:
         all_moments=request.all_moments,
         by_time=_by_time(request.order),
         scope=scope,
+        groups=tuple(request.groups),
     )

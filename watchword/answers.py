@@ -9,23 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
-from cameras.address import shown as without_secrets
 from catalog.files import write_whole
-from catalog.views import CameraView
 from proto.errors import Invalid, Unknown, WatchwordError
-from proto.types import Camera, now_ms
+from proto.types import now_ms
 from proto.v1 import query_pb2
 from query.client import QueryClient
+from watchword.camera_list import console
 from watchword.coverage_words import not_searched, plain_coverage
 from watchword.doctor import Finding
 from watchword.hits import LESS_SURE, NOTHING_SURE, Shown, as_row, as_table, parted, plain_hit
 from watchword.reaching import query_client
 from watchword.settings import Settings
 from watchword.sheet import check_sheet, write_sheet
-from watchword.times import instant, local
+from watchword.times import instant
 
 
 @dataclass(frozen=True)
@@ -43,6 +40,7 @@ class TypedSearch:
     min_confidence: float = 0.0
     all_moments: bool = False
     by_time: bool = False
+    groups: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -71,6 +69,7 @@ async def ask(client: QueryClient, question: TypedSearch, pictures: Path) -> tup
         min_confidence=question.min_confidence,
         all_moments=question.all_moments,
         by_time=question.by_time,
+        groups=question.groups,
     )
     gate = asyncio.Semaphore(8)
     trouble: list[WatchwordError] = []
@@ -127,10 +126,10 @@ def _show_hits(reply: query_pb2.SearchReply, shown: list[Shown], question: Typed
             else "no moment matches: widen --since, or name other cameras"
         )
     if sure:
-        _console().print(as_table(sure))
+        console().print(as_table(sure))
     if weak:
         click.echo(LESS_SURE if sure else NOTHING_SURE)
-        _console().print(as_table(weak))
+        console().print(as_table(weak))
 
 
 def as_plain(reply: query_pb2.SearchReply, shown: list[Shown], sheet: Path | None = None) -> dict[str, Any]:
@@ -162,55 +161,10 @@ async def show_kinds(settings: Settings, as_json: bool) -> None:
         click.echo("\n".join(kinds) or "this bundle knows no kinds of objects: ask in words")
 
 
-def show_cameras(cameras: list[Camera], views: dict[str, CameraView], as_json: bool) -> None:
-    """Print every known camera and how its view is, with passwords in addresses hidden."""
-    if as_json:
-        rows = [
-            {
-                "name": one.name,
-                "url": without_secrets(one.url),
-                "watching": one.watching,
-                "loop": one.loop,
-                "view": _view_fields(views.get(one.name)),
-            }
-            for one in cameras
-        ]
-        click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
-        return
-    if not cameras:
-        click.echo("no cameras yet: watchword camera add NAME URL")
-        return
-    table = Table(box=None, pad_edge=False)
-    for heading in ("camera", "state", "view", "source"):
-        table.add_column(heading, no_wrap=True)
-    for one in cameras:
-        state = "watching" if one.watching else "removed"
-        table.add_row(one.name, state, _view_words(views.get(one.name)), without_secrets(one.url))
-    _console().print(table)
-
-
-def _view_fields(view: CameraView | None) -> dict[str, object]:
-    """For programs. A camera whose view never changed is clear, and since when is not known."""
-    if view is None:
-        return {"number": 0, "state": "clear", "since_ms": None}
-    return {"number": view.view, "state": view.state, "since_ms": view.since_ms}
-
-
-def _view_words(view: CameraView | None) -> str:
-    if view is None or view.state == "clear":
-        return "clear"
-    return f"[red]{view.state}[/] since {local(view.since_ms)}"
-
-
 def show_findings(findings: list[Finding]) -> int:
     """Print one line per part; returns exit code 1 if anything is wrong."""
-    console = _console()
+    out = console()
     for finding in findings:
         mark = "[green]ok[/]" if finding.ok else "[red]!![/]"
-        console.print(f"{mark}  {finding.part}: {finding.seen}" + (f"\n    {finding.todo}" if finding.todo else ""))
+        out.print(f"{mark}  {finding.part}: {finding.seen}" + (f"\n    {finding.todo}" if finding.todo else ""))
     return 0 if all(finding.ok for finding in findings) else 1
-
-
-def _console() -> Console:
-    """A console wider than any terminal, since a path broken into lines could not be copied."""
-    return Console(width=1000, highlight=False)

@@ -14,13 +14,14 @@ import click
 from proto.errors import Invalid, WatchwordError
 from proto.tracing import traced
 from watchword.access_cli import audit, token
+from watchword.camera_cli import camera
 from watchword.erase_cli import erase
 from watchword.eval_cli import evaluate
 from watchword.life_cli import hold, index, retention
 from watchword.logs import log_to_stderr, say_error, warn_on_stderr
 from watchword.models_cli import models
 from watchword.plan_cli import plan_command
-from watchword.recording_cli import bytes_of, check_recordable, clip, recording, recording_of
+from watchword.recording_cli import clip, recording
 from watchword.settings import Front, describe_settings
 from watchword.stream_cli import dead_letters, topics
 
@@ -108,116 +109,13 @@ command.add_command(hold)
 command.add_command(erase)
 command.add_command(index)
 command.add_command(plan_command)
-
-
-@command.group()
-def camera() -> None:
-    """Choose which cameras are watched."""
-
-
-def _speed(_: click.Context, __: click.Parameter, words: str) -> float:
-    if words == "max":
-        return 0.0
-    try:
-        speed = float(words)
-    except ValueError:
-        speed = -1.0
-    if not 0 < speed <= 1000:
-        raise Invalid(f"{words!r} is not a speed", todo="write 1 for real time, 4 for four times as fast, or max")
-    return speed
-
-
-@camera.command("add")
-@click.argument("name")
-@click.argument("url")
-@click.option("--loop", is_flag=True, help="Restart a file when it ends.")
-@click.option(
-    "--speed",
-    default="1",
-    callback=_speed,
-    help="Replay speed of a file: 1 is real time, max is as fast as possible.",
-)
-@click.option("--start", metavar="TIME", help="Time of a file's first picture, such as 2026-05-01T10:00. Default: now.")
-@click.option("--unchecked", is_flag=True, help="Register it even if it does not answer now.")
-@click.option("--record-days", type=float, help="Record it, and keep at most so many days.")
-@click.option("--record-bytes", callback=bytes_of, metavar="SIZE", help="Record it within so much, such as 20GB.")
-@click.pass_obj
-def camera_add(
-    front: Front,
-    name: str,
-    url: str,
-    loop: bool,
-    speed: float,
-    start: str | None,
-    unchecked: bool,
-    record_days: float | None,
-    record_bytes: int | None,
-) -> None:
-    """Watch the camera at URL under NAME: rtsp://…, http(s)://…, a file, or a device such as /dev/video0."""
-    from cameras.address import kind_of
-    from cameras.source import probe
-    from proto.types import Camera, camera_name, now_ms
-    from watchword.catalogs import open_registry
-    from watchword.times import instant
-
-    settings = front.settings()
-    recorded = record_days is not None or record_bytes is not None
-    added = Camera(
-        name=camera_name(name),
-        url=str(Path(url).expanduser().absolute()) if kind_of(url) == "file" and "://" not in url else url,
-        loop=loop,
-        speed=speed,
-        start_ms=instant(start, now_ms()) if start else None,
-        record=recording_of(record_days, record_bytes) if recorded else None,
-    )
-    if recorded:
-        check_recordable(added)
-    seen = ""
-    if not unchecked:
-        info, _ = probe(added, settings.camera.open_timeout_s)
-        rate = f", {info.fps:g} frames a second" if info.fps else ""
-        if recorded:
-            check_recordable(added, info.codec)
-        seen = f" ({info.width} x {info.height}{rate}, {info.codec})"
-    with open_registry(settings) as registry:
-        registry.add(added)
-    click.echo(f"watching {'and recording ' if recorded else ''}{name}{seen}")
-
-
-@camera.command("list")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
-@click.pass_obj
-def camera_list(front: Front, as_json: bool) -> None:
-    """Show the known cameras, and whether each still shows its view."""
-    from catalog.cameras import CameraRegistry
-    from catalog.views import Views
-    from watchword.answers import show_cameras
-    from watchword.catalogs import open_catalog
-
-    with open_catalog(front.settings()) as catalog:
-        cameras, views = CameraRegistry(catalog).all(), Views(catalog).all()
-    show_cameras(cameras, views, as_json)
-
-
-@camera.command("remove")
-@click.argument("name")
-@click.pass_obj
-def camera_remove(front: Front, name: str) -> None:
-    """Stop watching NAME. What it saw stays searchable, as long as `watchword retention` says; `watchword erase`
-    removes it now. A recording that is added again is replayed from the start."""
-    from catalog.cameras import CameraRegistry
-    from catalog.progress import Progresses
-    from watchword.catalogs import open_catalog
-
-    with open_catalog(front.settings()) as catalog:
-        CameraRegistry(catalog).remove(name)
-        Progresses(catalog).forget(name)
-    click.echo(f"no longer watching {name}; what it saw stays searchable")
+command.add_command(camera)
 
 
 @command.command()
 @click.argument("words", required=False)
 @click.option("--camera", "-c", "cameras", multiple=True, metavar="NAME", help="Only this camera. Repeatable.")
+@click.option("--group", "groups", multiple=True, metavar="GROUP", help="Only cameras of this group. Repeatable.")
 @click.option("--since", metavar="TIME", help="30s, 10m, 2h, 7d ago, or 2026-05-01T10:00.")
 @click.option("--until", metavar="TIME", help="Same form as --since.")
 @click.option("--limit", "-n", default=10, show_default=True, help="Most hits to show.")
@@ -236,6 +134,7 @@ def search(
     front: Front,
     words: str | None,
     cameras: tuple[str, ...],
+    groups: tuple[str, ...],
     since: str | None,
     until: str | None,
     limit: int,
@@ -257,7 +156,7 @@ def search(
     if sum(given is not None for given in (words, like, image)) != 1:
         raise Invalid("nothing to look for", todo="give exactly one of words, --image FILE and --like MOMENT")
     question = TypedSearch(
-        words, image, like, cameras, since, until, limit, objects, min_confidence, all_moments, order == "time"
+        words, image, like, cameras, since, until, limit, objects, min_confidence, all_moments, order == "time", groups
     )
     settings = front.settings()
     with traced(settings.trace, "search"):

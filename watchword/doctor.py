@@ -212,7 +212,7 @@ def _watched(settings: Settings) -> tuple[Finding, list[Camera]]:
     with catalog_as_it_is(settings) as catalog:
         if catalog is None:
             return Finding("catalog", True, "made, or brought up to this version, by the first process that starts"), []
-        cameras = [camera for camera in CameraRegistry(catalog).all() if camera.watching]
+        cameras = [camera for camera in CameraRegistry(catalog).all() if camera.wanted]
         return Finding("catalog", True, catalog.shown), cameras
 
 

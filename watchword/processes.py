@@ -151,6 +151,7 @@ async def _camera(settings: Settings, stage: Stage) -> None:
     from catalog.leases import Leases
     from catalog.life import Life
     from catalog.progress import Progresses
+    from catalog.statuses import Statuses
     from catalog.views import Views
 
     catalog = await _catalog(settings, stage)
@@ -169,6 +170,7 @@ async def _camera(settings: Settings, stage: Stage) -> None:
         progress=Progresses(catalog),
         coverage=Coverage(catalog),
         views=Views(catalog),
+        statuses=Statuses(catalog),
         holder=new_holder(),
         pictures=recorder.watch,
         follower=recorder,
@@ -225,13 +227,14 @@ async def _query(settings: Settings, stage: Stage) -> None:
     from catalog.backgrounds import Backgrounds
     from catalog.cameras import CameraRegistry
     from catalog.coverage import Coverage
-    from catalog.known import KnownCameras
-    from catalog.known_tokens import KnownTokens
+    from catalog.known import KnownCameras, KnownStatuses
     from catalog.known_life import KnownLife
+    from catalog.known_tokens import KnownTokens
     from catalog.life import Life
     from catalog.media import Thumbnails
     from catalog.objects import objects_of
     from catalog.recordings import Recordings
+    from catalog.statuses import Statuses
     from catalog.tokens import TokenRegistry
     from index.milvus import MilvusStore
     from query.backgrounds import BackgroundReader
@@ -276,7 +279,8 @@ async def _query(settings: Settings, stage: Stage) -> None:
     audit = Audit(_audit_sink(settings))
     stage.closing.push_async_callback(asyncio.to_thread, audit.close, GRACE_S)
     audit.start()
-    server = await serve_query(searcher, settings.query, settings.query.listen, clips, callers, audit.note)
+    statuses = KnownStatuses(Statuses(catalog))
+    server = await serve_query(searcher, settings.query, settings.query.listen, clips, callers, audit.note, statuses)
     stage.closing.push_async_callback(server.stop, GRACE_S)
     await stage.serve(server.run(), server.end)
 

@@ -30,8 +30,8 @@ from cameras.settings import CameraSettings, RecordingSettings
 from catalog.settings import CatalogSettings, MediaSettings
 from gateway.settings import GatewaySettings
 from index.settings import MilvusSettings
-from proto.access import AccessSettings, why_refused
 from life.settings import RetentionSettings
+from proto.access import AccessSettings, why_refused
 from proto.errors import Invalid
 from proto.section import Section
 from proto.tracing import TraceSettings

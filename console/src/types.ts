@@ -70,8 +70,30 @@ export interface Reply {
   threshold: number;
 }
 
+/** How a camera is doing, as the process that watches it told. */
+export interface CameraStatus {
+  state: string;
+  since_ms: number;
+  why: string;
+  fps_wanted: number;
+  fps_got: number;
+  width: number;
+  height: number;
+  codec: string;
+  bits_per_second: number;
+  advice: string[];
+}
+
+export interface Camera {
+  name: string;
+  watching: boolean;
+  groups?: string[];
+  /** An older query service does not say it. */
+  status?: CameraStatus;
+}
+
 export interface Cameras {
-  cameras: { name: string; watching: boolean }[];
+  cameras: Camera[];
   kinds: string[];
 }
 

@@ -88,6 +88,7 @@ class SearchRequest(_message.Message):
     MIN_CONFIDENCE_FIELD_NUMBER: _builtins.int
     ALL_MOMENTS_FIELD_NUMBER: _builtins.int
     ORDER_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """Plain words, 1 to 2,000 characters: "a person riding a bicycle"."""
     image: _builtins.bytes
@@ -119,6 +120,10 @@ class SearchRequest(_message.Message):
         known; another one is an error.
         """
 
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Cameras of these groups, and those in `cameras`. A group in which no camera is, is an error."""
+
     def __init__(
         self,
         *,
@@ -133,10 +138,11 @@ class SearchRequest(_message.Message):
         min_confidence: _builtins.float = ...,
         all_moments: _builtins.bool = ...,
         order: Global___Order.ValueType = ...,
+        groups: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "image", b"image", "limit", b"limit", "moment_id", b"moment_id", "question", b"question", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "all_moments", b"all_moments", "cameras", b"cameras", "end_ms", b"end_ms", "image", b"image", "limit", b"limit", "min_confidence", b"min_confidence", "moment_id", b"moment_id", "objects", b"objects", "order", b"order", "question", b"question", "start_ms", b"start_ms", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "all_moments", b"all_moments", "cameras", b"cameras", "end_ms", b"end_ms", "groups", b"groups", "image", b"image", "limit", b"limit", "min_confidence", b"min_confidence", "moment_id", b"moment_id", "objects", b"objects", "order", b"order", "question", b"question", "start_ms", b"start_ms", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
     _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
@@ -773,19 +779,108 @@ class CameraInfo(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     WATCHING_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     watching: _builtins.bool
     """False when the camera was removed. Its moments stay searchable, as long as its retention says."""
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The groups that it is in."""
+
+    @_builtins.property
+    def status(self) -> Global___CameraStatus: ...
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         watching: _builtins.bool = ...,
+        groups: _abc.Iterable[_builtins.str] | None = ...,
+        status: Global___CameraStatus | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "watching", b"watching"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["groups", b"groups", "name", b"name", "status", b"status", "watching", b"watching"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CameraInfo: _TypeAlias = CameraInfo  # noqa: Y015
+
+@_typing.final
+class CameraStatus(_message.Message):
+    """How a camera is doing, as the process that watches it told at `told_ms`. Numbers are 0 where they are not known."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    SINCE_MS_FIELD_NUMBER: _builtins.int
+    TOLD_MS_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    FPS_WANTED_FIELD_NUMBER: _builtins.int
+    FPS_GOT_FIELD_NUMBER: _builtins.int
+    FPS_KEPT_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    CODEC_FIELD_NUMBER: _builtins.int
+    SOURCE_FPS_FIELD_NUMBER: _builtins.int
+    BITS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    GOP_FRAMES_FIELD_NUMBER: _builtins.int
+    GOP_S_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    LOST_FIELD_NUMBER: _builtins.int
+    ADVICE_FIELD_NUMBER: _builtins.int
+    state: _builtins.str
+    """"connecting": no picture yet. "live". "silent": no picture comes, and nothing else is wrong. "failing": see `why`.
+    "done": a file that came to its end. "disabled". "removed". "unknown": no camera process tells of it.
+    """
+    since_ms: _builtins.int
+    told_ms: _builtins.int
+    why: _builtins.str
+    fps_wanted: _builtins.float
+    """Pictures a second: that are to be looked at; that were, over the last half minute; and of these, that were kept."""
+    fps_got: _builtins.float
+    fps_kept: _builtins.float
+    width: _builtins.int
+    """What the camera sends."""
+    height: _builtins.int
+    codec: _builtins.str
+    source_fps: _builtins.float
+    bits_per_second: _builtins.int
+    gop_frames: _builtins.int
+    """From one key frame to the next."""
+    gop_s: _builtins.float
+    failures: _builtins.int
+    """How often its source failed, and how many frames never reached the broker, since it is watched."""
+    lost: _builtins.int
+    @_builtins.property
+    def advice(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What would make it better, in sentences."""
+
+    def __init__(
+        self,
+        *,
+        state: _builtins.str = ...,
+        since_ms: _builtins.int = ...,
+        told_ms: _builtins.int = ...,
+        why: _builtins.str = ...,
+        fps_wanted: _builtins.float = ...,
+        fps_got: _builtins.float = ...,
+        fps_kept: _builtins.float = ...,
+        width: _builtins.int = ...,
+        height: _builtins.int = ...,
+        codec: _builtins.str = ...,
+        source_fps: _builtins.float = ...,
+        bits_per_second: _builtins.int = ...,
+        gop_frames: _builtins.int = ...,
+        gop_s: _builtins.float = ...,
+        failures: _builtins.int = ...,
+        lost: _builtins.int = ...,
+        advice: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "bits_per_second", b"bits_per_second", "codec", b"codec", "failures", b"failures", "fps_got", b"fps_got", "fps_kept", b"fps_kept", "fps_wanted", b"fps_wanted", "gop_frames", b"gop_frames", "gop_s", b"gop_s", "height", b"height", "lost", b"lost", "since_ms", b"since_ms", "source_fps", b"source_fps", "state", b"state", "told_ms", b"told_ms", "why", b"why", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CameraStatus: _TypeAlias = CameraStatus  # noqa: Y015

@@ -15,12 +15,14 @@ import av
 import numpy as np
 
 from cameras.host import CameraHost, Follower
+from cameras.picture import Picture
 from cameras.settings import CameraSettings
-from cameras.source import Picture, watch
+from cameras.source import watch
 from cameras.watching import Pictures
 from catalog.coverage import Coverage, Gap
 from catalog.leases import Leases
 from catalog.progress import Progress, Progresses
+from catalog.statuses import CameraStatus, Statuses
 from catalog.store import Catalog
 from catalog.views import CameraView, Views
 from proto.errors import Transient, WatchwordError
@@ -134,6 +136,10 @@ class Facts:
         self._answers()
         self._views.put_view(view)
 
+    def put_statuses(self, statuses: Iterable[CameraStatus]) -> None:
+        self._answers()
+        Statuses(self.catalog).put_statuses(statuses)
+
     def gaps(self) -> list[Gap]:
         return self._coverage.gaps(None, None, None)
 
@@ -162,6 +168,7 @@ async def hosting(
         progress=facts,
         coverage=facts,
         views=facts,
+        statuses=facts,
         holder=holder,
         lease_s=lease_s,
         pictures=pictures,
@@ -185,6 +192,7 @@ def scripted(
         grabbed_ms=now_ms(),
         after_gap=number == 0 if after_gap is None else after_gap,
         recorded=None,
+        source=None,
         size=(320, 192),
         sketch=lambda: sketch,
         jpeg=lambda side, quality: b"%d" % number,

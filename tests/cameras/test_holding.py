@@ -15,7 +15,8 @@ import pytest
 
 from cameras.holder import new_holder
 from cameras.holding import Holding
-from cameras.source import Picture, Resume
+from cameras.picture import Picture
+from cameras.source import Resume
 from proto.errors import Transient
 from proto.types import Camera, now_ms
 from tests.cameras.rig import (
@@ -205,7 +206,7 @@ class Printing:
 
 facts = Facts(folder)
 host = CameraHost(Register(Camera("gate", url, speed=4.0)), Printing(), EVERYTHING, 64, leases=facts, progress=facts,
-                  coverage=facts, views=facts, holder=holder, lease_s=2.0)
+                  coverage=facts, views=facts, statuses=facts, holder=holder, lease_s=2.0)
 print("up", flush=True)
 asyncio.run(host.run())
 """

@@ -10,8 +10,9 @@ import pytest
 
 from cameras.notes import Notes
 from cameras.outbox import Outbox, Outgoing
+from cameras.picture import Picture
 from cameras.settings import CameraSettings
-from cameras.source import Picture, Resume
+from cameras.source import Resume
 from cameras.watching import Pictures, Watching
 from cameras.worst import worst
 from catalog.coverage import Reason

@@ -12,10 +12,12 @@ import pytest
 
 from cameras import gaps, source, watching
 from cameras.clock import Instant
+from cameras.meter import SourceFacts
 from cameras.notes import Notes
+from cameras.picture import Darkroom, Picture
 from cameras.remux import Tap
 from cameras.settings import CameraSettings
-from cameras.source import Picture, Resume, watch
+from cameras.source import Resume, watch
 from cameras.watching import Pictures, Watching
 from catalog.coverage import Reason
 from catalog.progress import Progress
@@ -92,8 +94,16 @@ def test_pictures_that_the_network_held_back_are_looked_at_with_their_own_times(
     times = iter([Instant(arrival_s, START_MS + round(arrival_s * 1000)) for _, arrival_s in arrivals])
 
     class Source:
+        darkroom = Darkroom()
+
         def passing(self, tap: Tap) -> AbstractContextManager[None]:
             return nullcontext()
+
+        def metered(self, packets: None) -> None:
+            return None
+
+        def facts(self) -> SourceFacts:
+            return SourceFacts()
 
         def frames(self, silent_after_s: float, packets: None) -> Iterator[Decoded]:
             return (Decoded(round(pts_s * 90_000)) for pts_s, _ in arrivals)

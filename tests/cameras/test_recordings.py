@@ -11,7 +11,8 @@ import pytest
 from av import VideoFrame
 
 from cameras import source
-from cameras.source import Picture, Resume, watch
+from cameras.picture import Picture
+from cameras.source import Resume, watch
 from catalog.progress import Progress
 from proto.errors import Invalid, Transient
 from proto.types import Camera, now_ms

@@ -16,8 +16,9 @@ import pytest
 import simplejpeg
 
 from cameras.address import kind_of, shown
+from cameras.picture import Picture
 from cameras.settings import CameraSettings
-from cameras.source import Picture, probe, watch
+from cameras.source import probe, watch
 from proto.errors import Denied, Invalid, Transient
 from proto.types import Camera, now_ms
 from tests.clips import CLIPS

@@ -51,7 +51,8 @@ ONLY_IN: dict[str, str] = {
         for name in (
             *("store", "sqlite", "postgres", "tables", "migrating", "migrations/versions/r0001_first"),
             *("tokens", "migrations/versions/r0002_tokens", "migrations/versions/r0003_life"),
-            *("cameras", "coverage", "forgetting", "leases", "life", "progress", "views", "backgrounds"),
+            *("cameras", "coverage", "forgetting", "leases", "life", "progress", "views", "backgrounds", "statuses"),
+            "migrations/versions/r0004_statuses",
         )
     ),
     "alembic": " ".join(
@@ -59,6 +60,7 @@ ONLY_IN: dict[str, str] = {
         for name in (
             *("migrating", "migrations/env", "migrations/versions/r0001_first"),
             *("migrations/versions/r0002_tokens", "migrations/versions/r0003_life"),
+            "migrations/versions/r0004_statuses",
         )
     ),
     "pg8000": "catalog/postgres.py",
@@ -68,7 +70,7 @@ ONLY_IN: dict[str, str] = {
     "faust": "stream/app.py",
     "mode": "stream/app.py",
     # Reading cameras, remuxing what they send, and writing the composed videos of the evaluation set.
-    "av": "cameras/source.py cameras/remux.py evals/yard/compose.py",
+    "av": "cameras/source.py cameras/picture.py cameras/remux.py evals/yard/compose.py",
     "onnxruntime": "models/engines/ort.py models/making/quantize.py",
     "huggingface_hub": "models/making/hub.py",
     "httpx": "models/making/hub.py",
@@ -79,6 +81,7 @@ ONLY_IN: dict[str, str] = {
     "torch": "models/engines/torch_engine.py models/making/export.py",
     "safetensors": "models/making/export.py",
     "matplotlib": "evals/picture.py",
+    "yaml": "watchword/lines.py",
     "pickle": "models/making/checkpoint.py",
     "opentelemetry": "proto/otel.py",
 }

@@ -9,6 +9,7 @@ import { Command, ProblemTold } from "../parts/told";
 import { EMPTY, format as addressOf } from "../route";
 import { lookAtRecent, recent, recentProblem } from "../recent";
 import { go, house, houseProblem, lookAtHouse } from "../state";
+import type { Camera, CameraStatus } from "../types";
 import { FirstStart } from "./first";
 
 const LOOK_EVERY_MS = 15_000;
@@ -42,13 +43,17 @@ export function CamerasPage() {
   );
 }
 
-function CameraCard({ name, watching }: { name: string; watching: boolean }) {
+/** What the camera process says that is more than "live": it explains why nothing was looked at. */
+const TROUBLES = ["failing", "silent", "connecting", "disabled"] as const;
+
+function CameraCard({ name, watching, groups, status }: Camera) {
   const now = recent.value;
   const hit = now?.last.get(name);
   const mark = now?.reply.coverage.watermarks.find((one) => one.camera === name);
   const looked = mark?.looked_ms ?? 0;
   const fresh = Boolean(now && looked >= now.at - FRESH_MS);
-  const state = !watching ? "removed" : fresh ? "well" : now ? "behind" : "unknown";
+  const trouble = TROUBLES.find((one) => one === status?.state);
+  const state = !watching ? "removed" : (trouble ?? (fresh ? "well" : now ? "behind" : "unknown"));
   const words =
     state === "removed"
       ? t("camera.removed_still")
@@ -85,7 +90,29 @@ function CameraCard({ name, watching }: { name: string; watching: boolean }) {
           </span>
         </span>
         <span class="line small">{words}</span>
+        {Boolean(groups?.length) && <span class="line small">{groups?.join(", ")}</span>}
+        {trouble && status?.since_ms ? (
+          <span class="line small why">
+            {t("camera.since", { time: format.moment(status.since_ms) })}
+            {status.why && `: ${status.why}`}
+          </span>
+        ) : (
+          sends(status) && <span class="line small">{sends(status)}</span>
+        )}
+        {status?.advice?.map((sentence) => (
+          <span class="line small why" key={sentence}>
+            {sentence}
+          </span>
+        ))}
       </a>
     </li>
   );
+}
+
+/** What a camera sends, and how much of it is looked at. */
+function sends(status: CameraStatus | undefined): string {
+  if (!status?.width) return "";
+  const rate = t("camera.rate", { got: status.fps_got.toFixed(1), wanted: status.fps_wanted.toFixed(1) });
+  const bits = status.bits_per_second ? `, ${(status.bits_per_second / 1e6).toFixed(1)} Mbit/s` : "";
+  return `${status.codec} ${status.width} × ${status.height}${bits}, ${rate}`;
 }

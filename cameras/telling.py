@@ -1,0 +1,81 @@
+"""Tells the catalog how the cameras that are watched here are doing, behind the path of frames."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from typing import Protocol
+
+from cameras.outage import Outage
+from cameras.status import STATES, Counted, StatusWatch
+from cameras.watching import Watching
+from catalog.statuses import CameraStatus
+from proto.errors import WatchwordError
+from proto.metrics import CAMERA_STATES
+from proto.types import now_ms
+
+_EVERY_S = 1.0
+
+
+class StatusStore(Protocol):
+    """Where the status of each camera is kept. Blocks; raises an error of the tree when it is away."""
+
+    def put_statuses(self, statuses: Iterable[CameraStatus]) -> None:
+        """Keep them in place of those before."""
+
+
+class Teller:
+    """Looks at every camera once a second. What is new is written at once, the rest every ten seconds.
+
+    So many cameras cost one transaction a second. What the catalog does not take is told the next time.
+    """
+
+    def __init__(self, statuses: StatusStore, watched: Callable[[], Collection[Watching]]) -> None:
+        self._statuses = statuses
+        self._watched = watched
+        self._watches: dict[Watching, StatusWatch] = {}
+        self._outage = Outage("the catalog", "how cameras are doing is told later")
+
+    async def keep_telling(self) -> None:
+        """Tell until cancelled."""
+        while True:
+            await self.tell()
+            await asyncio.sleep(_EVERY_S)
+
+    async def tell(self) -> None:
+        """Look once, and write what is to be told."""
+        now = now_ms()
+        watched = list(self._watched())
+        self._watches = {one: self._watches.get(one) or _watch_of(one) for one in watched}
+        statuses = {one: watch.status(_counted(one), now) for one, watch in self._watches.items()}
+        counts = Counter(status.state for status in statuses.values())
+        for state in STATES:
+            CAMERA_STATES.labels(state=state).set(counts[state])
+        due = {one: status for one, status in statuses.items() if self._watches[one].due(status)}
+        if not due:
+            return
+        try:
+            await asyncio.to_thread(self._statuses.put_statuses, list(due.values()))
+        except WatchwordError as error:
+            self._outage.failed(error)
+            return
+        self._outage.worked()
+        for one, status in due.items():
+            self._watches[one].told(status)
+
+
+def _watch_of(watching: Watching) -> StatusWatch:
+    return StatusWatch(watching.camera.name, watching.fps, watching.began_ms)
+
+
+def _counted(watching: Watching) -> Counted:
+    return Counted(
+        state=watching.state,
+        live=watching.live,
+        looked=watching.looked,
+        kept=watching.kept,
+        failures=watching.failures,
+        lost=watching.lost,
+        source=watching.source,
+    )

@@ -1,0 +1,40 @@
+"""Groups of cameras in a question: they become the cameras that are in them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from difflib import get_close_matches
+
+from proto.errors import Unknown
+from proto.types import Camera
+from query.asking import Question
+
+MOST_SHOWN = 5
+
+
+def with_members(question: Question, cameras: Iterable[Camera]) -> Question:
+    """The question about the cameras that it names and those of its groups. Unknown when no camera is in a group."""
+    if not question.groups:
+        return question
+    every = list(cameras)
+    known = {group for camera in every for group in camera.groups}
+    for group in question.groups:
+        if group not in known:
+            raise unknown_group(group, known)
+    wanted = set(question.groups)
+    members = {camera.name for camera in every if not wanted.isdisjoint(camera.groups)}
+    return replace(question, cameras=tuple(sorted(members.union(question.cameras))), groups=())
+
+
+def are_known(groups: Collection[str], cameras: Iterable[Camera]) -> bool:
+    """Whether each group has a camera."""
+    return set(groups) <= {group for camera in cameras for group in camera.groups}
+
+
+def unknown_group(group: str, known: Collection[str]) -> Unknown:
+    """The error for a group without cameras. It suggests similar names."""
+    group = group[:80]
+    near = get_close_matches(group, known, n=3, cutoff=0.5) or sorted(known)[:MOST_SHOWN]
+    todo = f"known here: {', '.join(near)}" if near else "`watchword camera set NAME --group GROUP` makes one"
+    return Unknown(f"no camera is in a group {group!r}", todo=todo)
