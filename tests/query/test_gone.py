@@ -12,6 +12,7 @@ from catalog.life import Life
 from catalog.media import Thumbnails
 from catalog.objects import FolderObjects
 from index.memory import MemoryStore
+from proto.access import EVERYTHING
 from proto.errors import Unknown
 from proto.life import DEFAULT, Stretch
 from query.asking import Question
@@ -73,16 +74,16 @@ async def test_pictures_and_similar_moments_of_what_is_gone_are_unknown(
         pictures.put(one.id, b"jpeg")
         pictures.put_instants(one.id, [(one.start_ms, b"instant")])
     asker = asking(store, tmp_path, life)
-    assert await asker.thumbnail(GATE.id) == (b"jpeg", None)
+    assert await asker.thumbnail(GATE.id, None, EVERYTHING) == (b"jpeg", None)
     life.erase(Stretch("gate", NOON, NOON + 1000), NOON)
     for at_ms in (None, GATE.start_ms):
         with pytest.raises(Unknown, match="no moment"):
-            await asker.thumbnail(GATE.id, at_ms)
+            await asker.thumbnail(GATE.id, at_ms, EVERYTHING)
     with pytest.raises(Unknown, match="no moment"):
-        await asker.moment(GATE.id)
+        await asker.moment(GATE.id, EVERYTHING)
     with pytest.raises(Unknown, match="no moment"):
         await asker.search(Question(moment_id=GATE.id), timeout_s=5)
-    assert await asker.thumbnail(TRUCK.id) == (b"jpeg", None)
+    assert await asker.thumbnail(TRUCK.id, None, EVERYTHING) == (b"jpeg", None)
     assert GATE.id not in await found(asker)
 
 
