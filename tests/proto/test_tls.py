@@ -63,7 +63,7 @@ async def test_calls_are_encrypted_and_the_server_proves_its_name(root: Root, tm
             answers(address, ClientTls(ca=str(stranger.file))),
             answers(address, ClientTls()),
         )
-        assert refused == [False, False, False]
+        assert list(refused) == [False, False, False]
 
 
 async def test_a_caller_without_a_certificate_of_the_root_is_refused(root: Root, tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ async def test_a_caller_without_a_certificate_of_the_root_is_refused(root: Root,
             answers(address, ClientTls(ca=ca)),
             answers(address, ClientTls(ca=ca, client_certificate=theirs, client_key=their_key)),
         )
-        assert refused == [False, False]
+        assert list(refused) == [False, False]
 
 
 async def test_new_connections_are_shown_a_new_certificate(root: Root, tmp_path: Path) -> None:
