@@ -101,7 +101,7 @@ class Certificate:
 
     def _state(self) -> Sequence[tuple[int, ...]]:
         """Changes with the files."""
-        found = []
+        found: list[tuple[int, ...]] = []
         for path in self._files:
             try:
                 seen = path.stat()
@@ -142,7 +142,9 @@ def server_credentials(tls: ServerTls) -> grpc.ServerCredentials:
         return _configuration(latest)
 
     return grpc.dynamic_ssl_server_credentials(
-        _configuration(shown), newer, require_client_authentication=bool(tls.client_ca)
+        _configuration(shown),
+        newer,  # type: ignore[arg-type]  # None is no change: the stubs do not say so
+        require_client_authentication=bool(tls.client_ca),
     )
 
 
@@ -155,7 +157,7 @@ def server_context(tls: ServerTls) -> ssl.SSLContext:
         connection.context = certificate.latest().context
 
     # Called for each handshake, also when the client names no server.
-    context.sni_callback = choose  # type: ignore[assignment]
+    context.sni_callback = choose
     return context
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -12,6 +13,8 @@ from proto.access import NOBODY_ASKED, Caller
 from proto.errors import Overloaded, Transient, Unauthenticated
 from proto.types import now_ms
 from query.aside import Aside
+
+log = logging.getLogger("watchword.query")
 
 _EVERY_S = 1.0
 _LEAST_S = 0.2
@@ -84,7 +87,11 @@ class TokenCallers:
         while True:
             self._wanted.clear()
             waiting, self._waiting = self._waiting, []
-            await self._aside.run(self._known.read)
+            try:
+                await self._aside.run(self._known.read)
+            except Exception:
+                # Were it to end, a token that is revoked would go on.
+                log.exception("the tokens could not be read; it is tried again")
             for one in waiting:
                 if not one.done():
                     one.set_result(None)

@@ -173,7 +173,7 @@ class _QueryService(query_pb2_grpc.QueryServicer):
         self, request: query_pb2.ClipRequest, context: Context
     ) -> AsyncGenerator[query_pb2.ClipPart, None]:
         who = caller()
-        asked = {"camera": request.camera[:80], "moment": request.moment_id[:64]}
+        asked: dict[str, Any] = {"camera": request.camera[:80], "moment": request.moment_id[:64]}
         asked |= {"start_ms": request.start_ms, "end_ms": request.end_ms}
         with self._notes.of(who, "clip", context, asked) as noted:
             scope = _scope(who)

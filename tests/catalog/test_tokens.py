@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from sqlalchemy import select, update
 from catalog.known_tokens import KnownTokens
 from catalog.store import Catalog
 from catalog.tables import META, TOKENS
-from catalog.tokens import TokenRegistry, token_id
+from catalog.tokens import Kept, TokenRegistry, token_id
 from proto.access import Role
 from proto.errors import Invalid, Transient, Unauthenticated, Unknown, WatchwordError
 from tests.catalog.shared import opened
@@ -31,12 +32,12 @@ class Away(TokenRegistry):
         self.trouble: WatchwordError | None = None
         self.noted: list[dict[str, int]] = []
 
-    def kept(self):  # type: ignore[no-untyped-def]
+    def kept(self) -> Mapping[str, Kept]:
         if self.trouble:
             raise self.trouble
         return super().kept()
 
-    def note_used(self, used) -> None:  # type: ignore[no-untyped-def]
+    def note_used(self, used: Mapping[str, int]) -> None:
         self.noted.append(dict(used))
         super().note_used(used)
 
@@ -52,7 +53,7 @@ def test_a_token_is_found_by_its_text_alone_and_its_text_is_kept_nowhere(url: st
     known = KnownTokens(TokenRegistry(catalog), 60)
     known.read()
     assert known.check(secret, NOW) == token
-    assert token.caller.scope.cameras == {"dock", "gate"}
+    assert token.caller.scope.cameras == frozenset({"dock", "gate"})
 
 
 def test_of_two_tokens_of_one_name_one_must_have_ended(url: str) -> None:
@@ -155,11 +156,11 @@ def test_a_setting_that_is_not_known_here_outlives_a_revocation(tmp_path: Path) 
     registry = TokenRegistry(catalog)
     registry.create("kim", Role.VIEWER, None, NOW)
     with catalog.writing() as connection:
-        stored = connection.scalar(select(TOKENS.c.settings))
+        stored = connection.execute(select(TOKENS.c.settings)).scalar_one()
         connection.execute(update(TOKENS).values(settings={**stored, "groups": ["north"]}))
     registry.revoke("kim", NOW)
     with catalog.reading() as connection:
-        assert connection.scalar(select(TOKENS.c.settings))["groups"] == ["north"]
+        assert connection.execute(select(TOKENS.c.settings)).scalar_one()["groups"] == ["north"]
 
 
 def test_a_catalog_that_was_restored_is_read_anew(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from catalog.cameras import CameraRegistry
 from catalog.coverage import Coverage, Gap, Looked, Reason
 from catalog.media import Thumbnails
 from catalog.objects import FolderObjects
@@ -24,7 +25,7 @@ from query.reply import reply_of
 from query.search import Searcher
 from query.settings import RedisSettings
 from tests.contracts.moments import LOG, MINUTE, NOON, SPACE, moment
-from tests.query.fakes import CameraRegistry, WordEncoder, catalog_in, searcher, vector_of
+from tests.query.fakes import WordEncoder, catalog_in, searcher, vector_of
 
 LOOP = asyncio.new_event_loop()
 run = LOOP.run_until_complete

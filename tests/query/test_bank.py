@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from proto.access import EVERYTHING, Scope
 from proto.errors import Mismatch, Poison, Transient
 from proto.types import SpaceInfo, Vector
 from query.bank import Bank, texts_of_the_bank
@@ -23,10 +24,10 @@ class Kept(VectorCache):
         super().__init__(RedisSettings())
         self.kept: dict[str, Vector] = {}
 
-    async def get(self, space: SpaceInfo, text: str) -> Vector | None:
+    async def get(self, space: SpaceInfo, text: str, scope: Scope = EVERYTHING) -> Vector | None:
         return self.kept.get(text)
 
-    async def put(self, space: SpaceInfo, text: str, vector: Vector) -> None:
+    async def put(self, space: SpaceInfo, text: str, vector: Vector, scope: Scope = EVERYTHING) -> None:
         self.kept[text] = vector
 
 
