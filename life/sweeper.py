@@ -32,7 +32,7 @@ _TRUST_MS = 60_000
 """How often it is noted that the clock is right."""
 _ROWS_AT_ONCE = 500
 _AGAIN_MS = 3_600_000
-"""An erasure that was carried out is looked after so often: a process that could not read it may have written."""
+"""What was erased is looked for again so often: a process that could not read the catalog may have written it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Sweeper:
         self._clock = clock
         self._pause = pause
         self._expired_ms = -math.inf
-        self._looked_ms: dict[int, int] = {}
+        self._looked_ms = -math.inf
         self._refused = ""
 
     async def run(self) -> None:
@@ -99,15 +99,21 @@ class Sweeper:
         rules = await asyncio.to_thread(self._at.life.rules)
         await self._trust(rules)
         for erasure in rules.erasures:
-            if erasure.done_ms == 0 or self._clock() - self._looked_ms.get(erasure.number, 0) >= _AGAIN_MS:
+            if erasure.done_ms == 0:
                 await self._erase(rules, erasure)
-                self._looked_ms[erasure.number] = self._clock()
-        if not self._refused and self._clock() - self._expired_ms >= self._settings.expire_s * 1000:
+        if self._is_due(self._looked_ms, _AGAIN_MS):
+            await self._look_again(rules.erased)
+            self._looked_ms = self._clock()
+        if not self._refused and self._is_due(self._expired_ms, self._settings.expire_s * 1000):
             begun_ms = self._clock()
             await self._expire(rules.gone(begun_ms))
             self._expired_ms = begun_ms
         pending = [one.asked_ms for one in rules.erasures if one.done_ms == 0]
         SWEEP_BEHIND.set(max((self._clock() - asked_ms for asked_ms in pending), default=0) / 1000)
+
+    def _is_due(self, last_ms: float, every_ms: float) -> bool:
+        """Also when the clock was set back meanwhile."""
+        return not 0 <= self._clock() - last_ms < every_ms
 
     async def _trust(self, rules: Rules) -> None:
         """Note that the clock is right, or why nothing goes for its age."""
@@ -144,11 +150,23 @@ class Sweeper:
         whole = settled and not found.missing
         removed = {"index": moments, "pictures": pictures, "coverage": gaps, "backgrounds": samples}
         await self._hold()
-        if erasure.done_ms == 0 or any(removed.values()):
-            for store, count in removed.items():
-                await asyncio.to_thread(at.life.worked, number, store, count, begun_ms, done=whole)
-        if erasure.done_ms == 0 and whole and await asyncio.to_thread(self._is_done, erasure):
+        for store, count in removed.items():
+            await asyncio.to_thread(at.life.worked, number, store, count, begun_ms, done=whole)
+        if whole and await asyncio.to_thread(self._is_done, erasure):
             await asyncio.to_thread(at.life.done, number, self._clock())
+
+    async def _look_again(self, gone: Gone) -> None:
+        """Remove what was written although it was erased before, all at once."""
+        if not gone.erased:
+            return
+        at, which, late = self._at, Filter(only=gone), 0
+        for holding in (await at.rows.holdings()).known:
+            if any(holdings_of([holding], one, at.longest_ms) for one in gone.erased):
+                late += (await self._remove(holding, which))[0]
+        await asyncio.to_thread(at.gaps.forget_gone, gone)
+        await asyncio.to_thread(at.backgrounds.forget_gone, gone)
+        if late:
+            log.warning("%d moments were stored after they had been erased; they are removed", late)
 
     def _is_done(self, erasure: Erasure) -> bool:
         """Whether every store is done with it: also those that other processes look after."""

@@ -138,8 +138,7 @@ async def test_every_question_gets_rules_that_were_read_after_it_came() -> None:
     await known.rules()
     now[0] = 0.001
     at.found = Rules(2)
-    found = await asyncio.gather(known.rules(), known.rules())
-    assert found == [Rules(2), Rules(2)]
+    assert set(map(id, await asyncio.gather(known.rules(), known.rules()))) == {id(at.found)}
 
 
 async def test_a_clock_in_doubt_lets_everything_be_written_that_was_not_erased() -> None:

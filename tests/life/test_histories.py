@@ -71,7 +71,7 @@ class History:
                 life.hold(stretch(*times))  # type: ignore[misc]
             case "lift", int(which) if which < len(life.now.holds):
                 life.lift(life.now.holds[which].number)
-            case "keep", (camera, days):
+            case "keep", (str(camera), float(days)):
                 self.stale = life.now
                 life.change(days={**life.now.days, camera: days})
             case "sweep", fails_in:

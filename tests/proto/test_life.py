@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proto.errors import Invalid
@@ -44,6 +44,7 @@ def is_gone(rules: Rules, camera: str, start_ms: int, end_ms: int) -> bool:
     )
 
 
+@settings(deadline=None)
 @given(rules(), st.sampled_from(CAMERAS), times, st.integers(0, HOUR))
 def test_what_is_gone_follows_the_rule_word_for_word(made: Rules, camera: str, start_ms: int, length_ms: int) -> None:
     start_ms = start_ms // 60_000 * 60_000
@@ -51,6 +52,7 @@ def test_what_is_gone_follows_the_rule_word_for_word(made: Rules, camera: str, s
     assert gone.covers(camera, start_ms, start_ms + length_ms) == is_gone(made, camera, start_ms, start_ms + length_ms)
 
 
+@settings(deadline=None)
 @given(rules(), st.frozensets(st.sampled_from(CAMERAS), min_size=1), st.tuples(times, times), times)
 def test_a_part_of_it_says_the_same_of_what_it_is_asked_about(
     made: Rules, cameras: frozenset[str], asked: tuple[int, int], start_ms: int
@@ -65,6 +67,7 @@ def test_a_part_of_it_says_the_same_of_what_it_is_asked_about(
             assert everyone.covers(camera, start_ms, end_ms) == gone.covers(camera, start_ms, end_ms)
 
 
+@settings(deadline=None)
 @given(rules(), st.sampled_from(CAMERAS), times, st.integers(0, DAY_MS))
 def test_what_is_left_of_a_time_holds_no_instant_that_is_gone(
     made: Rules, camera: str, start_ms: int, length_ms: int
@@ -77,6 +80,7 @@ def test_what_is_left_of_a_time_holds_no_instant_that_is_gone(
                 assert not one.stretch.touches(first, last)
 
 
+@settings(deadline=None)
 @given(rules(), times)
 def test_what_starts_below_the_floor_is_gone_of_every_camera_unless_it_is_held(made: Rules, start_ms: int) -> None:
     gone = made.gone(NOW)

@@ -93,7 +93,7 @@ async def test_what_is_erased_is_absent_everywhere_and_the_receipt_proves_it(
     # The topic was read again by a worker that did not know: it is found, and removed by the next look.
     await stores[0].upsert(moments[:1])
     assert "there are 1 moments in the index" in refused(await run("erase", "--verify", str(file)))
-    sweeper._sweeper._looked_ms.clear()
+    sweeper._sweeper._looked_ms = 0
     await sweeper._sweeper.round()
     verified = await run("erase", "--verify", str(file))
     assert "nothing of it is left in any store" in verified.out
