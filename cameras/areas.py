@@ -40,7 +40,7 @@ def widened(cells: Covered, by: int) -> Covered:
     found = cells
     for _ in (0, 1):  # along the rows, turned, and along what were the columns
         counts = np.cumsum(np.pad(found, ((0, 0), (by + 1, by))), axis=1)
-        found = (counts[:, 2 * by + 1 :] > counts[:, : -2 * by - 1]).T
+        found = np.asarray(counts[:, 2 * by + 1 :] > counts[:, : -2 * by - 1], np.bool_).T
     return found
 
 

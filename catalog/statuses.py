@@ -72,7 +72,7 @@ class Statuses:
             rows = connection.execute(select(STATUSES.c.camera, STATUSES.c.status)).all()
         for camera, status in rows:
             try:
-                found[camera] = _STATUS.validate_python(status)
+                found[camera] = _STATUS.validate_json(status)
             except ValidationError:
                 continue
         return found
@@ -80,7 +80,7 @@ class Statuses:
     def put_statuses(self, statuses: Iterable[CameraStatus]) -> None:
         """Replace the status of each of these cameras, in one transaction."""
         rows = [
-            {"camera": one.camera, "told_ms": one.told_ms, "status": _STATUS.dump_python(one, mode="json")}
+            {"camera": one.camera, "told_ms": one.told_ms, "status": _STATUS.dump_json(one).decode()}
             for one in statuses
         ]
         with self._catalog.writing() as connection:

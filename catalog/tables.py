@@ -211,5 +211,5 @@ STATUSES = Table(
     Column("camera", name_of(64), primary_key=True),
     Column("told_ms", BigInteger, nullable=False),
     # `CameraStatus` as JSON, so that a new field of it needs no migration.
-    Column("status", JSON().with_variant(JSONB(), "postgresql"), nullable=False),
+    Column("status", String, nullable=False),
 )

@@ -39,7 +39,7 @@ class _Resized:
         settings, camera = CameraSettings(fps=10), Camera("it", str(CLIPS[clip]), speed=0, start_ms=0)
         for picture in itertools.islice(watch(camera, settings, threading.Event()), 40):
             frame: VideoFrame = picture._frame.reformat(width, height, "yuv420p")
-            self.pictures.append(Picture(picture._source, frame, picture.captured_ms, after_gap=picture.after_gap))
+            self.pictures.append(Picture(picture._darkroom, frame, picture.captured_ms, after_gap=picture.after_gap))
 
 
 def _fastest_ms(work: Callable[[], int]) -> float:

@@ -50,7 +50,7 @@ Command = TypeVar("Command", bound=Callable[..., object])
 
 def _how(command: Command) -> Command:
     """The options that `add` and `set` have in common: how a camera is watched."""
-    corners = {"multiple": True, "callback": _areas, "metavar": "CORNERS"}
+    corners: dict[str, Any] = {"multiple": True, "callback": _areas, "metavar": "CORNERS"}
     for option in reversed(
         [
             click.option("--fps", type=float, help="Pictures looked at per second; otherwise as camera.fps says."),
@@ -83,6 +83,7 @@ def _how(command: Command) -> Command:
 @click.pass_obj
 def camera_add(
     front: Front,
+    /,
     name: str,
     url: str,
     speed: float,
@@ -142,7 +143,7 @@ def _looked_at(camera: Camera, settings: Settings) -> str:
 @click.option("--unchecked", is_flag=True, help="Take a new address even if it does not answer now.")
 @click.pass_obj
 def camera_set(
-    front: Front, name: str, url: str | None, no_groups: bool, as_usual: bool, unchecked: bool, **how: Any
+    front: Front, /, name: str, url: str | None, no_groups: bool, as_usual: bool, unchecked: bool, **how: Any
 ) -> None:
     """Change NAME while it is watched. It stays the same camera, and what it saw stays. Masks, areas to ignore and
     groups that are given take the place of those before; what is not given stays."""

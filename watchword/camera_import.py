@@ -177,7 +177,7 @@ def _recording(value: Value, problems: Problems) -> Recording | None:
             problems.add(other, f"record has {key[:40]!r}, which is not known", "known are: days, bytes")
     days = _number(part, "days", problems)
     try:
-        size = bytes_of(None, None, part["bytes"].text()) if "bytes" in part else None  # type: ignore[arg-type]
+        size = bytes_of(None, None, part["bytes"].text()) if "bytes" in part else None
         return recording_of(days, size)
     except Invalid as error:
         problems.add(value, error.message, error.todo)

@@ -28,7 +28,8 @@ from proto.errors import Invalid
 from proto.types import Area, Camera, Recording
 from tests.cameras.rig import SETTINGS, START_MS, Facts, Register, Sink, hosting, until
 
-Planes = list[NDArray[np.uint8]]
+_BYTES = {"rgb24": 3, "yuv420p10le": 2}
+"""Of a pixel, where it is not one."""
 FORMATS = {
     "yuv420p": (2, 2),
     "yuv422p": (2, 1),
@@ -69,14 +70,14 @@ def inside(areas: list[Area], width: int, height: int) -> NDArray[np.bool_]:
 
 def frame_of(width: int, height: int, form: str, seed: int, hidden: NDArray[np.bool_], hidden_seed: int) -> Any:
     """A frame full of noise, whose hidden part has noise of its own."""
-    frame = av.VideoFrame(width, height, form)
+    frame: Any = av.VideoFrame(width, height, form)
     outer, inner = np.random.default_rng(seed), np.random.default_rng(hidden_seed)
     for number, plane in enumerate(frame.planes):
         rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
         across, down = FORMATS[form] if number else (1, 1)
-        cells = np.pad(hidden, ((0, -height % down), (0, -width % across)))
+        cells: Any = np.pad(hidden, ((0, -height % down), (0, -width % across)))
         cells = cells.reshape(cells.shape[0] // down, down, -1, across).any(axis=(1, 3))
-        cells = cells.repeat(len(bytes(plane)[: plane.line_size]) // plane.line_size * _bytes(form, number), axis=1)
+        cells = cells.repeat(_BYTES.get(form, 1), axis=1)
         noise = outer.integers(0, 256, rows.shape, dtype=np.uint8)
         other = inner.integers(0, 256, rows.shape, dtype=np.uint8)
         noise[: cells.shape[0], : cells.shape[1]][cells] = other[: cells.shape[0], : cells.shape[1]][cells]
@@ -84,10 +85,6 @@ def frame_of(width: int, height: int, form: str, seed: int, hidden: NDArray[np.b
             noise[:, 1::2] &= 3
         rows[:] = noise
     return frame
-
-
-def _bytes(form: str, plane: int) -> int:
-    return {"rgb24": 3, "yuv420p10le": 2}.get(form, 1)
 
 
 def exits(frame: Any, masks: list[Area]) -> tuple[bytes, ...]:

@@ -15,7 +15,7 @@ from proto.errors import Transient
 from proto.v1 import query_pb2
 from tests.clips import CLIPS
 from tests.console.conftest import PATIENCE_MS
-from tests.console.house import CAMERAS, PICTURES, House
+from tests.console.house import CAMERAS, NOW_MS, PICTURES, House
 from tests.console.npm import node_modules
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
@@ -388,6 +388,28 @@ def test_every_page_fits_and_axe_finds_nothing_serious(
                 if one["impact"] in ("serious", "critical")
             ]
             assert grave == []
+
+
+def test_a_camera_that_fails_says_why_and_one_that_lives_what_it_sends(page: Page, house: House) -> None:
+    failing = query_pb2.CameraStatus(state="failing", since_ms=NOW_MS, why="no camera answers at rtsp://10.0.0.7/")
+    live = query_pb2.CameraStatus(
+        state="live", width=1280, height=720, codec="h264", fps_got=1.9, fps_wanted=2, advice=["ask for <b>2 s</b>"]
+    )
+    before = house.cameras
+    house.cameras = [
+        query_pb2.CameraInfo(name="bikes", watching=True, groups=["yard"], status=failing),
+        query_pb2.CameraInfo(name="meadow", watching=True, status=live),
+    ]
+    try:
+        settled(page, "/?page=cameras")
+        bikes, meadow = (page.locator(".cameras .card", has_text=name) for name in ("bikes", "meadow"))
+        expect(bikes).to_contain_text("failing")
+        expect(bikes).to_contain_text("no camera answers at rtsp://10.0.0.7/")
+        expect(bikes).to_contain_text("yard")
+        expect(meadow).to_contain_text("h264 1280 × 720, 1.9 of 2.0 pictures a second")
+        expect(meadow).to_contain_text("ask for <b>2 s</b>")
+    finally:
+        house.cameras = before
 
 
 def test_a_house_of_thousands_of_cameras_can_still_be_narrowed(page: Page, house: House) -> None:

@@ -86,8 +86,12 @@ class FakeQueries:
 
     async def known(self) -> query_pb2.CamerasReply:
         self._note({})
+        status = query_pb2.CameraStatus(state="live", codec="h264", fps_got=1.9, advice=["ask for more"])
         return query_pb2.CamerasReply(
-            cameras=[query_pb2.CameraInfo(name="gate", watching=True), query_pb2.CameraInfo(name="old")],
+            cameras=[
+                query_pb2.CameraInfo(name="gate", watching=True, groups=["yard"], status=status),
+                query_pb2.CameraInfo(name="old"),
+            ],
             kinds=["car", "person"],
         )
 

@@ -109,6 +109,7 @@ async def test_what_is_empty_is_there_too_and_nothing_is_not_a_number(
 EVERYTHING: dict[str, Any] = {
     "q": "red truck",
     "camera": ["gate", "dock"],
+    "group": ["yard"],
     "start_ms": 1,
     "end_ms": 2,
     "limit": 3,
@@ -122,6 +123,7 @@ PASSED_ON = {
     "image": None,
     "moment_id": None,
     "cameras": ["gate", "dock"],
+    "groups": ["yard"],
     "start_ms": 1,
     "end_ms": 2,
     "limit": 3,
@@ -306,9 +308,18 @@ async def test_a_picture_is_served_once_and_then_known_by_its_tag(
 
 
 async def test_cameras_and_kinds_are_told(client: httpx.AsyncClient) -> None:
-    assert (await client.get("/api/v1/cameras")).json() == {
-        "cameras": [{"name": "gate", "watching": True}, {"name": "old", "watching": False}],
-        "kinds": ["car", "person"],
+    told = (await client.get("/api/v1/cameras")).json()
+    assert told["kinds"] == ["car", "person"]
+    gate, old = told["cameras"]
+    assert (gate["name"], gate["watching"], gate["groups"]) == ("gate", True, ["yard"])
+    assert (old["name"], old["watching"], old["groups"]) == ("old", False, [])
+    assert gate["status"] == {
+        **dict.fromkeys(old["status"], 0),
+        "state": "live",
+        "why": "",
+        "codec": "h264",
+        "fps_got": 1.9,
+        "advice": ["ask for more"],
     }
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from alembic import op
-from sqlalchemy import JSON, BigInteger, Column, String
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import BigInteger, Column, String
 
 revision = "0004"
 down_revision = "0003"
@@ -16,7 +15,8 @@ def upgrade() -> None:
         "statuses",
         Column("camera", String(64).with_variant(String(64, collation="C"), "postgresql"), primary_key=True),
         Column("told_ms", BigInteger, nullable=False),
-        Column("status", JSON().with_variant(JSONB(), "postgresql"), nullable=False),
+        Column("status", String, nullable=False),
+        if_not_exists=True,
     )
 
 
