@@ -22,7 +22,7 @@ def covered(areas: Sequence[Area], width: int, height: int) -> Covered:
     found = np.zeros((height, width), np.bool_)
     for area in areas:
         corners = np.asarray(area, np.float64) * (width, height)
-        found |= _inside(corners, width, height) | _outline(corners, width, height)
+        np.logical_or(found, _inside(corners, width, height) | _outline(corners, width, height), out=found)
     return found
 
 
