@@ -23,9 +23,9 @@ from watchword.stack.parts import Part, broker_part, milvus_part, redis_part
 from watchword.stack.ports import Port
 
 # The same examples at every run, so that a run tells about the change and not about its luck. `pytest
-# --hypothesis-profile=explore` tries others.
-settings.register_profile("steady", derandomize=True)
-settings.register_profile("explore")
+# --hypothesis-profile=explore` tries others, and more of them. No test depends on how fast the machine is.
+settings.register_profile("steady", derandomize=True, deadline=None, max_examples=40)
+settings.register_profile("explore", deadline=None)
 settings.load_profile("steady")
 
 CACHE = Path.home() / ".cache" / "watchword"
