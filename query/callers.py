@@ -10,7 +10,7 @@ from contextlib import suppress
 from catalog.known_tokens import KnownTokens
 from catalog.tokens import token_id
 from proto.access import NOBODY_ASKED, Caller
-from proto.errors import Overloaded, Transient, Unauthenticated
+from proto.errors import Transient, Unauthenticated
 from proto.types import now_ms
 from query.aside import Aside
 
@@ -69,7 +69,8 @@ class TokenCallers:
     async def _read_anew(self) -> bool:
         """Wait for a reading that begins from now on. False when it does not end soon."""
         if len(self._waiting) >= _MOST_WAITING:
-            raise Overloaded("too many unknown tokens are being looked up", todo="wait a moment and try again")
+            # Not Overloaded: clients repeat what was refused for that, and here it is mostly forged.
+            raise Transient("this token cannot be checked now: many unknown ones are", todo="try again in a moment")
         read = asyncio.get_running_loop().create_future()
         self._waiting.append(read)
         self._wanted.set()
