@@ -75,8 +75,11 @@ async def test_rows_that_are_gone_are_told_and_removed_in_every_space(
 ) -> None:
     spaces = [SPACE, SpaceInfo("0dd5" * 4, 16)]
     stores = [await opened(space) for space in spaces]
-    for store, space in zip(stores, spaces, strict=True):
-        await store.upsert(moments(yard, space))
+    # Of the second space only the latest day: a server takes seconds for each bucket.
+    latest = [one for one in moments(yard, spaces[1]) if one.start_ms > NOON - 12 * HOUR]
+    stored = {SPACE.id: moments(yard), spaces[1].id: latest}
+    for store in stores:
+        await store.upsert(stored[store.space.id])
     cameras = frozenset(one.camera for one in moments(yard))
     gone = rules(yard).gone(NOON)
     left = {one.id for one in left_of(moments(yard), gone)}
@@ -92,8 +95,9 @@ async def test_rows_that_are_gone_are_told_and_removed_in_every_space(
         await removal.remove(holding, [row.id for row in rows])
         assert await removal.rows(holding, which, 1000) == []
     for store in stores:
-        assert {one.id for one in await store.fetch([one.id for one in moments(yard)])} == left
-        assert await store.count(cameras) == len(left)
+        kept = {one.id for one in stored[store.space.id]} & left
+        assert {one.id for one in await store.fetch([one.id for one in moments(yard)])} == kept
+        assert await store.count(cameras) == len(kept) > 0
     await removal.close()
 
 

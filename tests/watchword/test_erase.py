@@ -97,8 +97,6 @@ async def test_what_is_erased_is_absent_everywhere_and_the_receipt_proves_it(
     await sweeper._sweeper.round()
     verified = await run("erase", "--verify", str(file))
     assert "nothing of it is left in any store" in verified.out
-    status = json.loads((await run("index", "status", "-c", gate, "--json")).out)
-    assert status["cameras"][0]["oldest_ms"] == moments[4].start_ms
     await sweeper.close()
     for store in stores:
         await store.close()
