@@ -29,10 +29,14 @@ define tests
 	  $(PY) -m pytest -q $(2) --last-failed --last-failed-no-failures none; }
 endef
 
-test: test-fast  ## every test, on the real parts (one file: .venv/bin/pytest FILE)
-	@$(PY) -m tests.tools.s3
-	@echo "== the other tests (real servers, real models, real video), two files at once"
-	$(call tests,-n 2 --dist loadfile,--rest)
+test:  ## every test, on the real parts (one file: .venv/bin/pytest FILE)
+	@$(MAKE) --no-print-directory -j 2 .venv/.ready-dev s3-server
+	@$(MAKE) --no-print-directory test-fast
+	@echo "== the other tests (real servers, real models, real video), three files at once"
+	$(call tests,-n 3 --dist loadfile,--rest)
+
+s3-server:
+	@python3 -m tests.tools.versitygw
 
 test-fast: .venv/.ready-dev  ## the tests that need no server and no real model
 	@echo "== tests without servers, three at once"
@@ -50,4 +54,4 @@ proto: .venv/.ready-dev  ## make the stubs again from the .proto files
 
 clean:  ## remove the environment and the demo's data
 	rm -rf .venv .watchword build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
-.PHONY: help demo test test-fast check load proto clean
+.PHONY: help demo test test-fast check s3-server load proto clean

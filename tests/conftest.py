@@ -16,8 +16,9 @@ from hypothesis import settings
 from proto.errors import WatchwordError
 from tests.tools.apache_kafka import NoKafkaHere, apache_kafka_part, jars
 from tests.tools.postgres import NoPostgresHere, Postgres
-from tests.tools.s3 import S3, NoS3Here
+from tests.tools.s3 import S3
 from tests.tools.servers import Server
+from tests.tools.versitygw import NoS3Here
 from watchword.stack.parts import Part, broker_part, milvus_part, redis_part
 from watchword.stack.ports import Port
 

@@ -21,6 +21,7 @@ from watchword.doctor_cluster import (
     look_at_broker_clock,
     look_at_encoders,
     look_at_milvus,
+    look_at_pictures,
     look_at_query,
     look_at_redis,
 )
@@ -115,6 +116,7 @@ async def _servers(settings: Settings, stack: RunningStack | None) -> list[Findi
     redis = settings.redis.url.get_secret_value() or (at.redis if at else "")
     encoder = settings.encoder.address or (at.encoder if at else "")
     query = query_address(settings) if at or settings.query.address else ""
+    pictures = settings.media.url
     encoders, seen = await _encoders(settings, encoder)
     checks = [
         _ask("broker", broker, lambda: _broker(broker)),
@@ -122,6 +124,7 @@ async def _servers(settings: Settings, stack: RunningStack | None) -> list[Findi
         *([_ask("clocks", broker, lambda: look_at_broker_clock(settings, broker))] if broker else []),
         *(_ask("milvus", endpoint, partial(look_at_milvus, endpoint, settings)) for endpoint in endpoints or ("",)),
         _ask("redis", redis, lambda: look_at_redis(redis)),
+        *([_ask("pictures", pictures, lambda: asyncio.to_thread(look_at_pictures, settings))] if pictures else []),
         _ask("query", query, lambda: look_at_query(query, seen, settings)),
     ]
     if at is not None:

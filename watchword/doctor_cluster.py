@@ -56,6 +56,14 @@ async def look_at_redis(url: str) -> str:
     return f"Redis {found.version}, its clock agrees"
 
 
+def look_at_pictures(settings: Settings) -> str:
+    """Broken or Transient when the store of pictures cannot be read. Nothing is written."""
+    from catalog.objects import objects_of
+
+    objects_of(settings.media, settings.data_dir / "thumbnails").get("doctor")
+    return "can be read"
+
+
 async def look_at_broker_clock(settings: Settings, broker: str) -> str:
     """Broken when the broker stamped frames with times that have not come yet here."""
     from broker.kafka import stamps_beyond

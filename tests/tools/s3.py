@@ -1,64 +1,20 @@
-"""An S3 server of one's own: versitygw (Apache-2.0), built once by Go into the cache folder.
-
-python -m tests.tools.s3          builds it, which takes minutes; `make test` does it before the tests
-"""
+"""A server of S3 for tests, and the settings that lead to it."""
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
-import subprocess
-import tempfile
-from functools import cache
 from pathlib import Path
 
 from pydantic import SecretStr
 
 from catalog.settings import MediaSettings
 from proto.errors import Transient
-from tests.tools.kube import CACHE
 from tests.tools.servers import Server
+from tests.tools.versitygw import program
 from watchword.stack.parts import Launch, Part
 from watchword.stack.ports import HOST, Port
 
-_VERSION = "v1.8.0"
-_MODULE = f"github.com/versity/versitygw/cmd/versitygw@{_VERSION}"
 KEY, SECRET = "somebody", "hush-hush-hush"
-
-
-class NoS3Here(Exception):
-    """The server is not here and cannot be built, with the reason."""
-
-
-@cache
-def program() -> Path:
-    """The server's program."""
-    kept = CACHE / f"versitygw-{_VERSION}"
-    if not kept.exists():
-        raise NoS3Here("versitygw is not built: `python -m tests.tools.s3` does it, with Go")
-    return kept
-
-
-def build() -> Path:
-    """The server's program, built if need be. It takes minutes."""
-    kept = CACHE / f"versitygw-{_VERSION}"
-    if kept.exists():
-        return kept
-    if shutil.which("go") is None:
-        raise NoS3Here("Go is not installed, which builds versitygw")
-    print(f"building versitygw {_VERSION}, an S3 server for the tests (once; some minutes)", flush=True)
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, "GOPATH": folder, "GOBIN": f"{folder}/bin", "GOFLAGS": "-modcacherw"}
-        done = subprocess.run(
-            ["go", "install", _MODULE], capture_output=True, text=True, env=environment, check=False, cwd=folder
-        )
-        if done.returncode:
-            raise NoS3Here(f"versitygw cannot be built: {done.stderr[-300:]}")
-        shutil.copy(f"{folder}/bin/versitygw", f"{kept}.new")
-    Path(f"{kept}.new").rename(kept)
-    return kept
 
 
 class S3:
@@ -110,10 +66,3 @@ class S3:
             cwd=self.folder,
             env={"ROOT_ACCESS_KEY": KEY, "ROOT_SECRET_KEY": SECRET},
         )
-
-
-if __name__ == "__main__":
-    try:
-        print(f"the S3 server for the tests: {build()}")
-    except NoS3Here as reason:
-        print(f"tests on S3 will be skipped: {reason}")

@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaProducer
 from broker.kafka import ensure_topics
 from proto.serving import Door, GrpcServer, answers
 from proto.v1 import query_pb2, query_pb2_grpc
+from tests.tools.s3 import S3
 from tests.watchword.test_doctor import findings
 from tests.watchword.test_processes import NEW, OLD, encoding
 from watchword.doctor import examine
@@ -103,6 +104,15 @@ async def test_a_query_service_of_another_space_than_the_encoders_is_told(tmp_pa
         found = (await findings(read_settings(given)))["query"]
     assert not found.ok
     assert "restart" in found.todo
+
+
+async def test_a_bucket_of_pictures_that_is_there_and_one_that_is_not_are_told(tmp_path: Path, s3: S3) -> None:
+    for bucket, there in ((s3.new_bucket(), True), ("no-such-bucket", False)):
+        settings = read_settings({"data_dir": str(tmp_path)}).model_copy(update={"media": s3.settings(bucket)})
+        found = next(one for one in await examine(settings) if one.part == "pictures")
+        assert found.ok is there
+        assert bucket in found.seen
+        assert there or found.todo
 
 
 async def test_a_clock_that_is_apart_is_told(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

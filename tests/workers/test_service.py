@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -36,12 +35,18 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle of random weights, which opens sooner than the built-in one."""
+    return export(tmp_path_factory.mktemp("small"), CONFIGS["clip"])
+
+
 class SlowEngine(FakeEngine):
-    """A FakeEngine with the built-in bundle's dimension."""
+    """A FakeEngine with the dimension of `small`."""
 
     def _answer(self, kind: str, numbers: np.ndarray) -> Vectors:
         ones = super()._answer(kind, numbers * 0)[:, :1]
-        return np.tile(ones / np.float32(np.sqrt(512)), (1, 512))
+        return np.tile(ones / np.float32(np.sqrt(32)), (1, 32))
 
 
 @asynccontextmanager
@@ -70,12 +75,11 @@ def vectors(answers: list[Vector | Poison]) -> np.ndarray:
     return np.stack([answer for answer in answers if isinstance(answer, np.ndarray)])
 
 
-async def test_an_engine_that_normalises_answers_pictures_as_one_that_does_not(tmp_path: Path) -> None:
-    bundle = export(tmp_path, CONFIGS["clip"])
+async def test_an_engine_that_normalises_answers_pictures_as_one_that_does_not(small: Bundle) -> None:
     pictures = [jpeg(picture(*size, seed=seed)) for seed, size in enumerate([(320, 180), (90, 200), (64, 64)])]
     found = []
     for name in ("onnxruntime", "torch"):
-        async with serving(bundle, EncoderSettings(engine=name)) as (_, client):
+        async with serving(small, EncoderSettings(engine=name)) as (_, client):
             assert (await client.describe()).engine.startswith(name)
             found.append(vectors(await client.embed_images(pictures)))
     assert np.sum(found[0] * found[1], axis=1).min() > 0.9999
@@ -118,16 +122,16 @@ async def test_good_and_damaged_items_are_answered_each_for_itself(builtin: Bund
     ]
 
 
-async def test_a_text_that_was_cut_says_so_on_the_wire(builtin: Bundle) -> None:
-    async with serving(builtin) as (server, _), stub(server) as encoder:
+async def test_a_text_that_was_cut_says_so_on_the_wire(small: Bundle) -> None:
+    async with serving(small) as (server, _), stub(server) as encoder:
         reply = await encoder.EmbedTexts(encoder_pb2.EmbedTextsRequest(texts=["truck " * 300, "truck"]))
 
     assert [item.truncated for item in reply.items] == [True, False]
-    assert reply.space == builtin.space.id
+    assert reply.space == small.space.id
 
 
-async def test_another_space_is_refused(builtin: Bundle) -> None:
-    async with serving(builtin) as (server, _):
+async def test_another_space_is_refused(small: Bundle) -> None:
+    async with serving(small) as (server, _):
         async with EncoderClient(server.address, timeout_s=10, space="0" * 16) as other:
             with pytest.raises(Mismatch):
                 await other.embed_texts(["a dog"])
@@ -138,8 +142,8 @@ async def test_another_space_is_refused(builtin: Bundle) -> None:
     assert met.value.code() is grpc.StatusCode.FAILED_PRECONDITION
 
 
-async def test_too_many_items_in_one_request_are_refused(builtin: Bundle) -> None:
-    async with serving(builtin) as (server, _), stub(server) as encoder:
+async def test_too_many_items_in_one_request_are_refused(small: Bundle) -> None:
+    async with serving(small) as (server, _), stub(server) as encoder:
         with pytest.raises(grpc.aio.AioRpcError) as met:
             await encoder.EmbedTexts(encoder_pb2.EmbedTextsRequest(texts=["a"] * 65))
 
@@ -163,16 +167,16 @@ async def health(server: EncoderServer, service: str = "") -> int:
 
 
 @pytest.mark.parametrize("service", ["", "watchword.v1.Encoder"])
-async def test_health_says_serving_when_ready(builtin: Bundle, service: str) -> None:
-    async with serving(builtin) as (server, _):
+async def test_health_says_serving_when_ready(small: Bundle, service: str) -> None:
+    async with serving(small) as (server, _):
         assert await health(server, service) == SERVING
 
 
-async def test_until_the_engine_is_ready_callers_meet_unavailable(builtin: Bundle, unused_tcp_port: int) -> None:
+async def test_until_the_engine_is_ready_callers_meet_unavailable(small: Bundle, unused_tcp_port: int) -> None:
     engine = SlowEngine()
     engine.hold()
     address = f"127.0.0.1:{unused_tcp_port}"
-    starting = asyncio.create_task(serve_encoder(builtin, ONE_THREAD, address, engine=lambda _: engine))
+    starting = asyncio.create_task(serve_encoder(small, ONE_THREAD, address, engine=lambda _: engine))
     await until(lambda: engine.calls, "warm-up")
     async with grpc.aio.insecure_channel(address) as channel:
         checked = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
@@ -185,9 +189,9 @@ async def test_until_the_engine_is_ready_callers_meet_unavailable(builtin: Bundl
     assert met.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_every_size_of_batch_is_warm_before_the_first_caller(builtin: Bundle) -> None:
+async def test_every_size_of_batch_is_warm_before_the_first_caller(small: Bundle) -> None:
     engine = SlowEngine(best_batch=6)
-    async with serving(builtin, engine=lambda _: engine) as (server, _):
+    async with serving(small, engine=lambda _: engine) as (server, _):
         sizes = [len(batch) for kind, batch in engine.calls if kind == "image"]
         async with stub(server) as encoder:
             told = await encoder.Describe(encoder_pb2.DescribeRequest())
@@ -195,24 +199,24 @@ async def test_every_size_of_batch_is_warm_before_the_first_caller(builtin: Bund
     assert sizes == list(told.buckets) == [1, 2, 4, 6]
 
 
-async def test_an_engine_that_cannot_be_opened_ends_the_worker(builtin: Bundle) -> None:
+async def test_an_engine_that_cannot_be_opened_ends_the_worker(small: Bundle) -> None:
     def opener(_: Bundle) -> Engine:
         raise Broken("another processor", todo="use this one")
 
     with pytest.raises(Broken, match="another processor"):
-        await serve_encoder(builtin, ONE_THREAD, LOCAL, engine=opener)
+        await serve_encoder(small, ONE_THREAD, LOCAL, engine=opener)
 
 
-async def test_a_port_that_is_taken_is_broken(builtin: Bundle) -> None:
-    async with serving(builtin) as (server, _):
+async def test_a_port_that_is_taken_is_broken(small: Bundle) -> None:
+    async with serving(small) as (server, _):
         with pytest.raises(Broken, match="cannot listen"):
-            await serve_encoder(builtin, ONE_THREAD, server.address)
+            await serve_encoder(small, ONE_THREAD, server.address)
 
 
-async def test_a_full_worker_answers_overloaded(builtin: Bundle) -> None:
+async def test_a_full_worker_answers_overloaded(small: Bundle) -> None:
     engine = SlowEngine()
     setting = EncoderSettings(queue_images=1, batch_wait_ms=0)
-    async with serving(builtin, setting, lambda _: engine, timeout_s=4) as (server, client):
+    async with serving(small, setting, lambda _: engine, timeout_s=4) as (server, client):
         await client.describe()
         engine.hold()
         async with EncoderClient(server.address, timeout_s=20) as patient:
@@ -221,12 +225,12 @@ async def test_a_full_worker_answers_overloaded(builtin: Bundle) -> None:
             with pytest.raises(Overloaded):
                 await client.embed_images([jpeg(picture())])
             engine.release()
-            assert vectors(await inside).shape == (1, 512)
+            assert vectors(await inside).shape == (1, 32)
 
 
-async def test_the_deadline_ends_a_call_that_waits(builtin: Bundle) -> None:
+async def test_the_deadline_ends_a_call_that_waits(small: Bundle) -> None:
     engine = SlowEngine()
-    async with serving(builtin, engine=lambda _: engine, timeout_s=3) as (_, client):
+    async with serving(small, engine=lambda _: engine, timeout_s=3) as (_, client):
         await client.describe()
         engine.hold()
         with pytest.raises(Late):
@@ -234,10 +238,10 @@ async def test_the_deadline_ends_a_call_that_waits(builtin: Bundle) -> None:
         engine.release()
 
 
-async def test_the_worker_ends_calls_that_have_no_deadline_of_their_own(builtin: Bundle) -> None:
+async def test_the_worker_ends_calls_that_have_no_deadline_of_their_own(small: Bundle) -> None:
     engine = SlowEngine()
     async with (
-        serving(builtin, EncoderSettings(timeout_s=0.2), lambda _: engine) as (server, _),
+        serving(small, EncoderSettings(timeout_s=0.2), lambda _: engine) as (server, _),
         stub(server) as encoder,
     ):
         engine.hold()
@@ -248,9 +252,9 @@ async def test_the_worker_ends_calls_that_have_no_deadline_of_their_own(builtin:
     assert met.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
-async def test_stopping_finishes_the_calls_inside(builtin: Bundle) -> None:
+async def test_stopping_finishes_the_calls_inside(small: Bundle) -> None:
     engine = SlowEngine()
-    async with serving(builtin, engine=lambda _: engine) as (server, client):
+    async with serving(small, engine=lambda _: engine) as (server, client):
         await client.describe()
         before = len(engine.calls)
         engine.hold()
@@ -262,13 +266,13 @@ async def test_stopping_finishes_the_calls_inside(builtin: Bundle) -> None:
                 await late.embed_texts(["a cat"])
         engine.release()
 
-        assert vectors(await inside).shape == (1, 512)
+        assert vectors(await inside).shape == (1, 32)
         await stopping
 
 
-async def test_a_stopped_worker_lets_go_of_calls_beyond_its_grace(builtin: Bundle) -> None:
+async def test_a_stopped_worker_lets_go_of_calls_beyond_its_grace(small: Bundle) -> None:
     engine = SlowEngine()
-    async with serving(builtin, engine=lambda _: engine, timeout_s=2) as (server, client):
+    async with serving(small, engine=lambda _: engine, timeout_s=2) as (server, client):
         await client.describe()
         before = len(engine.calls)
         engine.hold()
@@ -281,21 +285,21 @@ async def test_a_stopped_worker_lets_go_of_calls_beyond_its_grace(builtin: Bundl
         await stopping
 
 
-async def test_a_worker_whose_engine_failed_serves_again(builtin: Bundle) -> None:
-    dead, fresh = SlowEngine(), open_engine(builtin, threads=1)
+async def test_a_worker_whose_engine_failed_serves_again(small: Bundle) -> None:
+    dead, fresh = SlowEngine(), open_engine(small, threads=1)
     engines: list[Engine] = [dead, fresh]
-    async with serving(builtin, engine=lambda _: engines.pop(0)) as (server, client):
+    async with serving(small, engine=lambda _: engines.pop(0)) as (server, client):
         dead.fails = True
-        assert vectors(await client.embed_texts(["a dog"])).shape == (1, 512)
+        assert vectors(await client.embed_texts(["a dog"])).shape == (1, 32)
         assert dead.closed
         assert await health(server) == SERVING
 
 
-async def test_a_worker_whose_engine_hangs_says_so_and_serves_again(builtin: Bundle) -> None:
+async def test_a_worker_whose_engine_hangs_says_so_and_serves_again(small: Bundle) -> None:
     stuck, fresh = SlowEngine(), SlowEngine()
     engines: list[Engine] = [stuck, fresh]
     setting = EncoderSettings(engine_hangs_s=0.3)
-    async with serving(builtin, setting, engine=lambda _: engines.pop(0)) as (server, client):
+    async with serving(small, setting, engine=lambda _: engines.pop(0)) as (server, client):
         await client.describe()
         fresh.hold()
         stuck.hold()
@@ -304,7 +308,7 @@ async def test_a_worker_whose_engine_hangs_says_so_and_serves_again(builtin: Bun
         assert await health(server) == NOT_SERVING
         fresh.release()
 
-        assert vectors(await asked).shape == (1, 512)
+        assert vectors(await asked).shape == (1, 32)
         assert await health(server) == SERVING
         stuck.release()
 
@@ -312,7 +316,7 @@ async def test_a_worker_whose_engine_hangs_says_so_and_serves_again(builtin: Bun
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 7), st.booleans()), min_size=1, max_size=6))
 def test_damaged_pictures_among_good_ones_always_get_a_typed_answer(
-    builtin: Bundle, damages: list[tuple[int, int, bool]]
+    small: Bundle, damages: list[tuple[int, int, bool]]
 ) -> None:
     good = jpeg(picture(96, 64))
     items = []
@@ -322,7 +326,7 @@ def test_damaged_pictures_among_good_ones_always_get_a_typed_answer(
         items += [bytes(damaged[: place % len(good)]) if cut else bytes(damaged), good]
 
     async def play() -> list[Vector | Poison]:
-        async with serving(builtin, engine=lambda _: SlowEngine()) as (_, client):
+        async with serving(small, engine=lambda _: SlowEngine()) as (_, client):
             return await client.embed_images(items)
 
     answers = asyncio.run(play())

@@ -27,12 +27,12 @@ export function Detail() {
     const next = here < 0 ? undefined : hits[here + by];
     if (next) go({ moment: next.moment_id, at: next.at_ms }, { replace: true });
   };
-  const close = (): void => {
-    closeMoment();
-    setTimeout(() => document.querySelector<HTMLElement>(`a.open[data-moment="${CSS.escape(moment)}"]`)?.focus());
-  };
+  const card = useRef("");
+  if (moment) card.current = moment;
+  const cardOf = (): HTMLElement | null =>
+    document.querySelector<HTMLElement>(`a.open[data-moment="${CSS.escape(card.current)}"]`);
   return (
-    <Dialog title={hit ? hit.camera : t("moment")} kind="detail" onClose={close}>
+    <Dialog title={hit ? hit.camera : t("moment")} kind="detail" onClose={closeMoment} then={cardOf}>
       <Inside
         key={`${moment}@${at}`}
         {...{ moment, at, hit }}

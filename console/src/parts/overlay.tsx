@@ -9,17 +9,25 @@ interface DialogProps {
   title: string;
   kind?: string;
   onClose: () => void;
+  /** What has the focus once the dialog is gone; without it, what had it before. */
+  then?: () => HTMLElement | null;
   children: ComponentChildren;
 }
 
 /** A modal dialog. The browser keeps the focus inside, closes it with Esc and gives the focus back. */
-export function Dialog({ title, kind = "", onClose, children }: DialogProps) {
+export function Dialog({ title, kind = "", onClose, then, children }: DialogProps) {
   const own = useRef<HTMLDialogElement>(null);
+  const next = useRef(then);
+  next.current = then;
   const heading = useId();
   useEffect(() => {
     const dialog = own.current!;
     dialog.showModal();
-    return () => dialog.close();
+    return () => {
+      dialog.close();
+      // Nothing behind a modal dialog takes the focus before it is closed.
+      next.current?.()?.focus();
+    };
   }, []);
   return (
     <dialog
