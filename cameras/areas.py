@@ -31,13 +31,12 @@ def pooled_any(cells: Covered, across: int, down: int) -> Covered:
     height, width = cells.shape
     padded = np.pad(cells, ((0, -height % down), (0, -width % across)))
     rows, columns = padded.shape[0] // down, padded.shape[1] // across
-    found: Covered = padded.reshape(rows, down, columns, across).any(axis=(1, 3))
-    return found
+    return np.asarray(padded.reshape(rows, down, columns, across).any(axis=(1, 3)), np.bool_)
 
 
 def widened(cells: Covered, by: int) -> Covered:
     """The cells and all that are at most `by` beside, above or below them."""
-    found = cells
+    found: Covered = cells
     for _ in (0, 1):  # along the rows, turned, and along what were the columns
         counts = np.cumsum(np.pad(found, ((0, 0), (by + 1, by))), axis=1)
         found = np.asarray(counts[:, 2 * by + 1 :] > counts[:, : -2 * by - 1], np.bool_).T

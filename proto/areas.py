@@ -17,23 +17,26 @@ FORMS = (
 )
 
 _SIZE = re.compile(r"\s*(\d{1,5})\s*x\s*(\d{1,5})\s*:(.*)", re.DOTALL)
+_NUMBERS = re.compile(r"[\d\s.,;:x+-]*")
 _BETWEEN = re.compile(r"[\s,;]+")
 
 
 def area_of(words: str) -> Area:
     """The area that these words say. Raises Invalid with what is wrong and how it is written."""
-    shown = repr(words if len(words) <= 60 else f"{words[:57]}...")
+    # In a damaged file an address, with its password, may stand here.
+    shown = repr(words if len(words) <= 60 else f"{words[:57]}...") if _NUMBERS.fullmatch(words) else ""
+    named = f"the area {shown}".rstrip()
     size, rest = (1, 1), words
     if sized := _SIZE.fullmatch(words):
         size, rest = (int(sized[1]), int(sized[2])), sized[3]
         if 0 in size:
-            raise Invalid(f"the area {shown} is of a picture without pixels", todo=FORMS)
+            raise Invalid(f"{named} is of a picture without pixels", todo=FORMS)
     try:
         numbers = [float(one) for one in _BETWEEN.split(rest.strip(" \t\r\n,;")) if one]
     except ValueError:
-        raise Invalid(f"the area {shown} is not made of numbers", todo=FORMS) from None
+        raise Invalid(f"{named} is not made of numbers", todo=FORMS) from None
     if len(numbers) % 2:
-        raise Invalid(f"the area {shown} has a corner with one number", todo=FORMS)
+        raise Invalid(f"{named} has a corner with one number", todo=FORMS)
     pairs = zip(numbers[::2], numbers[1::2], strict=True)
     corners = tuple((across / size[0], down / size[1]) for across, down in pairs)
     if len(corners) > 1 and corners[0] == corners[-1]:

@@ -10,9 +10,9 @@ from cameras.address import kind_of, shown
 from catalog.cameras import check_camera
 from proto.areas import area_of
 from proto.errors import Invalid, WatchwordError
-from proto.types import Area, Camera, Recording, camera_name
+from proto.types import CAMERA_NAME, Area, Camera, Recording
 from watchword.frigate import camera_of_frigate
-from watchword.lines import Problem, Problems, Value, read_lines
+from watchword.lines import Problem, Problems, Value, read_lines, shown_name
 from watchword.recording_cli import bytes_of, check_recordable, recording_of
 
 KEYS = (
@@ -45,11 +45,14 @@ def cameras_in(path: Path) -> Found:
     frigate = any("ffmpeg" in part for part in parts.values())
     for name, value in entries.items():
         if name != "cameras" and not frigate:
-            problems.add(value, f"{name[:40]!r} is not known here", "there is `cameras` alone")
+            problems.add(value, f"{shown_name(name)} is not known here", "there is `cameras` alone")
     cameras, notes = [], []
     for name, part in parts.items():
+        if not CAMERA_NAME.fullmatch(name):
+            todo = "use 1 to 64 of a-z A-Z 0-9 . _ - and begin with a letter or a digit"
+            problems.add(each[name], f"{shown_name(name)} cannot be a camera's name", todo)
+            continue
         try:
-            camera_name(name)
             if frigate:
                 camera, left_out = camera_of_frigate(name, each[name], part, entries, problems)
                 notes += left_out
@@ -93,7 +96,7 @@ def _camera(name: str, at: Value, part: dict[str, Value], problems: Problems, fo
     before = len(problems.found)
     for key, value in part.items():
         if key not in KEYS:
-            problems.add(value, f"{name} has {key[:40]!r}, which is not known", f"known are: {', '.join(KEYS)}")
+            problems.add(value, f"{name} has {shown_name(key)}, which is not known", f"known are: {', '.join(KEYS)}")
     url = part["url"].text() if "url" in part else None
     if not url:
         problems.add(part.get("url", at), f"{name} has no url", "give `url: rtsp://…`, the path of a file, or a device")
@@ -174,7 +177,7 @@ def _recording(value: Value, problems: Problems) -> Recording | None:
     part = value.items(problems)
     for key, other in part.items():
         if key not in _RECORD_KEYS:
-            problems.add(other, f"record has {key[:40]!r}, which is not known", "known are: days, bytes")
+            problems.add(other, f"record has {shown_name(key)}, which is not known", "known are: days, bytes")
     days = _number(part, "days", problems)
     try:
         size = bytes_of(None, None, part["bytes"].text()) if "bytes" in part else None

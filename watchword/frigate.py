@@ -8,7 +8,7 @@ from cameras.address import kind_of
 from proto.areas import MOST_AREAS, area_of
 from proto.errors import Invalid
 from proto.types import Area, Camera
-from watchword.lines import Problems, Value
+from watchword.lines import Problems, Value, shown_name
 
 _TAKEN = ("ffmpeg", "enabled", "detect", "motion", "friendly_name")
 _PLACEHOLDER = re.compile(r"\{FRIGATE_\w*\}")
@@ -21,7 +21,7 @@ def camera_of_frigate(
     """The camera, and what is not taken over. Raises Invalid for an address that cannot be."""
     notes = []
     if left := sorted(set(part) - set(_TAKEN)):
-        notes.append(f"{name}: not taken over: {', '.join(key[:40] for key in left)}")
+        notes.append(f"{name}: not taken over: {', '.join(map(shown_name, left))}")
     if "record" in part:
         notes.append(f"{name}: `watchword recording set {name} --days D --bytes SIZE` records it")
     source = _detected(part, problems)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,14 @@ from proto.errors import Invalid
 
 _MOST_BYTES = 4_000_000
 _REPAIR = "repair that line; nothing of the file was taken"
+
+
+_NAME = re.compile(r"[\w .-]{1,64}")
+
+
+def shown_name(name: str) -> str:
+    """A name as it may be shown: in a damaged file a part of an address, with its password, may stand in its place."""
+    return repr(name) if _NAME.fullmatch(name) else "a name"
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,7 @@ class Value:
             name = str(key.value) if isinstance(key, yaml.ScalarNode) else "?"
             if name in found:
                 todo = f"it is in line {found[name].line} already: give one of them another name, or take it out"
-                problems.add(value, f"{name[:64]!r} is there twice", todo)
+                problems.add(value, f"{shown_name(name)} is there twice", todo)
             else:
                 found[name] = value
         return {**merged, **found}

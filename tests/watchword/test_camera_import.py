@@ -106,7 +106,7 @@ def test_what_the_file_says_is_added_and_once_only(cli: Cli, tmp_path: Path) -> 
 def test_the_cameras_of_a_configuration_of_frigate_are_taken_over(cli: Cli, tmp_path: Path) -> None:
     said = given(cli, tmp_path, FRIGATE, "--apply")
     assert said.code == 0
-    assert "front_door: not taken over: record, zones" in said.out
+    assert "front_door: not taken over: 'record', 'zones'" in said.out
     assert "garage: its address is Frigate's restream" in said.out
     found = registered(tmp_path)
     front, garage = found["front_door"], found["garage"]
@@ -131,6 +131,7 @@ def test_the_cameras_of_a_configuration_of_frigate_are_taken_over(cli: Cli, tmp_
         ("cameras:\n  a:\n    url: gopher://u:hush@h/1\n", 2, "gopher:// is not a kind of camera"),
         ("cameras:\n  a:\n    url: u:hush@10.0.0.7/1\n", 2, "has a user and no scheme"),
         ("cameras:\n  two words:\n    url: rtsp://h/1\n", 2, "cannot be a camera's name"),
+        ("cameras:\n  u:hush@10.0.0.7/1:\n    url: rtsp://h/1\n", 2, "a name cannot be a camera's name"),
         ("cameras:\n  a: {url: rtsp://h/1}\nrecord: {}\n", 3, "'record' is not known here"),
         ("cameras:\n  a: 5\n", 2, "names with values are expected"),
         ("cameras:\n  a:\n    ffmpeg: {inputs: []}\n", 3, "a has no input"),
