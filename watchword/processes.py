@@ -295,9 +295,11 @@ async def _beside(stage: Stage, work: Coroutine[Any, Any, None]) -> None:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    task.add_done_callback(
-        lambda done: done.cancelled() or log.error("work in the background ended", exc_info=done.exception())
-    )
+    def ended(done: asyncio.Task[None]) -> None:
+        if not done.cancelled():
+            log.error("work in the background ended", exc_info=done.exception())
+
+    task.add_done_callback(ended)
     stage.closing.push_async_callback(end)
 
 
