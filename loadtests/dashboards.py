@@ -264,12 +264,13 @@ async def _faults(
             Fault("live camera silent", ("WatchwordCamerasSilent",), silent, speaks),
             Fault("a record that is no frame", ("WatchwordDeadLetters",), rubbish, nothing, REMEMBERS_S + 60),
         ]
-        if disk is not None:
-            faults.append(Fault("disk 95 % full", ("WatchwordDiskFull",), full, cleared))
         beside = [group.create_task(_tried(watcher, fault)) for fault in faults]
         wrong = await _tried(
             watcher, Fault("Milvus stopped", ("WatchwordIndexAway", "WatchwordStreamLate"), stopped, started_again)
         )
+        if disk is not None:  # on a full disk Milvus would not start again
+            fault = Fault("disk 95 % full", ("WatchwordDiskFull",), full, cleared)
+            beside.append(group.create_task(_tried(watcher, fault)))
         wrong += await _tried(watcher, Fault("encoder worker killed", encoder, worker.kill, worker.start))
     return wrong + [line for task in beside for line in task.result()]
 
