@@ -89,6 +89,9 @@ class Sweeper:
                 if not fails:
                     log.warning("what is gone is hidden, and not removed for now: %s", error)
                 fails = True
+            except Exception:
+                # Were it to end, nothing would be removed until this process is started anew.
+                log.exception("the sweeper met a fault of its own; it is tried again")
             else:
                 fails = False
             await self._pause(self._settings.check_s)
@@ -97,6 +100,9 @@ class Sweeper:
         """One look at everything that is to be done. Raises NotMine while another process does it."""
         await self._hold()
         rules = await asyncio.to_thread(self._at.life.rules)
+        # Before the stores are asked: while one is away, this is what tells of it.
+        pending = [one.asked_ms for one in rules.erasures if one.done_ms == 0]
+        SWEEP_BEHIND.set(max((self._clock() - asked_ms for asked_ms in pending), default=0) / 1000)
         await self._trust(rules)
         for erasure in rules.erasures:
             if erasure.done_ms == 0:
@@ -108,8 +114,6 @@ class Sweeper:
             begun_ms = self._clock()
             await self._expire(rules.gone(begun_ms))
             self._expired_ms = begun_ms
-        pending = [one.asked_ms for one in rules.erasures if one.done_ms == 0]
-        SWEEP_BEHIND.set(max((self._clock() - asked_ms for asked_ms in pending), default=0) / 1000)
 
     def _is_due(self, last_ms: float, every_ms: float) -> bool:
         """Also when the clock was set back meanwhile."""
