@@ -73,6 +73,9 @@ class Eraser:
                 await asyncio.to_thread(self.round, now_ms())
             except WatchwordError as error:
                 self._outage.failed(error)
+            except Exception:
+                # Were it to end, nothing would be removed until this process is started anew.
+                log.exception("recordings met a fault of their own while they were erased; it is tried again")
             else:
                 self._outage.worked()
             await asyncio.sleep(_EVERY_S)
@@ -93,11 +96,17 @@ class Eraser:
         before_ms = gone.before_of(camera)
         for segment in self._recordings.segments(camera, None, before_ms or 0):
             entries = read_index(segment.index)
-            if not entries or written_elsewhere(segment.video):
+            if not entries or not all(is_gone(camera, entry, gone) for entry in entries):
                 continue
-            if not all(is_gone(camera, entry, gone) for entry in entries):
+            try:
+                # Its ring, or a hand, may have taken the video and left the index, which says what was seen when.
+                if segment.video.exists() and written_elsewhere(segment.video):
+                    continue
+                unlink_segment(segment.video)
+            except FileNotFoundError:
                 continue
-            unlink_segment(segment.video)
+            except OSError as error:
+                raise disk_trouble("erase from", segment.video, error) from error
             RECORDINGS_REMOVED.labels(reason="retention").inc()
 
     def _erase(self, erasure: Erasure, gone: Gone, at_ms: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -115,3 +116,34 @@ def test_segments_older_than_the_cameras_retention_go_unless_the_clock_is_in_dou
     life.trust(at_ms)
     eraser.round(at_ms)
     assert not list(folder.rglob("*.mp4"))
+
+
+def test_an_index_whose_video_is_missing_goes_too_and_the_rest_after_it(tmp_path: Path, footage: Path) -> None:
+    folder = tmp_path / "recordings"
+    writing(folder, footage).close()
+    next(iter(sorted(folder.rglob("*.mp4")))).unlink()
+    life = Life(opened(tmp_path))
+    life.keep("gate", 1.0)
+    at_ms = START_MS + DAY_MS + 120_000
+    life.trust(at_ms)
+    Eraser(folder, life, 60.0).round(at_ms)
+    assert not [path for path in folder.rglob("*") if path.is_file()]
+
+
+async def test_a_fault_while_erasing_does_not_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cameras.erasing._EVERY_S", 0.0)
+    eraser, tried = Eraser(tmp_path, Life(opened(tmp_path)), 60.0), asyncio.Event()
+    rounds = 0
+
+    def fails(_: int) -> None:
+        nonlocal rounds
+        rounds += 1
+        if rounds == 1:
+            raise ZeroDivisionError
+        loop.call_soon_threadsafe(tried.set)
+
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(eraser, "round", fails)
+    running = asyncio.create_task(eraser.run())
+    await asyncio.wait_for(tried.wait(), 10)
+    running.cancel()
