@@ -27,6 +27,8 @@ log = logging.getLogger("watchword.life")
 
 LEASE = "life/sweeper"
 RECORDINGS = "recordings"
+_HERE = ("index", "pictures", "coverage", "backgrounds")
+"""What the sweeper itself looks after."""
 _LEASE_MS = 60_000
 _TRUST_MS = 60_000
 """How often it is noted that the clock is right."""
@@ -135,7 +137,14 @@ class Sweeper:
             await asyncio.to_thread(self._at.life.trust, at_ms)
 
     async def _erase(self, rules: Rules, erasure: Erasure) -> None:
-        """Carry it out as far as that is possible now."""
+        """Carry it out as far as that is possible now, and note when it is done everywhere."""
+        # Recordings are others' work and may take days: nothing is looked for here again meanwhile.
+        here = await asyncio.to_thread(self._is_done_here, erasure) or await self._erase_here(rules, erasure)
+        if here and await asyncio.to_thread(self._is_done, erasure):
+            await asyncio.to_thread(self._at.life.done, erasure.number, self._clock())
+
+    async def _erase_here(self, rules: Rules, erasure: Erasure) -> bool:
+        """Remove it from the stores that the sweeper looks after; whether that is all."""
         at, number, begun_ms = self._at, erasure.number, self._clock()
         erased = rules.spared(erasure)
         gone, which = Gone(erased=(erased,)), erased_only(erased)
@@ -152,12 +161,11 @@ class Sweeper:
         gaps = await asyncio.to_thread(at.gaps.forget_gone, gone)
         samples = await asyncio.to_thread(at.backgrounds.forget_gone, gone)
         whole = settled and not found.missing
-        removed = {"index": moments, "pictures": pictures, "coverage": gaps, "backgrounds": samples}
+        removed = dict(zip(_HERE, (moments, pictures, gaps, samples), strict=True))
         await self._hold()
         for store, count in removed.items():
             await asyncio.to_thread(at.life.worked, number, store, count, begun_ms, done=whole)
-        if whole and await asyncio.to_thread(self._is_done, erasure):
-            await asyncio.to_thread(at.life.done, number, self._clock())
+        return whole
 
     async def _look_again(self, gone: Gone) -> None:
         """Remove what was written although it was erased before, all at once."""
@@ -171,6 +179,9 @@ class Sweeper:
         await asyncio.to_thread(at.backgrounds.forget_gone, gone)
         if late:
             log.warning("%d moments were stored after they had been erased; they are removed", late)
+
+    def _is_done_here(self, erasure: Erasure) -> bool:
+        return set(_HERE) <= {one.store for one in self._at.life.work(erasure.number) if one.done_ms}
 
     def _is_done(self, erasure: Erasure) -> bool:
         """Whether every store is done with it: also those that other processes look after."""

@@ -213,3 +213,21 @@ def test_a_fault_of_the_sweeper_does_not_end_it() -> None:
 
     with mock.patch("asyncio.to_thread", directly):
         asyncio.run(live())
+
+
+def test_an_erasure_that_waits_for_recordings_does_not_read_all_names_of_pictures_each_time() -> None:
+    async def live() -> None:
+        house = House()
+        house.recorded = {"gate"}
+        await house.write(at(("gate", 3)))
+        house.life.erase(Stretch("gate", 0, NOON), NOON)
+        sweeper = house.sweeper()
+        house.now_ms += MINUTE
+        await sweeper.round()
+        assert not house.pictured()
+        house.objects.list = mock.Mock(side_effect=AssertionError)  # type: ignore[method-assign]
+        await sweeper.round()
+        assert not house.life.now.erasures[0].done_ms
+
+    with mock.patch("asyncio.to_thread", directly):
+        asyncio.run(live())
