@@ -21,6 +21,7 @@ from typing import Protocol
 from cameras.outage import Outage
 from cameras.segments import unlink_segment, written_elsewhere
 from catalog.files import disk_trouble, write_whole
+from catalog.life import Work
 from catalog.recordings import MAGIC, Entry, Recordings, Segment, is_gone, read_index
 from proto.errors import WatchwordError
 from proto.life import Erasure, Gone, Rules
@@ -42,6 +43,9 @@ class Life(Protocol):
 
     def worked(self, number: int, store: str, removed: int, now_ms: int, *, place: str = "", done: bool) -> None:
         """Note what was removed for an erasure."""
+
+    def work(self, number: int) -> list[Work]:
+        """What was done for an erasure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +118,15 @@ class Eraser:
         segments = self._recordings.segments(asked.camera, asked.start_ms, asked.end_ms)
         swept = sweep(segments, gone)
         done = not swept.busy and at_ms - erasure.asked_ms >= self._settle_ms
-        if swept.removed or (done and (erasure.number not in self._done or erasure.done_ms == 0)):
+        if swept.removed or (done and erasure.done_ms == 0 and not self._is_noted(erasure)):
             self._life.worked(erasure.number, STORE, swept.removed, at_ms, place=self._place, done=done)
         if done:
             self._done.add(erasure.number)
+
+    def _is_noted(self, erasure: Erasure) -> bool:
+        """Whether this place's part is noted as done. Noted again, a receipt would give it the date of a restart."""
+        work = self._life.work(erasure.number)
+        return any((one.store, one.place) == (STORE, self._place) and one.done_ms for one in work)
 
 
 def sweep(segments: Sequence[Segment], gone: Gone) -> Swept:

@@ -86,6 +86,9 @@ def test_an_erasure_is_carried_out_noted_and_spares_what_is_held(tmp_path: Path,
     eraser.round(LATER + 60_000)
     (work,) = life.work(erasure.number)
     assert (work.removed, work.done_ms) == (9, LATER + 60_000)
+    Eraser(folder, life, 60.0).round(LATER + 90_000)  # after a restart
+    (work,) = life.work(erasure.number)
+    assert (work.removed, work.done_ms) == (9, LATER + 60_000)
 
 
 def test_a_segment_that_is_being_written_is_left_for_later(tmp_path: Path, footage: Path) -> None:
