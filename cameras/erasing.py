@@ -32,6 +32,8 @@ log = logging.getLogger("watchword.cameras")
 
 STORE = "recordings"
 _EVERY_S = 5.0
+_PLACE = ".place"
+_MOST_PLACE = 256
 _CHUNK = b"\0" * (256 * 1024)
 
 
@@ -66,7 +68,7 @@ class Eraser:
         self._settle_ms = settle_s * 1000
         self._recordings = Recordings(folder)
         self._life = life
-        self._place = f"{socket.gethostname()}:{folder}"[:256]
+        self._folder = folder
         self._done: set[int] = set()
         self._outage = Outage("the rules of recordings", "what is gone is not removed from them meanwhile")
 
@@ -119,14 +121,28 @@ class Eraser:
         swept = sweep(segments, gone)
         done = not swept.busy and at_ms - erasure.asked_ms >= self._settle_ms
         if swept.removed or (done and erasure.done_ms == 0 and not self._is_noted(erasure)):
-            self._life.worked(erasure.number, STORE, swept.removed, at_ms, place=self._place, done=done)
+            self._life.worked(erasure.number, STORE, swept.removed, at_ms, place=self._place(), done=done)
         if done:
             self._done.add(erasure.number)
 
     def _is_noted(self, erasure: Erasure) -> bool:
         """Whether this place's part is noted as done. Noted again, a receipt would give it the date of a restart."""
-        work = self._life.work(erasure.number)
-        return any((one.store, one.place) == (STORE, self._place) and one.done_ms for one in work)
+        place = self._place()
+        return any((one.store, one.place) == (STORE, place) and one.done_ms for one in self._life.work(erasure.number))
+
+    def _place(self) -> str:
+        """Names the folder, in the folder: a container has another host's name after each start, and what it began
+        under the old one would never be done."""
+        path = self._folder / _PLACE
+        try:
+            return path.read_bytes().decode("utf-8", "replace")[:_MOST_PLACE]
+        except FileNotFoundError:
+            place = f"{socket.gethostname()}:{self._folder}"[:_MOST_PLACE]
+        except OSError as error:
+            raise disk_trouble("read", path, error) from error
+        if self._folder.is_dir():
+            write_whole(path, place.encode("utf-8", "replace"), durable=True)
+        return place
 
 
 def sweep(segments: Sequence[Segment], gone: Gone) -> Swept:

@@ -91,6 +91,20 @@ def test_an_erasure_is_carried_out_noted_and_spares_what_is_held(tmp_path: Path,
     assert (work.removed, work.done_ms) == (9, LATER + 60_000)
 
 
+def test_a_container_that_is_started_anew_goes_on_with_what_it_began(
+    tmp_path: Path, footage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "recordings"
+    writing(folder, footage).close()
+    life = Life(opened(tmp_path))
+    erasure = life.erase(seconds(0, 2), LATER)
+    for host, at_ms in (("1f0c", LATER), ("9ab2", LATER + 60_000)):
+        monkeypatch.setattr("socket.gethostname", lambda host=host: host)
+        Eraser(folder, life, 60.0).round(at_ms)
+    (work,) = life.work(erasure.number)
+    assert (work.place, work.removed, work.done_ms) == (f"1f0c:{folder}", 2, LATER + 60_000)
+
+
 def test_a_segment_that_is_being_written_is_left_for_later(tmp_path: Path, footage: Path) -> None:
     folder = tmp_path / "recordings"
     writer = writing(folder, footage)
