@@ -7,18 +7,19 @@ from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from proto.errors import Invalid
+from proto.scrub import scrubbed
 from proto.types import Camera
 
 Kind = Literal["file", "rtsp", "http", "device"]
 
 
 def shown(url: str) -> str:
-    """The address without what could be secret: user, password and query."""
+    """The address without what could be secret: user, password and query, and what is named a password in its path."""
     if "://" not in url:
         return url
     scheme, rest = url.split("://", 1)
     authority, slash, path = rest.split("?", 1)[0].partition("/")
-    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
+    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{scrubbed(path)}"
 
 
 def kind_of(url: str) -> Kind:

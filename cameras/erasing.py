@@ -21,6 +21,7 @@ from typing import Protocol
 from cameras.outage import Outage
 from cameras.segments import unlink_segment, written_elsewhere
 from catalog.files import disk_trouble, write_whole
+from catalog.life import Work
 from catalog.recordings import MAGIC, Entry, Recordings, Segment, is_gone, read_index
 from proto.errors import WatchwordError
 from proto.life import Erasure, Gone, Rules
@@ -31,6 +32,8 @@ log = logging.getLogger("watchword.cameras")
 
 STORE = "recordings"
 _EVERY_S = 5.0
+_PLACE = ".place"
+_MOST_PLACE = 256
 _CHUNK = b"\0" * (256 * 1024)
 
 
@@ -42,6 +45,9 @@ class Life(Protocol):
 
     def worked(self, number: int, store: str, removed: int, now_ms: int, *, place: str = "", done: bool) -> None:
         """Note what was removed for an erasure."""
+
+    def work(self, number: int) -> list[Work]:
+        """What was done for an erasure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,7 @@ class Eraser:
         self._settle_ms = settle_s * 1000
         self._recordings = Recordings(folder)
         self._life = life
-        self._place = f"{socket.gethostname()}:{folder}"[:256]
+        self._folder = folder
         self._done: set[int] = set()
         self._outage = Outage("the rules of recordings", "what is gone is not removed from them meanwhile")
 
@@ -73,6 +79,9 @@ class Eraser:
                 await asyncio.to_thread(self.round, now_ms())
             except WatchwordError as error:
                 self._outage.failed(error)
+            except Exception:
+                # Were it to end, nothing would be removed until this process is started anew.
+                log.exception("recordings met a fault of their own while they were erased; it is tried again")
             else:
                 self._outage.worked()
             await asyncio.sleep(_EVERY_S)
@@ -93,11 +102,17 @@ class Eraser:
         before_ms = gone.before_of(camera)
         for segment in self._recordings.segments(camera, None, before_ms or 0):
             entries = read_index(segment.index)
-            if not entries or written_elsewhere(segment.video):
+            if not entries or not all(is_gone(camera, entry, gone) for entry in entries):
                 continue
-            if not all(is_gone(camera, entry, gone) for entry in entries):
+            try:
+                # Its ring, or a hand, may have taken the video and left the index, which says what was seen when.
+                if segment.video.exists() and written_elsewhere(segment.video):
+                    continue
+                unlink_segment(segment.video)
+            except FileNotFoundError:
                 continue
-            unlink_segment(segment.video)
+            except OSError as error:
+                raise disk_trouble("erase from", segment.video, error) from error
             RECORDINGS_REMOVED.labels(reason="retention").inc()
 
     def _erase(self, erasure: Erasure, gone: Gone, at_ms: int) -> None:
@@ -105,10 +120,29 @@ class Eraser:
         segments = self._recordings.segments(asked.camera, asked.start_ms, asked.end_ms)
         swept = sweep(segments, gone)
         done = not swept.busy and at_ms - erasure.asked_ms >= self._settle_ms
-        if swept.removed or (done and (erasure.number not in self._done or erasure.done_ms == 0)):
-            self._life.worked(erasure.number, STORE, swept.removed, at_ms, place=self._place, done=done)
+        if swept.removed or (done and erasure.done_ms == 0 and not self._is_noted(erasure)):
+            self._life.worked(erasure.number, STORE, swept.removed, at_ms, place=self._place(), done=done)
         if done:
             self._done.add(erasure.number)
+
+    def _is_noted(self, erasure: Erasure) -> bool:
+        """Whether this place's part is noted as done. Noted again, a receipt would give it the date of a restart."""
+        place = self._place()
+        return any((one.store, one.place) == (STORE, place) and one.done_ms for one in self._life.work(erasure.number))
+
+    def _place(self) -> str:
+        """Names the folder, in the folder: a container has another host's name after each start, and what it began
+        under the old one would never be done."""
+        path = self._folder / _PLACE
+        try:
+            return path.read_bytes().decode("utf-8", "replace")[:_MOST_PLACE]
+        except FileNotFoundError:
+            place = f"{socket.gethostname()}:{self._folder}"[:_MOST_PLACE]
+        except OSError as error:
+            raise disk_trouble("read", path, error) from error
+        if self._folder.is_dir():
+            write_whole(path, place.encode("utf-8", "replace"), durable=True)
+        return place
 
 
 def sweep(segments: Sequence[Segment], gone: Gone) -> Swept:

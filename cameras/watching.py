@@ -26,6 +26,7 @@ from proto import tracing
 from proto.errors import Broken, Invalid, Transient, WatchwordError
 from proto.metrics import FRAMES_LOST, FRAMES_PUBLISHED, FRAMES_SAME, FRAMES_SEEN, HOP_SECONDS, SOURCE_FAILURES
 from proto.retry import Backoff
+from proto.scrub import scrubbed
 from proto.types import Camera, now_ms
 from proto.v1.events_pb2 import Frame
 
@@ -335,9 +336,11 @@ class Watching:
             return
         SOURCE_FAILURES.labels(reason=reason).inc()
         self.failures += 1
-        if error.message != self.state.error:
+        # It is told to whoever may see the camera, and an unforeseen error may repeat its address.
+        why = scrubbed(error.message)
+        if why != self.state.error:
             log.warning("camera %s: %s", self.camera.name, error)
-        self._tell(run, CameraState("failed", self.state.picture_ms, error.message))
+        self._tell(run, CameraState("failed", self.state.picture_ms, why))
 
     def _tell(self, run: _Run, state: CameraState) -> None:
         if run is self._run:

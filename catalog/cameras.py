@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
@@ -199,10 +199,15 @@ def _camera(name: str, settings: object) -> Camera:
 def unknown_camera(name: str, names: frozenset[str]) -> Unknown:
     """The error for a name that is not in the registry. It suggests similar names."""
     name = name[:80]  # a camera's name has at most 64 characters; the requested one may have any number
-    known = sorted(names)
-    near = get_close_matches(name, _candidates(name, known), n=3, cutoff=0.5) or known[:5]
+    near = near_names(name, names)
     todo = f"known here: {', '.join(near)}{', …' if len(near) < len(names) else ''}" if names else "register one first"
     return Unknown(f"no camera is named {name!r}", todo=todo)
+
+
+def near_names(name: str, names: Collection[str]) -> list[str]:
+    """Up to three names that are similar, else the first five. Takes a few milliseconds, however many there are."""
+    known = sorted(names)
+    return get_close_matches(name, _candidates(name, known), n=3, cutoff=0.5) or known[:5]
 
 
 def _candidates(name: str, known: list[str]) -> list[str]:

@@ -22,7 +22,7 @@ from sqlalchemy import (
     true,
 )
 
-from catalog.forgetting import is_gone
+from catalog.forgetting import in_parts, is_gone
 from catalog.store import Catalog, remove
 from catalog.tables import DECLARED, MARKS, MERGED, PARTITION_MARKS, PROGRESS
 from proto.errors import Broken
@@ -200,19 +200,22 @@ class Coverage:
         """Remove the gaps that lie wholly in times that are gone; how many they were."""
         removed = 0
         for table in (DECLARED, MERGED):
-            condition = is_gone(table, gone)
-            if count_only:
-                with self._catalog.reading() as connection:
-                    removed += connection.scalar(select(func.count()).select_from(table).where(condition)) or 0
-                continue
-            more = _MERGED_AT_ONCE
-            while more == _MERGED_AT_ONCE:
-                with self._catalog.writing() as connection:
-                    some = select(*_columns(table)).where(condition).limit(_MERGED_AT_ONCE)
-                    found = [_gap(row) for row in connection.execute(some)]
-                    _remove(connection, table, found)
-                more = len(found)
-                removed += more
+            for part in in_parts(gone):
+                removed += self._forget(table, is_gone(table, part), count_only=count_only)
+        return removed
+
+    def _forget(self, table: Table, condition: ColumnElement[bool], *, count_only: bool) -> int:
+        if count_only:
+            with self._catalog.reading() as connection:
+                return connection.scalar(select(func.count()).select_from(table).where(condition)) or 0
+        removed, more = 0, _MERGED_AT_ONCE
+        while more == _MERGED_AT_ONCE:
+            with self._catalog.writing() as connection:
+                some = select(*_columns(table)).where(condition).limit(_MERGED_AT_ONCE)
+                found = [_gap(row) for row in connection.execute(some)]
+                _remove(connection, table, found)
+            more = len(found)
+            removed += more
         return removed
 
     def _merge_below(self, connection: Connection, log: str, partition: int, offset: int) -> None:

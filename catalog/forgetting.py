@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from sqlalchemy import ColumnElement, Table, and_, not_, or_
 
 from proto.life import Gone, Stretch
 
+_AT_ONCE = 100
+"""Erasures in one condition: SQLite takes a few hundred, and there may be thousands."""
+
+
+def in_parts(gone: Gone) -> Iterator[Gone]:
+    """The same as several, each of few erasures: what is gone is gone by one of them."""
+    yield Gone(gone.before_ms, gone.own, gone.erased[:_AT_ONCE], gone.held)
+    for first in range(_AT_ONCE, len(gone.erased), _AT_ONCE):
+        yield Gone(erased=gone.erased[first : first + _AT_ONCE])
+
 
 def is_gone(table: Table, gone: Gone) -> ColumnElement[bool]:
-    """Whether a gap may not be told any more."""
+    """Whether a gap may not be told any more. `gone` is one of `in_parts`."""
     at = table.c
     own = [camera for _, cameras in gone.own for camera in cameras]
     aged = [and_(at.camera.in_(sorted(cameras)), at.end_ms < before_ms) for before_ms, cameras in gone.own]

@@ -98,21 +98,34 @@ class KnownStatuses:
         self._every_s = every_s
         self._clock = clock
         self._reading = threading.Lock()
+        self._away = False
         self._known: dict[str, CameraStatus] = {}
         self._due_s: float | None = None
 
     def all(self) -> dict[str, CameraStatus]:
         """By camera; those read last while the catalog is away, which grow old."""
-        due = self._due_s is None or self._clock() >= self._due_s
-        if due and self._reading.acquire(blocking=self._due_s is None):
+        if self._is_due() and self._reading.acquire(blocking=self._due_s is None):
             try:
-                self._known = self._statuses.all()
-            except WatchwordError as error:
-                log.warning("how cameras are doing cannot be read: %s", error)
+                if self._is_due():  # else another caller read them while this one waited
+                    self._read()
             finally:
-                self._due_s = self._clock() + self._every_s
                 self._reading.release()
         return self._known
+
+    def _is_due(self) -> bool:
+        return self._due_s is None or self._clock() >= self._due_s
+
+    def _read(self) -> None:
+        try:
+            self._known = self._statuses.all()
+        except WatchwordError as error:
+            if not self._away:  # once, not at every call
+                log.warning("how cameras are doing cannot be read: %s", error)
+            self._away = True
+        else:
+            self._away = False
+        finally:
+            self._due_s = self._clock() + self._every_s
 
 
 def _named(wanted: Collection[str], cameras: list[Camera]) -> bool:

@@ -94,6 +94,13 @@ class KnownLife:
             if not self._away:
                 log.warning("the limits and erasures that are known are used from now on: %s", error)
             self._away = True
+        except Exception:
+            if self._rules is None:
+                raise
+            # As in an outage: else each question would read again and again until it goes on with what is known.
+            if not self._away:
+                log.exception("limits and erasures cannot be read; those that are known are used from now on")
+            self._away = True
         else:
             if self._away:
                 log.info("limits and erasures can be read again")

@@ -127,6 +127,8 @@ class Clip:
                     handle, opened = _open(segment.video), segment
                 for begin in range(0, entry.size, CHUNK_BYTES):
                     data = _pread(handle, entry.offset + begin, min(CHUNK_BYTES, entry.size - begin), segment.video)
+                    if not begin and data[4:8] == b"free":
+                        raise Unknown("a part of this recording was erased meanwhile", todo="ask for the clip again")
                     yield data if begin else renumbered(data, number + 1, ticks)
                 ticks += entry.ticks
         finally:

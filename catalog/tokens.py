@@ -116,7 +116,8 @@ class TokenRegistry:
         with self._catalog.writing() as connection:
             change = _counted(connection)
             for one in _all(connection):
-                if wanted in (one.name, one.id) and one.revoked_ms is None:
+                # One that expired may have the name of one that counts, which is the one that must end.
+                if wanted in (one.name, one.id) and one.counts(now_ms):
                     at = TOKENS.c
                     row = connection.execute(select(at.settings, at.hash).where(at.id == one.id)).one()
                     ended = replace(one, revoked_ms=now_ms)

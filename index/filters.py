@@ -16,6 +16,8 @@ from index.store import LATEST_MS, Ask
 from proto.life import NOTHING, Gone, Stretch
 from proto.types import Span
 
+_MOST_CHAINED = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Filter:
@@ -87,7 +89,7 @@ def expression(which: Filter) -> str:
     parts += _not_gone(which.without)
     if which.only is not None:
         parts.append(_gone(which.only))
-    return " and ".join(parts)
+    return _joined(parts, "and")
 
 
 def _not_gone(gone: Gone) -> list[str]:
@@ -147,11 +149,20 @@ def _beyond(stretch: Stretch) -> list[str]:
 
 
 def _any_of(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"({' or '.join(parts)})"
+    return parts[0] if len(parts) == 1 else f"({_joined(parts, 'or')})"
 
 
 def _all_of(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"({' and '.join(parts)})"
+    return parts[0] if len(parts) == 1 else f"({_joined(parts, 'and')})"
+
+
+def _joined(parts: Sequence[str], word: str) -> str:
+    """In halves where they are many. Milvus makes one level of each condition of a chain, and 2.3 reads 49 levels: with
+    50 erasures it would answer no question."""
+    if len(parts) <= _MOST_CHAINED:
+        return f" {word} ".join(parts)
+    middle = len(parts) // 2
+    return f"({_joined(parts[:middle], word)}) {word} ({_joined(parts[middle:], word)})"
 
 
 def rows_filter(ids: Sequence[str]) -> str:

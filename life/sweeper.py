@@ -27,6 +27,8 @@ log = logging.getLogger("watchword.life")
 
 LEASE = "life/sweeper"
 RECORDINGS = "recordings"
+_HERE = ("index", "pictures", "coverage", "backgrounds")
+"""What the sweeper itself looks after."""
 _LEASE_MS = 60_000
 _TRUST_MS = 60_000
 """How often it is noted that the clock is right."""
@@ -89,6 +91,9 @@ class Sweeper:
                 if not fails:
                     log.warning("what is gone is hidden, and not removed for now: %s", error)
                 fails = True
+            except Exception:
+                # Were it to end, nothing would be removed until this process is started anew.
+                log.exception("the sweeper met a fault of its own; it is tried again")
             else:
                 fails = False
             await self._pause(self._settings.check_s)
@@ -97,6 +102,9 @@ class Sweeper:
         """One look at everything that is to be done. Raises NotMine while another process does it."""
         await self._hold()
         rules = await asyncio.to_thread(self._at.life.rules)
+        # Before the stores are asked: while one is away, this is what tells of it.
+        pending = [one.asked_ms for one in rules.erasures if one.done_ms == 0]
+        SWEEP_BEHIND.set(max((self._clock() - asked_ms for asked_ms in pending), default=0) / 1000)
         await self._trust(rules)
         for erasure in rules.erasures:
             if erasure.done_ms == 0:
@@ -108,8 +116,6 @@ class Sweeper:
             begun_ms = self._clock()
             await self._expire(rules.gone(begun_ms))
             self._expired_ms = begun_ms
-        pending = [one.asked_ms for one in rules.erasures if one.done_ms == 0]
-        SWEEP_BEHIND.set(max((self._clock() - asked_ms for asked_ms in pending), default=0) / 1000)
 
     def _is_due(self, last_ms: float, every_ms: float) -> bool:
         """Also when the clock was set back meanwhile."""
@@ -131,7 +137,14 @@ class Sweeper:
             await asyncio.to_thread(self._at.life.trust, at_ms)
 
     async def _erase(self, rules: Rules, erasure: Erasure) -> None:
-        """Carry it out as far as that is possible now."""
+        """Carry it out as far as that is possible now, and note when it is done everywhere."""
+        # Recordings are others' work and may take days: nothing is looked for here again meanwhile.
+        here = await asyncio.to_thread(self._is_done_here, erasure) or await self._erase_here(rules, erasure)
+        if here and await asyncio.to_thread(self._is_done, erasure):
+            await asyncio.to_thread(self._at.life.done, erasure.number, self._clock())
+
+    async def _erase_here(self, rules: Rules, erasure: Erasure) -> bool:
+        """Remove it from the stores that the sweeper looks after; whether that is all."""
         at, number, begun_ms = self._at, erasure.number, self._clock()
         erased = rules.spared(erasure)
         gone, which = Gone(erased=(erased,)), erased_only(erased)
@@ -148,12 +161,11 @@ class Sweeper:
         gaps = await asyncio.to_thread(at.gaps.forget_gone, gone)
         samples = await asyncio.to_thread(at.backgrounds.forget_gone, gone)
         whole = settled and not found.missing
-        removed = {"index": moments, "pictures": pictures, "coverage": gaps, "backgrounds": samples}
+        removed = dict(zip(_HERE, (moments, pictures, gaps, samples), strict=True))
         await self._hold()
         for store, count in removed.items():
             await asyncio.to_thread(at.life.worked, number, store, count, begun_ms, done=whole)
-        if whole and await asyncio.to_thread(self._is_done, erasure):
-            await asyncio.to_thread(at.life.done, number, self._clock())
+        return whole
 
     async def _look_again(self, gone: Gone) -> None:
         """Remove what was written although it was erased before, all at once."""
@@ -167,6 +179,9 @@ class Sweeper:
         await asyncio.to_thread(at.backgrounds.forget_gone, gone)
         if late:
             log.warning("%d moments were stored after they had been erased; they are removed", late)
+
+    def _is_done_here(self, erasure: Erasure) -> bool:
+        return set(_HERE) <= {one.store for one in self._at.life.work(erasure.number) if one.done_ms}
 
     def _is_done(self, erasure: Erasure) -> bool:
         """Whether every store is done with it: also those that other processes look after."""

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
-from difflib import get_close_matches
 
+from catalog.cameras import near_names
 from proto.errors import Unknown
 from proto.types import Camera
 from query.asking import Question
-
-MOST_SHOWN = 5
 
 
 def with_members(question: Question, cameras: Iterable[Camera]) -> Question:
@@ -35,6 +33,6 @@ def are_known(groups: Collection[str], cameras: Iterable[Camera]) -> bool:
 def unknown_group(group: str, known: Collection[str]) -> Unknown:
     """The error for a group without cameras. It suggests similar names."""
     group = group[:80]
-    near = get_close_matches(group, known, n=3, cutoff=0.5) or sorted(known)[:MOST_SHOWN]
+    near = near_names(group, known)
     todo = f"known here: {', '.join(near)}" if near else "`watchword camera set NAME --group GROUP` makes one"
     return Unknown(f"no camera is in a group {group!r}", todo=todo)

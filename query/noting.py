@@ -84,6 +84,8 @@ def asked_for(request: query_pb2.SearchRequest) -> dict[str, Any]:
             found["image"] = hashlib.sha256(request.image).hexdigest()
     if request.cameras:
         found["cameras"] = [name[:80] for name in request.cameras[:_MOST_NAMES]]
+    if request.groups:
+        found["groups"] = [name[:80] for name in request.groups[:_MOST_NAMES]]
     if request.start_ms or request.end_ms:
         found |= {"start_ms": request.start_ms, "end_ms": request.end_ms}
     return found

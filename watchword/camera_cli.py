@@ -234,8 +234,8 @@ def camera_import(front: Front, file: Path, really: bool) -> None:
 @click.argument("name")
 @click.pass_obj
 def camera_remove(front: Front, name: str) -> None:
-    """Stop watching NAME. What it saw stays searchable; nothing deletes it yet. A recording that is added again is
-    replayed from the start."""
+    """Stop watching NAME. What it saw stays searchable as long as its retention says; `watchword erase` removes it
+    now. A recording that is added again is replayed from the start."""
     from catalog.cameras import CameraRegistry
     from catalog.progress import Progresses
     from watchword.catalogs import open_catalog

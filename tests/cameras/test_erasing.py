@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,23 @@ def test_an_erasure_is_carried_out_noted_and_spares_what_is_held(tmp_path: Path,
     eraser.round(LATER + 60_000)
     (work,) = life.work(erasure.number)
     assert (work.removed, work.done_ms) == (9, LATER + 60_000)
+    Eraser(folder, life, 60.0).round(LATER + 90_000)  # after a restart
+    (work,) = life.work(erasure.number)
+    assert (work.removed, work.done_ms) == (9, LATER + 60_000)
+
+
+def test_a_container_that_is_started_anew_goes_on_with_what_it_began(
+    tmp_path: Path, footage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "recordings"
+    writing(folder, footage).close()
+    life = Life(opened(tmp_path))
+    erasure = life.erase(seconds(0, 2), LATER)
+    for host, at_ms in (("1f0c", LATER), ("9ab2", LATER + 60_000)):
+        monkeypatch.setattr("socket.gethostname", lambda host=host: host)
+        Eraser(folder, life, 60.0).round(at_ms)
+    (work,) = life.work(erasure.number)
+    assert (work.place, work.removed, work.done_ms) == (f"1f0c:{folder}", 2, LATER + 60_000)
 
 
 def test_a_segment_that_is_being_written_is_left_for_later(tmp_path: Path, footage: Path) -> None:
@@ -115,3 +133,34 @@ def test_segments_older_than_the_cameras_retention_go_unless_the_clock_is_in_dou
     life.trust(at_ms)
     eraser.round(at_ms)
     assert not list(folder.rglob("*.mp4"))
+
+
+def test_an_index_whose_video_is_missing_goes_too_and_the_rest_after_it(tmp_path: Path, footage: Path) -> None:
+    folder = tmp_path / "recordings"
+    writing(folder, footage).close()
+    next(iter(sorted(folder.rglob("*.mp4")))).unlink()
+    life = Life(opened(tmp_path))
+    life.keep("gate", 1.0)
+    at_ms = START_MS + DAY_MS + 120_000
+    life.trust(at_ms)
+    Eraser(folder, life, 60.0).round(at_ms)
+    assert not [path for path in folder.rglob("*") if path.is_file()]
+
+
+async def test_a_fault_while_erasing_does_not_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cameras.erasing._EVERY_S", 0.0)
+    eraser, tried = Eraser(tmp_path, Life(opened(tmp_path)), 60.0), asyncio.Event()
+    rounds = 0
+
+    def fails(_: int) -> None:
+        nonlocal rounds
+        rounds += 1
+        if rounds == 1:
+            raise ZeroDivisionError
+        loop.call_soon_threadsafe(tried.set)
+
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(eraser, "round", fails)
+    running = asyncio.create_task(eraser.run())
+    await asyncio.wait_for(tried.wait(), 10)
+    running.cancel()

@@ -93,6 +93,19 @@ async def test_a_source_that_fails_and_comes_back_is_opened_again(facts: Facts) 
     assert all(frame.after_gap and frame.sequence == 0 for frame in sink.frames)
 
 
+async def test_an_unforeseen_error_is_told_without_the_secrets_in_it(facts: Facts) -> None:
+    def failing(*_: object) -> Iterator[Picture]:
+        raise OSError("cannot open rtsp://user:secret@host/live")
+
+    watching = watching_of(Camera("gate", "rtsp://user:secret@host/live"), Sink(), facts, failing)
+    watching.start()
+    await until(lambda: watching.state.now == "failed", "failed")
+    watching.leave()
+    await watching.left()
+    assert "cannot open rtsp://" in watching.state.error
+    assert "secret" not in watching.state.error
+
+
 async def test_a_file_waits_for_a_broker_that_is_away_and_loses_nothing(facts: Facts) -> None:
     sink = Sink()
     sink.trouble = Transient("away")

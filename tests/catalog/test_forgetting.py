@@ -90,3 +90,12 @@ def test_pictures_are_found_by_the_time_of_their_moments_and_removed(objects: Ob
     assert pictures.remove([names[1]]) == 0
     assert [name for name, _ in pictures.moments(0, 2**50)] == [names[2]]
     assert pictures.get(names[2]) == b"own"
+
+
+def test_thousands_of_erasures_are_carried_out_too(url: str) -> None:
+    coverage = Coverage(opened(url))
+    coverage.declare([gap("yard", 4, 3), gap("gate", 4, 3)])
+    many = tuple(Erased(Stretch("gate", NOW + n * HOUR, NOW + n * HOUR + 1)) for n in range(1500))
+    assert coverage.forget_gone(Gone(erased=(*many, *GONE.erased)), count_only=True) == 1
+    assert coverage.forget_gone(Gone(erased=(*many, *GONE.erased))) == 1
+    assert [one.camera for one in coverage.gaps(None, None, None)] == ["gate"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from unittest import mock
 
 import pytest
 
@@ -129,6 +130,17 @@ async def test_what_is_known_goes_on_while_the_catalog_is_away() -> None:
     assert await known.rules() is at.found
     at.away, at.found, now[0] = False, Rules(2), 3.0
     assert await known.gone() == Rules(2).gone(10**12)
+
+
+async def test_a_fault_in_reading_is_as_an_outage_and_costs_a_question_one_reading() -> None:
+    at, now = Away(), [0.0]
+    at.away = False
+    known = known_of(at, now)
+    await known.rules()
+    now[0] = 5.0
+    with mock.patch.object(at, "rules", side_effect=ZeroDivisionError) as rules:
+        assert await known.rules() is at.found
+    assert rules.call_count == 1
 
 
 async def test_every_question_gets_rules_that_were_read_after_it_came() -> None:

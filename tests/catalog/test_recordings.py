@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from cameras.erasing import sweep
 from cameras.segments import Segments
 from cameras.settings import RecordingSettings
 from catalog import mp4, recordings
 from catalog.recordings import CHUNK_BYTES, Clip, Missing, Recordings
 from proto.errors import Broken, Invalid, Unknown
+from proto.life import Erased, Gone, Stretch
 from proto.types import Recording
 from tests.cameras.filming import START_MS, decoded, film, numbers, tapped
 
@@ -142,6 +144,15 @@ def test_what_is_removed_while_it_is_played_is_an_error_and_not_a_shorter_clip(
     for segment in reader.segments("gate")[1:]:
         segment.video.unlink()
     with pytest.raises(Unknown, match="removed meanwhile"):
+        list(chunks)
+
+
+def test_what_is_erased_while_it_is_played_is_an_error_that_says_so(tmp_path: Path, footage: dict[str, Path]) -> None:
+    reader = record(tmp_path, (footage["small"], 0))
+    chunks = cut(reader, 0, 10).chunks()
+    next(chunks)
+    sweep(reader.segments("gate"), Gone(erased=(Erased(Stretch("gate", START_MS + 4000, START_MS + 5500)),)))
+    with pytest.raises(Unknown, match="erased meanwhile"):
         list(chunks)
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from catalog.known import KnownStatuses
@@ -60,3 +62,26 @@ def test_what_is_known_is_shown_while_the_catalog_is_away(url: str) -> None:
     assert store.asked == 2
     store.trouble, now_s = Transient("away"), 4.0
     assert known.all() == {"gate": GATE}
+
+
+class Slow:
+    """Answers when it is let."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.let = threading.Event()
+
+    def all(self) -> dict[str, CameraStatus]:
+        self.asked += 1
+        assert self.let.wait(10)
+        raise Transient("away")
+
+
+def test_those_who_wait_for_the_first_answer_do_not_ask_one_after_the_other() -> None:
+    store = Slow()
+    known = KnownStatuses(store, clock=lambda: 0.0)  # type: ignore[arg-type]
+    with ThreadPoolExecutor(8) as pool:
+        calls = [pool.submit(known.all) for _ in range(8)]
+        store.let.set()
+        assert [call.result(10) for call in calls] == [{}] * 8
+    assert store.asked == 1

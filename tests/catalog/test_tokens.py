@@ -184,3 +184,14 @@ def test_names_are_plain(name: str, tmp_path: Path) -> None:
 def test_an_empty_list_of_cameras_is_not_taken_for_all(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="0 cameras"):
         TokenRegistry(opened(tmp_path)).create("kim", Role.VIEWER, (), NOW)
+
+
+def test_the_token_that_counts_is_revoked_and_not_an_expired_one_of_its_name(url: str) -> None:
+    registry = TokenRegistry(opened(url))
+    for begun_ms in range(NOW, NOW + 80, 10):
+        registry.create("kim", Role.VIEWER, None, begun_ms, begun_ms + 10)
+    last, _ = registry.create("kim", Role.VIEWER, None, NOW + 80)
+    assert registry.revoke("kim", NOW + 90).id == last.id
+    assert not any(one.counts(NOW + 90) for one in registry.all())
+    with pytest.raises(Unknown):
+        registry.revoke("kim", NOW + 90)

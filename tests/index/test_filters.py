@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from index.filters import Filter, expression, overlapping, rows_filter
 from proto.errors import Invalid
+from proto.life import Erased, Gone, Stretch
 from proto.types import CAMERA_NAME, KIND, MOMENT_ID
 
 NAMES = st.from_regex(CAMERA_NAME, fullmatch=True)
@@ -88,3 +90,19 @@ def test_no_filter_is_an_empty_text() -> None:
 def test_a_filter_that_nothing_can_pass_is_never_made() -> None:
     with pytest.raises(ValueError, match="nothing can pass"):
         overlapping(frozenset(), None, None)
+
+
+def test_many_erasures_and_holds_make_no_long_chain_of_conditions() -> None:
+    erased = tuple(Erased(Stretch("gate", n * 100, n * 100 + 50), (Stretch("gate", 0, 120),)) for n in range(90))
+    held = tuple(Stretch("gate", n * 100, n * 100 + 10) for n in range(60))
+    gone = Gone(before_ms=5_000, erased=erased, held=held)
+    for which in (Filter(without=gone), Filter(only=gone)):
+        tree = ast.parse(expression(which), mode="eval")
+        chains = [node for node in ast.walk(tree) if isinstance(node, ast.BoolOp)]
+        assert max(len(chain.values) for chain in chains) <= 8
+        passes = compile(tree, "", "eval")
+        for start_ms in (10, 60, 130, 160, 1_000, 4_970, 5_010, 5_060, 8_990, 200_000):
+            for camera in ("gate", "dock"):
+                row = {"camera": camera, "start_ms": start_ms, "end_ms": start_ms + 5}
+                span = SimpleNamespace(objects=(), **row)
+                assert eval(passes, {}, row) == which.passes(span), row  # type: ignore[arg-type]

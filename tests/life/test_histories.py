@@ -6,15 +6,17 @@ import asyncio
 from contextlib import suppress
 from unittest import mock
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from life.sweeper import NotMine
 from proto.errors import Transient
 from proto.life import DAY_MS, DEFAULT, Rules, Stretch
+from proto.metrics import SWEEP_BEHIND
 from proto.types import Moment
 from tests.contracts.moments import HOUR, MINUTE, NOON, moment
-from tests.life.twins import House, directly
+from tests.life.twins import House, MemoryLife, directly
 
 CAMERAS = ("gate", "dock")
 PLACES = st.tuples(st.sampled_from(CAMERAS), st.integers(0, 71))
@@ -167,6 +169,65 @@ def test_an_erasure_is_not_done_before_the_recordings_are() -> None:
         house.life.worked(number, "recordings", 3, house.now_ms, place="here", done=True)
         await sweeper.round()
         assert house.life.now.erasures[0].done_ms
+
+    with mock.patch("asyncio.to_thread", directly):
+        asyncio.run(live())
+
+
+def test_while_a_store_is_away_it_is_told_how_far_behind_erasures_are() -> None:
+    async def live() -> None:
+        house = House()
+        await house.write(at(("gate", 3)))
+        house.life.erase(Stretch("gate", 0, NOON), NOON)
+        house.now_ms += 2 * HOUR
+        house.fails_in = 1  # the rules are read, and the index does not answer
+        SWEEP_BEHIND.set(0)
+        with pytest.raises(Transient):
+            await house.sweeper().round()
+        assert SWEEP_BEHIND._value.get() == 2 * HOUR / 1000
+
+    with mock.patch("asyncio.to_thread", directly):
+        asyncio.run(live())
+
+
+def test_a_fault_of_the_sweeper_does_not_end_it() -> None:
+    async def live() -> None:
+        house, rounds = House(), 0
+        one = at(("gate", 3))
+        await house.write(one)
+        house.life.erase(Stretch("gate", 0, NOON), NOON)
+
+        async def pause(_: float) -> None:
+            nonlocal rounds
+            rounds += 1
+            house.life.rules = MemoryLife.rules.__get__(house.life)  # type: ignore[method-assign]
+            if not house.stored():
+                raise asyncio.CancelledError
+
+        house.life.rules = mock.Mock(side_effect=ZeroDivisionError)  # type: ignore[method-assign]
+        sweeper = house.sweeper()
+        sweeper._pause = pause
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(sweeper.run(), 10)
+        assert rounds > 1 and not house.stored()
+
+    with mock.patch("asyncio.to_thread", directly):
+        asyncio.run(live())
+
+
+def test_an_erasure_that_waits_for_recordings_does_not_read_all_names_of_pictures_each_time() -> None:
+    async def live() -> None:
+        house = House()
+        house.recorded = {"gate"}
+        await house.write(at(("gate", 3)))
+        house.life.erase(Stretch("gate", 0, NOON), NOON)
+        sweeper = house.sweeper()
+        house.now_ms += MINUTE
+        await sweeper.round()
+        assert not house.pictured()
+        house.objects.list = mock.Mock(side_effect=AssertionError)  # type: ignore[method-assign]
+        await sweeper.round()
+        assert not house.life.now.erasures[0].done_ms
 
     with mock.patch("asyncio.to_thread", directly):
         asyncio.run(live())

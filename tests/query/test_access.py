@@ -30,6 +30,7 @@ from tests.query.fakes import WordEncoder, catalog_in, searcher, vector_of
 LOOP = asyncio.new_event_loop()
 run = LOOP.run_until_complete
 CAMERAS = ("dock", "gate", "gate-2", "yard")
+GROUPS = {"dock": ("water", "site"), "gate": ("front", "site"), "gate-2": ("front", "back"), "yard": ()}
 SCOPES = [frozenset(names) for names in (("gate",), ("dock", "yard"), ("nowhere",))]
 TEXTS = ("red truck", "dog", "bicycle night")
 
@@ -63,7 +64,7 @@ def world(folder: Path, cameras: frozenset[str]) -> Searcher:
     """A house with these cameras, and everything that is known of them."""
     catalog = catalog_in(folder)
     registry, coverage = CameraRegistry(catalog), Coverage(catalog)
-    registry.add_missing(Camera(name, f"{name}.mp4") for name in sorted(cameras))
+    registry.add_missing(Camera(name, f"{name}.mp4", groups=GROUPS[name]) for name in sorted(cameras))
     coverage.declare([Gap(name, Reason.AWAY, NOON, NOON + MINUTE, 7 + len(name)) for name in sorted(cameras)])
     coverage.declare([Gap("", Reason.EXPIRED, NOON, NOON + MINUTE, 100 * len(cameras))])
     coverage.looked([Looked(name, NOON + len(name), LOG, 0, 1) for name in sorted(cameras)], {})
@@ -113,6 +114,7 @@ TIMES = st.sampled_from([(0, 0), (NOON, NOON + MINUTE), (NOON - 5 * MINUTE, NOON
 FILTERS = st.fixed_dictionaries(
     {
         "cameras": NAMES,
+        "groups": st.lists(st.sampled_from(["site", "front", "back", "water", "sit"]), max_size=2).map(tuple),
         "limit": st.integers(0, 12),
         "objects": st.sampled_from([(), ("dog",), ("cat",)]),
         "min_confidence": st.sampled_from([0.0, 0.3, 0.9]),

@@ -14,9 +14,11 @@ from catalog.store import Catalog, sqlite_url
 from index.memory import MemoryStore
 from proto.errors import Unknown
 from proto.types import Camera, now_ms
+from proto.v1 import query_pb2
 from query.asking import Question
 from query.client import QueryClient
 from query.groups import with_members
+from query.noting import asked_for
 from query.service import serve_query
 from query.settings import QuerySettings
 from tests.contracts.moments import SPACE
@@ -94,3 +96,20 @@ async def test_cameras_say_their_groups_and_how_they_are_doing(client: QueryClie
     assert (told.state, told.since_ms, told.why, told.gop_s) == ("failing", now - 5_000, "no camera answers", 2.0)
     assert found["dock"].status.state == "unknown"
     catalog.close()
+
+
+def test_however_many_groups_there_are_a_wrong_name_is_compared_with_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[int] = []
+
+    def matches(_: str, names: list[str], **__: object) -> list[str]:
+        compared.append(len(names))
+        return names[:1]
+
+    monkeypatch.setattr("catalog.cameras.get_close_matches", matches)
+    with pytest.raises(Unknown, match="known here"):
+        with_members(Question("x", groups=("yrad",)), [Camera(f"c{n}", "x", groups=(f"g{n}",)) for n in range(5000)])
+    assert compared and max(compared) <= 80
+
+
+def test_the_audit_says_which_groups_were_asked_about() -> None:
+    assert asked_for(query_pb2.SearchRequest(text="dog", groups=["yard"])) == {"text": "dog", "groups": ["yard"]}
