@@ -61,6 +61,24 @@ async def test_what_is_gone_is_not_found_and_nothing_else_is_missed(store: Momen
     assert ids(few.hits) == ranked(recent, unit(5))[:3]
 
 
+async def test_hundreds_of_erasures_and_holds_are_one_filter_that_the_store_takes(
+    store: MomentStore, yard: str
+) -> None:
+    stored = moments(yard)
+    await store.upsert(stored)
+    other = f"{yard}-other"
+    erased = [
+        Erasure(number, Stretch(f"{yard}-a", NOON - 2 * number * HOUR, NOON - 2 * number * HOUR + 1), "", "", 0)
+        for number in range(1, 121)
+    ]
+    held = [Hold(200 + number, Stretch(other, number * HOUR, number * HOUR + 1), "", 0) for number in range(120)]
+    gone = Rules(days={DEFAULT: 36_500.0}, holds=tuple(held), erasures=tuple(erased)).gone(NOON)
+    left = left_of(stored, gone)
+    assert len(stored) - len(left) == 9
+    ask = Ask(unit(5), len(left) + 5, frozenset(one.camera for one in stored), without=gone)
+    assert ids((await until_found(store, ask, len(left))).hits) == ranked(left, unit(5))
+
+
 @pytest.fixture
 def removal(kind: str, endpoint: str, servers: dict[str, Held]) -> Removal:
     if kind == "memory":
