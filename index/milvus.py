@@ -225,6 +225,9 @@ class _MilvusShard:
         return [bare_of(row) for row in await self._query(bucket, expression(which), BARE_FIELDS, limit=most)]
 
     async def remove(self, bucket: Bucket, ids: Sequence[str]) -> None:
+        if not ids:  # which pymilvus takes for a missing filter
+            return
+
         async def remove(milvus: AsyncMilvusClient) -> Any:
             return await milvus.delete(self._name(bucket), ids=list(ids), retry_times=1)
 

@@ -38,6 +38,10 @@ SLOW = ("stack", "reference", "long")
 _ALL_LONG = re.compile(r"^pytestmark = .*mark\.long", re.MULTILINE)
 
 
+LONGEST = ("faults/test_drills.py", "watchword/test_up.py", "console/test_page.py", "evals/test_stack.py")
+"""Files that take minutes. They go first: what is handed out last is what the others have to wait for."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fast", action="store_true", help="leave out what needs a server, a real model, or long")
     parser.addoption("--rest", action="store_true", help="only what --fast leaves out")
@@ -60,6 +64,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         _leave_out(config, items, slow)
     if config.getoption("rest"):
         _leave_out(config, items, set(items) - slow)
+        items.sort(key=lambda item: not item.nodeid.partition("::")[0].endswith(LONGEST))
 
 
 def _leave_out(config: pytest.Config, items: list[pytest.Item], out: set[pytest.Item]) -> None:

@@ -112,6 +112,7 @@ async def test_rows_that_are_gone_are_told_and_removed_in_every_space(
         assert not left & {row.moment for row in rows}
         await removal.remove(holding, [row.id for row in rows])
         assert await removal.rows(holding, which, 1000) == []
+        await removal.remove(holding, [])
     for store in stores:
         kept = {one.id for one in stored[store.space.id]} & left
         assert {one.id for one in await store.fetch([one.id for one in moments(yard)])} == kept
