@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -148,7 +149,8 @@ def _one(part: dict[str, Value], key: str, kind: type[Plain], problems: Problems
     plain = value.plain()
     if isinstance(plain, kind):
         return plain
-    problems.add(value, f"{key} is not {'true or false' if kind is bool else 'a text'}", "correct it")
+    wanted = "true or false" if kind is bool else "a text"
+    problems.add(value, f"{key} is not {wanted}", f"write {wanted}")
     return None
 
 
@@ -158,7 +160,8 @@ def _number(part: dict[str, Value], key: str, problems: Problems) -> float | Non
         return None
     plain = value.plain()
     if isinstance(plain, int | float) and not isinstance(plain, bool):
-        return float(plain)
+        with suppress(OverflowError):  # YAML has whole numbers of any length
+            return float(plain)
     problems.add(value, f"{key} is no number", "write it as 2 or 0.5")
     return None
 

@@ -123,6 +123,7 @@ def test_the_cameras_of_a_configuration_of_frigate_are_taken_over(cli: Cli, tmp_
         ("cameras:\n  a:\n    url: rtsp://u:hush@h/1\n    ulr: x\n", 4, "'ulr', which is not known"),
         ("cameras:\n  a:\n    fps: 1\n", 2, "a has no url"),
         ("cameras:\n  a:\n    url: rtsp://h/1\n    fps: many\n", 4, "fps is no number"),
+        (f"cameras:\n  a:\n    url: rtsp://h/1\n    fps: 1{'0' * 400}\n", 4, "fps is no number"),
         ("cameras:\n  a:\n    url: rtsp://h/1\n    fps: 100\n", 2, "100 pictures a second cannot"),
         ("cameras:\n  a:\n    url: rtsp://h/1\n    enabled: 5\n", 4, "not true or false"),
         ("cameras:\n  a:\n    url: rtsp://h/1\n    masks:\n      - 0,0 1,1\n", 5, "2 corners"),
