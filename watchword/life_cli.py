@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from proto.errors import Invalid, Transient
+from proto.errors import Invalid
 from proto.life import ALWAYS_MS, DAY_MS, DEFAULT, MOST_DAYS, Hold, Rules, Stretch
 from watchword.catalogs import open_catalog
 from watchword.settings import Front, Settings
@@ -22,16 +22,11 @@ _MOST_CAMERAS = 50
 
 def milvus_of(settings: Settings) -> MilvusSettings:
     """The Milvus in the settings, else that of the stack on the data folder."""
-    from watchword.stack import running_stack
+    from watchword.stack import needed_stack
 
     if settings.milvus.endpoints:
         return settings.milvus
-    stack = running_stack(settings.data_dir)
-    if stack is None:
-        raise Transient(
-            f"no stack runs on {settings.data_dir}",
-            todo="start it with `watchword up`, or name a Milvus: --set 'milvus.endpoints=[\"http://HOST:PORT\"]'",
-        )
+    stack = needed_stack(settings.data_dir, "a Milvus: --set 'milvus.endpoints=[\"http://HOST:PORT\"]'")
     return settings.milvus.model_copy(update={"endpoints": stack.addresses.milvus})
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from proto.errors import Transient
 from watchword.settings import Front, Settings
 
 if TYPE_CHECKING:
@@ -20,16 +19,11 @@ if TYPE_CHECKING:
 
 def _kafka(settings: Settings) -> KafkaSettings:
     """The broker in the settings, else that of the stack on the data folder."""
-    from watchword.stack import running_stack
+    from watchword.stack import needed_stack
 
     if settings.kafka.brokers:
         return settings.kafka
-    stack = running_stack(settings.data_dir)
-    if stack is None:
-        raise Transient(
-            f"no stack runs on {settings.data_dir}",
-            todo="start it with `watchword up`, or name a broker: --set kafka.brokers=HOST:PORT",
-        )
+    stack = needed_stack(settings.data_dir, "a broker: --set kafka.brokers=HOST:PORT")
     return settings.kafka.model_copy(update={"brokers": stack.addresses.broker})
 
 

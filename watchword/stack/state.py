@@ -91,17 +91,21 @@ def running_stack(folder: Path) -> RunningStack | None:
     return stack
 
 
+def needed_stack(folder: Path, instead: str) -> RunningStack:
+    """The stack that runs on this folder. Transient without one: it says what to name `instead`."""
+    stack = running_stack(folder)
+    if stack is None:
+        raise Transient(f"no stack runs on {folder}", todo=f"start it with `watchword up`, or name {instead}")
+    return stack
+
+
 def query_address(settings: Settings) -> str:
     """The query service's address: from the settings, else that of this folder's stack. Transient when neither."""
     if settings.query.address:
         return settings.query.address
-    stack = running_stack(settings.data_dir)
-    if stack is None:
-        raise Transient(
-            f"no stack runs on {settings.data_dir}",
-            todo="start it with `watchword up`, or name another: --data-dir FOLDER or --set query.address=HOST:PORT",
-        )
-    return stack.addresses.query
+    return needed_stack(
+        settings.data_dir, "another: --data-dir FOLDER or --set query.address=HOST:PORT"
+    ).addresses.query
 
 
 def without_password(url: str) -> str:
