@@ -50,7 +50,7 @@ load: .venv/.ready-dev  ## how many questions a second: Locust on the embedded s
 	@$(PY) -m loadtests.load
 
 proto: .venv/.ready-dev  ## make the stubs again from the .proto files
-	@echo "== stubs" && $(PY) tests/tools/make_stubs.py proto/v1
+	@echo "== stubs" && $(PY) -m tests.tools.make_stubs
 
 clean:  ## remove the environment and the demo's data
 	rm -rf .venv .watchword build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -17,7 +17,7 @@ from query.settings import QuerySettings
 from tests.contracts.moments import SPACE
 from tests.query.fakes import MOMENTS, searcher
 
-HERE = Path(__file__).parent / "node"
+HERE = Path(__file__).parents[2] / "clients" / "node"
 PROTO = Path(__file__).parents[2] / "proto" / "v1" / "query.proto"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "watchword-tests"
 
@@ -56,7 +56,7 @@ async def client(tmp_path: Path) -> Path:
         installed.parent.mkdir(parents=True, exist_ok=True)
         if not installed.exists():
             shutil.move(fresh, installed)
-    folder = tmp_path / "a checkout" / "tests" / "clients" / "node"
+    folder = tmp_path / "a checkout" / "clients" / "node"
     folder.mkdir(parents=True)
     shutil.copy(HERE / "search.mjs", folder)
     (folder / "package.json").write_bytes(wanted)

@@ -17,7 +17,7 @@ if (words === undefined) {
   process.exit(1);
 }
 
-const proto = join(dirname(fileURLToPath(import.meta.url)), "../../../proto/v1/query.proto");
+const proto = join(dirname(fileURLToPath(import.meta.url)), "../../proto/v1/query.proto");
 // Times are 64-bit; below 2^53 a Number holds them exactly.
 const { watchword } = grpc.loadPackageDefinition(
   protoLoader.loadSync(proto, { keepCase: true, longs: Number, defaults: true }),
