@@ -68,7 +68,7 @@ class Api:
                 "POST",
                 f"{API}/search",
                 "searchByBody",
-                "The same with the question as JSON, or a picture with the filters in the query string.",
+                "The same with the question as JSON, or a picture. Filters in the JSON win over the query string's.",
                 self._search_by_body,
                 query=Filters,
                 body=Question,
@@ -116,8 +116,7 @@ class Api:
     async def _search_by_body(self, request: Request) -> Response:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == "application/json":
-            _parameters(request, Nothing, "the question is in the body, so put every parameter there")
-            return await self._found(request, _body(await request.body(), Question), None)
+            return await self._found(request, _body(await request.body(), _parameters(request, Filters)), None)
         if kind in PICTURES:
             return await self._found(request, _parameters(request, Filters), await request.body())
         told = f"{kind[:60]!r} is no form of a question" if kind else "the body has no content-type"
@@ -126,7 +125,7 @@ class Api:
     async def _found(self, request: Request, asked: Filters, image: bytes | None) -> Response:
         text = like = None
         if isinstance(asked, Question):
-            text, like = asked.q, asked.like
+            text, like = asked.q or None, asked.like or None
         if [text, like, image].count(None) != 2:
             raise Invalid("there is no question", todo="give exactly one of q and like, or a picture as the body")
         search = self._of(request).search(
@@ -212,7 +211,7 @@ def _matches(given: str, tag: str) -> bool:
     return given.strip() == "*" or tag in {one.strip().removeprefix("W/") for one in given.split(",")}
 
 
-def _parameters(request: Request, model: type[Model], todo: str = "") -> Model:
+def _parameters(request: Request, model: type[Model]) -> Model:
     """The query string as the model. Raises Invalid."""
     given: dict[str, Any] = {}
     for name, value in request.query_params.multi_items():
@@ -226,24 +225,26 @@ def _parameters(request: Request, model: type[Model], todo: str = "") -> Model:
     try:
         return model.model_validate(given)
     except ValidationError as error:
-        raise _invalid(error, model, "the query string", todo) from None
+        raise _invalid(error, model, "the query string") from None
 
 
-def _body(body: bytes, model: type[Model]) -> Model:
-    """The body as the model. Raises Invalid."""
+def _body(body: bytes, otherwise: Filters) -> Question:
+    """The question in the body, with the filters of the query string where it has none. Raises Invalid."""
     try:
-        return model.model_validate_json(body)
+        asked = Question.model_validate_json(body, strict=True)
     except ValidationError as error:
-        raise _invalid(error, model, "the body", "") from None
+        raise _invalid(error, Question, "the body") from None
+    more = {name: getattr(otherwise, name) for name in otherwise.model_fields_set - asked.model_fields_set}
+    return asked.model_copy(update=more)
 
 
-def _invalid(error: ValidationError, model: type[BaseModel], where: str, todo: str) -> Invalid:
+def _invalid(error: ValidationError, model: type[BaseModel], where: str) -> Invalid:
     """The first thing that is wrong, in a sentence. What was given is shown cut, for it may be long."""
     first = error.errors(include_url=False)[0]
     name = ".".join(str(part) for part in first["loc"])[:60]
     known = ", ".join(sorted(model.model_fields)) or "none"
     if first["type"] == "extra_forbidden":
-        return Invalid(f"{where} has {name!r}, which is no parameter here", todo=todo or f"known are: {known}")
+        return Invalid(f"{where} has {name!r}, which is no parameter here", todo=f"known are: {known}")
     reason = first["msg"][:1].lower() + first["msg"][1:200]
     if not name:
         return Invalid(f"{where} cannot be read ({reason})", todo="see /api/v1/openapi.json")

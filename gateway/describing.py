@@ -10,7 +10,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from gateway.api import AT_HEADER, PICTURES, Endpoint
 from gateway.problems import MEDIA_TYPE
-from gateway.shapes import ProblemBody
+from gateway.shapes import MOMENT_ID, ProblemBody
 
 Json = dict[str, Any]
 Places = Mapping[tuple[type[BaseModel], JsonSchemaMode], Json]
@@ -26,9 +26,12 @@ _PROBLEMS = {
     "401": "A token is needed, or the given one does not count.",
     "403": "Not allowed.",
     "404": "A camera or a moment that is not known here.",
+    "408": "The body did not arrive in time.",
     "413": "The body is too large.",
     "415": "The body is neither JSON nor a picture.",
+    "421": "The gateway is not asked by a name of its own.",
     "429": "Busy: wait as long as `retry-after` says.",
+    "431": "The request's line and headers are too long.",
     "500": "The installation is wrong.",
     "503": "A part is away: try again.",
     "504": "The answer did not come in time.",
@@ -73,7 +76,8 @@ def _call(one: Endpoint, places: Places) -> Json:
         "operationId": one.name,
         "summary": one.summary,
         "parameters": [
-            *({"name": name, "in": "path", "required": True, "description": meaning, "schema": {"type": "string"}}
+            *({"name": name, "in": "path", "required": True, "description": meaning,
+               "schema": {"type": "string", "pattern": MOMENT_ID}}
               for name, meaning in one.path_parameters),
             *_query_parameters(one.query),
         ],
@@ -122,7 +126,7 @@ def _problem(places: Places) -> Json:
 
 def _problems(one: Endpoint, places: Places) -> Json:
     content = _problem(places)
-    left_out = set() if one.body is not None else {"413", "415"}
+    left_out = set() if one.body is not None else {"408", "413", "415"}
     return {
         status: {"description": text, "content": content}
         for status, text in _PROBLEMS.items()

@@ -22,8 +22,27 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def _said(value: Any) -> Any:
+    """Of a query string, which has no other types, only what JSON says too."""
+    return {"true": True, "false": False}.get(value, "no such word") if isinstance(value, str) else value
+
+
+def _absent(schema: dict[str, Any]) -> None:
+    """The empty default only says that nothing was given: it is no value that could be sent."""
+    schema.pop("default")
+
+
 Number = Annotated[float, AfterValidator(_plain)]
-Names = Annotated[list[str], BeforeValidator(_listed), Field(max_length=1000)]
+Names = Annotated[list[str], BeforeValidator(_listed, json_schema_input_type=list[str] | str), Field(max_length=1000)]
+Ms = Annotated[int, Field(ge=0, le=2**53)]
+"""A time. JavaScript holds no larger number exactly."""
+MOMENT_ID = "^[0-9a-f]{32}$"
+"""For the description only: the query service says better what is wrong with another id."""
+
+
+def _moment(schema: dict[str, Any]) -> None:
+    _absent(schema)
+    schema["pattern"] = MOMENT_ID
 
 
 class Shape(BaseModel):
@@ -41,28 +60,30 @@ class Filters(BaseModel):
     """Only these cameras; repeatable. An unknown name is an error."""
     group: Names = []
     """Cameras of these groups, and those that `camera` names; repeatable. A group without cameras is an error."""
-    start_ms: int = Field(0, ge=0)
+    start_ms: Ms = 0
     """Only moments that overlap [start_ms, end_ms), in milliseconds since 1970 UTC. 0 means open."""
-    end_ms: int = Field(0, ge=0)
+    end_ms: Ms = 0
     """The end of that span. 0 means until now."""
-    limit: int = Field(10, ge=1)
-    """Most hits, 1 to 1,000."""
+    limit: int = Field(10, ge=1, le=3000)
+    """Most hits, 1 to 1,000 unless the service was told otherwise."""
     object: Names = []
     """Only moments in which all of these kinds of objects were seen, such as person; repeatable."""
     min_confidence: float = Field(0.0, ge=0, le=1, allow_inf_nan=False)
     """Only hits of at least this confidence."""
     order: Literal["relevance", "time"] = "relevance"
     """Best first, or earliest first."""
-    all_moments: bool = False
+    all_moments: Annotated[bool, BeforeValidator(_said)] = False
     """Every moment by itself: nothing is joined or left out."""
 
 
 class Question(Filters):
     """A search: exactly one of `q` and `like`."""
 
-    q: str | None = None
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["q"]}, {"required": ["like"]}]})
+
+    q: str = Field("", json_schema_extra=_absent)
     """What to look for, in plain words of any language, 1 to 2,000 characters."""
-    like: str | None = None
+    like: str = Field("", json_schema_extra=_moment)
     """The id of a moment: similar moments, without this one."""
 
 
@@ -71,7 +92,7 @@ class At(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    at_ms: int = Field(0, ge=0)
+    at_ms: Ms = 0
     """The `at_ms` of a hit: the picture in which its box lies. 0: the most representative one."""
 
 
@@ -82,9 +103,9 @@ class Span(BaseModel):
 
     camera: str = ""
     """The camera, together with start_ms and end_ms."""
-    start_ms: int = Field(0, ge=0)
+    start_ms: Ms = 0
     """Start of the time, in milliseconds since 1970 UTC."""
-    end_ms: int = Field(0, ge=0)
+    end_ms: Ms = 0
     """Its end."""
     moment_id: str = ""
     """Instead: the id of a moment, to play its whole span."""

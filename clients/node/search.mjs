@@ -4,8 +4,10 @@
 //
 // Prints one line per hit, best first: confidence in percent, camera, start, end, moment id, kind of object. Says on
 // standard error when no hit is sure, or when not everything was searched. Ends with 0, or with 1 and one line on
-// standard error.
+// standard error. WATCHWORD_TOKEN is sent as the token, and WATCHWORD_CA names the PEM file of the root for TLS; without
+// it nothing is encrypted.
 
+import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import grpc from "@grpc/grpc-js";
@@ -22,9 +24,15 @@ const proto = join(dirname(fileURLToPath(import.meta.url)), "../../proto/v1/quer
 const { watchword } = grpc.loadPackageDefinition(
   protoLoader.loadSync(proto, { keepCase: true, longs: Number, defaults: true }),
 );
-const query = new watchword.v1.Query(address, grpc.credentials.createInsecure());
+const { WATCHWORD_CA: ca, WATCHWORD_TOKEN: token } = process.env;
+const credentials = ca ? grpc.credentials.createSsl(readFileSync(ca)) : grpc.credentials.createInsecure();
+const query = new watchword.v1.Query(address, credentials);
+const metadata = new grpc.Metadata();
+if (token) {
+  metadata.set("authorization", `Bearer ${token}`);
+}
 
-query.Search({ text: words }, { deadline: Date.now() + 10_000 }, (error, reply) => {
+query.Search({ text: words }, metadata, { deadline: Date.now() + 10_000 }, (error, reply) => {
   query.close();
   if (error) {
     console.error(`${grpc.status[error.code]}: ${error.details}`);

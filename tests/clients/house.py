@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,9 @@ PICTURE = b"\xff\xd8 of a moment \xff\xd9"
 
 
 @asynccontextmanager
-async def a_house(folder: Path, settings: QuerySettings | None = None, **more: Any) -> AsyncIterator[QueryServer]:
+async def a_house(
+    folder: Path, settings: QuerySettings | None = None, *, kinds: Sequence[str] = (), **more: Any
+) -> AsyncIterator[QueryServer]:
     """Each moment has a picture, and the gate a recording of five seconds around noon. `more` goes to `serve_query`."""
     store = MemoryStore(SPACE)
     await store.upsert(MOMENTS)
@@ -38,7 +40,9 @@ async def a_house(folder: Path, settings: QuerySettings | None = None, **more: A
         writer.write(fragment, NOON)
     writer.close()
     clips = ClipReader(Recordings(folder / "recordings"), 3600)
-    server = await serve_query(searcher(store, folder), settings or QuerySettings(), "127.0.0.1:0", clips, **more)
+    server = await serve_query(
+        searcher(store, folder, kinds=kinds), settings or QuerySettings(), "127.0.0.1:0", clips, **more
+    )
     try:
         yield server
     finally:
