@@ -7,7 +7,7 @@
 // WATCHWORD_CA names the PEM file of the root for TLS; without it nothing is encrypted.
 package main
 
-//go:generate sh -c "${PROTOC:-protoc} -I ../../proto/v1 --plugin=protoc-gen-go=$(go tool -n protoc-gen-go) --plugin=protoc-gen-go-grpc=$(go tool -n protoc-gen-go-grpc) --go_out=. --go_opt=module=watchword.example/search --go_opt=Mquery.proto=watchword.example/search/watchword --go-grpc_out=. --go-grpc_opt=module=watchword.example/search --go-grpc_opt=Mquery.proto=watchword.example/search/watchword query.proto"
+//go:generate sh generate.sh
 
 import (
 	"cmp"

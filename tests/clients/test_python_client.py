@@ -39,6 +39,8 @@ README = Path(__file__).parents[2] / "clients/python/README.md"
 
 Ask = Callable[..., Awaitable[Any]]
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[QueryServer]:

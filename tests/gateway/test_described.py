@@ -33,7 +33,7 @@ async def test_every_answer_is_one_that_the_description_has(tmp_path: Path) -> N
         child = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "schemathesis.cli", "--config-file", CONFIGURED, "run"),
             f"http://{gateway.address}/api/v1/openapi.json",
-            *("--checks", "all", "--phases", "fuzzing", "--max-examples", "12", "--generation-deterministic"),
+            *("--checks", "all", "--phases", "fuzzing", "--max-examples", "8", "--generation-deterministic"),
             *(part for name in ASKED for part in ("--include-operation-id", name)),
             cwd=tmp_path,
             stdout=subprocess.PIPE,

@@ -31,7 +31,7 @@ CURL = shutil.which("curl")
 PAGE = Path(__file__).parents[2] / "docs/api.md"
 RECIPES = re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL)
 
-pytestmark = pytest.mark.skipif(CURL is None, reason="curl is not installed")
+pytestmark = [pytest.mark.long, pytest.mark.skipif(CURL is None, reason="curl is not installed")]
 
 
 @pytest.fixture
