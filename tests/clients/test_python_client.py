@@ -190,6 +190,12 @@ class Flaky(query_pb2_grpc.QueryServicer):
             await asyncio.Event().wait()
         yield query_pb2.ClipPart(data=b"half")
 
+    async def Cameras(self, request: Any, context: Any) -> query_pb2.CamerasReply:  # noqa: N802
+        return query_pb2.CamerasReply()
+
+    async def Thumbnail(self, request: Any, context: Any) -> query_pb2.ThumbnailReply:  # noqa: N802
+        return query_pb2.ThumbnailReply()
+
 
 @pytest.fixture
 async def flaky() -> AsyncIterator[tuple[Flaky, str]]:

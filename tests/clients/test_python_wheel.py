@@ -76,7 +76,7 @@ async def test_the_wheel_alone_asks_a_running_service(tmp_path: Path) -> None:
 
     target, needs = tmp_path / "target", tmp_path / "needs"
     install = [*(sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--target"), target, wheel]
-    await asyncio.to_thread(subprocess.run, install, check=True)
+    await asyncio.to_thread(lambda: subprocess.run(install, check=True))
     needs.mkdir()
     for module in (next(iter(google.__path__)), Path(str(grpc.__file__)).parent, Path(typing_extensions.__file__)):
         (needs / Path(module).name).symlink_to(module)
