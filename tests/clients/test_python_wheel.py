@@ -75,8 +75,8 @@ async def test_the_wheel_alone_asks_a_running_service(tmp_path: Path) -> None:
     assert "watchword_client-0.1.0.dist-info/licenses/LICENSE" in names
 
     target, needs = tmp_path / "target", tmp_path / "needs"
-    install = [*(sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--target"), target, wheel]
-    await asyncio.to_thread(lambda: subprocess.run(install, check=True))
+    install = ["-m", "pip", "install", "-q", "--no-index", "--no-deps", "--target", str(target), str(wheel)]
+    await asyncio.to_thread(lambda: subprocess.run([sys.executable, *install], check=True))
     needs.mkdir()
     for module in (next(iter(google.__path__)), Path(str(grpc.__file__)).parent, Path(typing_extensions.__file__)):
         (needs / Path(module).name).symlink_to(module)
