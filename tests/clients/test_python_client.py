@@ -143,6 +143,7 @@ WRONG: list[tuple[str, tuple[Any, ...], dict[str, Any], str]] = [
     ("search", ("a",), {"camera": "gate"}, "there is no filter camera"),
     ("coverage", (), {"limit": 3}, "there is no filter limit"),
     ("search", ("a",), {"start": datetime(2026, 1, 1)}, "has no time zone"),
+    ("search", ("a",), {"start": 3}, "3 has no time zone"),
     ("search", ("\ud800",), {}, "cannot be sent"),
     ("search", (3,), {}, "cannot be sent"),
     ("search", ("a",), {"limit": -1}, "cannot be sent"),

@@ -25,7 +25,7 @@ def ms_of(time: datetime | None) -> int:
     """Milliseconds since the Unix epoch; None is 0, which the service reads as open."""
     if time is None:
         return 0
-    if time.tzinfo is None:
+    if getattr(time, "tzinfo", None) is None:
         raise Invalid(f"{time} has no time zone", todo="give one, such as datetime.UTC")
     return (time - _EPOCH) // _MS
 
