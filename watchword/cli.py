@@ -17,6 +17,7 @@ from watchword.access_cli import audit, token
 from watchword.camera_cli import camera
 from watchword.erase_cli import erase
 from watchword.eval_cli import evaluate
+from watchword.export_cli import export_command
 from watchword.life_cli import hold, index, retention
 from watchword.logs import log_to_stderr, say_error, warn_on_stderr
 from watchword.models_cli import models
@@ -107,6 +108,7 @@ command.add_command(clip)
 command.add_command(retention)
 command.add_command(hold)
 command.add_command(erase)
+command.add_command(export_command)
 command.add_command(index)
 command.add_command(plan_command)
 command.add_command(camera)
