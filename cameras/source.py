@@ -1,19 +1,17 @@
-"""Where pictures come from, read with PyAV.
-
-What a camera's address may reach is closed down twice. A whitelist of protocols per kind of source, and a whitelist of
-containers: a playlist is a list of further addresses, so a "video" that is one could read any file of this machine, or
-call hosts inside its network. Playlists are not taken from anywhere.
-"""
+"""Where pictures come from, read with PyAV. What an address may reach is said in cameras/opening.py."""
 
 from __future__ import annotations
 
 import copy
+import errno
 import itertools
+import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import av
 import av.container
@@ -22,9 +20,10 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from cameras.address import Kind, kind_of, path_of, shown
+from cameras.address import Kind, files_of, is_picture, kind_of, shown
 from cameras.clock import LiveClock, RecordingClock, this_instant
 from cameras.meter import Meter, SourceFacts
+from cameras.opening import opening_of
 from cameras.pace import Pace
 from cameras.picture import Darkroom, Picture, Recorded
 from cameras.remux import Tap
@@ -33,7 +32,8 @@ from cameras.settings import CameraSettings
 from proto.errors import Denied, Invalid, Transient, WatchwordError
 from proto.types import Camera, now_ms
 
-_CONTAINERS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,h264,hevc,m4v,mjpeg,mpjpeg,ivf,gif"
+log = logging.getLogger("watchword.cameras")
+
 _MOST_BAD_PACKETS = 100
 _MOST_FPS = 1000
 _USUAL_FRAME_S = 0.04
@@ -120,52 +120,88 @@ def _live(camera: Camera, settings: CameraSettings, stop: threading.Event, tap: 
 
 
 def _replay(camera: Camera, settings: CameraSettings, stop: threading.Event, resume: Resume) -> Iterator[Picture]:
-    sampler = RecordingSampler(settings.fps)
-    pace = Pace(camera.speed, resume.at_s or 0.0)
-    sought_s = resume.at_s  # until the picture at this file time was found
-    passed_s = 0.0  # file time of the rounds before this one
+    replay = _Replay(camera, settings, stop, resume)
     while not stop.is_set():
-        first_s = None if sought_s is None else _first_pts_s(camera, settings)
-        after_gap = True
-        with _opened(camera, settings.open_timeout_s, settings.silent_after_s) as source:
-            clock, packets = RecordingClock(source.frame_s(), passed_s), source.packets()
+        files, passed_s = files_of(camera.url), replay.at_s
+        for file in files:
+            try:
+                yield from replay.file(file)
+            except Invalid as error:
+                if len(files) == 1:
+                    raise
+                log.warning("camera %s: %s is passed over: %s", camera.name, file.name, error)
+            if stop.is_set() or replay.over:
+                return
+        if replay.at_s <= passed_s:
+            raise Invalid(f"{shown(camera.url)} holds no picture", todo="give a video that can be played")
+        if not camera.loop:
+            return
+        replay.pass_rounds(replay.at_s - passed_s)
+
+
+class _Replay:
+    """Where a replay of one file or several is."""
+
+    def __init__(self, camera: Camera, settings: CameraSettings, stop: threading.Event, resume: Resume) -> None:
+        self.at_s = 0.0  # file time before the next file
+        self.over = False  # it was stopped while it waited
+        self._camera, self._settings, self._stop = camera, settings, stop
+        self._start_ms = resume.start_ms
+        self._sampler = RecordingSampler(settings.fps)
+        self._pace = Pace(camera.speed, resume.at_s or 0.0)
+        self._sought_s = resume.at_s  # until the picture at this file time was found
+
+    def pass_rounds(self, round_s: float) -> None:
+        """Rounds are equally long, so those before the picture that is sought are passed over at once."""
+        if self._sought_s is not None and self.at_s < self._sought_s:
+            self.at_s += round_s * int((self._sought_s - self.at_s) / round_s)
+
+    def file(self, path: Path) -> Iterator[Picture]:
+        """The pictures of one file. A file that is one picture lasts as long as one is looked at."""
+        one_s = 1 / self._settings.fps if is_picture(path) else 0.0
+        sought_s = self._sought_s
+        if sought_s is not None and one_s and self.at_s + one_s <= sought_s - _SAME_S:
+            self.at_s += one_s
+            return
+        first_s = None if sought_s is None else _first_pts_s(self._camera, self._settings, path)
+        after_gap = not one_s or not self.at_s  # pictures of a folder follow each other
+        with _opened(self._camera, self._settings.open_timeout_s, self._settings.silent_after_s, path) as source:
+            clock, packets = RecordingClock(one_s or source.frame_s(), self.at_s), source.packets()
             if sought_s is not None and first_s is not None:
                 clock, packets = source.skipped(packets, clock, first_s, sought_s)
-            for frame in source.frames(packets=packets):
-                if stop.is_set():
-                    return
-                placed = clock.place(_pts_s(frame))
-                after_gap = after_gap or placed.after_gap
-                if sought_s is not None and placed.at_s < sought_s - _SAME_S:
-                    continue
-                if sampler.wants(placed.at_s):
-                    if not pace.wait(placed.at_s, stop):
+            try:
+                for frame in source.frames(packets=packets):
+                    if self._stop.is_set():
                         return
-                    if sought_s is not None:
-                        after_gap = False
-                    captured_ms = resume.start_ms + round(placed.at_s * 1000)
-                    recorded = Recorded(placed.at_s, resumed=sought_s is not None)
+                    placed = clock.place(_pts_s(frame))
+                    after_gap = after_gap or (placed.after_gap and not one_s)
+                    if not self._wanted(placed.at_s):
+                        continue
+                    if not self._pace.wait(placed.at_s, self._stop):
+                        self.over = True
+                        return
+                    resumed, self._sought_s = self._sought_s is not None, None
                     yield Picture(
                         source.darkroom,
                         frame,
-                        captured_ms,
-                        after_gap=after_gap,
-                        recorded=recorded,
+                        self._start_ms + round(placed.at_s * 1000),
+                        after_gap=after_gap and not resumed,
+                        recorded=Recorded(placed.at_s, resumed=resumed),
                         source=source.facts(),
                     )
-                    after_gap, sought_s = False, None
-            if clock.next_s <= passed_s:
-                raise Invalid(f"{shown(camera.url)} holds no picture", todo="give a video that can be played")
-        if not camera.loop:
-            return
-        round_s = clock.next_s - passed_s
-        # Rounds are equally long, so those before the picture that is sought are passed over at once.
-        passed_s += round_s * (1 if sought_s is None else max(1, int((sought_s - passed_s) / round_s)))
+                    after_gap = False
+            finally:
+                self.at_s = clock.next_s
+
+    def _wanted(self, at_s: float) -> bool:
+        if self._sought_s is not None and at_s < self._sought_s - _SAME_S:
+            return False
+        return self._sampler.wants(at_s)
 
 
-def _first_pts_s(camera: Camera, settings: CameraSettings) -> float | None:
+def _first_pts_s(camera: Camera, settings: CameraSettings, path: Path) -> float | None:
     """PTS of the first picture that can be decoded: where the recording's file time begins."""
-    with _opened(camera, settings.open_timeout_s, settings.silent_after_s) as source:
+    with _opened(camera, settings.open_timeout_s, settings.silent_after_s, path) as source:
         frame = next(source.frames(), None)
         return None if frame is None else _pts_s(frame)
 
@@ -289,27 +325,28 @@ class _Source:
 
 
 @contextmanager
-def _opened(camera: Camera, open_s: float, read_s: float) -> Iterator[_Source]:
-    """The camera's container, closed at the end; every error of PyAV inside becomes one of ours."""
+def _opened(camera: Camera, open_s: float, read_s: float, file: Path | None = None) -> Iterator[_Source]:
+    """The camera's container, closed at the end; every error of PyAV inside becomes one of ours. Of a folder, `file` is
+    opened, or the first."""
     kind = kind_of(camera.url)
-    address, container_format, options = camera.url, None, {"format_whitelist": _CONTAINERS}
-    match kind:
-        case "file":
-            address = str(path_of(camera.url))
-            options["protocol_whitelist"] = "file"
-        case "rtsp":
-            container_format = "rtsp"
-            options = {"protocol_whitelist": "rtsp,rtsps,rtp,tcp,tls,crypto", "rtsp_transport": "tcp"}
-        case "http":
-            options["protocol_whitelist"] = "http,https,tcp,tls"
-        case "device":
-            container_format = "v4l2"
-            options = {"protocol_whitelist": "file"}
+    if kind == "file" and file is None:
+        file = files_of(camera.url)[0]
+    how = opening_of(camera.url, file, open_s, read_s)
+    where = shown(camera.url) if file is None else str(file)
     try:
-        with av.open(address, format=container_format, options=options, timeout=(open_s, read_s)) as container:
+        with av.open(
+            how.address, format=how.format, options=how.options, timeout=(open_s, read_s), io_open=how.playlist
+        ) as container:
             yield _Source(container, camera, kind)
-    except av.error.FFmpegError as error:
-        raise _translated(error, kind, shown(camera.url)) from None  # PyAV's own text shows the credentials
+    except (av.error.FFmpegError, WatchwordError) as error:
+        if how.playlist is not None and how.playlist.trouble is not None:
+            raise how.playlist.trouble from None
+        if isinstance(error, WatchwordError):
+            raise
+        raise _translated(error, kind, where) from None  # PyAV's own text shows the credentials
+    finally:
+        if how.playlist is not None:
+            how.playlist.close()
 
 
 def _translated(error: av.error.FFmpegError, kind: Kind, where: str) -> WatchwordError:
@@ -321,10 +358,13 @@ def _translated(error: av.error.FFmpegError, kind: Kind, where: str) -> Watchwor
             return Invalid(f"{where} is not a video that Watchword can read", todo="give a file such as MP4 or MKV")
         case "file", _:
             return Invalid(f"{where} cannot be read ({reason})", todo="may this user read it?")
-        case "http", av.error.InvalidDataError() | av.error.ArgumentError():
+        case "http" | "hls" | "mpegts", av.error.InvalidDataError() | av.error.ArgumentError():
             return Invalid(
-                f"{where} does not send video", todo="give the address of the stream; playlists are not taken"
+                f"{where} does not send video",
+                todo="give the address of the stream; a playlist is taken where its name ends with .m3u8",
             )
+        case "http", av.error.OSError(errno=errno.EIO):
+            return Transient(f"{where} redirects, or breaks off", todo="give the address that it redirects to")
         case _, av.error.TimeoutError() | av.error.ExitError():
             return Transient(f"no camera answers at {where} in time", todo="is it on, and is the address right?")
         case _:
