@@ -102,8 +102,8 @@ class Camera:
 
     name: str
     url: str
-    """rtsp://…, http(s)://…, udp://HOST:PORT, the path of a file or folder, or a device such as /dev/video0; all that is
-    taken is said by cameras/address.py."""
+    """rtsp://…, http(s)://…, udp://HOST:PORT, the path of a file or folder, or a device such as /dev/video0.
+    cameras/address.py says all that is taken."""
     loop: bool = False
     """Restart a file when it ends."""
     speed: float = 1.0

@@ -15,6 +15,7 @@ from proto.errors import Invalid, WatchwordError
 from proto.tracing import traced
 from watchword.access_cli import audit, token
 from watchword.camera_cli import camera
+from watchword.discover_cli import discover_command
 from watchword.erase_cli import erase
 from watchword.eval_cli import evaluate
 from watchword.export_cli import export_command
@@ -111,6 +112,7 @@ command.add_command(erase)
 command.add_command(export_command)
 command.add_command(index)
 command.add_command(plan_command)
+camera.add_command(discover_command)
 command.add_command(camera)
 
 
