@@ -18,6 +18,8 @@ class SourceFacts:
     bits_per_second: int = 0
     gop_frames: int = 0
     """Pictures from one key frame to the next; while the second one has not come, those since the first."""
+    clock_ahead_ms: int | None = None
+    """How far the camera's clock is ahead of this machine's, where it tells: see cameras/sent.py."""
 
 
 class Meter:

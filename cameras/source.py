@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import errno
 import itertools
-import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -20,25 +19,22 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from cameras.address import Kind, files_of, is_picture, kind_of, shown
+from cameras.address import Kind, files_of, kind_of, shown
 from cameras.clock import LiveClock, RecordingClock, this_instant
 from cameras.meter import Meter, SourceFacts
 from cameras.opening import opening_of
-from cameras.pace import Pace
-from cameras.picture import Darkroom, Picture, Recorded
+from cameras.picture import Darkroom, Picture
 from cameras.remux import Tap
-from cameras.sampling import RecordingSampler, Sampler
+from cameras.replaying import Replay
+from cameras.sampling import Sampler
+from cameras.sent import SentClock, reference_ms
 from cameras.settings import CameraSettings
 from proto.errors import Denied, Invalid, Transient, WatchwordError
 from proto.types import Camera, now_ms
 
-log = logging.getLogger("watchword.cameras")
-
 _MOST_BAD_PACKETS = 100
 _MOST_FPS = 1000
 _USUAL_FRAME_S = 0.04
-_SAME_S = 0.001
-"""File times of two replays that differ by less are of the same picture."""
 _MOST_GROUP_PACKETS = 3000
 """So many packets without a key frame are kept in memory; a recording with fewer key frames is decoded whole."""
 
@@ -120,90 +116,10 @@ def _live(camera: Camera, settings: CameraSettings, stop: threading.Event, tap: 
 
 
 def _replay(camera: Camera, settings: CameraSettings, stop: threading.Event, resume: Resume) -> Iterator[Picture]:
-    replay = _Replay(camera, settings, stop, resume)
-    while not stop.is_set():
-        files, passed_s = files_of(camera.url), replay.at_s
-        for file in files:
-            try:
-                yield from replay.file(file)
-            except Invalid as error:
-                if len(files) == 1:
-                    raise
-                log.warning("camera %s: %s is passed over: %s", camera.name, file.name, error)
-            if stop.is_set() or replay.over:
-                return
-        if replay.at_s <= passed_s:
-            raise Invalid(f"{shown(camera.url)} holds no picture", todo="give a video that can be played")
-        if not camera.loop:
-            return
-        replay.pass_rounds(replay.at_s - passed_s)
+    def opened(path: Path) -> AbstractContextManager[_Source]:
+        return _opened(camera, settings.open_timeout_s, settings.silent_after_s, path)
 
-
-class _Replay:
-    """Where a replay of one file or several is."""
-
-    def __init__(self, camera: Camera, settings: CameraSettings, stop: threading.Event, resume: Resume) -> None:
-        self.at_s = 0.0  # file time before the next file
-        self.over = False  # it was stopped while it waited
-        self._camera, self._settings, self._stop = camera, settings, stop
-        self._start_ms = resume.start_ms
-        self._sampler = RecordingSampler(settings.fps)
-        self._pace = Pace(camera.speed, resume.at_s or 0.0)
-        self._sought_s = resume.at_s  # until the picture at this file time was found
-
-    def pass_rounds(self, round_s: float) -> None:
-        """Rounds are equally long, so those before the picture that is sought are passed over at once."""
-        if self._sought_s is not None and self.at_s < self._sought_s:
-            self.at_s += round_s * int((self._sought_s - self.at_s) / round_s)
-
-    def file(self, path: Path) -> Iterator[Picture]:
-        """The pictures of one file. A file that is one picture lasts as long as one is looked at."""
-        one_s = 1 / self._settings.fps if is_picture(path) else 0.0
-        sought_s = self._sought_s
-        if sought_s is not None and one_s and self.at_s + one_s <= sought_s - _SAME_S:
-            self.at_s += one_s
-            return
-        first_s = None if sought_s is None else _first_pts_s(self._camera, self._settings, path)
-        after_gap = not one_s or not self.at_s  # pictures of a folder follow each other
-        with _opened(self._camera, self._settings.open_timeout_s, self._settings.silent_after_s, path) as source:
-            clock, packets = RecordingClock(one_s or source.frame_s(), self.at_s), source.packets()
-            if sought_s is not None and first_s is not None:
-                clock, packets = source.skipped(packets, clock, first_s, sought_s)
-            try:
-                for frame in source.frames(packets=packets):
-                    if self._stop.is_set():
-                        return
-                    placed = clock.place(_pts_s(frame))
-                    after_gap = after_gap or (placed.after_gap and not one_s)
-                    if not self._wanted(placed.at_s):
-                        continue
-                    if not self._pace.wait(placed.at_s, self._stop):
-                        self.over = True
-                        return
-                    resumed, self._sought_s = self._sought_s is not None, None
-                    yield Picture(
-                        source.darkroom,
-                        frame,
-                        self._start_ms + round(placed.at_s * 1000),
-                        after_gap=after_gap and not resumed,
-                        recorded=Recorded(placed.at_s, resumed=resumed),
-                        source=source.facts(),
-                    )
-                    after_gap = False
-            finally:
-                self.at_s = clock.next_s
-
-    def _wanted(self, at_s: float) -> bool:
-        if self._sought_s is not None and at_s < self._sought_s - _SAME_S:
-            return False
-        return self._sampler.wants(at_s)
-
-
-def _first_pts_s(camera: Camera, settings: CameraSettings, path: Path) -> float | None:
-    """PTS of the first picture that can be decoded: where the recording's file time begins."""
-    with _opened(camera, settings.open_timeout_s, settings.silent_after_s, path) as source:
-        frame = next(source.frames(), None)
-        return None if frame is None else _pts_s(frame)
+    return Replay(camera, settings, stop, opened, _pts_s).pictures(resume.start_ms, resume.at_s)
 
 
 def _pts_s(timed: VideoFrame | Packet[VideoStream]) -> float | None:
@@ -226,6 +142,7 @@ class _Source:
         self._stream.thread_count = 1
         self.darkroom = Darkroom(camera.masks)
         self._meter = Meter()
+        self._sent = SentClock()
 
     def info(self) -> SourceInfo:
         rate = self._stream.average_rate
@@ -250,6 +167,7 @@ class _Source:
             meter.fps or declared,
             meter.bits_per_second,
             meter.gop_frames,
+            clock_ahead_ms=self._sent.ahead_ms,
         )
 
     def metered(self, packets: Iterator[Packet[VideoStream]]) -> Iterator[Packet[VideoStream]]:
@@ -257,6 +175,10 @@ class _Source:
         for packet in packets:
             if packet.size:
                 self._meter.packet(packet.size, time.monotonic(), key=packet.is_keyframe)
+                if self._kind == "rtsp" and packet.has_sidedata("prft"):
+                    taken_ms = reference_ms(bytes(packet.get_sidedata("prft")))
+                    if taken_ms is not None:
+                        self._sent.packet(taken_ms, now_ms())
             yield packet
 
     def frame_s(self) -> float:

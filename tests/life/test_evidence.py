@@ -103,11 +103,12 @@ async def test_what_was_erased_is_left_out_though_it_is_still_stored(case: Case)
 
 
 async def test_an_export_during_which_something_is_erased_is_given_up_and_leaves_nothing(case: Case) -> None:
+    def erase() -> None:
+        case.house.life.erase(Stretch("gate", NOON + 3_000, NOON + 4_000), NOON)
+
     before = sorted(case.folder.iterdir())
     with pytest.raises(Transient, match="was erased or became too old"):
-        await case.exported(
-            then=lambda: case.house.life.erase(Stretch("gate", NOON + 3_000, NOON + 4_000), NOON) and None
-        )
+        await case.exported(then=erase)
     assert sorted(case.folder.iterdir()) == before
 
 
