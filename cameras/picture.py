@@ -138,24 +138,6 @@ class Picture:
         return _packed(self._darkroom.part_rgb, _part(self._frame, cut), scale, quality)
 
 
-def masked_jpeg(jpeg: bytes, masks: Sequence[Area]) -> tuple[bytes, bool] | None:
-    """A stored picture without what the masks cover, and whether that changed it: it may be older than they are. None
-    when it cannot be read."""
-    try:
-        pixels = simplejpeg.decode_jpeg(jpeg, "RGB")
-    except ValueError:
-        return None
-    height, width = pixels.shape[:2]
-    hidden = covered(masks, width, height)
-    # A picture that was masked is black there, but for the edges, into which its neighbours bleed.
-    inner = ~widened(~hidden, _REACH)
-    if inner.any() and pixels[inner].max() <= _DARK:
-        return jpeg, False
-    pixels[widened(hidden, _REACH)] = 0
-    blank: bytes = simplejpeg.encode_jpeg(pixels, _EXPORT_QUALITY, "RGB", "420")
-    return blank, True
-
-
 def _packed(scaler: _Scaler, frame: VideoFrame, scale: float, quality: int) -> bytes:
     pixels = scaler(frame, max(1, round(frame.width * scale)), max(1, round(frame.height * scale)))
     packed: bytes = simplejpeg.encode_jpeg(pixels, quality, "RGB", "420")
@@ -180,3 +162,21 @@ def _part(frame: VideoFrame, cut: Cut) -> VideoFrame:
 
 def _rows(plane: Any) -> NDArray[np.uint8]:
     return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)  # its stub does not say that it is a buffer
+
+
+def masked_jpeg(jpeg: bytes, masks: Sequence[Area]) -> tuple[bytes, bool] | None:
+    """A stored picture without what the masks cover, and whether that changed it: it may be older than they are. None
+    when it cannot be read."""
+    try:
+        pixels = simplejpeg.decode_jpeg(jpeg, "RGB")
+    except ValueError:
+        return None
+    height, width = pixels.shape[:2]
+    hidden = covered(masks, width, height)
+    # A picture that was masked is black there, but for the edges, into which its neighbours bleed.
+    inner = ~widened(~hidden, _REACH)
+    if inner.any() and pixels[inner].max() <= _DARK:
+        return jpeg, False
+    pixels[widened(hidden, _REACH)] = 0
+    blank: bytes = simplejpeg.encode_jpeg(pixels, _EXPORT_QUALITY, "RGB", "420")
+    return blank, True

@@ -135,6 +135,7 @@ class _Source:
         if not container.streams.video:
             raise Invalid(f"{shown(camera.url)} has no video in it", todo="give a video file or a camera")
         self._container = container
+        self._sent = SentClock()
         self._camera = camera
         self._kind: Kind = kind
         self._stream = container.streams.video[0]
@@ -142,7 +143,6 @@ class _Source:
         self._stream.thread_count = 1
         self.darkroom = Darkroom(camera.masks)
         self._meter = Meter()
-        self._sent = SentClock()
 
     def info(self) -> SourceInfo:
         rate = self._stream.average_rate
