@@ -13,7 +13,6 @@ import ssl
 import time
 from collections.abc import Mapping
 from io import BytesIO
-from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from proto.errors import Denied, Invalid, Transient
@@ -32,7 +31,7 @@ class SameHost:
         self._open_s, self._read_s = open_s, read_s
         self._place = _place(self._parts)
         self._host = _host(self._parts)
-        self._address: tuple[Any, ...] | None = None
+        self._address: tuple[str, int] | None = None
         self._bodies: set[_Body] = set()
         self.trouble: Denied | Invalid | Transient | None = None
         """Why what was asked for last could not be opened."""
@@ -71,10 +70,8 @@ class SameHost:
 
     def _asked(self, parts: SplitResult) -> _Body:
         _, host, port = self._place
-        if self._address is None:
-            self._address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4]
         connection = http.client.HTTPConnection(host, port, timeout=self._read_s)
-        connection.sock = socket.create_connection(self._address[:2], self._open_s)
+        connection.sock = self._connected(host, port)
         try:
             connection.sock.settimeout(self._read_s)
             if self._parts.scheme.lower() == "https":
@@ -96,6 +93,19 @@ class SameHost:
         if answer.status in (401, 403):
             raise Denied(f"the camera at {self._host} refuses", todo="put its user and password into the address")
         raise Transient(f"{self._host} answers with {answer.status}", todo="is the address right?")
+
+    def _connected(self, host: str, port: int) -> socket.socket:
+        """A connection to the address that answered first: a name that means another host later does not count."""
+        if self._address is not None:
+            return socket.create_connection(self._address, self._open_s)
+        trouble = OSError("it has no address")
+        for *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            self._address = str(address[0]), port
+            try:
+                return socket.create_connection(self._address, self._open_s)
+            except OSError as error:
+                self._address, trouble = None, error
+        raise trouble
 
     def _headers(self) -> dict[str, str]:
         user = self._parts.username

@@ -101,10 +101,10 @@ def taken(url: str | Path, most: int = 100, resume: Resume | None = None, **chan
 
 
 def test_a_playlist_of_its_own_host_is_watched(web: Web, segment: bytes) -> None:
-    names = "0.ts", "/b/1.ts?token=1", f"{web.url}/b/2.ts"
+    names = "0.ts", "/b/1.ts?token=1", f"{web.url.replace('127.0.0.1', 'localhost')}/b/2.ts"
     web.pages = {f"/a/{names[0]}": segment, names[1]: segment, "/b/2.ts": segment}
     web.pages["/a/live.m3u8?token=secret"] = playlist(*names)
-    info, picture = probe(camera(f"{web.url}/a/live.m3u8?token=secret"), 3)
+    info, picture = probe(camera(f"{web.url.replace('127.0.0.1', 'localhost')}/a/live.m3u8?token=secret"), 3)
     assert (info.kind, info.codec, picture.size) == ("hls", "h264", (64, 48))
 
 
