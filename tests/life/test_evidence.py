@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cameras.remux import Fragment
 from cameras.segments import Segments
 from cameras.settings import RecordingSettings
 from catalog.coverage import Gap, Reason
@@ -40,8 +41,9 @@ class Covered:
 class Case:
     """A house with three moments and ten seconds of video, and what is exported of it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, fragments: list[Fragment]) -> None:
         self.house = House()
+        self.fragments = fragments
         self.folder = folder
         self.out = folder / "out"
         self.moments = [moment("gate", NOON + n * 3000, regions=[region(n, at_ms=NOON + n * 3000)]) for n in range(3)]
@@ -51,7 +53,7 @@ class Case:
             await self.house.write(one)
         writer = Segments(self.folder / "recordings", RecordingSettings(segment_s=3, keep_free_bytes=0))
         writer.limits = {"gate": Recording(30, 10**9)}
-        for fragment in tapped([film(self.folder / "a.ts", 10)], start_ms=NOON):
+        for fragment in self.fragments:
             writer.write(fragment, NOON)
         writer.close()
         return self
@@ -74,9 +76,14 @@ class Case:
         return told
 
 
+@pytest.fixture(scope="module")
+def fragments(tmp_path_factory: pytest.TempPathFactory) -> list[Fragment]:
+    return tapped([film(tmp_path_factory.mktemp("film") / "a.ts", 10)], start_ms=NOON)
+
+
 @pytest.fixture
-async def case(tmp_path: Path) -> Case:
-    return await Case(tmp_path).fill()
+async def case(tmp_path: Path, fragments: list[Fragment]) -> Case:
+    return await Case(tmp_path, fragments).fill()
 
 
 async def test_an_export_has_video_pictures_moments_coverage_and_who_asked(case: Case) -> None:
