@@ -111,26 +111,26 @@ def child(first: int, count: int) -> None:
             print(json.dumps([number, *read(number, clips, Path(folder))]), flush=True)
 
 
-def run(streams: int, seconds: float) -> int:
+def run(first: int, streams: int, seconds: float) -> int:
     """Read them all in children, one after the other. The exit code: 0 when each ended as it should."""
     found: Counter[tuple[str, str]] = Counter()
     wrong: list[str] = []
-    number, until_s = 0, time.monotonic() + seconds
-    while number < streams and time.monotonic() < until_s:
-        count = min(_EACH, streams - number)
+    number, until_s = first, time.monotonic() + seconds
+    while number < first + streams and time.monotonic() < until_s:
+        count = min(_EACH, first + streams - number)
         done, trouble = _watched(number, count, found)
         if trouble:
             name = list(DAMAGES)[done % len(DAMAGES)]
             wrong.append(f"stream {done} ({name}): {trouble}")
             done += 1
         number = done
-        print(f"{number:,} streams", file=sys.stderr)
+        print(f"{number - first:,} streams", file=sys.stderr)
     for (name, outcome), times in sorted(found.items()):
         print(f"{name:20} {outcome:28} {times:7,}")
-    print(f"{number:,} streams; without a typed end: {len(wrong)}")
+    print(f"{number - first:,} streams; without a typed end: {len(wrong)}")
     for line in wrong:
         print(f"  {line}")
-    return 1 if wrong or number < streams else 0
+    return 1 if wrong or number < first + streams else 0
 
 
 def _watched(first: int, count: int, found: Counter[tuple[str, str]]) -> tuple[int, str]:
@@ -180,6 +180,9 @@ def _clips(folder: Path) -> Iterator[tuple[str, bytes]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--streams", type=int, default=10_000)
+    parser.add_argument(
+        "--first", type=int, default=0, help="the number of the first stream: each is the same at every run"
+    )
     parser.add_argument("--seconds", type=float, default=3600.0, help="give up after so long")
     parser.add_argument("--child", nargs=2, type=int, metavar=("FIRST", "COUNT"), help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -187,7 +190,7 @@ def main() -> None:
         os.nice(5)
         child(*given.child)
         return
-    sys.exit(run(given.streams, given.seconds))
+    sys.exit(run(given.first, given.streams, given.seconds))
 
 
 if __name__ == "__main__":
