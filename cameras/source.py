@@ -257,7 +257,12 @@ def _opened(camera: Camera, open_s: float, read_s: float, file: Path | None = No
     where = shown(camera.url) if file is None else str(file)
     try:
         with av.open(
-            how.address, format=how.format, options=how.options, timeout=(open_s, read_s), io_open=how.playlist
+            how.address,
+            format=how.format,
+            options=how.options,
+            timeout=(open_s, read_s),
+            io_open=how.playlist,
+            metadata_errors="replace",  # titles of a damaged file are no text
         ) as container:
             yield _Source(container, camera, kind)
     except (av.error.FFmpegError, WatchwordError) as error:

@@ -158,6 +158,12 @@ def test_damaged_video_gives_pictures_or_a_line(clip: bytes, seed: int) -> None:
         until_it_ends(port)
 
 
+def test_titles_that_are_no_text_are_no_error(tmp_path: Path) -> None:
+    path = film(tmp_path / "a.mkv", 1, container="matroska")
+    path.write_bytes(path.read_bytes().replace(b"Lavf", b"\xff\xb1vf"))
+    assert probe(Camera("gate", str(path)), 5)[1].size == (64, 48)
+
+
 def test_a_camera_with_sound_alone_is_told(tmp_path: Path) -> None:
     path = tmp_path / "sound.ts"
     with av.open(str(path), "w", format="mpegts") as out:
