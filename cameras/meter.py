@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _WINDOW_S = 5.0
 
@@ -11,6 +11,8 @@ _WINDOW_S = 5.0
 class SourceFacts:
     """What a source sends. Numbers are 0 while they are not known."""
 
+    clock_ahead_ms: int | None = field(default=None, kw_only=True)
+    """How far the camera's clock is ahead of this machine's, where it tells: see cameras/sent.py."""
     codec: str = ""
     width: int = 0
     height: int = 0

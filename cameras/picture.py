@@ -30,6 +30,9 @@ _SUBSAMPLED = {
 _REACH = 8
 """Pixels. In a format that is turned into RGB first, colours reach a little out of their place."""
 _BLACK = (16, 128, 128)
+_DARK = 24
+"""What is black in a JPEG may be so much brighter."""
+_EXPORT_QUALITY = 92
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,3 +162,21 @@ def _part(frame: VideoFrame, cut: Cut) -> VideoFrame:
 
 def _rows(plane: Any) -> NDArray[np.uint8]:
     return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)  # its stub does not say that it is a buffer
+
+
+def masked_jpeg(jpeg: bytes, masks: Sequence[Area]) -> tuple[bytes, bool] | None:
+    """A stored picture without what the masks cover, and whether that changed it: it may be older than they are. None
+    when it cannot be read."""
+    try:
+        pixels = simplejpeg.decode_jpeg(jpeg, "RGB")
+    except ValueError:
+        return None
+    height, width = pixels.shape[:2]
+    hidden = covered(masks, width, height)
+    # A picture that was masked is black there, but for the edges, into which its neighbours bleed.
+    inner = ~widened(~hidden, _REACH)
+    if inner.any() and pixels[inner].max() <= _DARK:
+        return jpeg, False
+    pixels[widened(hidden, _REACH)] = 0
+    blank: bytes = simplejpeg.encode_jpeg(pixels, _EXPORT_QUALITY, "RGB", "420")
+    return blank, True

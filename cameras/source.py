@@ -1,19 +1,16 @@
-"""Where pictures come from, read with PyAV.
-
-What a camera's address may reach is closed down twice. A whitelist of protocols per kind of source, and a whitelist of
-containers: a playlist is a list of further addresses, so a "video" that is one could read any file of this machine, or
-call hosts inside its network. Playlists are not taken from anywhere.
-"""
+"""Where pictures come from, read with PyAV. What an address may reach is said in cameras/opening.py."""
 
 from __future__ import annotations
 
 import copy
+import errno
 import itertools
 import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import av
 import av.container
@@ -22,23 +19,22 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from cameras.address import Kind, kind_of, path_of, shown
+from cameras.address import Kind, files_of, kind_of, shown
 from cameras.clock import LiveClock, RecordingClock, this_instant
 from cameras.meter import Meter, SourceFacts
-from cameras.pace import Pace
-from cameras.picture import Darkroom, Picture, Recorded
+from cameras.opening import opening_of
+from cameras.picture import Darkroom, Picture
 from cameras.remux import Tap
-from cameras.sampling import RecordingSampler, Sampler
+from cameras.replaying import Replay
+from cameras.sampling import Sampler
+from cameras.sent import SentClock, reference_ms
 from cameras.settings import CameraSettings
 from proto.errors import Denied, Invalid, Transient, WatchwordError
 from proto.types import Camera, now_ms
 
-_CONTAINERS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,h264,hevc,m4v,mjpeg,mpjpeg,ivf,gif"
 _MOST_BAD_PACKETS = 100
 _MOST_FPS = 1000
 _USUAL_FRAME_S = 0.04
-_SAME_S = 0.001
-"""File times of two replays that differ by less are of the same picture."""
 _MOST_GROUP_PACKETS = 3000
 """So many packets without a key frame are kept in memory; a recording with fewer key frames is decoded whole."""
 
@@ -120,54 +116,10 @@ def _live(camera: Camera, settings: CameraSettings, stop: threading.Event, tap: 
 
 
 def _replay(camera: Camera, settings: CameraSettings, stop: threading.Event, resume: Resume) -> Iterator[Picture]:
-    sampler = RecordingSampler(settings.fps)
-    pace = Pace(camera.speed, resume.at_s or 0.0)
-    sought_s = resume.at_s  # until the picture at this file time was found
-    passed_s = 0.0  # file time of the rounds before this one
-    while not stop.is_set():
-        first_s = None if sought_s is None else _first_pts_s(camera, settings)
-        after_gap = True
-        with _opened(camera, settings.open_timeout_s, settings.silent_after_s) as source:
-            clock, packets = RecordingClock(source.frame_s(), passed_s), source.packets()
-            if sought_s is not None and first_s is not None:
-                clock, packets = source.skipped(packets, clock, first_s, sought_s)
-            for frame in source.frames(packets=packets):
-                if stop.is_set():
-                    return
-                placed = clock.place(_pts_s(frame))
-                after_gap = after_gap or placed.after_gap
-                if sought_s is not None and placed.at_s < sought_s - _SAME_S:
-                    continue
-                if sampler.wants(placed.at_s):
-                    if not pace.wait(placed.at_s, stop):
-                        return
-                    if sought_s is not None:
-                        after_gap = False
-                    captured_ms = resume.start_ms + round(placed.at_s * 1000)
-                    recorded = Recorded(placed.at_s, resumed=sought_s is not None)
-                    yield Picture(
-                        source.darkroom,
-                        frame,
-                        captured_ms,
-                        after_gap=after_gap,
-                        recorded=recorded,
-                        source=source.facts(),
-                    )
-                    after_gap, sought_s = False, None
-            if clock.next_s <= passed_s:
-                raise Invalid(f"{shown(camera.url)} holds no picture", todo="give a video that can be played")
-        if not camera.loop:
-            return
-        round_s = clock.next_s - passed_s
-        # Rounds are equally long, so those before the picture that is sought are passed over at once.
-        passed_s += round_s * (1 if sought_s is None else max(1, int((sought_s - passed_s) / round_s)))
+    def opened(path: Path) -> AbstractContextManager[_Source]:
+        return _opened(camera, settings.open_timeout_s, settings.silent_after_s, path)
 
-
-def _first_pts_s(camera: Camera, settings: CameraSettings) -> float | None:
-    """PTS of the first picture that can be decoded: where the recording's file time begins."""
-    with _opened(camera, settings.open_timeout_s, settings.silent_after_s) as source:
-        frame = next(source.frames(), None)
-        return None if frame is None else _pts_s(frame)
+    return Replay(camera, settings, stop, opened, _pts_s).pictures(resume.start_ms, resume.at_s)
 
 
 def _pts_s(timed: VideoFrame | Packet[VideoStream]) -> float | None:
@@ -183,6 +135,7 @@ class _Source:
         if not container.streams.video:
             raise Invalid(f"{shown(camera.url)} has no video in it", todo="give a video file or a camera")
         self._container = container
+        self._sent = SentClock()
         self._camera = camera
         self._kind: Kind = kind
         self._stream = container.streams.video[0]
@@ -214,6 +167,7 @@ class _Source:
             meter.fps or declared,
             meter.bits_per_second,
             meter.gop_frames,
+            clock_ahead_ms=self._sent.ahead_ms,
         )
 
     def metered(self, packets: Iterator[Packet[VideoStream]]) -> Iterator[Packet[VideoStream]]:
@@ -221,6 +175,10 @@ class _Source:
         for packet in packets:
             if packet.size:
                 self._meter.packet(packet.size, time.monotonic(), key=packet.is_keyframe)
+                if self._kind == "rtsp" and packet.has_sidedata("prft"):
+                    taken_ms = reference_ms(bytes(packet.get_sidedata("prft")))
+                    if taken_ms is not None:
+                        self._sent.packet(taken_ms, now_ms())
             yield packet
 
     def frame_s(self) -> float:
@@ -289,27 +247,33 @@ class _Source:
 
 
 @contextmanager
-def _opened(camera: Camera, open_s: float, read_s: float) -> Iterator[_Source]:
-    """The camera's container, closed at the end; every error of PyAV inside becomes one of ours."""
+def _opened(camera: Camera, open_s: float, read_s: float, file: Path | None = None) -> Iterator[_Source]:
+    """The camera's container, closed at the end; every error of PyAV inside becomes one of ours. Of a folder, `file` is
+    opened, or the first."""
     kind = kind_of(camera.url)
-    address, container_format, options = camera.url, None, {"format_whitelist": _CONTAINERS}
-    match kind:
-        case "file":
-            address = str(path_of(camera.url))
-            options["protocol_whitelist"] = "file"
-        case "rtsp":
-            container_format = "rtsp"
-            options = {"protocol_whitelist": "rtsp,rtsps,rtp,tcp,tls,crypto", "rtsp_transport": "tcp"}
-        case "http":
-            options["protocol_whitelist"] = "http,https,tcp,tls"
-        case "device":
-            container_format = "v4l2"
-            options = {"protocol_whitelist": "file"}
+    if kind == "file" and file is None:
+        file = files_of(camera.url)[0]
+    how = opening_of(camera.url, file, open_s, read_s)
+    where = shown(camera.url) if file is None else str(file)
     try:
-        with av.open(address, format=container_format, options=options, timeout=(open_s, read_s)) as container:
+        with av.open(
+            how.address,
+            format=how.format,
+            options=how.options,
+            timeout=(open_s, read_s),
+            io_open=how.playlist,
+            metadata_errors="replace",  # titles of a damaged file are no text
+        ) as container:
             yield _Source(container, camera, kind)
-    except av.error.FFmpegError as error:
-        raise _translated(error, kind, shown(camera.url)) from None  # PyAV's own text shows the credentials
+    except (av.error.FFmpegError, WatchwordError) as error:
+        if how.playlist is not None and how.playlist.trouble is not None:
+            raise how.playlist.trouble from None
+        if isinstance(error, WatchwordError):
+            raise
+        raise _translated(error, kind, where) from None  # PyAV's own text shows the credentials
+    finally:
+        if how.playlist is not None:
+            how.playlist.close()
 
 
 def _translated(error: av.error.FFmpegError, kind: Kind, where: str) -> WatchwordError:
@@ -321,10 +285,13 @@ def _translated(error: av.error.FFmpegError, kind: Kind, where: str) -> Watchwor
             return Invalid(f"{where} is not a video that Watchword can read", todo="give a file such as MP4 or MKV")
         case "file", _:
             return Invalid(f"{where} cannot be read ({reason})", todo="may this user read it?")
-        case "http", av.error.InvalidDataError() | av.error.ArgumentError():
+        case "http" | "hls" | "mpegts", av.error.InvalidDataError() | av.error.ArgumentError():
             return Invalid(
-                f"{where} does not send video", todo="give the address of the stream; playlists are not taken"
+                f"{where} does not send video",
+                todo="give the address of the stream; a playlist is taken where its name ends with .m3u8",
             )
+        case "http", av.error.OSError(errno=errno.EIO):
+            return Transient(f"{where} redirects, or breaks off", todo="give the address that it redirects to")
         case _, av.error.TimeoutError() | av.error.ExitError():
             return Transient(f"no camera answers at {where} in time", todo="is it on, and is the address right?")
         case _:

@@ -20,6 +20,7 @@ _LONG_GOP_S = 4.0
 _GOOD_GOP_S = 2
 _SLOW = 0.7
 _LARGE_PIXELS = 2_600_000
+_WRONG_CLOCK_MS = 5_000
 _LONGEST_WHY = 300
 
 
@@ -69,6 +70,7 @@ class StatusWatch:
             source_fps=round(source.fps, 2),
             bits_per_second=source.bits_per_second,
             gop_frames=source.gop_frames,
+            clock_ahead_ms=source.clock_ahead_ms,
             failures=counted.failures,
             lost=counted.lost,
             advice=advice_on(source, self._fps_wanted) if counted.live and state == "live" else (),
@@ -140,5 +142,11 @@ def advice_on(source: SourceFacts, fps_wanted: float) -> tuple[str, ...]:
         found.append(
             f"it sends {source.width} x {source.height}, which costs much to decode: give the address of its second, "
             "smaller stream"
+        )
+    if source.clock_ahead_ms is not None and abs(source.clock_ahead_ms) > _WRONG_CLOCK_MS:
+        which = "ahead of" if source.clock_ahead_ms > 0 else "behind"
+        found.append(
+            f"its clock is {abs(source.clock_ahead_ms) / 1000:,.0f} s {which} this machine's, and so is what it writes "
+            "into its pictures: give it a time server. Moments are by this machine's clock"
         )
     return tuple(found)

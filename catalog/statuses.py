@@ -44,6 +44,8 @@ class CameraStatus:
     bits_per_second: int = 0
     gop_frames: int = 0
     """Pictures from one key frame to the next."""
+    clock_ahead_ms: int | None = None
+    """How far its own clock is ahead of the machine's that watches it; None where it does not tell."""
     failures: int = 0
     lost: int = 0
     """Frames that never reached the broker."""

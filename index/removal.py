@@ -1,4 +1,4 @@
-"""What is stored, for whoever removes it: every bucket of every space on every shard, without vectors."""
+"""What is stored, for whoever removes or exports it: every bucket of every space on every shard."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from index.calls import all_of
 from index.filters import Filter
 from index.places import Bucket
 from index.rows import Bare
-from index.sharded import Shard
+from index.sharded import MOST_ROWS, Shard, read_all
 from proto.errors import WatchwordError
+from proto.types import Moment
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -62,6 +63,10 @@ class Removal:
     async def count(self, holding: Holding, which: Filter) -> int:
         """How many moments pass. Sees every upsert."""
         return await self._of(holding).count(holding.bucket, which)
+
+    async def moments(self, holding: Holding, which: Filter) -> list[Moment]:
+        """The moments that pass, whole. Sees every upsert."""
+        return await read_all(self._of(holding), holding.bucket, which, MOST_ROWS)
 
     async def known(self, holding: Holding, ids: Sequence[str]) -> set[str]:
         """Those of these moments that are there. Sees every upsert."""

@@ -294,16 +294,8 @@ class ShardedStore:
         shard = self._shards[name]
         held = (await shard.buckets(fresh=True)).get(self._space.id, ())
         buckets = self._in_time(held, which.ends_from, which.starts_before)
-        parts = await whole({bucket: self._read_bucket(shard, bucket, which) for bucket in buckets})
+        parts = await whole({bucket: read_all(shard, bucket, which, self._most_rows) for bucket in buckets})
         return [moment for part in parts for moment in part]
-
-    async def _read_bucket(self, shard: Shard, bucket: Bucket, which: Filter) -> list[Moment]:
-        """All moments of the bucket that pass. A read that would be cut off is asked again in halves."""
-        moments = await shard.read(bucket, which, self._most_rows)
-        if moments is not None:
-            return moments
-        halves = await whole({half: self._read_bucket(shard, bucket, half) for half in _halves(which, bucket)})
-        return [moment for half in halves for moment in half]
 
     async def _fetch_from(self, shard: Shard, ids: Sequence[str]) -> list[Moment]:
         held = (await shard.buckets(fresh=True)).get(self._space.id, ())
@@ -330,6 +322,15 @@ class ShardedStore:
         del self._preparing[name, bucket]
         if not task.cancelled() and (error := task.exception()) is not None:
             log.info("the next time bucket could not be made ahead, it is made when needed: %s", error)
+
+
+async def read_all(shard: Shard, bucket: Bucket, which: Filter, most_rows: int) -> list[Moment]:
+    """All moments of the bucket that pass. A read that would be cut off is asked again in halves."""
+    moments = await shard.read(bucket, which, most_rows)
+    if moments is not None:
+        return moments
+    halves = await whole({half: read_all(shard, bucket, half, most_rows) for half in _halves(which, bucket)})
+    return [moment for half in halves for moment in half]
 
 
 async def _search_bucket(shard: Shard, bucket: Bucket, ask: Ask) -> list[Scored]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from proto.section import Section
 
@@ -21,3 +21,6 @@ class RetentionSettings(Section):
     settle_s: float = Field(60.0, ge=1, le=3600)
     """So long after an erasure was asked for every process knows of it, and writes that were under way have ended. It
     is done no earlier."""
+    signing_key: SecretStr = SecretStr("")
+    """What receipts of erasures and exports are signed with: an Ed25519 key, 32 bytes in base64. Empty: one is made at
+    first use and kept in the catalog."""

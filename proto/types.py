@@ -102,7 +102,8 @@ class Camera:
 
     name: str
     url: str
-    """rtsp://…, http(s)://…, a file's path, or a device such as /dev/video0."""
+    """rtsp://…, http(s)://…, udp://HOST:PORT, the path of a file or folder, or a device such as /dev/video0.
+    cameras/address.py says all that is taken."""
     loop: bool = False
     """Restart a file when it ends."""
     speed: float = 1.0

@@ -93,7 +93,10 @@ def camera_add(
     record_bytes: int | None,
     **how: Any,
 ) -> None:
-    """Watch the camera at URL under NAME: rtsp://…, http(s)://…, a file, or a device such as /dev/video0."""
+    """Watch the camera at URL under NAME.
+
+    URL is rtsp(s)://…, rtsp+udp://… for RTP over UDP, http(s)://… of MJPEG, other video or an .m3u8 playlist,
+    udp://HOST:PORT or tcp://HOST:PORT of MPEG-TS, a video file, a folder of videos or of pictures, or /dev/video0."""
     from catalog.cameras import check_camera
     from proto.types import camera_name, now_ms
     from watchword.catalogs import open_registry

@@ -15,8 +15,10 @@ from proto.errors import Invalid, WatchwordError
 from proto.tracing import traced
 from watchword.access_cli import audit, token
 from watchword.camera_cli import camera
+from watchword.discover_cli import discover_command
 from watchword.erase_cli import erase
 from watchword.eval_cli import evaluate
+from watchword.export_cli import export_command
 from watchword.life_cli import hold, index, retention
 from watchword.logs import log_to_stderr, say_error, warn_on_stderr
 from watchword.models_cli import models
@@ -107,8 +109,10 @@ command.add_command(clip)
 command.add_command(retention)
 command.add_command(hold)
 command.add_command(erase)
+command.add_command(export_command)
 command.add_command(index)
 command.add_command(plan_command)
+camera.add_command(discover_command)
 command.add_command(camera)
 
 

@@ -95,12 +95,13 @@ async def _wanted(
         return stretch
     rows = milvus_removal(milvus_of(settings))
     try:
-        return await _time_of_moment(rows, moment or "")
+        return await time_of_moment(rows, moment or "")
     finally:
         await rows.close()
 
 
-async def _time_of_moment(rows: Removal, moment: str) -> Stretch:
+async def time_of_moment(rows: Removal, moment: str) -> Stretch:
+    """Camera and time of the moment. Unknown when there is none."""
     from index.filters import Filter
     from proto.types import check_moment_ids, start_of
 
@@ -181,14 +182,16 @@ def _list(catalog: Catalog) -> None:
 
 def _write_receipt(settings: Settings, catalog: Catalog, number: int, out: Path | None) -> None:
     from catalog.life import Life
-    from life.receipts import Signer, told_of
+    from life.receipts import RECEIPT, told_of
+    from life.signing import Signer
     from proto.types import now_ms
 
     life = Life(catalog)
     erasure = life.erasure(number)
     stays = [{"what": one["what"], "until": one["until"]} for one in _stays(settings, erasure)]
     told = told_of(erasure, life.rules(), life.work(number), stays, now_ms())
-    text = json.dumps(Signer(life).signed(told), indent=2)
+    signer = Signer(life, settings.retention.signing_key.get_secret_value())
+    text = json.dumps(signer.signed(RECEIPT, told), indent=2)
     if out is None:
         click.echo(text)
         return
@@ -202,14 +205,15 @@ def _write_receipt(settings: Settings, catalog: Catalog, number: int, out: Path 
 
 async def _verify(settings: Settings, catalog: Catalog, path: Path) -> None:
     from catalog.life import Life
-    from life.receipts import Signer
+    from life.receipts import RECEIPT
+    from life.signing import Signer
     from life.verifying import present
     from proto.types import now_ms
     from watchword.sweeping import asked_stores
 
     life = Life(catalog)
     receipt = _read(path)
-    Signer(life).check(receipt)
+    Signer(life, settings.retention.signing_key.get_secret_value()).check(RECEIPT, receipt)
     erasure = life.erasure(int(receipt["number"]))
     _check_same(erasure, receipt)
     at = asked_stores(settings, milvus_of(settings), catalog)

@@ -10,7 +10,8 @@ from dataclasses import replace
 from catalog.life import Life
 from catalog.store import Catalog, sqlite_url
 from index.settings import MilvusSettings
-from life.receipts import Signer, told_of
+from life.receipts import RECEIPT, told_of
+from life.signing import Signer
 from life.verifying import present
 from loadtests.fleet import Plan
 from loadtests.topics import dead_letters, rewind, until_drained
@@ -65,8 +66,8 @@ async def _erased(drill: Drill, worker: Server, life: Life, catalog: Catalog, fr
     finally:
         await at.rows.close()
     wrong += [f"{count} of {store} are left" for store, count in found.items() if count]
-    receipt = Signer(life).signed(told_of(life.erasure(number), rules, life.work(number), [], now_ms()))
-    Signer(life).check(json.loads(json.dumps(receipt)))
+    receipt = Signer(life).signed(RECEIPT, told_of(life.erasure(number), rules, life.work(number), [], now_ms()))
+    Signer(life).check(RECEIPT, json.loads(json.dumps(receipt)))
     removed = {one["store"]: one["count"] for one in receipt["removed"]}
     outcome.notes |= {f"removed: {store}": count for store, count in removed.items()}
     if not removed["index"]:

@@ -67,7 +67,7 @@ ONLY_IN: dict[str, str] = {
     ),
     "pg8000": "catalog/postgres.py",
     "obstore": "catalog/s3.py",
-    "cryptography": "life/receipts.py",
+    "cryptography": "life/signing.py",
     "aiokafka": "broker/kafka.py broker/identity.py",
     "faust": "stream/app.py",
     "mode": "stream/app.py",

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from catalog.life import Work
-from life.receipts import Signer, told_of
+from life.receipts import RECEIPT, told_of
+from life.signing import Signer
 from proto.errors import Invalid
 from proto.life import ALWAYS_MS, Erasure, Hold, Rules, Stretch
 
@@ -48,16 +49,16 @@ def test_a_receipt_says_what_was_asked_removed_held_and_stays() -> None:
 
 def test_a_receipt_is_genuine_until_anything_of_it_is_changed() -> None:
     keys = Keys()
-    receipt = json.loads(json.dumps(Signer(keys).signed(told())))
-    Signer(keys).check(receipt)
+    receipt = json.loads(json.dumps(Signer(keys).signed(RECEIPT, told())))
+    Signer(keys).check(RECEIPT, receipt)
     for name in receipt:
         with pytest.raises(Invalid):
-            Signer(keys).check({**receipt, name: "x"})
+            Signer(keys).check(RECEIPT, {**receipt, name: "x"})
         with pytest.raises(Invalid):
-            Signer(keys).check({other: value for other, value in receipt.items() if other != name})
+            Signer(keys).check(RECEIPT, {other: value for other, value in receipt.items() if other != name})
     with pytest.raises(Invalid, match="another installation"):
-        Signer(Keys()).check(receipt)
+        Signer(Keys()).check(RECEIPT, receipt)
     nonsense: list[Any] = [{}, [], {"form": 3}]
     for one in nonsense:
         with pytest.raises(Invalid, match="no receipt"):
-            Signer(keys).check(one)
+            Signer(keys).check(RECEIPT, one)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 
@@ -63,6 +64,16 @@ def test_limits_are_set_shown_and_cleared(cli: Cli, tmp_path: Path) -> None:
         (("erase", "--receipt", "9"), "there is no erasure 9"),
         (("erase", "--verify", "nothing.json"), "cannot be read"),
         (("index", "status"), "no stack runs"),
+        (("export",), "what to export is not clear"),
+        (("export", "gate"), "what to export is not clear"),
+        (("export", "gate", "--from", "1h", "--moment", "0" * 32), "what to export is not clear"),
+        (("export", "gate", "--from", "1h", "--key", "x"), "what to export is not clear"),
+        (("export", "gaet", "--from", "1h"), "no camera is named 'gaet'"),
+        (("export", "gate", "--from", "1h", "--to", "2990-01-01T00:00"), "ends in the future"),
+        (("export", "gate", "--from", "1h"), "no stack runs"),
+        (("--set", "retention.signing_key=abc", "export", "--show-key"), "is no Ed25519 key"),
+        (("export", "--verify", "nowhere"), "is no folder and no zip"),
+        (("export", "--verify", "."), "has no manifest.json"),
     ],
 )
 def test_what_cannot_be_is_one_line(cli: Cli, words: tuple[str, ...], says: str) -> None:
@@ -97,6 +108,22 @@ def test_an_erasure_is_in_force_also_when_nothing_can_be_counted_and_its_receipt
     assert (receipt["carried_out"], receipt["held"]) == (None, [])
     file.write_text(json.dumps({**receipt, "number": 2}))
     assert "was changed after it was signed" in refused(cli("erase", "--verify", str(file)))
+
+
+def test_an_export_that_fails_leaves_its_hold_and_is_noted(cli: Cli, tmp_path: Path) -> None:
+    failed = cli("export", "gate", "--from", "1h", "--hold", "case 12")
+    assert (failed.code != 0, "hold 1: gate" in failed.out) == (True, True)
+    assert "case 12" in cli("hold", "list").out
+    (file,) = (tmp_path / "data/audit").glob("*.jsonl")
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [(one["outcome"], one["camera"]) for one in lines] == [("begun", "gate"), ("transient", "gate")]
+
+
+def test_exports_and_receipts_are_signed_with_the_key_that_is_given(cli: Cli) -> None:
+    key = base64.b64encode(bytes(range(32))).decode()
+    shown = cli("--set", f"retention.signing_key={key}", "export", "--show-key").out
+    assert shown == "A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg=\n"
+    assert key not in cli("--set", f"retention.signing_key={key}", "config").out
 
 
 def test_the_clock_is_trusted_when_a_person_says_so(cli: Cli, tmp_path: Path) -> None:
