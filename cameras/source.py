@@ -19,6 +19,7 @@ import av
 import av.container
 import av.error
 from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -26,11 +27,14 @@ from cameras.address import Kind, kind_of, path_of, shown
 from cameras.clock import LiveClock, RecordingClock, this_instant
 from cameras.meter import Meter, SourceFacts
 from cameras.pace import Pace
-from cameras.picture import Darkroom, Picture, Recorded
+from cameras.packet_gate import PacketGate
+from cameras.picture import Darkroom, Passed, Picture, Recorded
 from cameras.remux import Tap
 from cameras.sampling import RecordingSampler, Sampler
 from cameras.settings import CameraSettings
+from cameras.sparing import Sparing
 from proto.errors import Denied, Invalid, Transient, WatchwordError
+from proto.metrics import PACKETS_DECODED
 from proto.types import Camera, now_ms
 
 _CONTAINERS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,h264,hevc,m4v,mjpeg,mpjpeg,ivf,gif"
@@ -85,8 +89,9 @@ def watch(
     stop: threading.Event,
     resume: Resume | None = None,
     tap: Tap | None = None,
-) -> Iterator[Picture]:
-    """The camera's pictures at `settings.fps`, until a file ends or `stop` is set.
+) -> Iterator[Picture | Passed]:
+    """The camera's pictures at `settings.fps`, until a file ends or `stop` is set; and word of those that the packet
+    gate of a live source left undecoded.
 
     Raises like `probe`, and Transient when a live source ends or stays silent. A file is given at its own pace times
     `camera.speed`, as fast as possible when that is 0, and stamped with file time. It goes on where `resume` says; the
@@ -100,23 +105,38 @@ def watch(
     return _live(camera, settings, stop, tap or Tap(camera.name, lambda: False, lambda _: None))
 
 
-def _live(camera: Camera, settings: CameraSettings, stop: threading.Event, tap: Tap) -> Iterator[Picture]:
-    sampler, clock = Sampler(settings.fps), LiveClock()
-    after_gap = True
+def _live(camera: Camera, settings: CameraSettings, stop: threading.Event, tap: Tap) -> Iterator[Picture | Passed]:
     with (
         _opened(camera, settings.open_timeout_s, settings.silent_after_s) as source,
         source.passing(tap) as packets,
     ):
-        for frame in source.frames(settings.silent_after_s, source.metered(packets)):
-            if stop.is_set():
-                return
-            stamp = clock.stamp(_pts_s(frame), this_instant())
-            tap.stamped(frame, stamp.captured_ms)
-            after_gap = after_gap or stamp.after_gap
-            if sampler.wants(stamp.stream_s):
-                yield Picture(source.darkroom, frame, stamp.captured_ms, after_gap=after_gap, source=source.facts())
-                after_gap = False
+        metered = source.metered(packets)
+        if settings.packet_gate == "auto":
+            source.silent_after_s = settings.silent_after_s
+            source.gate = PacketGate(settings.packet_heartbeat_s, settings.fps)
+            yield from Sparing(source, source.gate, Sampler(settings.fps), tap).pictures(metered, stop)
+        else:
+            yield from _whole(source, source.frames(settings.silent_after_s, metered), settings, stop, tap)
+        if stop.is_set():
+            return
     raise Transient(f"{shown(camera.url)} ended", todo="it is opened again")
+
+
+def _whole(
+    source: _Source, frames: Iterator[VideoFrame], settings: CameraSettings, stop: threading.Event, tap: Tap
+) -> Iterator[Picture]:
+    """The pictures of a live source that is decoded as a whole."""
+    sampler, clock = Sampler(settings.fps), LiveClock()
+    after_gap = True
+    for frame in frames:
+        if stop.is_set():
+            return
+        stamp = clock.stamp(_pts_s(frame), this_instant())
+        tap.stamped(frame, stamp.captured_ms)
+        after_gap = after_gap or stamp.after_gap
+        if sampler.wants(stamp.stream_s):
+            yield Picture(source.darkroom, frame, stamp.captured_ms, after_gap=after_gap, source=source.facts())
+            after_gap = False
 
 
 def _replay(camera: Camera, settings: CameraSettings, stop: threading.Event, resume: Resume) -> Iterator[Picture]:
@@ -185,35 +205,43 @@ class _Source:
         self._container = container
         self._camera = camera
         self._kind: Kind = kind
-        self._stream = container.streams.video[0]
+        self.stream = container.streams.video[0]
         # Cameras are many and cores are few; threads of one decoder would only add delay.
-        self._stream.thread_count = 1
+        self.stream.thread_count = 1
         self.darkroom = Darkroom(camera.masks)
+        self.gate: PacketGate | None = None
+        self.silent_after_s: float | None = None
+        """How long bytes may come without a frame."""
         self._meter = Meter()
+        self._bad = 0
+        self._framed_s = time.monotonic()
 
     def info(self) -> SourceInfo:
-        rate = self._stream.average_rate
+        rate = self.stream.average_rate
         duration = self._container.duration
         return SourceInfo(
             kind=self._kind,
-            width=self._stream.width,
-            height=self._stream.height,
+            width=self.stream.width,
+            height=self.stream.height,
             fps=float(rate) if rate else None,
             duration_s=duration / av.time_base if duration and self._kind == "file" else None,
-            codec=self._stream.codec_context.name,
+            codec=self.stream.codec_context.name,
         )
 
     def facts(self) -> SourceFacts:
         """What it sends, by what was seen of it so far."""
-        rate, meter = self._stream.average_rate, self._meter
+        rate, meter = self.stream.average_rate, self._meter
         declared = float(rate) if rate and rate <= _MOST_FPS else 0.0
         return SourceFacts(
-            self._stream.codec_context.name,
-            self._stream.width,
-            self._stream.height,
+            self.stream.codec_context.name,
+            self.stream.width,
+            self.stream.height,
             meter.fps or declared,
             meter.bits_per_second,
             meter.gop_frames,
+            meter.decoded_share,
+            gate="off" if self.gate is None else self.gate.state.value,
+            gate_why="" if self.gate is None else self.gate.why,
         )
 
     def metered(self, packets: Iterator[Packet[VideoStream]]) -> Iterator[Packet[VideoStream]]:
@@ -225,16 +253,16 @@ class _Source:
 
     def frame_s(self) -> float:
         """How long one frame of the source lasts."""
-        rate = self._stream.average_rate
+        rate = self.stream.average_rate
         # Some containers tell the pace of their time base instead.
         return 1.0 / float(rate) if rate and rate <= _MOST_FPS else _USUAL_FRAME_S
 
     def packets(self) -> Iterator[Packet[VideoStream]]:
-        return self._container.demux(self._stream)
+        return self._container.demux(self.stream)
 
     def passing(self, tap: Tap) -> AbstractContextManager[Iterator[Packet[VideoStream]]]:
         """What is to be decoded, seen by `tap`."""
-        return tap.passing(self._stream, self.packets())
+        return tap.passing(self.stream, self.packets())
 
     def skipped(
         self, packets: Iterator[Packet[VideoStream]], clock: RecordingClock, first_s: float, until_s: float
@@ -269,23 +297,40 @@ class _Source:
         self, silent_after_s: float | None = None, packets: Iterable[Packet[VideoStream]] | None = None
     ) -> Iterator[VideoFrame]:
         """Decoded frames. Transient when bytes come but no frame does for `silent_after_s`."""
-        bad = 0
-        last_s = time.monotonic()
+        self.silent_after_s = silent_after_s
+        self.rests()
         for packet in self.packets() if packets is None else packets:
-            try:
-                decoded = packet.decode()
-            except av.error.InvalidDataError as error:
-                bad += 1
-                if bad > _MOST_BAD_PACKETS:
-                    raise Invalid(f"{shown(self._camera.url)} cannot be decoded", todo="is it damaged?") from error
-                decoded = []
-            if decoded:
-                bad, last_s = 0, time.monotonic()
-            elif silent_after_s is not None and time.monotonic() - last_s > silent_after_s:
-                raise Transient(
-                    f"{shown(self._camera.url)} sends no picture for {silent_after_s:.0f} s", todo="it is opened again"
-                )
-            yield from decoded
+            yield from self.decoded(packet)
+
+    def decoded(self, packet: Packet[VideoStream], single: VideoCodecContext | None = None) -> list[VideoFrame]:
+        """The frames that come out of the decoder with this packet, or all that come out of `single`, which has only
+        this one; none where it is damaged.
+
+        Raises Invalid after many damaged ones, and Transient when no frame came for `silent_after_s`.
+        """
+        if packet.size:
+            self._meter.decoded()
+            PACKETS_DECODED.inc()
+        try:
+            frames = packet.decode() if single is None else [*single.decode(packet), *single.decode(None)]
+        except av.error.InvalidDataError as error:
+            self._bad += 1
+            if self._bad > _MOST_BAD_PACKETS:
+                raise Invalid(f"{shown(self._camera.url)} cannot be decoded", todo="is it damaged?") from error
+            frames = []
+        silent_after_s = self.silent_after_s
+        if frames:
+            self._bad = 0
+            self.rests()
+        elif silent_after_s is not None and time.monotonic() - self._framed_s > silent_after_s:
+            raise Transient(
+                f"{shown(self._camera.url)} sends no picture for {silent_after_s:.0f} s", todo="it is opened again"
+            )
+        return frames
+
+    def rests(self) -> None:
+        """No frame is waited for from before now."""
+        self._framed_s = time.monotonic()
 
 
 @contextmanager

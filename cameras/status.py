@@ -71,6 +71,9 @@ class StatusWatch:
             gop_frames=source.gop_frames,
             failures=counted.failures,
             lost=counted.lost,
+            decoded_share=round(source.decoded_share, 3),
+            gate=source.gate,
+            gate_why=source.gate_why[:_LONGEST_WHY],
             advice=advice_on(source, self._fps_wanted) if counted.live and state == "live" else (),
         )
 
@@ -80,6 +83,7 @@ class StatusWatch:
         return (
             told is None
             or (told.state, told.why, told.advice) != (status.state, status.why, status.advice)
+            or (told.gate == "unable") != (status.gate == "unable")
             or not 0 <= status.told_ms - told.told_ms < _AGAIN_MS
         )
 
