@@ -157,9 +157,9 @@ class PacketGate:
         quiet, ended, self._news = not news and not self._news, self._news and not news, news
         passed_s = 0.0 if self._looked_s is None else time_s - self._looked_s
         self._looked_s = time_s
+        if ended:
+            self._unrest.begin()
         if self._limits_from_s is not None and self.state is not Gate.OPEN:
-            if ended:
-                self._unrest.begin()
             self._unrest.settle(quiet=quiet, step_s=self._step_s)
         if quiet:
             for kind, log_size, stray in self._pending:
@@ -209,7 +209,7 @@ class PacketGate:
     def _measured(self, size: int, *, key: bool, pts_s: float, time_s: float) -> bool:
         """Whether packets say that something moves."""
         kind, log_size = self._places.kind(pts_s, key=key), math.log(max(1, size))
-        stray = self._sizes.stray(kind, log_size, self._step_s)
+        stray = self._sizes.stray(kind, log_size, 0.0 if self.state is Gate.OPEN else self._step_s)
         if len(self._pending) < _MOST_PENDING:
             self._pending.append((kind, log_size, stray))
         if self._limits_from_s is None:
@@ -245,8 +245,8 @@ class PacketGate:
             self._unrest.end(moved=self._seen_moving)
 
     def _wait_for_key(self, time_s: float) -> None:
-        begun_s = time_s if self._key_s is None else self._key_s
-        if self._begun_s is not None and time_s - max(begun_s, self._begun_s) > self._heartbeat_s:
+        since_s = self._begun_s if self._key_s is None else self._key_s
+        if since_s is not None and time_s - since_s > self._heartbeat_s:
             self.why = f"no key frame came for {self._heartbeat_s:g} s: ask the camera for one every 2 s"
 
     def _moved(self, time_s: float) -> None:

@@ -9,6 +9,7 @@ a middle and a long time. What averages are usual while nothing moves is learned
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import deque
 from statistics import median
 
@@ -30,7 +31,8 @@ _PARTS = 120
 _USUAL_SHARE = 0.95
 _MARGIN = 1.4
 _LEAST_SIGMAS = 5.0
-_LARGEST_BUCKET = 7
+_AFTER_KEY = (8, 32)
+"""Packets after the key frame from which on they are of another kind."""
 _MOST_BETWEEN = 7
 _KEY = 0
 
@@ -53,7 +55,7 @@ class Places:
             self._latest_s, self._between = pts_s, 0
         else:
             self._between = min(self._between + 1, _MOST_BETWEEN)  # predicted from what is shown after it, too
-        return 1 + min(self._since_key.bit_length(), _LARGEST_BUCKET) * (_MOST_BETWEEN + 1) + self._between
+        return 1 + bisect_right(_AFTER_KEY, self._since_key) * (_MOST_BETWEEN + 1) + self._between
 
 
 class _Usual:
@@ -95,15 +97,16 @@ class Sizes:
         """A packet of this size came while nothing moved."""
         self._usual.setdefault(kind, _Usual()).add(log_size, stray)
 
-    def stray(self, kind: int, log_size: float, step_s: float) -> float | None:
-        """By how much the size of the next packet strays, as a logarithm. None where the kind is not known."""
+    def stray(self, kind: int, log_size: float, follow_s: float) -> float | None:
+        """By how much the size of the next packet strays, as a logarithm. None where the kind is not known. A drift is
+        followed for `follow_s`."""
         usual = self._usual.get(kind)
         if usual is None or usual.known < _LEAST:
             return None
         if kind == _KEY:
             return None
         stray = log_size - usual.middle - self._drift
-        self._drift += math.copysign(_FOLLOWS * step_s * usual.spread, stray)
+        self._drift += math.copysign(_FOLLOWS * follow_s * usual.spread, stray)
         return stray
 
     def odd(self, kind: int, stray: float | None) -> float | None:

@@ -11,9 +11,10 @@ import copy
 import itertools
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import av
 import av.container
@@ -45,6 +46,9 @@ _SAME_S = 0.001
 """File times of two replays that differ by less are of the same picture."""
 _MOST_GROUP_PACKETS = 3000
 """So many packets without a key frame are kept in memory; a recording with fewer key frames is decoded whole."""
+
+
+_Read = Callable[..., Iterator[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +93,8 @@ def watch(
     stop: threading.Event,
     resume: Resume | None = None,
     tap: Tap | None = None,
-) -> Iterator[Picture | Passed]:
-    """The camera's pictures at `settings.fps`, until a file ends or `stop` is set; and word of those that the packet
-    gate of a live source left undecoded.
+) -> Iterator[Picture]:
+    """The camera's pictures at `settings.fps`, until a file ends or `stop` is set.
 
     Raises like `probe`, and Transient when a live source ends or stays silent. A file is given at its own pace times
     `camera.speed`, as fast as possible when that is 0, and stamped with file time. It goes on where `resume` says; the
@@ -102,33 +105,50 @@ def watch(
         if resume is None:
             resume = Resume(now_ms() if camera.start_ms is None else camera.start_ms, None)
         return _replay(camera, settings, stop, resume)
-    return _live(camera, settings, stop, tap or Tap(camera.name, lambda: False, lambda _: None))
+    return _live(camera, settings, stop, tap, _whole)
 
 
-def _live(camera: Camera, settings: CameraSettings, stop: threading.Event, tap: Tap) -> Iterator[Picture | Passed]:
+def watch_sparing(
+    camera: Camera,
+    settings: CameraSettings,
+    stop: threading.Event,
+    resume: Resume | None = None,
+    tap: Tap | None = None,
+) -> Iterator[Picture | Passed]:
+    """Like `watch`, but of a live source only what its packet gate asks for is decoded. Whoever takes the pictures says
+    in `Picture.stirs` whether something moves, and is told of those that were passed over.
+    """
+    if kind_of(camera.url) == "file" or settings.packet_gate == "off":
+        return watch(camera, settings, stop, resume, tap)
+    return _live(camera, settings, stop, tap, _gated)
+
+
+def _live(camera: Camera, settings: CameraSettings, stop: threading.Event, tap: Tap | None, read: _Read) -> Any:
+    tap = tap or Tap(camera.name, lambda: False, lambda _: None)
     with (
         _opened(camera, settings.open_timeout_s, settings.silent_after_s) as source,
         source.passing(tap) as packets,
     ):
-        metered = source.metered(packets)
-        if settings.packet_gate == "auto":
-            source.silent_after_s = settings.silent_after_s
-            source.gate = PacketGate(settings.packet_heartbeat_s, settings.fps)
-            yield from Sparing(source, source.gate, Sampler(settings.fps), tap).pictures(metered, stop)
-        else:
-            yield from _whole(source, source.frames(settings.silent_after_s, metered), settings, stop, tap)
+        yield from read(source, source.metered(packets), settings, stop, tap)
         if stop.is_set():
             return
     raise Transient(f"{shown(camera.url)} ended", todo="it is opened again")
 
 
+def _gated(
+    source: _Source, packets: Iterator[Packet[VideoStream]], settings: CameraSettings, stop: threading.Event, tap: Tap
+) -> Iterator[Picture | Passed]:
+    source.silent_after_s = settings.silent_after_s
+    source.gate = PacketGate(settings.packet_heartbeat_s, settings.fps)
+    return Sparing(source, source.gate, Sampler(settings.fps), tap).pictures(packets, stop)
+
+
 def _whole(
-    source: _Source, frames: Iterator[VideoFrame], settings: CameraSettings, stop: threading.Event, tap: Tap
+    source: _Source, packets: Iterator[Packet[VideoStream]], settings: CameraSettings, stop: threading.Event, tap: Tap
 ) -> Iterator[Picture]:
-    """The pictures of a live source that is decoded as a whole."""
     sampler, clock = Sampler(settings.fps), LiveClock()
     after_gap = True
-    for frame in frames:
+    for frame in source.frames(settings.silent_after_s, packets):
         if stop.is_set():
             return
         stamp = clock.stamp(_pts_s(frame), this_instant())

@@ -19,7 +19,7 @@ from cameras.outbox import Outbox, Outgoing
 from cameras.picture import Passed, Picture
 from cameras.ports import CameraState, Notebook, Sender
 from cameras.settings import CameraSettings, settings_for
-from cameras.source import Resume, watch
+from cameras.source import Resume, watch_sparing
 from cameras.view import View
 from catalog.progress import Progress
 from proto import tracing
@@ -68,7 +68,7 @@ class Watching:
         settings: CameraSettings,
         image_side: int,
         notes: Notebook,
-        pictures: Pictures = watch,
+        pictures: Pictures = watch_sparing,
     ) -> None:
         self.camera = camera
         self.state = CameraState("waiting")
