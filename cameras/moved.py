@@ -135,7 +135,8 @@ class Motion:
 
     def _threshold(self) -> Plane:
         least = max(_LEAST, _NOISE_TIMES * self._noise)
-        return np.maximum(np.float32(least), np.float32(_ACTIVE_TIMES) * self._activity)
+        threshold: Plane = np.maximum(np.float32(least), np.float32(_ACTIVE_TIMES) * self._activity)
+        return threshold
 
     def arrived(self) -> bool:
         """Whether something is there now that was not near that place in the last picture kept.

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import av
 import av.container
@@ -33,7 +33,7 @@ from cameras.picture import Darkroom, Passed, Picture, Recorded
 from cameras.remux import Tap
 from cameras.sampling import RecordingSampler, Sampler
 from cameras.settings import CameraSettings
-from cameras.sparing import Sparing
+from cameras.sparing import gated
 from proto.errors import Denied, Invalid, Transient, WatchwordError
 from proto.metrics import PACKETS_DECODED
 from proto.types import Camera, now_ms
@@ -48,7 +48,7 @@ _MOST_GROUP_PACKETS = 3000
 """So many packets without a key frame are kept in memory; a recording with fewer key frames is decoded whole."""
 
 
-_Read = Callable[..., Iterator[Any]]
+Shown = TypeVar("Shown", bound=Picture | Passed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +120,16 @@ def watch_sparing(
     """
     if kind_of(camera.url) == "file" or settings.packet_gate == "off":
         return watch(camera, settings, stop, resume, tap)
-    return _live(camera, settings, stop, tap, _gated)
+    return _live(camera, settings, stop, tap, gated)
 
 
-def _live(camera: Camera, settings: CameraSettings, stop: threading.Event, tap: Tap | None, read: _Read) -> Any:
+def _live(
+    camera: Camera,
+    settings: CameraSettings,
+    stop: threading.Event,
+    tap: Tap | None,
+    read: Callable[..., Iterator[Shown]],
+) -> Iterator[Shown]:
     tap = tap or Tap(camera.name, lambda: False, lambda _: None)
     with (
         _opened(camera, settings.open_timeout_s, settings.silent_after_s) as source,
@@ -133,14 +139,6 @@ def _live(camera: Camera, settings: CameraSettings, stop: threading.Event, tap: 
         if stop.is_set():
             return
     raise Transient(f"{shown(camera.url)} ended", todo="it is opened again")
-
-
-def _gated(
-    source: _Source, packets: Iterator[Packet[VideoStream]], settings: CameraSettings, stop: threading.Event, tap: Tap
-) -> Iterator[Picture | Passed]:
-    source.silent_after_s = settings.silent_after_s
-    source.gate = PacketGate(settings.packet_heartbeat_s, settings.fps)
-    return Sparing(source, source.gate, Sampler(settings.fps), tap).pictures(packets, stop)
 
 
 def _whole(

@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from av.codec import CodecContext
 from av.packet import Packet
@@ -25,6 +25,7 @@ from cameras.packet_gate import Do, Gate, PacketGate
 from cameras.picture import Darkroom, Passed, Picture
 from cameras.remux import Parameters, Tap
 from cameras.sampling import Sampler
+from cameras.settings import CameraSettings
 from proto.metrics import PACKET_GATES_OPENED, PACKETS_PASSED
 
 _MOST_BYTES = 16 * 1024 * 1024
@@ -39,6 +40,8 @@ class Source(Protocol):
 
     stream: VideoStream
     darkroom: Darkroom
+    gate: PacketGate | None
+    silent_after_s: float | None
 
     def decoded(self, packet: Packet[VideoStream], single: VideoCodecContext | None = None) -> list[VideoFrame]:
         """The frames that come out of the decoder, or all that come out of one of its own. A damaged packet gives
@@ -49,6 +52,15 @@ class Source(Protocol):
 
     def facts(self) -> SourceFacts:
         """What it sends."""
+
+
+def gated(
+    source: Source, packets: Iterator[Packet[VideoStream]], settings: CameraSettings, stop: threading.Event, tap: Tap
+) -> Iterator[Picture | Passed]:
+    """What is to be looked at of a live source that was opened, by its packet gate."""
+    source.silent_after_s = settings.silent_after_s
+    source.gate = PacketGate(settings.packet_heartbeat_s, settings.fps)
+    return Sparing(source, source.gate, Sampler(settings.fps), tap).pictures(packets, stop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +169,7 @@ class Sparing:
             self._after_gap = False
 
     def _keep(self, packet: Packet[VideoStream]) -> None:
-        copy: Packet[VideoStream] = Packet(bytes(packet))
+        copy: Packet[Any] = Packet(bytes(packet))
         copy.stream, copy.time_base = self._source.stream, packet.time_base
         copy.pts, copy.dts, copy.is_keyframe = packet.pts, packet.dts, packet.is_keyframe
         self._kept.append(copy)
@@ -265,9 +277,10 @@ class Sparing:
         """The frames of a packet that needs no other. The decoder of the stream stays where it is."""
         if self._single is None:
             told = self._source.stream.codec_context
-            self._single = CodecContext.create(told.codec, "r")
-            self._single.extradata = told.extradata
-            self._single.thread_count = 1
+            single = CodecContext.create(told.codec, "r")
+            assert isinstance(single, VideoCodecContext)
+            single.extradata, single.thread_count = told.extradata, 1
+            self._single = single
         frames = self._source.decoded(packet, self._single)
         self._single.flush_buffers()
         return self._sized(frames)

@@ -138,6 +138,8 @@ def advice_on(source: SourceFacts, fps_wanted: float) -> tuple[str, ...]:
             f"it sends {source.fps:.3g} pictures a second and {fps_wanted:g} are wanted: raise its rate, or give it "
             f"--fps {source.fps:.2g}"
         )
+    if source.gate == "unable" and source.gate_why:
+        found.append(f"all of it is decoded: {source.gate_why}")
     if source.codec == "mjpeg":
         found.append("it sends whole JPEG pictures: H.264 takes about a tenth of the network and of the disk")
     if source.width * source.height > _LARGE_PIXELS:

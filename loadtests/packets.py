@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -171,7 +172,7 @@ def sparse(video: Video, width: int, height: int) -> Video:
 def film(pictures: Iterable[Planes], paths: Sequence[Path], options: Sequence[dict[str, str]], fps: int) -> None:
     """Write the pictures once for each of the options."""
     containers = [av.open(str(path), "w", format="mp4") for path in paths]
-    streams = []
+    streams: list[Any] = []
     for number, planes in enumerate(pictures):
         height, width = planes.luma.shape
         flat = [planes.luma, *(plane.reshape(-1, width) for plane in (planes.blue, planes.red))]
@@ -179,7 +180,9 @@ def film(pictures: Iterable[Planes], paths: Sequence[Path], options: Sequence[di
         for at, container in enumerate(containers):
             if number == 0:
                 how = dict(options[at])
-                stream = container.add_stream(how.pop("codec", "libx264"), rate=fps, options={**how, "threads": "1"})
+                stream: Any = container.add_stream(
+                    how.pop("codec", "libx264"), rate=fps, options={**how, "threads": "1"}
+                )
                 stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
                 streams.append(stream)
             frame.pts = None

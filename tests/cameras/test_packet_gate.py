@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 from cameras.packet_gate import Do, Gate, PacketGate
 
 FPS = 10
-NOTHING = lambda _: False  # noqa: E731
+
+
+def nothing(_: float) -> bool:
+    return False
+
+
+def always(_: float) -> bool:
+    return True
 
 
 class Sent:
@@ -30,7 +37,7 @@ class Sent:
         self._looked_s = 0.0
         self._dice = random.Random(7)
 
-    def send(self, seconds: float, times: float = 1.0, moves: Callable[[float], bool] = NOTHING, **how: Any) -> Sent:
+    def send(self, seconds: float, times: float = 1.0, moves: Callable[[float], bool] = nothing, **how: Any) -> Sent:
         """So many seconds of packets that are `times` as large as usual. `moves` says what pictures show."""
         for _ in range(round(seconds * FPS)):
             key = how.get("key", self._number % self.gop == 0)
@@ -70,7 +77,7 @@ def test_what_stands_still_is_learned_and_then_only_key_frames_are_decoded(gop: 
 def test_larger_packets_open_it_within_moments_and_it_closes_when_all_is_quiet_again() -> None:
     sent = gating(gop=100)
     assert sent.send(0.3, times=1.6).gate.state is Gate.OPEN
-    assert sent.send(10, times=1.6, moves=lambda _: True).gate.state is Gate.OPEN
+    assert sent.send(10, times=1.6, moves=always).gate.state is Gate.OPEN
     assert sent.send(8).gate.state is Gate.GATING
 
 
@@ -97,7 +104,7 @@ def test_packets_that_stay_larger_while_nothing_moves_are_learned_anew() -> None
 
 
 def test_a_camera_that_always_sees_something_move_is_decoded_and_says_so() -> None:
-    sent = Sent().send(80, moves=lambda _: True)
+    sent = Sent().send(80, moves=always)
     assert sent.gate.state is Gate.LEARNING
     assert "nearly all the time" in sent.gate.why
     assert len(sent.decoded(0)) == len(sent.done)
@@ -172,7 +179,7 @@ def test_it_is_never_blind_for_longer_than_the_heartbeat(parts: list[tuple[int, 
     sent = Sent(heartbeat_s=6)
     for seconds, gop, times, moves in parts:
         sent.gop = gop
-        sent.send(seconds, times=times, moves=lambda _, moves=moves: moves)
+        sent.send(seconds, times=times, moves=always if moves else nothing)
     seen = [at_s for at_s, do in sent.done if do is not Do.KEEP]
     ends = [*seen, *(at_s for at_s, _ in sent.done[-1:])]
     assert all(after - before <= 6 + 2 / FPS for before, after in zip(seen, ends[1:], strict=True))
