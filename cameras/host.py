@@ -14,7 +14,7 @@ from cameras.notes import GapStore, Notes, ProgressStore, ViewStore
 from cameras.outage import Outage
 from cameras.ports import CameraState, Sender
 from cameras.settings import CameraSettings
-from cameras.source import watch
+from cameras.source import watch_sparing
 from cameras.telling import StatusStore, Teller
 from cameras.view import View
 from cameras.watching import Pictures, Watching
@@ -82,7 +82,7 @@ class CameraHost:
         statuses: StatusStore,
         holder: str,
         lease_s: float = _LEASE_S,
-        pictures: Pictures = watch,
+        pictures: Pictures = watch_sparing,
         follower: Follower | None = None,
     ) -> None:
         """`holder` names this process, and no other one, wherever it runs."""

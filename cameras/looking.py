@@ -32,6 +32,8 @@ _WORDS = {
     View.DEFOCUSED: "it is out of focus; clean its lens and set its focus",
 }
 
+_CUT_SHARE = 0.1
+"""A picture of which so much differs from the last one kept is another one, as at a cut."""
 CROP_PX = 416
 """The long side of a crop has at most so many pixels."""
 
@@ -64,6 +66,8 @@ class Look:
 
     judgement: Judgement
     view_changed: bool
+    stirs: bool
+    """Whether anything moves in it, or it may be another view."""
 
 
 class Looking:
@@ -83,13 +87,18 @@ class Looking:
         half = halved(sketch)
         view_changed = self._view.look(sketch, time_s, after_gap=after_gap)
         arrived = False
+        self._motion.look(half, time_s, after_gap=after_gap or view_changed)
         if self._settings.crops:
-            self._motion.look(half, time_s, after_gap=after_gap or view_changed)
             arrived = self._motion.arrived()
         judgement = self._gate.judge(signature(half), time_s, after_gap=after_gap, arrived=arrived)
         if judgement.keep:
             self._motion.kept()
-        return Look(judgement, view_changed)
+        cut = judgement.keep and judgement.novelty > _CUT_SHARE
+        return Look(judgement, view_changed, cut or self._motion.stirs() or self._view.undecided)
+
+    def glance(self, picture: Looked) -> bool:
+        """Whether anything may have moved in the picture. It is not counted as looked at."""
+        return self._motion.glance(halved(picture.sketch()))
 
     def crops(self, picture: Looked) -> list[Crop]:
         """What moved in the picture that was looked at last, cut out of it."""

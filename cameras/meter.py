@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 _WINDOW_S = 5.0
+_SHARE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,11 @@ class SourceFacts:
     bits_per_second: int = 0
     gop_frames: int = 0
     """Pictures from one key frame to the next; while the second one has not come, those since the first."""
+    decoded_share: float = 1.0
+    """The share of its packets that were decoded lately."""
+    gate: str = "off"
+    """What the packet gate is doing: see cameras/packet_gate.py."""
+    gate_why: str = ""
 
 
 class Meter:
@@ -28,6 +34,8 @@ class Meter:
     def __init__(self) -> None:
         self.fps = 0.0
         self.bits_per_second = 0
+        self.decoded_share = 1.0
+        self._decoded = 0
         self._begun_s: float | None = None
         self._packets = self._bytes = 0
         self._since_key: int | None = None
@@ -37,6 +45,10 @@ class Meter:
     def gop_frames(self) -> int:
         """The pictures of the last whole group, or of this one where it is longer."""
         return max(self._gop, self._since_key or 0)
+
+    def decoded(self) -> None:
+        """One more packet goes to the decoder."""
+        self._decoded += 1
 
     def packet(self, size: int, at_s: float, *, key: bool) -> None:
         """One more packet came."""
@@ -55,4 +67,10 @@ class Meter:
         if passed_s >= _WINDOW_S:
             self.fps = self._packets / passed_s
             self.bits_per_second = round(8 * self._bytes / passed_s)
-            self._begun_s, self._packets, self._bytes = at_s, 0, 0
+            share = self._decoded / self._packets
+            self._begun_s, self._packets, self._bytes, self._decoded = at_s, 0, 0, 0
+            self.decoded_share = self._smooth(share, passed_s)
+
+    def _smooth(self, share: float, passed_s: float) -> float:
+        """The share that was decoded, over about half a minute: key frames of long groups come seldom."""
+        return self.decoded_share + min(1.0, passed_s / _SHARE_S) * (min(1.0, share) - self.decoded_share)

@@ -107,7 +107,7 @@ class Motion:
         differs = _differences(half - expected)
         if self._noise == 0.0:
             self._noise = float(np.median(differs[self._watched]))  # the first comparison of all
-        threshold = np.maximum(max(_LEAST, _NOISE_TIMES * self._noise), _ACTIVE_TIMES * self._activity)
+        threshold = self._threshold()
         moved: Cells = (differs > threshold) & self._watched
         if moved.sum() > _CUT_SHARE * self._watched.sum():
             self._begin(half)
@@ -122,17 +122,36 @@ class Motion:
         self.patches = patches(moved, differs, threshold)
         return self.patches
 
+    def glance(self, half: Plane) -> bool:
+        """Whether anything may have moved in this picture, which is not looked at."""
+        background = self._background
+        if background is None or not self._watched.any():
+            return True
+        differs = _differences(half - _brightened(background, half, self._watched))
+        threshold = self._threshold()
+        moved: Cells = (differs > threshold) & self._watched
+        cut = moved.sum() > _CUT_SHARE * self._watched.sum()
+        return bool(cut) or any(patch.cells >= 2 for patch in patches(moved, differs, threshold))
+
+    def _threshold(self) -> Plane:
+        least = max(_LEAST, _NOISE_TIMES * self._noise)
+        threshold: Plane = np.maximum(np.float32(least), np.float32(_ACTIVE_TIMES) * self._activity)
+        return threshold
+
     def arrived(self) -> bool:
         """Whether something is there now that was not near that place in the last picture kept.
 
         It must have been there in the picture before as well, or differ much: a flash of noise does not arrive.
         """
-        return any(
-            patch.cells >= 2
-            and not any(patch.near(known) for known in self._known)
-            and (any(patch.near(before) for before in self._last) or (patch.cells >= 3 and patch.strength >= _STRONG))
-            for patch in self.patches
-        )
+        return any(self._is_there(patch) and not any(map(patch.near, self._known)) for patch in self.patches)
+
+    def stirs(self) -> bool:
+        """Whether anything moves that is no flash of noise, known or not."""
+        return any(map(self._is_there, self.patches))
+
+    def _is_there(self, patch: Patch) -> bool:
+        again = any(map(patch.near, self._last))
+        return patch.cells >= 2 and (again or (patch.cells >= 3 and patch.strength >= _STRONG))
 
     def kept(self) -> None:
         """The picture that was looked at last is kept: what it shows is known."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -117,6 +117,11 @@ class Picture:
         """None for a live picture."""
         self.source = source
         """What its source sends, as far as it is known."""
+        self.stirs = False
+        """Whether something moves in it; said by whoever looks at it."""
+        self.glance = False
+        """It is only asked whether something may have moved in it. It comes again, to be looked at."""
+        self._sketch: Sketch | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -125,7 +130,9 @@ class Picture:
 
     def sketch(self) -> Sketch:
         """The small picture that policies look at."""
-        return self._darkroom.gray(self._frame, WIDTH, HEIGHT)
+        if self._sketch is None:
+            self._sketch = self._darkroom.gray(self._frame, WIDTH, HEIGHT)
+        return self._sketch
 
     def jpeg(self, side: int, quality: int) -> bytes:
         """The picture with a short side of `side` pixels, its proportions kept."""
@@ -136,6 +143,19 @@ class Picture:
         """A part of the picture, as sharp as the source is; made smaller where a side is longer than `longest`."""
         scale = min(1.0, longest / max(cut.width, cut.height))
         return _packed(self._darkroom.part_rgb, _part(self._frame, cut), scale, quality)
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """Word of pictures that were not decoded, since the packets say that nothing moves."""
+
+    captured_ms: int
+    """When the latest of them was taken."""
+    source: SourceFacts
+    after_gap: bool = False
+    same: int = 0
+    """So many of them, the latest and others before it, show nothing new. 0: that is not decided yet."""
+    grabbed_ms: int = field(default_factory=now_ms)
 
 
 def _packed(scaler: _Scaler, frame: VideoFrame, scale: float, quality: int) -> bytes:

@@ -9,11 +9,11 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
-from cameras.picture import Picture
+from cameras.picture import Passed, Picture
 from cameras.remux import Fragment, Tap
 from cameras.segments import Segments
 from cameras.settings import CameraSettings, RecordingSettings
-from cameras.source import Resume, watch
+from cameras.source import Resume, watch_sparing
 from proto.metrics import RECORDING_LOST
 from proto.types import Camera, Recording, now_ms
 
@@ -54,10 +54,10 @@ class Recorder:
 
     def watch(
         self, camera: Camera, settings: CameraSettings, stop: threading.Event, resume: Resume | None
-    ) -> Iterator[Picture]:
+    ) -> Iterator[Picture | Passed]:
         """The camera's pictures; what it sends is recorded if that is wanted, from now on or later."""
         name = camera.name
-        return watch(camera, settings, stop, resume, Tap(name, lambda: name in self._on, self._give))
+        return watch_sparing(camera, settings, stop, resume, Tap(name, lambda: name in self._on, self._give))
 
     def close(self, within_s: float) -> None:
         """Write what waits, if the disk takes it in time, and close the files. Blocks."""

@@ -98,8 +98,16 @@ class Tap:
 
     def stamped(self, frame: VideoFrame, captured_ms: int) -> None:
         """A picture was decoded, and this is when it was taken."""
-        self._size = frame.width, frame.height
-        off_ms = captured_ms - _seconds(frame.pts, frame) * 1000
+        self.sized(frame.width, frame.height)
+        self.timed(None if frame.pts is None else _seconds(frame.pts, frame), captured_ms)
+
+    def sized(self, width: int, height: int) -> None:
+        """Pictures are of this size."""
+        self._size = width, height
+
+    def timed(self, pts_s: float | None, captured_ms: int) -> None:
+        """When the picture with this PTS was taken, whether it is decoded or not."""
+        off_ms = captured_ms - (time.monotonic() if pts_s is None else pts_s) * 1000
         if self._off_ms is not None and abs(off_ms - self._off_ms) > _STEP_MS and not self._settling(off_ms):
             self._end()  # a clock jumped: what follows is another time
         self._off_ms = off_ms
@@ -110,7 +118,7 @@ class Tap:
 
     def _passed(self, stream: VideoStream, packets: Iterator[Packet[VideoStream]]) -> Iterator[Packet[VideoStream]]:
         codec, told = stream.codec_context.name, False
-        parameters = _Parameters(stream)
+        parameters = Parameters(stream)
         for packet in packets:
             yield packet
             if not self._wanted():
@@ -126,7 +134,7 @@ class Tap:
                     codec,
                 )
 
-    def _take(self, stream: VideoStream, packet: Packet[VideoStream], parameters: _Parameters) -> None:
+    def _take(self, stream: VideoStream, packet: Packet[VideoStream], parameters: Parameters) -> None:
         try:
             changed = packet.is_keyframe and parameters.changed(packet)
             if self._muxer is not None and (changed or self._muxer.jumps(packet)):
@@ -255,7 +263,7 @@ class _Muxer:
         return _Piece(self._count, data, until_ticks - self._begun_ticks, pts_s, key)
 
 
-class _Parameters:
+class Parameters:
     """The parameter sets that a stream carries in its key frames, as most cameras do. They say its resolution."""
 
     def __init__(self, stream: VideoStream) -> None:

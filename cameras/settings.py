@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from proto.section import Section
@@ -24,6 +26,12 @@ class CameraSettings(Section):
     """At most so many parts of a picture in which something moved are sent with it, cut out at the source's own
     resolution. Fewer make smaller records. 0 sends none, and something small that arrives is then no reason to send a
     picture."""
+    packet_gate: Literal["auto", "off"] = "auto"
+    """auto: while the sizes of a live camera's packets say that nothing moves, only key frames are decoded. off: all of
+    it is decoded, which costs up to twenty times as much."""
+    packet_heartbeat_s: float = Field(15.0, gt=0)
+    """However quiet its packets are, a picture of a camera is decoded at least this often. Cameras whose key frames lie
+    further apart are decoded as a whole. With `heartbeat_s` it must stay below `stream.silent_s`."""
     open_timeout_s: float = Field(10.0, gt=0)
     """How long opening a source may take."""
     silent_after_s: float = Field(20.0, gt=0)
@@ -34,7 +42,7 @@ class CameraSettings(Section):
 
 def settings_for(settings: CameraSettings, camera: Camera) -> CameraSettings:
     """The settings as they are for this camera, which may have some of its own."""
-    own = {"fps": camera.fps, "novelty": camera.novelty}
+    own = {"fps": camera.fps, "novelty": camera.novelty, "packet_gate": camera.packet_gate}
     return settings.model_copy(update={name: value for name, value in own.items() if value is not None})
 
 

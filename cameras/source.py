@@ -7,15 +7,17 @@ import errno
 import itertools
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import av
 import av.container
 import av.error
 from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -23,13 +25,16 @@ from cameras.address import Kind, files_of, kind_of, shown
 from cameras.clock import LiveClock, RecordingClock, this_instant
 from cameras.meter import Meter, SourceFacts
 from cameras.opening import opening_of
-from cameras.picture import Darkroom, Picture
+from cameras.packet_gate import PacketGate
+from cameras.picture import Darkroom, Passed, Picture
 from cameras.remux import Tap
 from cameras.replaying import Replay
 from cameras.sampling import Sampler
 from cameras.sent import SentClock, reference_ms
 from cameras.settings import CameraSettings
+from cameras.sparing import gated
 from proto.errors import Denied, Invalid, Transient, WatchwordError
+from proto.metrics import PACKETS_DECODED
 from proto.types import Camera, now_ms
 
 _MOST_BAD_PACKETS = 100
@@ -37,6 +42,9 @@ _MOST_FPS = 1000
 _USUAL_FRAME_S = 0.04
 _MOST_GROUP_PACKETS = 3000
 """So many packets without a key frame are kept in memory; a recording with fewer key frames is decoded whole."""
+
+
+Shown = TypeVar("Shown", bound=Picture | Passed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,26 +101,56 @@ def watch(
         if resume is None:
             resume = Resume(now_ms() if camera.start_ms is None else camera.start_ms, None)
         return _replay(camera, settings, stop, resume)
-    return _live(camera, settings, stop, tap or Tap(camera.name, lambda: False, lambda _: None))
+    return _live(camera, settings, stop, tap, _whole)
 
 
-def _live(camera: Camera, settings: CameraSettings, stop: threading.Event, tap: Tap) -> Iterator[Picture]:
-    sampler, clock = Sampler(settings.fps), LiveClock()
-    after_gap = True
+def watch_sparing(
+    camera: Camera,
+    settings: CameraSettings,
+    stop: threading.Event,
+    resume: Resume | None = None,
+    tap: Tap | None = None,
+) -> Iterator[Picture | Passed]:
+    """Like `watch`, but of a live source only what its packet gate asks for is decoded. Whoever takes the pictures says
+    in `Picture.stirs` whether something moves, and is told of those that were passed over.
+    """
+    if kind_of(camera.url) == "file" or settings.packet_gate == "off":
+        return watch(camera, settings, stop, resume, tap)
+    return _live(camera, settings, stop, tap, gated)
+
+
+def _live(
+    camera: Camera,
+    settings: CameraSettings,
+    stop: threading.Event,
+    tap: Tap | None,
+    read: Callable[..., Iterator[Shown]],
+) -> Iterator[Shown]:
+    tap = tap or Tap(camera.name, lambda: False, lambda _: None)
     with (
         _opened(camera, settings.open_timeout_s, settings.silent_after_s) as source,
         source.passing(tap) as packets,
     ):
-        for frame in source.frames(settings.silent_after_s, source.metered(packets)):
-            if stop.is_set():
-                return
-            stamp = clock.stamp(_pts_s(frame), this_instant())
-            tap.stamped(frame, stamp.captured_ms)
-            after_gap = after_gap or stamp.after_gap
-            if sampler.wants(stamp.stream_s):
-                yield Picture(source.darkroom, frame, stamp.captured_ms, after_gap=after_gap, source=source.facts())
-                after_gap = False
+        yield from read(source, source.metered(packets), settings, stop, tap)
+        if stop.is_set():
+            return
     raise Transient(f"{shown(camera.url)} ended", todo="it is opened again")
+
+
+def _whole(
+    source: _Source, packets: Iterator[Packet[VideoStream]], settings: CameraSettings, stop: threading.Event, tap: Tap
+) -> Iterator[Picture]:
+    sampler, clock = Sampler(settings.fps), LiveClock()
+    after_gap = True
+    for frame in source.frames(settings.silent_after_s, packets):
+        if stop.is_set():
+            return
+        stamp = clock.stamp(_pts_s(frame), this_instant())
+        tap.stamped(frame, stamp.captured_ms)
+        after_gap = after_gap or stamp.after_gap
+        if sampler.wants(stamp.stream_s):
+            yield Picture(source.darkroom, frame, stamp.captured_ms, after_gap=after_gap, source=source.facts())
+            after_gap = False
 
 
 def _replay(camera: Camera, settings: CameraSettings, stop: threading.Event, resume: Resume) -> Iterator[Picture]:
@@ -138,36 +176,44 @@ class _Source:
         self._sent = SentClock()
         self._camera = camera
         self._kind: Kind = kind
-        self._stream = container.streams.video[0]
+        self.stream = container.streams.video[0]
         # Cameras are many and cores are few; threads of one decoder would only add delay.
-        self._stream.thread_count = 1
+        self.stream.thread_count = 1
         self.darkroom = Darkroom(camera.masks)
+        self.gate: PacketGate | None = None
+        self.silent_after_s: float | None = None
+        """How long bytes may come without a frame."""
         self._meter = Meter()
+        self._bad = 0
+        self._framed_s = time.monotonic()
 
     def info(self) -> SourceInfo:
-        rate = self._stream.average_rate
+        rate = self.stream.average_rate
         duration = self._container.duration
         return SourceInfo(
             kind=self._kind,
-            width=self._stream.width,
-            height=self._stream.height,
+            width=self.stream.width,
+            height=self.stream.height,
             fps=float(rate) if rate else None,
             duration_s=duration / av.time_base if duration and self._kind == "file" else None,
-            codec=self._stream.codec_context.name,
+            codec=self.stream.codec_context.name,
         )
 
     def facts(self) -> SourceFacts:
         """What it sends, by what was seen of it so far."""
-        rate, meter = self._stream.average_rate, self._meter
+        rate, meter = self.stream.average_rate, self._meter
         declared = float(rate) if rate and rate <= _MOST_FPS else 0.0
         return SourceFacts(
-            self._stream.codec_context.name,
-            self._stream.width,
-            self._stream.height,
+            self.stream.codec_context.name,
+            self.stream.width,
+            self.stream.height,
             meter.fps or declared,
             meter.bits_per_second,
             meter.gop_frames,
+            meter.decoded_share,
             clock_ahead_ms=self._sent.ahead_ms,
+            gate="off" if self.gate is None else self.gate.state.value,
+            gate_why="" if self.gate is None else self.gate.why,
         )
 
     def metered(self, packets: Iterator[Packet[VideoStream]]) -> Iterator[Packet[VideoStream]]:
@@ -183,16 +229,16 @@ class _Source:
 
     def frame_s(self) -> float:
         """How long one frame of the source lasts."""
-        rate = self._stream.average_rate
+        rate = self.stream.average_rate
         # Some containers tell the pace of their time base instead.
         return 1.0 / float(rate) if rate and rate <= _MOST_FPS else _USUAL_FRAME_S
 
     def packets(self) -> Iterator[Packet[VideoStream]]:
-        return self._container.demux(self._stream)
+        return self._container.demux(self.stream)
 
     def passing(self, tap: Tap) -> AbstractContextManager[Iterator[Packet[VideoStream]]]:
         """What is to be decoded, seen by `tap`."""
-        return tap.passing(self._stream, self.packets())
+        return tap.passing(self.stream, self.packets())
 
     def skipped(
         self, packets: Iterator[Packet[VideoStream]], clock: RecordingClock, first_s: float, until_s: float
@@ -227,23 +273,40 @@ class _Source:
         self, silent_after_s: float | None = None, packets: Iterable[Packet[VideoStream]] | None = None
     ) -> Iterator[VideoFrame]:
         """Decoded frames. Transient when bytes come but no frame does for `silent_after_s`."""
-        bad = 0
-        last_s = time.monotonic()
+        self.silent_after_s = silent_after_s
+        self.rests()
         for packet in self.packets() if packets is None else packets:
-            try:
-                decoded = packet.decode()
-            except av.error.InvalidDataError as error:
-                bad += 1
-                if bad > _MOST_BAD_PACKETS:
-                    raise Invalid(f"{shown(self._camera.url)} cannot be decoded", todo="is it damaged?") from error
-                decoded = []
-            if decoded:
-                bad, last_s = 0, time.monotonic()
-            elif silent_after_s is not None and time.monotonic() - last_s > silent_after_s:
-                raise Transient(
-                    f"{shown(self._camera.url)} sends no picture for {silent_after_s:.0f} s", todo="it is opened again"
-                )
-            yield from decoded
+            yield from self.decoded(packet)
+
+    def decoded(self, packet: Packet[VideoStream], single: VideoCodecContext | None = None) -> list[VideoFrame]:
+        """The frames that come out of the decoder with this packet, or all that come out of `single`, which has only
+        this one; none where it is damaged.
+
+        Raises Invalid after many damaged ones, and Transient when no frame came for `silent_after_s`.
+        """
+        if packet.size:
+            self._meter.decoded()
+            PACKETS_DECODED.inc()
+        try:
+            frames = packet.decode() if single is None else [*single.decode(packet), *single.decode(None)]
+        except av.error.InvalidDataError as error:
+            self._bad += 1
+            if self._bad > _MOST_BAD_PACKETS:
+                raise Invalid(f"{shown(self._camera.url)} cannot be decoded", todo="is it damaged?") from error
+            frames = []
+        silent_after_s = self.silent_after_s
+        if frames:
+            self._bad = 0
+            self.rests()
+        elif silent_after_s is not None and time.monotonic() - self._framed_s > silent_after_s:
+            raise Transient(
+                f"{shown(self._camera.url)} sends no picture for {silent_after_s:.0f} s", todo="it is opened again"
+            )
+        return frames
+
+    def rests(self) -> None:
+        """No frame is waited for from before now."""
+        self._framed_s = time.monotonic()
 
 
 @contextmanager

@@ -73,6 +73,9 @@ class StatusWatch:
             clock_ahead_ms=source.clock_ahead_ms,
             failures=counted.failures,
             lost=counted.lost,
+            decoded_share=round(source.decoded_share, 3),
+            gate=source.gate,
+            gate_why=source.gate_why[:_LONGEST_WHY],
             advice=advice_on(source, self._fps_wanted) if counted.live and state == "live" else (),
         )
 
@@ -82,6 +85,7 @@ class StatusWatch:
         return (
             told is None
             or (told.state, told.why, told.advice) != (status.state, status.why, status.advice)
+            or (told.gate == "unable") != (status.gate == "unable")
             or not 0 <= status.told_ms - told.told_ms < _AGAIN_MS
         )
 
@@ -136,6 +140,8 @@ def advice_on(source: SourceFacts, fps_wanted: float) -> tuple[str, ...]:
             f"it sends {source.fps:.3g} pictures a second and {fps_wanted:g} are wanted: raise its rate, or give it "
             f"--fps {source.fps:.2g}"
         )
+    if source.gate == "unable" and source.gate_why:
+        found.append(f"all of it is decoded: {source.gate_why}")
     if source.codec == "mjpeg":
         found.append("it sends whole JPEG pictures: H.264 takes about a tenth of the network and of the disk")
     if source.width * source.height > _LARGE_PIXELS:

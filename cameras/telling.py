@@ -8,11 +8,12 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Protocol
 
 from cameras.outage import Outage
+from cameras.packet_gate import Gate
 from cameras.status import STATES, Counted, StatusWatch
 from cameras.watching import Watching
 from catalog.statuses import CameraStatus
 from proto.errors import WatchwordError
-from proto.metrics import CAMERA_STATES
+from proto.metrics import CAMERA_GATES, CAMERA_STATES
 from proto.types import now_ms
 
 _EVERY_S = 1.0
@@ -52,6 +53,9 @@ class Teller:
         counts = Counter(status.state for status in statuses.values())
         for state in STATES:
             CAMERA_STATES.labels(state=state).set(counts[state])
+        gates = Counter(status.gate for status in statuses.values())
+        for gate in Gate:
+            CAMERA_GATES.labels(gate=gate.value).set(gates[gate.value])
         due = {one: status for one, status in statuses.items() if self._watches[one].due(status)}
         if not due:
             return

@@ -100,6 +100,11 @@ class ViewWatch:
         """The first picture of what may be another view."""
         self._other_s = 0.0
 
+    @property
+    def undecided(self) -> bool:
+        """Whether it may be another view, which is known only when that has lasted."""
+        return self._reference is not None and self._other is not None
+
     def look(self, sketch: Sketch, time_s: float, *, after_gap: bool) -> bool:
         """Whether `state` or `number` changed with this picture."""
         step_s, self._time_s = time_s - self._time_s, time_s

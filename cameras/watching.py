@@ -16,10 +16,10 @@ from cameras.gaps import AwayGaps, LostGaps
 from cameras.looking import Looking, WatchedView
 from cameras.meter import SourceFacts
 from cameras.outbox import Outbox, Outgoing
-from cameras.picture import Picture
+from cameras.picture import Passed, Picture
 from cameras.ports import CameraState, Notebook, Sender
 from cameras.settings import CameraSettings, settings_for
-from cameras.source import Resume, watch
+from cameras.source import Resume, watch_sparing
 from cameras.view import View
 from catalog.progress import Progress
 from proto import tracing
@@ -32,7 +32,7 @@ from proto.v1.events_pb2 import Frame
 
 log = logging.getLogger("watchword.cameras")
 
-Pictures = Callable[[Camera, CameraSettings, threading.Event, Resume | None], Iterator[Picture]]
+Pictures = Callable[[Camera, CameraSettings, threading.Event, Resume | None], Iterator[Picture | Passed]]
 
 _FIRST_PAUSE_S = 0.5
 _LIVE_FRAMES = 64
@@ -68,7 +68,7 @@ class Watching:
         settings: CameraSettings,
         image_side: int,
         notes: Notebook,
-        pictures: Pictures = watch,
+        pictures: Pictures = watch_sparing,
     ) -> None:
         self.camera = camera
         self.state = CameraState("waiting")
@@ -221,8 +221,14 @@ class Watching:
             self._tell(run, CameraState("open", picture.grabbed_ms))
             self.source = picture.source
             self._see(run, picture)
+            if isinstance(picture, Passed):
+                same_ms = self._same(picture.same, picture.captured_ms, same_ms)
+                continue
+            if picture.glance:
+                picture.stirs = looking.glance(picture)
+                continue
             look = looking.look(picture)
-            judgement = look.judgement
+            judgement, picture.stirs = look.judgement, look.stirs
             if look.view_changed:
                 self._view.tell()
             if picture.recorded is not None and picture.recorded.resumed:
@@ -266,6 +272,14 @@ class Watching:
             self._tell(run, CameraState("done", self.state.picture_ms))
         return True
 
+    def _same(self, count: int, captured_ms: int, same_ms: int) -> int:
+        """Pictures that the packet gate passed over count as looked at, like those that differ too little. Gives until
+        when it is known that nothing is new."""
+        FRAMES_SEEN.inc(count)
+        FRAMES_SAME.inc(count)
+        self.looked += count
+        return captured_ms if count else same_ms
+
     def _begin_live(self) -> Progress:
         """A new run of a live camera. When it was seen before, the time since then is a gap."""
         if self._away is None:
@@ -304,7 +318,7 @@ class Watching:
             self._handed = item.progress
         return handed
 
-    def _see(self, run: _Run, picture: Picture) -> None:
+    def _see(self, run: _Run, picture: Picture | Passed) -> None:
         if run is self._run and self._away is not None:
             with self._telling:
                 gap = self._away.picture(picture.captured_ms, run.moved_s, after_gap=picture.after_gap)

@@ -51,6 +51,13 @@ class CameraStatus:
     """Frames that never reached the broker."""
     advice: tuple[str, ...] = ()
     """What would make it better, in sentences."""
+    decoded_share: float = 1.0
+    """The share of its packets that were decoded lately."""
+    gate: str = "off"
+    """What its packet gate is doing. off: all is decoded. learning: all is decoded, until packets are known. gating:
+    nothing moves, and key frames are decoded. open: something moves, and all is decoded. intra: every picture is a key
+    frame, and those looked at are decoded. unable: all is decoded, see `gate_why`."""
+    gate_why: str = ""
 
     @property
     def gop_s(self) -> float:
@@ -109,4 +116,6 @@ def fields_of(status: CameraStatus) -> dict[str, Any]:
 
 
 def _without_rates(status: CameraStatus) -> CameraStatus:
-    return replace(status, fps_got=0.0, fps_kept=0.0, bits_per_second=0, advice=())
+    return replace(
+        status, fps_got=0.0, fps_kept=0.0, bits_per_second=0, advice=(), decoded_share=1.0, gate="off", gate_why=""
+    )

@@ -258,6 +258,11 @@ class CameraStatus(Shape):
     lost: int
     advice: list[str]
     """What would make it better, in sentences."""
+    decoded_share: Number
+    """The share of its packets that were decoded lately."""
+    gate: str
+    """What its packet gate is doing: off, learning, gating, open, intra or unable; and why."""
+    gate_why: str
 
 
 class CameraInfo(Shape):

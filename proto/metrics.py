@@ -36,6 +36,20 @@ FRAMES_LOST = Counter("watchword_camera_frames_lost_total", "Frames dropped befo
 SOURCE_FAILURES = Counter(
     "watchword_camera_source_failures_total", "Sources that failed or ended in error.", ["reason"]
 )
+PACKETS_DECODED = Counter("watchword_camera_packets_decoded_total", "Packets of live cameras given to the decoder.")
+PACKETS_PASSED = Counter(
+    "watchword_camera_packets_passed_total", "Packets of live cameras that were never decoded: nothing moved in them."
+)
+PACKET_GATES_OPENED = Counter(
+    "watchword_camera_packet_gates_opened_total",
+    "How often something moved after nothing did, by what said so first: packets, or a picture.",
+    ["by"],
+)
+CAMERA_GATES = Gauge(
+    "watchword_camera_packet_gates",
+    "Cameras watched here by what their packet gate does: off, learning, gating, open, intra, unable.",
+    ["gate"],
+)
 CAMERAS_WANTED = Gauge("watchword_camera_sources_wanted", "Cameras that are registered to be watched, by whomever.")
 CAMERAS_OPEN = Gauge("watchword_camera_sources_open", "Sources that deliver pictures now.")
 CAMERA_STATES = Gauge(

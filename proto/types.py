@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,6 +126,8 @@ class Camera:
     """Pictures looked at per second; None: as `camera.fps` says."""
     novelty: float | None = None
     """How much must differ for a picture to be kept; None: as `camera.novelty` says."""
+    packet_gate: Literal["auto", "off"] | None = None
+    """Whether its packets decide what is decoded of it; None: as `camera.packet_gate` says."""
     enabled: bool = True
     """False: it is not watched for now, and stays as it is."""
     groups: tuple[str, ...] = ()

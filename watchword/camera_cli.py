@@ -55,6 +55,11 @@ def _how(command: Command) -> Command:
         [
             click.option("--fps", type=float, help="Pictures looked at per second; otherwise as camera.fps says."),
             click.option("--novelty", type=float, help="What must differ, 0 to 1; otherwise as camera.novelty says."),
+            click.option(
+                "--packet-gate",
+                type=click.Choice(["auto", "off"]),
+                help="off: all of it is decoded; otherwise as camera.packet_gate says.",
+            ),
             click.option("--mask", "masks", help=f"Blank an area: {_CORNERS}. Repeatable.", **corners),
             click.option("--ignore", "ignored", help="Movement in this area says nothing. Repeatable.", **corners),
             click.option("--group", "groups", multiple=True, callback=_groups, help="A group it is in. Repeatable."),
@@ -140,7 +145,7 @@ def _looked_at(camera: Camera, settings: Settings) -> str:
 @click.option("--url", help="Its new address. What it saw, and its name, stay.")
 @_how
 @click.option("--no-groups", is_flag=True, help="It is in no group any more.")
-@click.option("--as-usual", is_flag=True, help="fps and novelty as the settings say again.")
+@click.option("--as-usual", is_flag=True, help="fps, novelty and packet gate as the settings say again.")
 @click.option("--enable/--disable", "enabled", default=None, help="Watch it, or let it go for now.")
 @click.option("--recordings-stay-unmasked/--recordings-are-masked", "unmasked_recording", default=None, help=_UNMASKED)
 @click.option("--unchecked", is_flag=True, help="Take a new address even if it does not answer now.")
@@ -154,7 +159,7 @@ def camera_set(
 
     given = {key: value for key, value in how.items() if value is not None and value != ()}
     if as_usual:
-        given = {"fps": None, "novelty": None, **given}
+        given = {"fps": None, "novelty": None, "packet_gate": None, **given}
     if no_groups and "groups" not in given:
         given["groups"] = ()
     if url is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from cameras.address import kind_of, shown
 from catalog.cameras import check_camera
@@ -17,7 +17,7 @@ from watchword.lines import Problem, Problems, Value, read_lines, shown_name
 from watchword.recording_cli import bytes_of, check_recordable, recording_of
 
 KEYS = (
-    *("url", "fps", "novelty", "enabled", "loop", "speed", "groups", "masks", "ignore", "record"),
+    *("url", "fps", "novelty", "packet_gate", "enabled", "loop", "speed", "groups", "masks", "ignore", "record"),
     "recordings_stay_unmasked",
 )
 _RECORD_KEYS = ("days", "bytes")
@@ -110,6 +110,7 @@ def _camera(name: str, at: Value, part: dict[str, Value], problems: Problems, fo
         enabled=_one(part, "enabled", bool, problems) is not False,
         fps=_number(part, "fps", problems),
         novelty=_number(part, "novelty", problems),
+        packet_gate=_packet_gate(part, problems),
         groups=tuple(dict.fromkeys(one.text() or "" for one in part["groups"].each())) if "groups" in part else (),
         masks=areas(part, "masks", problems),
         ignored=areas(part, "ignore", problems),
@@ -163,6 +164,19 @@ def _number(part: dict[str, Value], key: str, problems: Problems) -> float | Non
         with suppress(OverflowError):  # YAML has whole numbers of any length
             return float(plain)
     problems.add(value, f"{key} is no number", "write it as 2 or 0.5")
+    return None
+
+
+def _packet_gate(part: dict[str, Value], problems: Problems) -> Literal["auto", "off"] | None:
+    value = part.get("packet_gate")
+    if value is None or value.is_empty:
+        return None
+    match value.text():  # `off` is a switch in YAML, as it is written here
+        case "auto":
+            return "auto"
+        case "off":
+            return "off"
+    problems.add(value, "packet_gate is not auto or off", "write auto or off")
     return None
 
 

@@ -105,6 +105,7 @@ def plain(row: Listed) -> dict[str, Any]:
         "groups": list(one.groups),
         "fps": one.fps,
         "novelty": one.novelty,
+        "packet_gate": one.packet_gate,
         "masks": [written(area) for area in one.masks],
         "ignored": [written(area) for area in one.ignored],
         "view": {
@@ -179,6 +180,8 @@ def _sends(status: CameraStatus) -> str:
         parts.append(f"{status.bits_per_second / 1e6:.2g} Mbit/s")
     if status.gop_frames > 1:
         parts.append(f"key frame each {status.gop_frames}")
+    if status.gate != "off":
+        parts.append(f"{status.decoded_share:.0%} decoded ({status.gate})")
     return " ".join(parts)
 
 

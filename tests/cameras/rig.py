@@ -195,6 +195,7 @@ def scripted(
         source=None,
         size=(320, 192),
         sketch=lambda: sketch,
+        glance=False,
         jpeg=lambda side, quality: b"%d" % number,
         crop=lambda cut, longest, quality: b"%d" % number,
     )

@@ -72,7 +72,7 @@ ONLY_IN: dict[str, str] = {
     "faust": "stream/app.py",
     "mode": "stream/app.py",
     # Reading cameras, remuxing what they send, and writing the composed videos of the evaluation set.
-    "av": "cameras/source.py cameras/picture.py cameras/remux.py evals/yard/compose.py",
+    "av": "cameras/source.py cameras/sparing.py cameras/picture.py cameras/remux.py evals/yard/compose.py",
     "onnxruntime": "models/engines/ort.py models/making/quantize.py",
     "huggingface_hub": "models/making/hub.py",
     "httpx": "models/making/hub.py",
