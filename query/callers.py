@@ -64,7 +64,7 @@ class TokenCallers:
         if token_id(secret) is not None and not self._known.knows(secret) and not await self._read_anew():
             todo = "try again; does the catalog answer?"
             raise Transient("this token cannot be checked now: the catalog does not answer", todo=todo)
-        return self._known.check(secret, now_ms()).caller
+        return self._known.caller(secret, now_ms())
 
     async def _read_anew(self) -> bool:
         """Wait for a reading that begins from now on. False when it does not end soon."""

@@ -272,7 +272,8 @@ async def _query(settings: Settings, stage: Stage) -> None:
         settings=settings.query,
     )
     clips = ClipReader(Recordings(settings.data_dir / "recordings"), settings.query.max_clip_s)
-    known = KnownTokens(TokenRegistry(catalog), settings.access.known_for_s)
+    registry = CameraRegistry(catalog)
+    known = KnownTokens(TokenRegistry(catalog), settings.access.known_for_s, cameras=registry)
     callers = TokenCallers(known, needed=needs_token(settings.access.open_to, settings.query.listen))
     await callers.start()
     stage.closing.push_async_callback(callers.stop)
