@@ -6,9 +6,12 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Protocol
 
 from catalog.known_tokens import KnownTokens
 from catalog.tokens import token_id
+from identity.jwts import is_jwt
+from identity.people import Person
 from proto.access import NOBODY_ASKED, Caller
 from proto.errors import Transient, Unauthenticated
 from proto.types import now_ms
@@ -31,13 +34,20 @@ class Everyone:
         return NOBODY_ASKED
 
 
+class People(Protocol):
+    """Says who a token of an issuer is of: `identity.checking.Checker`."""
+
+    async def person(self, token: str) -> Person: ...
+
+
 class TokenCallers:
     """Callers by their tokens, which are followed in the background: a call asks the catalog nothing."""
 
-    def __init__(self, known: KnownTokens, *, needed: bool) -> None:
-        """`needed`: whether calls without a token are refused."""
+    def __init__(self, known: KnownTokens, *, needed: bool, people: People | None = None) -> None:
+        """`needed`: whether calls without a token are refused. Without `people` no issuer's token counts."""
         self._known = known
         self._needed = needed
+        self._people = people
         self._aside = Aside(1, "tokens")
         self._wanted = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []
@@ -56,10 +66,16 @@ class TokenCallers:
                 await self._following
 
     async def of(self, authorization: Sequence[str]) -> Caller:
-        """Who calls with these `authorization` headers. Unauthenticated, or Transient when that cannot be checked."""
+        """Who calls with these `authorization` headers. Unauthenticated, or Transient when that cannot be checked.
+
+        Denied for somebody whom the issuer knows, and to whom nothing is granted.
+        """
         if not authorization and not self._needed:
             return NOBODY_ASKED
         secret = _bearer(authorization)
+        if self._people is not None and is_jwt(secret):
+            person = await self._people.person(secret)
+            return self._known.caller_with(person.grants, person.name, f"oidc:{person.subject}")
         # Only what has the form of a token is worth a look at the catalog: it may have been made just now.
         if token_id(secret) is not None and not self._known.knows(secret) and not await self._read_anew():
             todo = "try again; does the catalog answer?"

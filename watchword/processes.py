@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from proto.access import needs_token
 from proto.errors import Broken, Late, Overloaded, Transient, Unknown, WatchwordError
 from proto.metrics import BUILD, DATA_FREE, DATA_SIZE
+from watchword.admitting import audit_sink, checker_of, login_of
 from watchword.bundles import bundle_folder
 from watchword.catalogs import new_catalog, open_whole
 from watchword.ending import Ending
@@ -28,7 +29,6 @@ from watchword.settings import Settings
 from workers.client import EncoderClient, EncoderInfo
 
 if TYPE_CHECKING:
-    from catalog.audit import Sink
     from catalog.store import Catalog
 
 log = logging.getLogger("watchword.process")
@@ -274,10 +274,11 @@ async def _query(settings: Settings, stage: Stage) -> None:
     clips = ClipReader(Recordings(settings.data_dir / "recordings"), settings.query.max_clip_s)
     registry = CameraRegistry(catalog)
     known = KnownTokens(TokenRegistry(catalog), settings.access.known_for_s, cameras=registry)
-    callers = TokenCallers(known, needed=needs_token(settings.access.open_to, settings.query.listen))
+    needed = needs_token(settings.access.open_to, settings.query.listen)
+    callers = TokenCallers(known, needed=needed, people=checker_of(settings, stage.closing))
     await callers.start()
     stage.closing.push_async_callback(callers.stop)
-    audit = Audit(_audit_sink(settings))
+    audit = Audit(audit_sink(settings))
     stage.closing.push_async_callback(asyncio.to_thread, audit.close, GRACE_S)
     audit.start()
     statuses = KnownStatuses(Statuses(catalog))
@@ -300,23 +301,11 @@ async def _gateway(settings: Settings, stage: Stage) -> None:
     assistant = Assistant(client, version, needs_token=needed) if settings.gateway.mcp else None
     if assistant is not None:
         await stage.closing.enter_async_context(assistant.running())
-    app = application(client, settings.gateway, version, assistant=assistant, needs_token=needed)
+    login = login_of(settings, stage.closing, needed=needed)
+    app = application(client, settings.gateway, version, assistant=assistant, needs_token=needed, around=login)
     server = await serve_gateway(app, settings.gateway, grace_s=round(GRACE_S))
     stage.closing.push_async_callback(server.stop)
     await stage.serve(None, lambda: None)
-
-
-def _audit_sink(settings: Settings) -> Sink | None:
-    """Where the settings want the audit."""
-    from catalog.audit import FolderSink, LogSink
-
-    match settings.access.audit:
-        case "folder":
-            return FolderSink(settings.data_dir / "audit", settings.access.audit_bytes)
-        case "log":
-            return LogSink()
-        case "off":
-            return None
 
 
 async def _beside(stage: Stage, work: Coroutine[Any, Any, None]) -> None:

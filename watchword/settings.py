@@ -29,6 +29,7 @@ from broker.settings import KafkaSettings
 from cameras.settings import CameraSettings, RecordingSettings
 from catalog.settings import CatalogSettings, MediaSettings
 from gateway.settings import GatewaySettings
+from identity.settings import OidcSettings
 from index.settings import MilvusSettings
 from life.settings import RetentionSettings
 from proto.access import AccessSettings, why_refused
@@ -74,6 +75,7 @@ class Settings(BaseSettings):
     cache_dir: Path = Field(default_factory=lambda: _home("XDG_CACHE_HOME", ".cache"))
     """Folder for what can be recreated: the built-in bundle, unpacked binaries."""
     access: AccessSettings = AccessSettings()
+    oidc: OidcSettings = OidcSettings()
     catalog: CatalogSettings = CatalogSettings()
     media: MediaSettings = MediaSettings()
     kafka: KafkaSettings = KafkaSettings()
@@ -179,14 +181,26 @@ def describe_settings(settings: Settings) -> str:
 def _entry(key: str, value: object, field: FieldInfo) -> list[str]:
     if isinstance(value, SecretStr):
         shown: object = "**********" if value.get_secret_value() else ""
+    elif isinstance(value, tuple) and value and isinstance(value[0], Section):
+        return [*_noted(field), f"{key} = [{', '.join(map(_table, value))}]"]
     elif isinstance(value, tuple):
         shown = list(value)
     elif isinstance(value, Path):
         shown = str(value)
     else:
         shown = value
+    return [*_noted(field), f"{key} = {json.dumps(shown, ensure_ascii=False)}"]
+
+
+def _noted(field: FieldInfo) -> list[str]:
     note = " ".join((field.description or "").split())
-    return ([f"# {note}"] if note else []) + [f"{key} = {json.dumps(shown, ensure_ascii=False)}"]
+    return [f"# {note}"] if note else []
+
+
+def _table(section: Section) -> str:
+    """A section that is one of a list, as an inline table of TOML."""
+    values = section.model_dump(mode="json").items()
+    return "{" + ", ".join(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values) + "}"
 
 
 def _layers(flags: Mapping[str, str], config: Path | None) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -1,0 +1,49 @@
+"""Who may call and what is noted of it, wired from the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import TYPE_CHECKING
+
+from watchword.settings import Settings
+
+if TYPE_CHECKING:
+    from catalog.audit import Sink
+    from gateway.guard import App
+    from identity.checking import Checker
+
+
+def audit_sink(settings: Settings) -> Sink | None:
+    """Where the settings want the audit."""
+    from catalog.audit import FolderSink, LogSink
+
+    match settings.access.audit:
+        case "folder":
+            return FolderSink(settings.data_dir / "audit", settings.access.audit_bytes)
+        case "log":
+            return LogSink()
+        case "off":
+            return None
+
+
+def checker_of(settings: Settings, closing: AsyncExitStack) -> Checker | None:
+    """Who checks the tokens of the issuer that the settings name; None without one."""
+    if not settings.oidc.issuer:
+        return None
+    from identity.checking import Checker
+
+    checker = Checker(settings.oidc)
+    closing.push_async_callback(checker.close)
+    return checker
+
+
+def login_of(settings: Settings, closing: AsyncExitStack, *, needed: bool) -> Callable[[App], App] | None:
+    """What has browsers log in, to be put around the gateway's application; None without a login."""
+    checker = checker_of(settings, closing) if settings.oidc.has_login else None
+    if checker is None:
+        return None
+    from gateway.login import Login
+
+    return partial(Login, issuers=checker, settings=settings.oidc, needs_token=needed)
