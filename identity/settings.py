@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from proto.access import Grant, Role, is_loopback
+from proto.errors import Invalid
 from proto.section import Section
 from proto.types import camera_name, group_name
 
@@ -33,12 +35,12 @@ class OidcGrant(Section):
     @field_validator("cameras")
     @classmethod
     def _cameras(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(map(camera_name, names))
+        return _checked(camera_name, names)
 
     @field_validator("groups")
     @classmethod
     def _groups(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(map(group_name, names))
+        return _checked(group_name, names)
 
     @property
     def grant(self) -> Grant:
@@ -121,6 +123,13 @@ class OidcSettings(Section):
         if self.client_id and "openid" not in self.scopes:
             raise ValueError("scopes must have openid")
         return self
+
+
+def _checked(check: Callable[[str], str], names: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        return tuple(map(check, names))
+    except Invalid as error:
+        raise ValueError(str(error)) from None
 
 
 def safe_address(address: str) -> bool:

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
+from catalog.cameras import CameraRegistry
 from catalog.coverage import Coverage, Gap, Reason
 from catalog.known_tokens import KnownTokens
 from catalog.media import Thumbnails
@@ -22,8 +24,11 @@ from catalog.objects import FolderObjects
 from catalog.tokens import TokenRegistry
 from gateway.app import application
 from gateway.assistant import Assistant
+from gateway.login import Login
 from gateway.serving import serve_gateway
 from gateway.settings import GatewaySettings
+from identity.checking import Checker
+from identity.settings import OidcSettings
 from index.memory import MemoryStore
 from proto.access import Role, needs_token
 from proto.errors import Denied, Transient, Unauthenticated, Unknown, WatchwordError
@@ -59,7 +64,10 @@ class House:
 
 
 @asynccontextmanager
-async def running(folder: Path, *, needed: bool = True) -> AsyncIterator[House]:
+async def running(
+    folder: Path, *, needed: bool = True, oidc: OidcSettings | None = None, listen: str = ANY
+) -> AsyncIterator[House]:
+    """The service and the gateway, with tokens of the issuer and a login if there is one."""
     store = MemoryStore(SPACE)
     await store.upsert(MOMENTS)
     pictures = Thumbnails(FolderObjects(folder / "thumbnails"))
@@ -69,7 +77,8 @@ async def running(folder: Path, *, needed: bool = True) -> AsyncIterator[House]:
     Coverage(catalog).declare([Gap(name, Reason.AWAY, NOON, NOON + 1000) for name in ("dock", "gate", "gate-2")])
     tokens = TokenRegistry(catalog)
     async with AsyncExitStack() as closing:
-        callers = TokenCallers(KnownTokens(TokenRegistry(catalog), 600), needed=needed)
+        known = KnownTokens(TokenRegistry(catalog), 600, cameras=CameraRegistry(catalog))
+        callers = TokenCallers(known, needed=needed, people=await _checker(closing, oidc) if oidc else None)
         await callers.start()
         closing.push_async_callback(callers.stop)
         noted: list[dict[str, Any]] = []
@@ -84,11 +93,21 @@ async def running(folder: Path, *, needed: bool = True) -> AsyncIterator[House]:
         client = await closing.enter_async_context(QueryClient(service.address, 10.0))
         assistant = Assistant(client, "1.2.3", needs_token=needed)
         await closing.enter_async_context(assistant.running())
-        given = GatewaySettings(listen=ANY)
-        app = application(client, given, "1.2.3", assistant=assistant, needs_token=needed)
+        given = GatewaySettings(listen=listen)
+        around = None
+        if oidc is not None:
+            around = partial(Login, issuers=await _checker(closing, oidc), settings=oidc, needs_token=needed)
+        app = application(client, given, "1.2.3", assistant=assistant, needs_token=needed, around=around)
         server = await serve_gateway(app, given, grace_s=1)
         closing.push_async_callback(server.stop)
         yield House(tokens, service.address, f"http://{server.address}", noted, callers)
+
+
+async def _checker(closing: AsyncExitStack, oidc: OidcSettings) -> Checker:
+    """Each process has one of its own."""
+    checker = Checker(oidc)
+    closing.push_async_callback(checker.close)
+    return checker
 
 
 def paths(camera: str, moment: str) -> Iterator[str]:
