@@ -7,6 +7,7 @@ import json
 import logging
 import ssl
 import time
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -59,12 +60,13 @@ class Issuer:
 
     async def tokens(self, endpoint: str, form: Mapping[str, str]) -> dict[str, Any]:
         """What its token endpoint gives for this form. Unauthenticated when it refuses."""
-        settings = self._settings
-        secret = settings.client_secret.get_secret_value()
-        form = {**form, "client_id": settings.client_id}
+        name, secret = self._settings.client_id, self._settings.client_secret.get_secret_value()
+        if not secret:
+            return await self._json("POST", endpoint, data={**form, "client_id": name})
         # RFC 6749 wants both encoded as in a form before they are joined.
-        auth = aiohttp.BasicAuth(quote_plus(settings.client_id), quote_plus(secret)) if secret else None
-        return await self._json("POST", endpoint, data=form, auth=auth)
+        pair = f"{quote_plus(name)}:{quote_plus(secret)}".encode()
+        headers = {"authorization": f"Basic {b64encode(pair).decode()}"}
+        return await self._json("POST", endpoint, data=form, headers=headers)
 
     async def _json(self, method: str, url: str, **more: Any) -> dict[str, Any]:
         if not safe_address(url):

@@ -36,6 +36,11 @@ class AccessSettings(Section):
     """The token of this machine's own commands, such as `watchword search`."""
     known_for_s: float = Field(600.0, ge=1, le=86_400)
     """While the catalog is away, tokens that are known go on counting for so long. Others are refused."""
+    rate: float = Field(100.0, ge=0, le=100_000)
+    """Calls a second that each token may make, on average, at each query process. Further ones are refused, and told
+    when to come again. 0: no limit. Whoever brings no token has none."""
+    rate_burst: int = Field(1000, ge=1, le=1_000_000)
+    """Calls that it may make at once: a page of results asks for many pictures."""
     audit: Literal["folder", "log", "off"] = "folder"
     """Where it is noted who asked what: files in `data_dir`/audit, the log (for containers), or nowhere."""
     audit_bytes: int = Field(1_000_000_000, ge=1_000_000)

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
+from proto.rates import Rates
 from watchword.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,6 +27,12 @@ def audit_sink(settings: Settings) -> Sink | None:
             return LogSink()
         case "off":
             return None
+
+
+def rates_of(settings: Settings) -> Rates | None:
+    """How often each token may call; None without a limit."""
+    access = settings.access
+    return Rates(access.rate, access.rate_burst) if access.rate else None
 
 
 def checker_of(settings: Settings, closing: AsyncExitStack) -> Checker | None:

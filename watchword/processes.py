@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from proto.access import needs_token
 from proto.errors import Broken, Late, Overloaded, Transient, Unknown, WatchwordError
 from proto.metrics import BUILD, DATA_FREE, DATA_SIZE
-from watchword.admitting import audit_sink, checker_of, login_of
+from watchword.admitting import audit_sink, checker_of, login_of, rates_of
 from watchword.bundles import bundle_folder
 from watchword.catalogs import new_catalog, open_whole
 from watchword.ending import Ending
@@ -272,10 +272,9 @@ async def _query(settings: Settings, stage: Stage) -> None:
         settings=settings.query,
     )
     clips = ClipReader(Recordings(settings.data_dir / "recordings"), settings.query.max_clip_s)
-    registry = CameraRegistry(catalog)
-    known = KnownTokens(TokenRegistry(catalog), settings.access.known_for_s, cameras=registry)
+    known = KnownTokens(TokenRegistry(catalog), settings.access.known_for_s, cameras=CameraRegistry(catalog))
     needed = needs_token(settings.access.open_to, settings.query.listen)
-    callers = TokenCallers(known, needed=needed, people=checker_of(settings, stage.closing))
+    callers = TokenCallers(known, needed=needed, people=checker_of(settings, stage.closing), rates=rates_of(settings))
     await callers.start()
     stage.closing.push_async_callback(callers.stop)
     audit = Audit(audit_sink(settings))

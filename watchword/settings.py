@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
@@ -57,6 +57,17 @@ class OpsSettings(Section):
     """Address to listen on. In a container use 0.0.0.0, and only inside the cluster's network."""
     port: int = Field(0, ge=0, le=65535)
     """Its port; 0 takes a free one."""
+    open_to: Literal["this machine", "holders of its token", "anyone who reaches it"] = "this machine"
+    """Who may see /metrics and /cameras/worst, which tell how many cameras there are and name some. `this machine`: who
+    asks from here, and whoever brings its token. `holders of its token`: nobody without it. /ready is for all."""
+    token: SecretStr = SecretStr("")
+    """The bearer token that a Prometheus elsewhere brings."""
+
+    @model_validator(mode="after")
+    def _can_be_opened(self) -> Self:
+        if self.open_to == "holders of its token" and not self.token.get_secret_value():
+            raise ValueError("ops.open_to names a token that is not there: give ops.token too")
+        return self
 
 
 class Settings(BaseSettings):
@@ -124,7 +135,8 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _nothing_is_open_by_mistake(self) -> Self:
         """What can be reached from elsewhere needs TLS and tokens, or a sentence that says otherwise."""
-        servers: dict[str, QuerySettings | GatewaySettings] = {"query": self.query, "gateway": self.gateway}
+        servers: dict[str, QuerySettings | GatewaySettings | EncoderSettings]
+        servers = {"query": self.query, "gateway": self.gateway, "encoder": self.encoder}
         for name, one in servers.items():
             if refusal := why_refused(name, one.listen, self.access.open_to, encrypted=bool(one.certificate)):
                 raise ValueError(refusal)

@@ -55,8 +55,9 @@ class Provider:
         """Start it with new keys of these names."""
         keys = []
         for kid in key_ids:
-            made = rsa.generate_private_key(65537, 2048)
-            keys.append(json.loads(RSAAlgorithm.to_jwk(made)) | {"kid": kid, "use": "sig", "alg": "RS256"})
+            made = json.loads(RSAAlgorithm.to_jwk(rsa.generate_private_key(65537, 2048)))
+            del made["key_ops"]  # they would be for signing alone
+            keys.append(made | {"kid": kid, "use": "sig", "alg": "RS256"})
         given = {
             "port": self.port,
             "redirect_uri": f"{self.home}/login/callback",
@@ -89,10 +90,10 @@ class Provider:
 
     async def program_token(self) -> str:
         """A JSON Web Token for a program, by client credentials."""
-        auth = aiohttp.BasicAuth("program", "for+programs")
+        form = {"grant_type": "client_credentials", "client_id": "program", "client_secret": "for programs"}
         async with (
             aiohttp.ClientSession() as session,
-            session.post(f"{self.issuer}/token", data={"grant_type": "client_credentials"}, auth=auth) as answer,
+            session.post(f"{self.issuer}/token", data=form) as answer,
         ):
             token: str = (await answer.json())["access_token"]
             return token

@@ -17,6 +17,7 @@ const provider = new Provider(issuer, {
     {
       client_id: "program",
       client_secret: "for programs",
+      token_endpoint_auth_method: "client_secret_post",
       redirect_uris: [],
       response_types: [],
       grant_types: ["client_credentials"],
