@@ -18,9 +18,11 @@ from mcp.client.streamable_http import streamable_http_client
 
 from catalog.cameras import CameraRegistry
 from catalog.coverage import Coverage, Gap, Reason
+from catalog.known import KnownStatuses
 from catalog.known_tokens import KnownTokens
 from catalog.media import Thumbnails
 from catalog.objects import FolderObjects
+from catalog.statuses import CameraStatus, Statuses
 from catalog.tokens import TokenRegistry
 from gateway.app import application
 from gateway.assistant import Assistant
@@ -31,7 +33,8 @@ from identity.checking import Checker
 from identity.settings import OidcSettings
 from index.memory import MemoryStore
 from proto.access import Role, needs_token
-from proto.errors import Denied, Transient, Unauthenticated, Unknown, WatchwordError
+from proto.errors import Denied, Overloaded, Transient, Unauthenticated, Unknown, WatchwordError
+from proto.rates import Rates
 from proto.types import now_ms
 from proto.v1 import query_pb2, query_pb2_grpc
 from query.callers import TokenCallers
@@ -65,7 +68,12 @@ class House:
 
 @asynccontextmanager
 async def running(
-    folder: Path, *, needed: bool = True, oidc: OidcSettings | None = None, listen: str = ANY
+    folder: Path,
+    *,
+    needed: bool = True,
+    oidc: OidcSettings | None = None,
+    listen: str = ANY,
+    rates: Rates | None = None,
 ) -> AsyncIterator[House]:
     """The service and the gateway, with tokens of the issuer and a login if there is one."""
     store = MemoryStore(SPACE)
@@ -78,7 +86,8 @@ async def running(
     tokens = TokenRegistry(catalog)
     async with AsyncExitStack() as closing:
         known = KnownTokens(TokenRegistry(catalog), 600, cameras=CameraRegistry(catalog))
-        callers = TokenCallers(known, needed=needed, people=await _checker(closing, oidc) if oidc else None)
+        people = await _checker(closing, oidc) if oidc else None
+        callers = TokenCallers(known, needed=needed, people=people, rates=rates)
         await callers.start()
         closing.push_async_callback(callers.stop)
         noted: list[dict[str, Any]] = []
@@ -88,6 +97,7 @@ async def running(
             ANY,
             callers=callers,
             note=lambda entry: noted.append(dict(entry)),
+            statuses=KnownStatuses(Statuses(catalog)),
         )
         closing.push_async_callback(service.stop, 0)
         client = await closing.enter_async_context(QueryClient(service.address, 10.0))
@@ -298,6 +308,33 @@ async def test_on_this_machine_nothing_is_needed_and_a_token_that_comes_counts(t
         async with client(house, house.token("dock", cameras=("dock",))) as session:
             assert b"gate" not in (await got(session, "cameras"))[2]
         assert isinstance(await refused(house, "ww_x"), Unauthenticated)
+
+
+async def test_a_token_that_asks_too_often_is_told_when_to_come_again_and_others_are_served(tmp_path: Path) -> None:
+    async with running(tmp_path, rates=Rates(per_s=0.001, burst=2)) as house:
+        busy, other = house.token("busy"), house.token("other")
+        async with QueryClient(house.grpc_at, 10.0, token=busy) as asking:
+            await asking.cameras()
+            await asking.cameras()
+            with pytest.raises(Overloaded, match="calls a second") as refused:
+                await asking.cameras()
+        assert 900 < refused.value.wait_s < 1000
+        async with client(house, busy) as session:
+            status, headers, body = await got(session, "cameras")
+        assert (status, 900 < int(headers["retry-after"]) <= 1000) == (429, True)
+        assert "access.rate" in json.loads(body)["todo"]
+        async with client(house, other) as session:
+            assert (await got(session, "cameras"))[0] == 200
+
+
+async def test_only_who_may_change_cameras_is_told_where_they_are(tmp_path: Path) -> None:
+    async with running(tmp_path) as house:
+        why = "rtsp://10.0.0.7:554/live does not answer"
+        status = CameraStatus("gate", "failing", now_ms(), now_ms(), why)
+        Statuses(catalog_in(tmp_path)).put_statuses([status])
+        for role, told in ((Role.VIEWER, False), (Role.OPERATOR, True), (Role.ADMIN, True)):
+            async with client(house, house.token(f"the {role}", role)) as session:
+                assert (b"10.0.0.7" in (await got(session, "cameras"))[2]) is told
 
 
 async def test_the_audit_says_who_what_how_many_and_from_where(tmp_path: Path) -> None:

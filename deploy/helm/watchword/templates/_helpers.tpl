@@ -63,6 +63,8 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 - {name: WATCHWORD_ENCODER__ADDRESS, value: {{ printf "%s:8702" (include "watchword.name" (dict "root" .root "process" "worker")) | quote }}}
 - {name: WATCHWORD_ENCODER__LISTEN, value: "0.0.0.0:8702"}
 - {name: WATCHWORD_QUERY__LISTEN, value: "0.0.0.0:8700"}
+# Prometheus asks from another pod; networkpolicies say who else may.
+- {name: WATCHWORD_OPS__OPEN_TO, value: anyone who reaches it}
 - {name: WATCHWORD_ACCESS__OPEN_TO, value: {{ $values.access.openTo | quote }}}
 {{- if eq .process "query" }}
 # Pods have no disk to keep it on.
