@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections import OrderedDict
+import math
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from proto.rates import Rates
 
 FAILURES_A_SECOND = 1.0
 FAILURES_AT_ONCE = 20.0
+MOST_TRYING = 32
+"""Requests at once from one address whose tokens are not known to be good: a browser sends six."""
 _MOST_GOOD = 4096
 _GOOD_FOR_S = 600.0
 
@@ -20,12 +25,29 @@ class Entries:
     def __init__(self) -> None:
         self._failed = Rates(FAILURES_A_SECOND, FAILURES_AT_ONCE)
         self._good: OrderedDict[bytes, float] = OrderedDict()
+        self._trying: Counter[str] = Counter()
+
+    @contextmanager
+    def trying(self, address: str, token: str, now_s: float) -> Iterator[None]:
+        """The block finds out whether this token counts."""
+        place = "" if self._is_good(token, now_s) else _place(address)
+        self._trying[place] += 1
+        try:
+            yield
+        finally:
+            self._trying[place] -= 1
+            if not self._trying[place]:
+                del self._trying[place]
 
     def wait_s(self, address: str, token: str, now_s: float) -> float:
         """For how long a request with this token from there has to wait; 0 when it has not."""
-        if now_s - self._good.get(_digest(token), -_GOOD_FOR_S) < _GOOD_FOR_S:
+        if self._is_good(token, now_s):
             return 0.0
-        return self._failed.wait_s(_place(address), now_s)
+        place = _place(address)
+        return max(self._failed.wait_s(place, now_s), 1.0 if self._trying[place] >= MOST_TRYING else 0.0)
+
+    def _is_good(self, token: str, now_s: float) -> bool:
+        return now_s - self._good.get(_digest(token), -math.inf) < _GOOD_FOR_S
 
     def failed(self, address: str, now_s: float) -> None:
         """A token from there did not count."""

@@ -113,7 +113,8 @@ class Guard:
             raise Overloaded("too many tokens from this address did not count", todo=todo, wait_s=wait_s)
         status = 0
         try:
-            yield
+            with self._entries.trying(address, token, self._clock()):
+                yield
             status = answer.status
         except WatchwordError as error:
             status = 401 if isinstance(error, Unauthenticated) else 0

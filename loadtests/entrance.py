@@ -26,12 +26,12 @@ import aiohttp
 import grpc.aio
 
 from proto.errors import WatchwordError
-from proto.v1 import query_pb2, query_pb2_grpc
 from query.client import QueryClient
-from tests.gateway.test_access import DOCK, House, running
+from tests.gateway.test_access import House, running
 
 GOOD = 20
 AT_ONCE = 200
+SETTLE_S = 5.0
 MOST_S = 120.0
 _STREAMS_OF_A_CONNECTION = 1000
 
@@ -88,14 +88,17 @@ async def flood_grpc(house: House, count: int) -> str:
 
 
 async def idle_streams(house: House, token: str, count: int) -> list[float]:
-    """Good searches beside clips that nobody reads and that never end, as far as they are let in."""
-    channels, calls = [], []
+    """Good searches beside calls with a good token that send nothing, as far as they are let in."""
+    channels: list[grpc.aio.Channel] = []
+    calls: list[Any] = []
     for number in range(count):
         if number % _STREAMS_OF_A_CONNECTION == 0:
             channels.append(grpc.aio.insecure_channel(house.grpc_at, options=[("grpc.use_local_subchannel_pool", 1)]))
-        stub: Any = query_pb2_grpc.QueryStub(channels[-1])
-        request = query_pb2.ClipRequest(moment_id=DOCK)
-        calls.append(stub.Clip(request, metadata=(("authorization", f"Bearer {token}"),)))
+        call = channels[-1].stream_unary(
+            "/watchword.v1.Query/Search", request_serializer=bytes, response_deserializer=bytes
+        )
+        calls.append(call(metadata=(("authorization", f"Bearer {token}"),)))
+    await asyncio.sleep(SETTLE_S)
     try:
         return await good(house, token)
     finally:

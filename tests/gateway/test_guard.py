@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import httpx
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from gateway.entries import Entries
+from gateway.entries import MOST_TRYING, Entries
 from gateway.settings import GatewaySettings
 from proto.access import ANYONE, is_loopback
 from proto.errors import Invalid, Unauthenticated
@@ -148,6 +149,21 @@ async def test_an_address_whose_tokens_do_not_count_is_not_heard_and_good_tokens
         assert await asked("forged") == 429
         assert await asked("good") == 200
         assert (await client.get(SEARCH)).status_code == 200  # nobody is refused for bringing none
+
+
+def test_one_address_tries_so_many_tokens_at_once_and_no_more() -> None:
+    entries = Entries()
+    entries.passed("good", 0.0)
+    with ExitStack() as trying:
+        for n in range(MOST_TRYING):
+            assert entries.wait_s("10.0.0.7", str(n), 0.0) == 0
+            trying.enter_context(entries.trying("10.0.0.7", str(n), 0.0))
+            trying.enter_context(entries.trying("10.0.0.8", "good", 0.0))
+        assert entries.wait_s("10.0.0.7", "x", 0.0) == 1
+        assert entries.wait_s("10.0.0.7", "good", 0.0) == 0
+        assert entries.wait_s("10.0.0.8", "x", 0.0) == 0
+    assert entries.wait_s("10.0.0.7", "x", 0.0) == 0
+    assert not entries._trying
 
 
 def test_whoever_waited_is_heard_again_and_an_address_of_ipv6_is_a_network() -> None:
