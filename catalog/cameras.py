@@ -204,6 +204,14 @@ def unknown_camera(name: str, names: frozenset[str]) -> Unknown:
     return Unknown(f"no camera is named {name!r}", todo=todo)
 
 
+def unknown_group(group: str, known: Collection[str]) -> Unknown:
+    """The error for a group without cameras. It suggests similar names."""
+    group = group[:80]
+    near = near_names(group, known)
+    todo = f"known here: {', '.join(near)}" if near else "`watchword camera set NAME --group GROUP` makes one"
+    return Unknown(f"no camera is in a group {group!r}", todo=todo)
+
+
 def near_names(name: str, names: Collection[str]) -> list[str]:
     """Up to three names that are similar, else the first five. Takes a few milliseconds, however many there are."""
     known = sorted(names)

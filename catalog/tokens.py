@@ -16,8 +16,9 @@ from sqlalchemy import Connection, select, update
 
 from catalog.store import Catalog
 from catalog.tables import META, TOKENS
-from proto.access import Caller, Role, Scope
+from proto.access import Grant, Role
 from proto.errors import Broken, Invalid, Unknown
+from proto.types import group_name
 
 log = logging.getLogger("watchword.catalog")
 
@@ -25,6 +26,7 @@ _COUNTER = "tokens"
 _FORM = re.compile(r"ww_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 @._-]{0,63}")
 MOST_CAMERAS = 1000
+MOST_GROUPS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,22 +38,24 @@ class Token:
     """Whose it is."""
     role: Role
     cameras: tuple[str, ...] | None
-    """Which cameras it may see; None: all."""
+    """Which cameras it may see, besides those of its groups; None: all. Never None with groups: a Watchword that does
+    not know of groups must not take the token for one of all cameras."""
     created_ms: int
     expires_ms: int | None = None
     revoked_ms: int | None = None
     used_ms: int = 0
     """When it was last used, to a minute; 0: never."""
+    groups: tuple[str, ...] = ()
+    """Cameras that are in any of these groups may be seen as long as they are in it."""
 
     def counts(self, now_ms: int) -> bool:
         """Whether it is neither revoked nor expired."""
         return self.revoked_ms is None and (self.expires_ms is None or now_ms < self.expires_ms)
 
     @property
-    def caller(self) -> Caller:
-        """Who calls with it."""
-        scope = Scope(None if self.cameras is None else frozenset(self.cameras))
-        return Caller(self.name, self.role, scope, self.id)
+    def grant(self) -> Grant:
+        """What it gives."""
+        return Grant(self.role, None if self.cameras is None else frozenset(self.cameras), frozenset(self.groups))
 
 
 _TOKEN = TypeAdapter(Token)
@@ -90,17 +94,30 @@ class TokenRegistry:
         self._known: dict[str, Kept] = {}
 
     def create(
-        self, name: str, role: Role, cameras: tuple[str, ...] | None, now_ms: int, expires_ms: int | None = None
+        self,
+        name: str,
+        role: Role,
+        cameras: tuple[str, ...] | None,
+        now_ms: int,
+        expires_ms: int | None = None,
+        *,
+        groups: tuple[str, ...] = (),
     ) -> tuple[Token, str]:
-        """A new token and its secret, which is not kept. Invalid while another of this name counts."""
+        """A new token and its secret, which is not kept. It may see `cameras` and those of `groups`; without groups,
+        None is all cameras. Invalid while another of this name counts."""
         if not _NAME.fullmatch(name):
             raise Invalid(
                 f"{name[:80]!r} cannot be a token's name",
                 todo="use 1 to 64 of a-z A-Z 0-9 @ . _ - and space, and begin with a letter or a digit",
             )
-        if cameras is not None and not 0 < len(cameras) <= MOST_CAMERAS:
-            raise Invalid(f"{len(cameras)} cameras were given", todo=f"give 1 to {MOST_CAMERAS}, or none for all")
-        token = Token(secrets.token_hex(6), name, role, cameras, now_ms, expires_ms)
+        if len(groups) > MOST_GROUPS:
+            raise Invalid(f"{len(groups)} groups were given", todo=f"give at most {MOST_GROUPS}")
+        groups = tuple(map(group_name, groups))
+        if groups and cameras is None:
+            cameras = ()
+        if (cameras is not None and not (groups or cameras)) or len(cameras or ()) > MOST_CAMERAS:
+            raise Invalid(f"{len(cameras or ())} cameras were given", todo=f"give 1 to {MOST_CAMERAS}, or none for all")
+        token = Token(secrets.token_hex(6), name, role, cameras, now_ms, expires_ms, groups=groups)
         secret = f"ww_{token.id}_{secrets.token_urlsafe(32)}"
         with self._catalog.writing() as connection:
             change = _counted(connection)

@@ -48,8 +48,10 @@ def application(
     assistant: Assistant | None = None,
     console: Path = CONSOLE,
     needs_token: bool = False,
+    around: Callable[[App], App] | None = None,
 ) -> App:
-    """The whole application over a query service. `assistant`, which must be running, is served too."""
+    """The whole application over a query service. `assistant`, which must be running, is served too. `around` is put
+    between the guard and everything else: `gateway.login.Login`."""
     api = Api(queries, version, needs_token=needs_token)
     described = json.dumps(description(api.endpoints, version)).encode()
 
@@ -75,7 +77,7 @@ def application(
             allow_headers=("authorization", "content-type", "if-none-match"),
             expose_headers=("etag", "retry-after", AT_HEADER),
         )
-    return Guard(app, settings)
+    return Guard(around(app) if around else app, settings)
 
 
 class _Routed:

@@ -39,6 +39,7 @@ which names up to when each camera was looked at and what was not looked at. Tim
 
 Moment = Annotated[str, Field(description="The `moment_id` of a hit.", pattern="^[0-9a-f]{32}$")]
 Cameras = Annotated[list[str], Field(description="Only these cameras; all when empty.", max_length=1000)]
+Groups = Annotated[list[str], Field(description="Cameras of these groups too: see list_cameras.", max_length=100)]
 Since = Annotated[str, Field(description="Start of the span, ISO 8601, UTC unless it says otherwise. Empty: open.")]
 Until = Annotated[str, Field(description="End of the span, in the same form. Empty: until now.")]
 Result = TypeVar("Result")
@@ -119,6 +120,16 @@ class CameraTold(Told):
     name: str
     watching: bool
     """False when it was removed; what it saw can still be searched."""
+    groups: list[str]
+    """The groups that it is in, by which it can be searched."""
+    state: str
+    """live, or connecting, silent, failing, done, disabled, removed, unknown. Only what is live is looked at now."""
+    since: str
+    """Since when; empty when that is not known."""
+    why: str
+    """Why it is so, in words; may be empty."""
+    advice: list[str]
+    """What would make it better."""
 
 
 class CamerasTold(Told):
@@ -173,6 +184,7 @@ class Assistant:
         ] = "",
         like_moment: Annotated[str, Field(description="Instead of words: moments like this one, by its id.")] = "",
         cameras: Cameras = [],  # noqa: B006 - the default is part of the tool's schema and is never changed
+        groups: Groups = [],  # noqa: B006
         since: Since = "",
         until: Until = "",
         objects: Annotated[
@@ -189,6 +201,7 @@ class Assistant:
                 text=question or None,
                 moment_id=like_moment or None,
                 cameras=cameras,
+                groups=groups,
                 start_ms=_ms(since),
                 end_ms=_ms(until),
                 objects=objects,
@@ -213,21 +226,22 @@ class Assistant:
         return [f"moment {moment_id}, {which}", Image(data=reply.jpeg, format="jpeg")]
 
     async def list_cameras(self, context: Context | None = None) -> CamerasTold:
-        """The cameras that can be searched, and the kinds of objects that search_moments can be narrowed to."""
+        """The cameras that can be searched, their groups and how they are doing now, and the kinds of objects that
+        search_moments can be narrowed to."""
         reply = await _asked(self._of(context).known())
-        cameras = [CameraTold(name=one.name, watching=one.watching) for one in reply.cameras]
-        return CamerasTold(cameras=cameras, kinds=list(reply.kinds))
+        return CamerasTold(cameras=[_camera(one) for one in reply.cameras], kinds=list(reply.kinds))
 
     async def coverage(
         self,
         cameras: Cameras = [],  # noqa: B006
+        groups: Groups = [],  # noqa: B006
         since: Since = "",
         until: Until = "",
         context: Context | None = None,
     ) -> Based:
         """Up to when each camera was looked at, and what was not looked at in a span of time."""
         asked = self._of(context).search(
-            text=_ANY_WORDS, cameras=cameras, start_ms=_ms(since), end_ms=_ms(until), limit=1
+            text=_ANY_WORDS, cameras=cameras, groups=groups, start_ms=_ms(since), end_ms=_ms(until), limit=1
         )
         return _based((await _asked(asked)).coverage)
 
@@ -282,6 +296,19 @@ def _seen(hit: query_pb2.Hit, threshold: float) -> Seen:
         sure=hit.confidence >= threshold,
         kind=hit.kind,
         objects={one.kind: one.count for one in hit.objects},
+    )
+
+
+def _camera(one: query_pb2.CameraInfo) -> CameraTold:
+    status = one.status
+    return CameraTold(
+        name=one.name,
+        watching=one.watching,
+        groups=list(one.groups),
+        state=status.state or "unknown",
+        since=_time(status.since_ms) if status.since_ms else "",
+        why=status.why,
+        advice=list(status.advice),
     )
 
 

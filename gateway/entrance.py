@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from gateway.queries import Queries
 from proto.errors import Unauthenticated
 
-_TOKEN = re.compile(r"[!-~]{1,4096}")
-"""What may stand in a header and in gRPC's metadata."""
+_TOKEN = re.compile(r"[!-~]{1,6000}")
+"""What may stand in a header and in gRPC's metadata: also a JSON Web Token (`identity.jwts.MOST_BYTES`)."""
 _TODO = "send the header `authorization: Bearer TOKEN`; `watchword token create NAME` makes one"
 
 

@@ -9,14 +9,16 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from typing import Any
 
+from gateway.entries import Entries
 from gateway.problems import MEDIA_TYPE, Refused, problem_of
 from gateway.settings import GatewaySettings
 from proto.access import is_loopback
 from proto.admission import Admission
-from proto.errors import Broken, Denied, WatchwordError
+from proto.errors import Broken, Denied, Overloaded, Unauthenticated, WatchwordError
 from proto.metrics import GATEWAY_REQUESTS, GATEWAY_SECONDS
 from proto.serving import Door
 
@@ -50,11 +52,17 @@ _HEADERS = {
 """On every answer that does not say otherwise itself."""
 
 
+_PROVING = {"search", "searchByBody", "picture", "clip", "cameras"}
+"""Calls that are answered only with a token that counts, where one is brought."""
+
+
 class Guard:
     """Admits requests to `app`, and makes an answer of every error that it raises."""
 
-    def __init__(self, app: App, settings: GatewaySettings) -> None:
+    def __init__(self, app: App, settings: GatewaySettings, clock: Callable[[], float] = time.monotonic) -> None:
         self._app = app
+        self._entries = Entries()
+        self._clock = clock
         self._settings = settings
         self._door = Door("the gateway", Admission("gateway", most=settings.max_concurrent))
         own = settings.listen.rpartition(":")[0].lower()
@@ -89,8 +97,33 @@ class Guard:
         length = headers.get("content-length", "")
         if length.isdecimal() and (len(length) > 12 or int(length) > MOST_BODY_BYTES):
             raise _too_large()
-        with self._door.admitted("request"):
+        with self._door.admitted("request"), self._entering(scope, headers, answer):
             await self._app(scope, _Body(receive, self._settings.body_s).receive, answer.send)
+
+    @contextmanager
+    def _entering(self, scope: Scope, headers: Mapping[str, str], answer: _Answer) -> Iterator[None]:
+        """The block serves the request. An address whose tokens do not count is not heard for a while, before they
+        cost the query service anything."""
+        token, address = headers.get("authorization", ""), (scope.get("client") or ("", 0))[0]
+        if not token:
+            yield
+            return
+        if wait_s := self._entries.wait_s(address, token, self._clock()):
+            todo = "wait, and bring a token that counts: `watchword token create NAME` makes one"
+            raise Overloaded("too many tokens from this address did not count", todo=todo, wait_s=wait_s)
+        status = 0
+        try:
+            with self._entries.trying(address, token, self._clock()):
+                yield
+            status = answer.status
+        except WatchwordError as error:
+            status = 401 if isinstance(error, Unauthenticated) else 0
+            raise
+        finally:
+            if status == 401:
+                self._entries.failed(address, self._clock())
+            elif 200 <= status < 300 and scope.get("watchword.route") in _PROVING:
+                self._entries.passed(token, self._clock())
 
     def _check_host(self, headers: Mapping[str, str]) -> None:
         """On loopback only this machine's own names are served: a web page could point a name of its own here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from proto.errors import (
@@ -72,7 +73,8 @@ def problem_of(error: WatchwordError) -> Problem:
     }
     headers = {"cache-control": "no-store"}
     if wait_s := _RETRY_AFTER_S.get(status):
-        headers["retry-after"] = str(wait_s)
+        told_s = error.wait_s if isinstance(error, Overloaded) else 0.0
+        headers["retry-after"] = str(math.ceil(told_s) or wait_s)
     if status == 401:
         headers["www-authenticate"] = "Bearer"
     if isinstance(error, Refused) and error.allow:

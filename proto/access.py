@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
@@ -36,6 +36,11 @@ class AccessSettings(Section):
     """The token of this machine's own commands, such as `watchword search`."""
     known_for_s: float = Field(600.0, ge=1, le=86_400)
     """While the catalog is away, tokens that are known go on counting for so long. Others are refused."""
+    rate: float = Field(100.0, ge=0, le=100_000)
+    """Calls a second that each token may make, on average, at each query process. Further ones are refused, and told
+    when to come again. 0: no limit. Whoever brings no token has none."""
+    rate_burst: int = Field(1000, ge=1, le=1_000_000)
+    """Calls that it may make at once: a page of results asks for many pictures."""
     audit: Literal["folder", "log", "off"] = "folder"
     """Where it is noted who asked what: files in `data_dir`/audit, the log (for containers), or nowhere."""
     audit_bytes: int = Field(1_000_000_000, ge=1_000_000)
@@ -99,10 +104,59 @@ class Caller:
     token: str = ""
     """The id of the token; empty without one."""
 
+    def may(self, needed: Role) -> bool:
+        """Whether the role may do what `needed` may."""
+        return needed in _MAY[self.role]
+
     def check(self, needed: Role) -> None:
         """Raise Denied unless the role may do what `needed` may."""
-        if needed not in _MAY[self.role]:
+        if not self.may(needed):
             raise Denied(f"a token of role {self.role} may not do this", todo=f"use a token of role {needed} or more")
+
+
+Members = Mapping[str, frozenset[str]]
+"""The cameras of each group, as they are now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a token or a group of people was given: a role, for some cameras or all."""
+
+    role: Role
+    cameras: frozenset[str] | None = None
+    """Named one by one. None: all, also those that come later, unless there are groups."""
+    groups: frozenset[str] = frozenset()
+    """And the cameras that are in any of these groups at the time of the call."""
+
+    def scope(self, members: Members) -> Scope:
+        """The cameras now: those that are named together with the members of the groups."""
+        if self.cameras is None and not self.groups:
+            return EVERYTHING
+        return Scope((self.cameras or frozenset()).union(*(members.get(name, ()) for name in self.groups)))
+
+
+def together(grants: Sequence[Grant], members: Members) -> tuple[Role, Scope]:
+    """The role and the scope of whoever has all these grants, at least one.
+
+    The cameras are those of all grants together. The role is the highest that some grants give for each of these
+    cameras: a viewer of all cameras who is an operator of one is a viewer of all, so that nobody gets a role for a
+    camera for which it was not given.
+    """
+    seeing = [grant for grant in grants if Role.VIEWER in _MAY[grant.role]]
+    if not seeing:
+        return grants[0].role, grants[0].scope(members)
+    whole = _union(seeing, members)
+    for role in (Role.ADMIN, Role.OPERATOR):
+        able = [grant for grant in seeing if role in _MAY[grant.role]]
+        if able and _union(able, members) == whole:
+            return role, whole
+    return Role.VIEWER, whole
+
+
+def _union(grants: Sequence[Grant], members: Members) -> Scope:
+    scopes = [grant.scope(members).cameras for grant in grants]
+    known = [cameras for cameras in scopes if cameras is not None]
+    return EVERYTHING if len(known) < len(scopes) else Scope(frozenset().union(*known))
 
 
 NOBODY_ASKED = Caller("anonymous", Role.ADMIN)

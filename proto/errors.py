@@ -41,9 +41,16 @@ class Transient(WatchwordError):
 
 
 class Overloaded(WatchwordError):
-    """Refused at the door because too much is in progress."""
+    """Refused at the door because too much is in progress, or the caller asks too often.
+
+    `wait_s` is after how long the call may be made again, where that is known; before that it is in vain.
+    """
 
     exit_code = 4
+
+    def __init__(self, message: str, *, todo: str = "", wait_s: float = 0.0) -> None:
+        super().__init__(message, todo=todo)
+        self.wait_s = wait_s
 
 
 class Late(WatchwordError):

@@ -79,6 +79,13 @@ SERVER_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 30_000),
+    # A client that is gone without a word is noticed, and its streams end. It answers pings however busy it is.
+    ("grpc.keepalive_time_ms", 120_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    # Of one connection; a gateway's fits. What is beyond waits at the client.
+    ("grpc.max_concurrent_streams", 1024),
+    # A token of an issuer fits, and what gRPC itself sends.
+    ("grpc.max_metadata_size", 16 * 1024),
     ("grpc.keepalive_permit_without_calls", 1),
     # Otherwise two servers could share one port and split its callers; the second must fail.
     ("grpc.so_reuseport", 0),
@@ -88,9 +95,14 @@ ERROR_KEY = "watchword-error"
 """The class in the error tree, such as `Overloaded`."""
 TODO_KEY = "watchword-todo"
 """What to do next, percent-encoded UTF-8. Left out when the error has none."""
+WAIT_KEY = "watchword-wait-s"
+"""Of an Overloaded that says when: seconds after which the call may be made again."""
+_PUSHBACK_KEY = "grpc-retry-pushback-ms"
+"""gRPC's own word for it. Below 0 its clients do not repeat the call by themselves."""
 REASON_KEY = "watchword-reason"
 """The stable reason of a Poison, percent-encoded UTF-8."""
 
+_LONGEST_WAIT_S = 86_400.0
 _MESSAGE_BYTES, _TODO_BYTES = 1200, 400
 """gRPC accepts 8 KiB of trailers by default, and percent-encoding may triple a text; the todo is sent twice."""
 _READABLE = "".join(sorted(set(string.printable) - set(string.whitespace) - {"%"})) + " "
@@ -125,6 +137,8 @@ def on_the_wire(error: WatchwordError) -> tuple[grpc.StatusCode, str, tuple[tupl
         metadata.append((TODO_KEY, quote(todo, safe=_READABLE)))
     if isinstance(error, Poison):
         metadata.append((REASON_KEY, quote(_cut(error.reason, _TODO_BYTES), safe=_READABLE)))
+    if isinstance(error, Overloaded) and error.wait_s > 0:
+        metadata += [(WAIT_KEY, f"{error.wait_s:.3f}"), (_PUSHBACK_KEY, "-1")]
     return _CODES[kind], str(WatchwordError(message, todo=todo)), tuple(metadata)
 
 
@@ -136,7 +150,19 @@ def error_of(error: AioRpcError, part: str) -> WatchwordError:
         return _foreign(error, part, told.get(TODO_KEY, ""))
     todo = told.get(TODO_KEY, "")
     message = (error.details() or "").removesuffix(f": {todo}" if todo else "")
-    return Poison(told.get(REASON_KEY, ""), message, todo=todo) if kind is Poison else kind(message, todo=todo)
+    if kind is Poison:
+        return Poison(told.get(REASON_KEY, ""), message, todo=todo)
+    if kind is Overloaded:
+        return Overloaded(message, todo=todo, wait_s=_seconds(told.get(WAIT_KEY, "")))
+    return kind(message, todo=todo)
+
+
+def _seconds(text: str) -> float:
+    try:
+        found = float(text or 0)
+    except ValueError:
+        return 0.0
+    return found if 0 < found <= _LONGEST_WAIT_S else 0.0
 
 
 def _foreign(error: AioRpcError, part: str, todo: str) -> WatchwordError:

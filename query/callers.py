@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Protocol
 
 from catalog.known_tokens import KnownTokens
 from catalog.tokens import token_id
+from identity.jwts import is_jwt
+from identity.people import Person
 from proto.access import NOBODY_ASKED, Caller
-from proto.errors import Transient, Unauthenticated
+from proto.errors import Overloaded, Transient, Unauthenticated
+from proto.rates import Rates
 from proto.types import now_ms
 from query.aside import Aside
 
@@ -31,13 +36,31 @@ class Everyone:
         return NOBODY_ASKED
 
 
+class People(Protocol):
+    """Says who a token of an issuer is of: `identity.checking.Checker`."""
+
+    async def person(self, token: str) -> Person: ...
+
+
 class TokenCallers:
     """Callers by their tokens, which are followed in the background: a call asks the catalog nothing."""
 
-    def __init__(self, known: KnownTokens, *, needed: bool) -> None:
-        """`needed`: whether calls without a token are refused."""
+    def __init__(
+        self,
+        known: KnownTokens,
+        *,
+        needed: bool,
+        people: People | None = None,
+        rates: Rates | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`needed`: whether calls without a token are refused. Without `people` no issuer's token counts. `rates` says
+        how often each token may call."""
         self._known = known
+        self._rates = rates
+        self._clock = clock
         self._needed = needed
+        self._people = people
         self._aside = Aside(1, "tokens")
         self._wanted = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []
@@ -56,15 +79,31 @@ class TokenCallers:
                 await self._following
 
     async def of(self, authorization: Sequence[str]) -> Caller:
-        """Who calls with these `authorization` headers. Unauthenticated, or Transient when that cannot be checked."""
+        """Who calls with these `authorization` headers. Unauthenticated, or Transient when that cannot be checked.
+
+        Denied for somebody whom the issuer knows, and to whom nothing is granted. Overloaded for a token that calls
+        too often.
+        """
         if not authorization and not self._needed:
             return NOBODY_ASKED
-        secret = _bearer(authorization)
+        who = await self._who(_bearer(authorization))
+        if self._rates is not None:
+            now_s = self._clock()
+            wait_s = self._rates.wait_s(who.token, now_s)
+            if wait_s > 0:
+                raise _too_often(self._rates, wait_s)
+            self._rates.spend(who.token, now_s)
+        return who
+
+    async def _who(self, secret: str) -> Caller:
+        if self._people is not None and is_jwt(secret):
+            person = await self._people.person(secret)
+            return self._known.caller_with(person.grants, person.name, f"oidc:{person.subject}")
         # Only what has the form of a token is worth a look at the catalog: it may have been made just now.
         if token_id(secret) is not None and not self._known.knows(secret) and not await self._read_anew():
             todo = "try again; does the catalog answer?"
             raise Transient("this token cannot be checked now: the catalog does not answer", todo=todo)
-        return self._known.check(secret, now_ms()).caller
+        return self._known.caller(secret, now_ms())
 
     async def _read_anew(self) -> bool:
         """Wait for a reading that begins from now on. False when it does not end soon."""
@@ -100,6 +139,12 @@ class TokenCallers:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_EVERY_S - _LEAST_S):
                     await self._wanted.wait()
+
+
+def _too_often(rates: Rates, wait_s: float) -> Overloaded:
+    message = f"this token makes more than {rates.per_s:g} calls a second"
+    todo = f"wait {max(0.1, wait_s):.1f} s, ask less often, or have access.rate raised"
+    return Overloaded(message, todo=todo, wait_s=wait_s)
 
 
 def _bearer(authorization: Sequence[str]) -> str:

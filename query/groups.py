@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
-from catalog.cameras import near_names
-from proto.errors import Unknown
+from catalog.cameras import unknown_group
 from proto.types import Camera
 from query.asking import Question
 
@@ -28,11 +27,3 @@ def with_members(question: Question, cameras: Iterable[Camera]) -> Question:
 def are_known(groups: Collection[str], cameras: Iterable[Camera]) -> bool:
     """Whether each group has a camera."""
     return set(groups) <= {group for camera in cameras for group in camera.groups}
-
-
-def unknown_group(group: str, known: Collection[str]) -> Unknown:
-    """The error for a group without cameras. It suggests similar names."""
-    group = group[:80]
-    near = near_names(group, known)
-    todo = f"known here: {', '.join(near)}" if near else "`watchword camera set NAME --group GROUP` makes one"
-    return Unknown(f"no camera is in a group {group!r}", todo=todo)

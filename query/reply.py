@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from urllib.parse import quote
 
 from catalog.recordings import Clip
@@ -13,6 +14,7 @@ from query.joining import Hit
 from query.search import Found
 
 MOST_GAPS = 100
+_NOT_TOLD = "it cannot be read; whoever may change cameras is told why"
 FEATURES_KEY = "watchword-features"
 
 
@@ -49,8 +51,10 @@ def head_of(clip: Clip) -> query_pb2.ClipHead:
     )
 
 
-def info_of(camera: Camera, status: CameraStatus) -> query_pb2.CameraInfo:
-    """A camera, and how it is doing."""
+def info_of(camera: Camera, status: CameraStatus, *, whole: bool) -> query_pb2.CameraInfo:
+    """A camera, and how it is doing. Unless `whole`, nothing is told of where it is: a reason may name its address."""
+    if not whole and status.why and status.state not in ("unknown", "disabled", "removed"):
+        status = replace(status, why=_NOT_TOLD)
     told = {name: value for name, value in fields_of(status).items() if name != "gop_s"}
     return query_pb2.CameraInfo(
         name=camera.name,

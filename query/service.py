@@ -200,7 +200,9 @@ class _QueryService(query_pb2_grpc.QueryServicer):
             noted["hits"] = len(cameras)
         now = now_ms()
         return query_pb2.CamerasReply(
-            cameras=[info_of(camera, status_now(camera, statuses, now)) for camera in cameras],
+            cameras=[
+                info_of(camera, status_now(camera, statuses, now), whole=who.may(Role.OPERATOR)) for camera in cameras
+            ],
             kinds=self._searcher.kinds,
         )
 

@@ -31,7 +31,7 @@ settings.load_profile("steady")
 CACHE = Path.home() / ".cache" / "watchword"
 
 
-SERVERS = {"broker", "milvus", "redis_url", "apache_kafka", "any_broker", "lite", "postgres", "s3"}
+SERVERS = {"broker", "milvus", "redis_url", "apache_kafka", "any_broker", "lite", "postgres", "s3", "issuer"}
 
 
 SLOW = ("stack", "reference", "long")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -15,6 +16,9 @@ from proto.errors import Broken, Invalid
 from proto.types import now_ms
 from watchword.settings import Front
 from watchword.times import local
+
+if TYPE_CHECKING:
+    from catalog.tokens import Token
 
 _SPAN = re.compile(r"(\d{1,6})([smhd])")
 _MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -31,30 +35,50 @@ def token() -> None:
     "--role", type=click.Choice([role.value for role in Role]), default="viewer", show_default=True, help="What for."
 )
 @click.option("--camera", "-c", "cameras", multiple=True, metavar="NAME", help="Only this camera. Repeatable.")
+@click.option(
+    "--group", "-g", "groups", multiple=True, metavar="GROUP", help="Only cameras that are in it then. Repeatable."
+)
 @click.option("--expires", metavar="SPAN", help="Ends after this: 12h, 30d. Default: never.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.pass_obj
 def token_create(
-    front: Front, name: str, role: str, cameras: tuple[str, ...], expires: str | None, as_json: bool
+    front: Front,
+    name: str,
+    role: str,
+    cameras: tuple[str, ...],
+    groups: tuple[str, ...],
+    expires: str | None,
+    as_json: bool,
 ) -> None:
-    """Make a token for NAME, and show its secret. It is shown this once."""
-    from catalog.cameras import CameraRegistry, unknown_camera
+    """Make a token for NAME, and show its secret. It is shown this once.
+
+    With --camera and --group it is for the cameras that are named and those of the groups, together. A camera that
+    comes into a group can be seen about a second later, and one that leaves it no longer.
+    """
+    from catalog.cameras import CameraRegistry, unknown_camera, unknown_group
     from catalog.tokens import TokenRegistry
     from watchword.catalogs import open_catalog
 
     now = now_ms()
     until_ms = None if expires is None else now + _span_ms(expires)
     with open_catalog(front.settings()) as catalog:
-        names = CameraRegistry(catalog).names()
+        known = CameraRegistry(catalog).all()
+        names = frozenset(camera.name for camera in known)
         for camera in cameras:
             if camera not in names:
                 raise unknown_camera(camera, names)
+        known_groups = {group for camera in known for group in camera.groups}
+        for group in groups:
+            if group not in known_groups:
+                raise unknown_group(group, known_groups)
         only = tuple(sorted(set(cameras))) or None
-        made, secret = TokenRegistry(catalog).create(name, Role(role), only, now, until_ms)
+        made, secret = TokenRegistry(catalog).create(
+            name, Role(role), only, now, until_ms, groups=tuple(sorted(set(groups)))
+        )
     if as_json:
         click.echo(json.dumps({"id": made.id, "name": made.name, "token": secret}, ensure_ascii=False))
         return
-    click.echo(f"token {made.id} of {made.name}, {made.role}, {_of(made.cameras)}. Keep it, it is not shown again:")
+    click.echo(f"token {made.id} of {made.name}, {made.role}, {_of(made)}. Keep it, it is not shown again:")
     click.echo(secret)
 
 
@@ -76,6 +100,7 @@ def token_list(front: Front, as_json: bool) -> None:
                 "name": one.name,
                 "role": one.role,
                 "cameras": None if one.cameras is None else list(one.cameras),
+                "groups": list(one.groups),
                 "created_ms": one.created_ms,
                 "expires_ms": one.expires_ms,
                 "revoked_ms": one.revoked_ms,
@@ -94,7 +119,7 @@ def token_list(front: Front, as_json: bool) -> None:
         table.add_column(heading, no_wrap=True)
     for one in tokens:
         used = local(one.used_ms) if one.used_ms else "never"
-        table.add_row(one.id, one.name, one.role, _of(one.cameras), _state(one.expires_ms, one.revoked_ms, now), used)
+        table.add_row(one.id, one.name, one.role, _of(one), _state(one.expires_ms, one.revoked_ms, now), used)
     Console(width=1000, highlight=False).print(table)
 
 
@@ -142,8 +167,10 @@ def _span_ms(words: str) -> int:
     return int(found[1]) * _MS[found[2]]
 
 
-def _of(cameras: tuple[str, ...] | None) -> str:
-    return "all cameras" if cameras is None else ", ".join(cameras)
+def _of(one: Token) -> str:
+    if one.cameras is None:
+        return "all cameras"
+    return ", ".join([*one.cameras, *(f"group {group}" for group in one.groups)])
 
 
 def _state(expires_ms: int | None, revoked_ms: int | None, now: int) -> str:

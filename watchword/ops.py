@@ -5,6 +5,7 @@ What must stay bounded at thousands of cameras is no metric: /cameras/worst of a
 
 from __future__ import annotations
 
+import hmac
 import http.client
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from typing import Any
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from proto.access import is_loopback
 from proto.errors import Broken, Invalid, Transient, Unknown
 from watchword.settings import OpsSettings
 
@@ -24,6 +26,10 @@ Worst = Callable[[Mapping[str, str]], Mapping[str, Any]]
 """The worst cameras, by the query of the request. Invalid when that is wrong, Unknown where none are watched."""
 
 
+_REFUSED = "a token is needed here: send the header `authorization: Bearer TOKEN` with ops.token, or set ops.open_to"
+_HOW = {"www-authenticate": "Bearer"}
+
+
 @asynccontextmanager
 async def ops_endpoint(settings: OpsSettings, ready: Ready, worst_cameras: Worst) -> AsyncIterator[str]:
     """Serve inside the block; yields HOST:PORT."""
@@ -32,10 +38,15 @@ async def ops_endpoint(settings: OpsSettings, ready: Ready, worst_cameras: Worst
         waiting = ready()
         return web.Response(text=waiting or "ready", status=503 if waiting else 200)
 
-    async def answer_metrics(_: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    def refusal(request: web.Request) -> web.Response | None:
+        return None if _may_see(settings, request) else web.Response(text=_REFUSED, status=401, headers=_HOW)
+
+    async def answer_metrics(request: web.Request) -> web.Response:
+        return refusal(request) or web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def answer_worst(request: web.Request) -> web.Response:
+        if refused := refusal(request):
+            return refused
         try:
             return web.json_response(worst_cameras(request.query))
         except (Invalid, Unknown) as error:
@@ -63,6 +74,16 @@ async def ops_endpoint(settings: OpsSettings, ready: Ready, worst_cameras: Worst
         yield f"{host}:{port}"
     finally:
         await runner.cleanup()
+
+
+def _may_see(settings: OpsSettings, request: web.Request) -> bool:
+    if settings.open_to == "anyone who reaches it":
+        return True
+    kind, _, given = request.headers.get("authorization", "").partition(" ")
+    token = settings.token.get_secret_value()
+    if token and kind.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode()):
+        return True
+    return settings.open_to == "this machine" and is_loopback(f"{request.remote or ''}:0")
 
 
 _PROBE_S = 3.0

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from proto.access import needs_token
 from proto.errors import Broken, Late, Overloaded, Transient, Unknown, WatchwordError
 from proto.metrics import BUILD, DATA_FREE, DATA_SIZE
+from watchword.admitting import checker_of, login_of, rates_of
 from watchword.auditing import audit_sink
 from watchword.bundles import bundle_folder
 from watchword.catalogs import new_catalog, open_whole
@@ -272,8 +273,9 @@ async def _query(settings: Settings, stage: Stage) -> None:
         settings=settings.query,
     )
     clips = ClipReader(Recordings(settings.data_dir / "recordings"), settings.query.max_clip_s)
-    known = KnownTokens(TokenRegistry(catalog), settings.access.known_for_s)
-    callers = TokenCallers(known, needed=needs_token(settings.access.open_to, settings.query.listen))
+    known = KnownTokens(TokenRegistry(catalog), settings.access.known_for_s, cameras=CameraRegistry(catalog))
+    needed = needs_token(settings.access.open_to, settings.query.listen)
+    callers = TokenCallers(known, needed=needed, people=checker_of(settings, stage.closing), rates=rates_of(settings))
     await callers.start()
     stage.closing.push_async_callback(callers.stop)
     audit = Audit(audit_sink(settings))
@@ -299,7 +301,8 @@ async def _gateway(settings: Settings, stage: Stage) -> None:
     assistant = Assistant(client, version, needs_token=needed) if settings.gateway.mcp else None
     if assistant is not None:
         await stage.closing.enter_async_context(assistant.running())
-    app = application(client, settings.gateway, version, assistant=assistant, needs_token=needed)
+    login = login_of(settings, stage.closing, needed=needed)
+    app = application(client, settings.gateway, version, assistant=assistant, needs_token=needed, around=login)
     server = await serve_gateway(app, settings.gateway, grace_s=round(GRACE_S))
     stage.closing.push_async_callback(server.stop)
     await stage.serve(None, lambda: None)

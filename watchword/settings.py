@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
@@ -29,6 +29,7 @@ from broker.settings import KafkaSettings
 from cameras.settings import CameraSettings, RecordingSettings
 from catalog.settings import CatalogSettings, MediaSettings
 from gateway.settings import GatewaySettings
+from identity.settings import OidcSettings
 from index.settings import MilvusSettings
 from life.settings import RetentionSettings
 from proto.access import AccessSettings, why_refused
@@ -56,6 +57,17 @@ class OpsSettings(Section):
     """Address to listen on. In a container use 0.0.0.0, and only inside the cluster's network."""
     port: int = Field(0, ge=0, le=65535)
     """Its port; 0 takes a free one."""
+    open_to: Literal["this machine", "holders of its token", "anyone who reaches it"] = "this machine"
+    """Who may see /metrics and /cameras/worst, which tell how many cameras there are and name some. `this machine`: who
+    asks from here, and whoever brings its token. `holders of its token`: nobody without it. /ready is for all."""
+    token: SecretStr = SecretStr("")
+    """The bearer token that a Prometheus elsewhere brings."""
+
+    @model_validator(mode="after")
+    def _can_be_opened(self) -> Self:
+        if self.open_to == "holders of its token" and not self.token.get_secret_value():
+            raise ValueError("ops.open_to names a token that is not there: give ops.token too")
+        return self
 
 
 class Settings(BaseSettings):
@@ -74,6 +86,7 @@ class Settings(BaseSettings):
     cache_dir: Path = Field(default_factory=lambda: _home("XDG_CACHE_HOME", ".cache"))
     """Folder for what can be recreated: the built-in bundle, unpacked binaries."""
     access: AccessSettings = AccessSettings()
+    oidc: OidcSettings = OidcSettings()
     catalog: CatalogSettings = CatalogSettings()
     media: MediaSettings = MediaSettings()
     kafka: KafkaSettings = KafkaSettings()
@@ -122,7 +135,8 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _nothing_is_open_by_mistake(self) -> Self:
         """What can be reached from elsewhere needs TLS and tokens, or a sentence that says otherwise."""
-        servers: dict[str, QuerySettings | GatewaySettings] = {"query": self.query, "gateway": self.gateway}
+        servers: dict[str, QuerySettings | GatewaySettings | EncoderSettings]
+        servers = {"query": self.query, "gateway": self.gateway, "encoder": self.encoder}
         for name, one in servers.items():
             if refusal := why_refused(name, one.listen, self.access.open_to, encrypted=bool(one.certificate)):
                 raise ValueError(refusal)
@@ -179,14 +193,26 @@ def describe_settings(settings: Settings) -> str:
 def _entry(key: str, value: object, field: FieldInfo) -> list[str]:
     if isinstance(value, SecretStr):
         shown: object = "**********" if value.get_secret_value() else ""
+    elif isinstance(value, tuple) and value and isinstance(value[0], Section):
+        return [*_noted(field), f"{key} = [{', '.join(map(_table, value))}]"]
     elif isinstance(value, tuple):
         shown = list(value)
     elif isinstance(value, Path):
         shown = str(value)
     else:
         shown = value
+    return [*_noted(field), f"{key} = {json.dumps(shown, ensure_ascii=False)}"]
+
+
+def _noted(field: FieldInfo) -> list[str]:
     note = " ".join((field.description or "").split())
-    return ([f"# {note}"] if note else []) + [f"{key} = {json.dumps(shown, ensure_ascii=False)}"]
+    return [f"# {note}"] if note else []
+
+
+def _table(section: Section) -> str:
+    """A section that is one of a list, as an inline table of TOML."""
+    values = section.model_dump(mode="json").items()
+    return "{" + ", ".join(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values) + "}"
 
 
 def _layers(flags: Mapping[str, str], config: Path | None) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select, update
 
+from catalog.cameras import CameraRegistry
 from catalog.known_tokens import KnownTokens
 from catalog.store import Catalog
 from catalog.tables import META, TOKENS
 from catalog.tokens import Kept, TokenRegistry, token_id
-from proto.access import Role
+from proto.access import Caller, Grant, Role, Scope, together
 from proto.errors import Invalid, Transient, Unauthenticated, Unknown, WatchwordError
+from proto.types import Camera
 from tests.catalog.shared import opened
 
 NOW = 1_700_000_000_000
@@ -53,7 +57,65 @@ def test_a_token_is_found_by_its_text_alone_and_its_text_is_kept_nowhere(url: st
     known = KnownTokens(TokenRegistry(catalog), 60)
     known.read()
     assert known.check(secret, NOW) == token
-    assert token.caller.scope.cameras == frozenset({"dock", "gate"})
+    assert known.caller(secret, NOW) == Caller("kim", Role.VIEWER, Scope(frozenset({"dock", "gate"})), token.id)
+
+
+def test_a_token_of_groups_sees_what_is_in_them_at_the_time(url: str) -> None:
+    cameras = CameraRegistry(opened(url))
+    cameras.add_missing(Camera(name, "x", groups=groups) for name, groups in (("dock", ("yard",)), ("hall", ())))
+    token, secret = TokenRegistry(opened(url)).create("kim", Role.VIEWER, ("hall",), NOW, groups=("yard",))
+    _, groups_alone = TokenRegistry(opened(url)).create("lee", Role.VIEWER, None, NOW, groups=("yard", "none"))
+    known = KnownTokens(TokenRegistry(opened(url)), 60, cameras=CameraRegistry(opened(url)))
+
+    def seen(text: str) -> set[str]:
+        known.read()
+        return set(known.caller(text, NOW).scope.cameras or ("everything",))
+
+    assert (seen(secret), seen(groups_alone)) == ({"dock", "hall"}, {"dock"})
+    cameras.change("hall", lambda camera: replace(camera, groups=("yard",)))
+    cameras.change("dock", lambda camera: replace(camera, groups=()))
+    assert (seen(secret), seen(groups_alone)) == ({"hall"}, {"hall"})
+    cameras.change("hall", lambda camera: replace(camera, groups=()))
+    assert known.caller(secret, NOW).scope == Scope(frozenset({"hall"}))
+    known.read()
+    assert known.caller(groups_alone, NOW).scope == Scope(frozenset())
+    assert token.groups == ("yard",)
+
+
+def test_a_watchword_without_groups_sees_no_camera_in_a_token_of_groups(tmp_path: Path) -> None:
+    catalog = opened(tmp_path)
+    TokenRegistry(catalog).create("kim", Role.VIEWER, None, NOW, groups=("yard",))
+    with catalog.reading() as connection:
+        assert connection.execute(select(TOKENS.c.settings)).scalar_one()["cameras"] == []
+
+
+@pytest.mark.parametrize("given", [{"cameras": ()}, {"groups": ("../x",)}, {"groups": tuple(map(str, range(101)))}])
+def test_what_is_no_scope_is_no_token(tmp_path: Path, given: dict[str, Any]) -> None:
+    with pytest.raises(Invalid):
+        TokenRegistry(opened(tmp_path)).create("kim", Role.VIEWER, given.pop("cameras", None), NOW, **given)
+
+
+ALL, GATE, YARD = Grant(Role.VIEWER), Grant(Role.OPERATOR, frozenset({"gate"})), Grant(Role.ADMIN, None, frozenset("y"))
+
+
+@pytest.mark.parametrize(
+    ("grants", "role", "cameras"),
+    [
+        ([ALL], Role.VIEWER, None),
+        ([GATE], Role.OPERATOR, {"gate"}),
+        ([ALL, GATE], Role.VIEWER, None),
+        ([GATE, YARD], Role.OPERATOR, {"gate", "shed"}),
+        ([Grant(Role.VIEWER, frozenset({"shed"})), YARD], Role.ADMIN, {"shed"}),
+        ([Grant(Role.OPERATOR), YARD, ALL], Role.OPERATOR, None),
+        ([Grant(Role.INGEST), GATE], Role.OPERATOR, {"gate"}),
+        ([Grant(Role.INGEST)], Role.INGEST, None),
+    ],
+)
+def test_several_grants_give_no_role_for_a_camera_for_which_none_gives_it(
+    grants: list[Grant], role: Role, cameras: set[str] | None
+) -> None:
+    found = together(grants, {"y": frozenset({"shed"})})
+    assert found == (role, Scope(None if cameras is None else frozenset(cameras)))
 
 
 def test_of_two_tokens_of_one_name_one_must_have_ended(url: str) -> None:

@@ -41,6 +41,13 @@ SETS: dict[str, dict[str, Any]] = {
         "kafka": {"brokers": "k-0:9092,k-1:9092,k-2:9092", "partitions": 512},
         "milvus": {"endpoints": [f"http://milvus-{n}:19530" for n in range(8)], "token": {"secret": "milvus"}},
         "redis": {"url": {"secret": "redis"}},
+        "oidc": {
+            "issuer": "https://login.example:8443/realms/site",
+            "clientId": "watchword",
+            "clientSecret": {"secret": "oidc"},
+            "publicUrl": "https://watch.example",
+            "grants": [{"people": "guards", "groups": ["outside"]}, {"people": "it", "role": "admin"}],
+        },
         "worker": {"replicas": 16},
         "camera": {"replicas": 24, "nodeSelector": {"site": "north"}},
         "stream": {"replicas": 64},

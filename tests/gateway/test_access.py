@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,25 @@ import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
+from catalog.cameras import CameraRegistry
 from catalog.coverage import Coverage, Gap, Reason
+from catalog.known import KnownStatuses
 from catalog.known_tokens import KnownTokens
 from catalog.media import Thumbnails
 from catalog.objects import FolderObjects
+from catalog.statuses import CameraStatus, Statuses
 from catalog.tokens import TokenRegistry
 from gateway.app import application
 from gateway.assistant import Assistant
+from gateway.login import Login
 from gateway.serving import serve_gateway
 from gateway.settings import GatewaySettings
+from identity.checking import Checker
+from identity.settings import OidcSettings
 from index.memory import MemoryStore
 from proto.access import Role, needs_token
-from proto.errors import Denied, Transient, Unauthenticated, Unknown, WatchwordError
+from proto.errors import Denied, Overloaded, Transient, Unauthenticated, Unknown, WatchwordError
+from proto.rates import Rates
 from proto.types import now_ms
 from proto.v1 import query_pb2, query_pb2_grpc
 from query.callers import TokenCallers
@@ -59,7 +67,15 @@ class House:
 
 
 @asynccontextmanager
-async def running(folder: Path, *, needed: bool = True) -> AsyncIterator[House]:
+async def running(
+    folder: Path,
+    *,
+    needed: bool = True,
+    oidc: OidcSettings | None = None,
+    listen: str = ANY,
+    rates: Rates | None = None,
+) -> AsyncIterator[House]:
+    """The service and the gateway, with tokens of the issuer and a login if there is one."""
     store = MemoryStore(SPACE)
     await store.upsert(MOMENTS)
     pictures = Thumbnails(FolderObjects(folder / "thumbnails"))
@@ -69,7 +85,9 @@ async def running(folder: Path, *, needed: bool = True) -> AsyncIterator[House]:
     Coverage(catalog).declare([Gap(name, Reason.AWAY, NOON, NOON + 1000) for name in ("dock", "gate", "gate-2")])
     tokens = TokenRegistry(catalog)
     async with AsyncExitStack() as closing:
-        callers = TokenCallers(KnownTokens(TokenRegistry(catalog), 600), needed=needed)
+        known = KnownTokens(TokenRegistry(catalog), 600, cameras=CameraRegistry(catalog))
+        people = await _checker(closing, oidc) if oidc else None
+        callers = TokenCallers(known, needed=needed, people=people, rates=rates)
         await callers.start()
         closing.push_async_callback(callers.stop)
         noted: list[dict[str, Any]] = []
@@ -79,16 +97,27 @@ async def running(folder: Path, *, needed: bool = True) -> AsyncIterator[House]:
             ANY,
             callers=callers,
             note=lambda entry: noted.append(dict(entry)),
+            statuses=KnownStatuses(Statuses(catalog)),
         )
         closing.push_async_callback(service.stop, 0)
         client = await closing.enter_async_context(QueryClient(service.address, 10.0))
         assistant = Assistant(client, "1.2.3", needs_token=needed)
         await closing.enter_async_context(assistant.running())
-        given = GatewaySettings(listen=ANY)
-        app = application(client, given, "1.2.3", assistant=assistant, needs_token=needed)
+        given = GatewaySettings(listen=listen)
+        around = None
+        if oidc is not None:
+            around = partial(Login, issuers=await _checker(closing, oidc), settings=oidc, needs_token=needed)
+        app = application(client, given, "1.2.3", assistant=assistant, needs_token=needed, around=around)
         server = await serve_gateway(app, given, grace_s=1)
         closing.push_async_callback(server.stop)
         yield House(tokens, service.address, f"http://{server.address}", noted, callers)
+
+
+async def _checker(closing: AsyncExitStack, oidc: OidcSettings) -> Checker:
+    """Each process has one of its own."""
+    checker = Checker(oidc)
+    closing.push_async_callback(checker.close)
+    return checker
 
 
 def paths(camera: str, moment: str) -> Iterator[str]:
@@ -237,10 +266,11 @@ async def test_a_revoked_token_ends_and_others_go_on(tmp_path: Path) -> None:
             assert await other.cameras()
 
 
-NO_TOKENS = ("", "Bearer", "Basic dXNlcjpwYXNz", "Bearer  ", "ww_abc", "Bearer a b", "Bearer é", "Bearer " + "x" * 5000)
+NO_TOKENS = ("", "Bearer", "Basic dXNlcjpwYXNz", "Bearer  ", "ww_abc", "Bearer a b", "Bearer é", "Bearer " + "x" * 7000)
 
 
-async def test_what_is_no_token_is_no_entry(tmp_path: Path) -> None:
+async def test_what_is_no_token_is_no_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.entries.FAILURES_AT_ONCE", 1000)  # see test_guard.py
     async with running(tmp_path) as house:
         for header in NO_TOKENS:
             headers = {"authorization": header} if header else {}
@@ -279,6 +309,33 @@ async def test_on_this_machine_nothing_is_needed_and_a_token_that_comes_counts(t
         async with client(house, house.token("dock", cameras=("dock",))) as session:
             assert b"gate" not in (await got(session, "cameras"))[2]
         assert isinstance(await refused(house, "ww_x"), Unauthenticated)
+
+
+async def test_a_token_that_asks_too_often_is_told_when_to_come_again_and_others_are_served(tmp_path: Path) -> None:
+    async with running(tmp_path, rates=Rates(per_s=0.001, burst=2)) as house:
+        busy, other = house.token("busy"), house.token("other")
+        async with QueryClient(house.grpc_at, 10.0, token=busy) as asking:
+            await asking.cameras()
+            await asking.cameras()
+            with pytest.raises(Overloaded, match="calls a second") as refused:
+                await asking.cameras()
+        assert 900 < refused.value.wait_s < 1000
+        async with client(house, busy) as session:
+            status, headers, body = await got(session, "cameras")
+        assert (status, 900 < int(headers["retry-after"]) <= 1000) == (429, True)
+        assert "access.rate" in json.loads(body)["todo"]
+        async with client(house, other) as session:
+            assert (await got(session, "cameras"))[0] == 200
+
+
+async def test_only_who_may_change_cameras_is_told_where_they_are(tmp_path: Path) -> None:
+    async with running(tmp_path) as house:
+        why = "rtsp://10.0.0.7:554/live does not answer"
+        status = CameraStatus("gate", "failing", now_ms(), now_ms(), why)
+        Statuses(catalog_in(tmp_path)).put_statuses([status])
+        for role, told in ((Role.VIEWER, False), (Role.OPERATOR, True), (Role.ADMIN, True)):
+            async with client(house, house.token(f"the {role}", role)) as session:
+                assert (b"10.0.0.7" in (await got(session, "cameras"))[2]) is told
 
 
 async def test_the_audit_says_who_what_how_many_and_from_where(tmp_path: Path) -> None:

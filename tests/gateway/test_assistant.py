@@ -66,7 +66,13 @@ async def test_a_real_client_searches_looks_and_cites(mode: Any) -> None:
         assert all(tool.annotations and tool.annotations.read_only_hint for tool in tools.values())
         assert all("self" not in tool.input_schema["properties"] for tool in tools.values())
 
-        asked = {"question": "red truck", "cameras": ["gate"], "since": "2023-11-14T22:00", "limit": 3}
+        asked = {
+            "question": "red truck",
+            "cameras": ["gate"],
+            "groups": ["yard"],
+            "since": "2023-11-14T22:00",
+            "limit": 3,
+        }
         answer = told(await client.call_tool("search_moments", asked))
         (hit,) = answer["found"]
         assert hit["cite"] == f"gate, 2023-11-14T22:13:20.500Z [moment {MOMENT}]"
@@ -74,7 +80,7 @@ async def test_a_real_client_searches_looks_and_cites(mode: Any) -> None:
         assert answer["based_on"]["whole"] is False
         assert answer["based_on"]["looked_until"] == [{"camera": "gate", "until": UNTIL}]
         assert queries.asked[-1]["start_ms"] == 1_699_999_200_000
-        assert queries.asked[-1]["cameras"] == ["gate"]
+        assert (queries.asked[-1]["cameras"], queries.asked[-1]["groups"]) == (["gate"], ["yard"])
 
         picture = await client.call_tool("look_at_picture", {"moment_id": MOMENT, "at_ms": hit["at_ms"]})
         (image,) = [part for part in picture.content if isinstance(part, ImageContent)]
@@ -83,7 +89,11 @@ async def test_a_real_client_searches_looks_and_cites(mode: Any) -> None:
 
         cameras = told(await client.call_tool("list_cameras", {}))
         assert cameras["kinds"] == ["car", "person"]
-        assert [one["name"] for one in cameras["cameras"]] == ["gate", "old"]
+        assert [(one["name"], one["groups"], one["state"]) for one in cameras["cameras"]] == [
+            ("gate", ["yard"], "live"),
+            ("old", [], "unknown"),
+        ]
+        assert cameras["cameras"][0]["advice"] == ["ask for more"]
         assert told(await client.call_tool("coverage", {"cameras": ["gate"]}))["spans_not_looked_at"] == 1
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import httpx
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from gateway.entries import MOST_TRYING, Entries
 from gateway.settings import GatewaySettings
 from proto.access import ANYONE, is_loopback
-from proto.errors import Invalid
+from proto.errors import Invalid, Unauthenticated
 from proto.v1 import query_pb2
 from tests.contracts.moments import until
 from tests.gateway.fakes import FakeQueries, client_of
@@ -48,6 +50,12 @@ def test_listening_elsewhere_is_refused_unless_a_setting_says_so_in_words(listen
         read_settings({"gateway.listen": listen, "access.open_to": "yes"})
     if listen != ":8701":
         assert read_settings({"gateway.listen": listen, "access.open_to": ANYONE}).gateway.listen == listen
+
+
+@pytest.mark.parametrize("part", ["encoder", "query"])
+def test_so_is_it_for_the_other_servers(part: str) -> None:
+    with pytest.raises(Invalid, match=rf"{part}\.listen = '0\.0\.0\.0:8702' can be reached from other machines"):
+        read_settings({f"{part}.listen": "0.0.0.0:8702"})
 
 
 @pytest.mark.parametrize("listen", ["", "8701", "127.0.0.1", "127.0.0.1:http", "127.0.0.1:70000"])
@@ -106,6 +114,70 @@ async def test_only_named_origins_are_told_that_they_may_read(client: httpx.Asyn
         assert (await sharing.options("/api/v1/search", headers=asked)).status_code == 200
         other = {**page, "origin": "https://evil.example"}
         assert "access-control-allow-origin" not in (await sharing.get(SEARCH, headers=other)).headers
+
+
+# Tokens that do not count
+
+
+class SomeTokens(FakeQueries):
+    """Knows one token."""
+
+    def on_behalf(self, token: str, client: str = "") -> FakeQueries:
+        self.error = None if token in ("good", "") else Unauthenticated("the token does not count")
+        return super().on_behalf(token, client)
+
+
+async def test_an_address_whose_tokens_do_not_count_is_not_heard_and_good_tokens_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.entries.FAILURES_A_SECOND", 1e-6)  # however slow this is
+    queries = SomeTokens()
+    async with client_of(queries) as client:
+
+        async def asked(token: str, path: str = SEARCH) -> int:
+            return (await client.get(path, headers={"authorization": f"Bearer {token}"})).status_code
+
+        assert await asked("good") == 200
+        assert await asked("forged", "/api/v1/health") == 200  # proves nothing
+        statuses = [await asked(f"forged{n}") for n in range(25)]
+        assert statuses == [401] * 20 + [429] * 5
+        heard = len(queries.callers)
+        answer = await client.get(SEARCH, headers={"authorization": "Bearer another"})
+        assert_problem(answer, 429)
+        assert int(answer.headers["retry-after"]) >= 1
+        assert len(queries.callers) == heard
+        assert await asked("forged") == 429
+        assert await asked("good") == 200
+        assert (await client.get(SEARCH)).status_code == 200  # nobody is refused for bringing none
+
+
+def test_one_address_tries_so_many_tokens_at_once_and_no_more() -> None:
+    entries = Entries()
+    entries.passed("good", 0.0)
+    with ExitStack() as trying:
+        for n in range(MOST_TRYING):
+            assert entries.wait_s("10.0.0.7", str(n), 0.0) == 0
+            trying.enter_context(entries.trying("10.0.0.7", str(n), 0.0))
+            trying.enter_context(entries.trying("10.0.0.8", "good", 0.0))
+        assert entries.wait_s("10.0.0.7", "x", 0.0) == 1
+        assert entries.wait_s("10.0.0.7", "good", 0.0) == 0
+        assert entries.wait_s("10.0.0.8", "x", 0.0) == 0
+    assert entries.wait_s("10.0.0.7", "x", 0.0) == 0
+    assert not entries._trying
+
+
+def test_whoever_waited_is_heard_again_and_an_address_of_ipv6_is_a_network() -> None:
+    entries = Entries()
+    for n in range(20):
+        entries.failed(f"2001:db8::{n}", 0.0)
+    assert entries.wait_s("2001:db8::ffff:1", "t", 0.0) == pytest.approx(1.0)
+    assert entries.wait_s("2001:db8:0:1::1", "t", 0.0) == 0
+    assert entries.wait_s("2001:db8::1", "t", 1.0) == 0
+    for n in range(10_000):
+        entries.passed(str(n), 0.0)
+    assert len(entries._good) <= 4096
+    assert entries.wait_s("2001:db8::1", "9999", 0.5) == 0
+    assert entries.wait_s("2001:db8::1", "9999", 700.0) == 0  # of its bucket, by then
 
 
 # Every answer

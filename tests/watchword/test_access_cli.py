@@ -25,6 +25,15 @@ def test_a_token_is_made_shown_once_listed_and_revoked(cli: Cli) -> None:
     assert cli("token", "revoke", "kim").code == 6
 
 
+def test_a_token_can_be_for_groups(cli: Cli) -> None:
+    cli("camera", "add", "gate", "rtsp://127.0.0.1:9/live", "--unchecked", "--group", "yard")
+    assert "viewer, group yard" in cli("token", "create", "kim", "--group", "yard").out
+    assert "viewer, gate, group yard" in cli("token", "create", "lee", "-g", "yard", "-c", "gate").out
+    rows = json.loads(cli("token", "list", "--json").out)
+    assert [(row["cameras"], row["groups"]) for row in rows] == [([], ["yard"]), (["gate"], ["yard"])]
+    assert "no camera is in a group 'yadr': known here: yard" in cli("token", "create", "max", "-g", "yadr").err
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

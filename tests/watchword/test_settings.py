@@ -122,3 +122,26 @@ def test_a_folder_means_the_same_wherever_a_process_starts(tmp_path: Path) -> No
     settings = read_settings({"data_dir": "here", "cache_dir": "~/there"})
     assert settings.data_dir == tmp_path / "here"
     assert settings.cache_dir == Path.home() / "there"
+
+
+def test_a_list_of_tables_is_read_from_a_file_and_from_the_environment_and_shown_as_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Path("watchword.toml").write_text(
+        '[oidc]\nissuer = "https://login.example"\naudience = ["w"]\nclient_secret = "hush"\n'
+        '[[oidc.grants]]\npeople = "guards"\ngroups = ["yard"]\n[[oidc.grants]]\npeople = "it"\nrole = "admin"\n'
+    )
+    settings = read_settings()
+    assert [(one.people, one.role, one.groups) for one in settings.oidc.grants] == [
+        ("guards", "viewer", ("yard",)),
+        ("it", "admin", ()),
+    ]
+    shown = describe_settings(settings)
+    assert "hush" not in shown
+    Path("watchword.toml").write_text(shown.replace("**********", ""))
+    assert read_settings().oidc.grants == settings.oidc.grants
+    monkeypatch.setenv("WATCHWORD_OIDC__GRANTS", '[{"people": "*", "cameras": ["gate"]}]')
+    assert read_settings().oidc.grants[0].cameras == ("gate",)
+    monkeypatch.setenv("WATCHWORD_OIDC__GRANTS", '[{"people": "*", "role": "emperor"}]')
+    with pytest.raises(Invalid, match=r"oidc\.grants\.role = 'emperor'"):
+        read_settings()

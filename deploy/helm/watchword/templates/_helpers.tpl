@@ -63,7 +63,21 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 - {name: WATCHWORD_ENCODER__ADDRESS, value: {{ printf "%s:8702" (include "watchword.name" (dict "root" .root "process" "worker")) | quote }}}
 - {name: WATCHWORD_ENCODER__LISTEN, value: "0.0.0.0:8702"}
 - {name: WATCHWORD_QUERY__LISTEN, value: "0.0.0.0:8700"}
+# Prometheus asks from another pod; networkpolicies say who else may.
+- {name: WATCHWORD_OPS__OPEN_TO, value: anyone who reaches it}
 - {name: WATCHWORD_ACCESS__OPEN_TO, value: {{ $values.access.openTo | quote }}}
+{{- with $values.oidc }}{{ if and .issuer (has $.process (list "query" "gateway")) }}
+- {name: WATCHWORD_OIDC__ISSUER, value: {{ .issuer | quote }}}
+- {name: WATCHWORD_OIDC__CLIENT_ID, value: {{ .clientId | quote }}}
+- {name: WATCHWORD_OIDC__PUBLIC_URL, value: {{ .publicUrl | quote }}}
+- {name: WATCHWORD_OIDC__AUDIENCE, value: {{ .audience | toJson | quote }}}
+- {name: WATCHWORD_OIDC__GROUPS_CLAIM, value: {{ .groupsClaim | quote }}}
+- {name: WATCHWORD_OIDC__SCOPES, value: {{ .scopes | toJson | quote }}}
+- {name: WATCHWORD_OIDC__GRANTS, value: {{ .grants | toJson | quote }}}
+{{- if and .clientSecret.secret (eq $.process "gateway") }}
+- name: WATCHWORD_OIDC__CLIENT_SECRET
+  valueFrom: {secretKeyRef: {name: {{ .clientSecret.secret }}, key: {{ .clientSecret.key }}}}
+{{- end }}{{ end }}{{ end }}
 {{- if eq .process "query" }}
 # Pods have no disk to keep it on.
 - {name: WATCHWORD_ACCESS__AUDIT, value: log}
