@@ -244,11 +244,11 @@ async def _status(settings: Settings, wanted: tuple[str, ...]) -> dict[str, Any]
     from catalog.cameras import CameraRegistry
     from catalog.coverage import Coverage
     from catalog.life import Life
-    from index.milvus import milvus_removal
+    from index.opening import new_removal
     from life.status import status_of
     from proto.types import now_ms
 
-    rows = milvus_removal(milvus_of(settings))
+    rows = new_removal(milvus_of(settings))
     try:
         with open_catalog(settings) as catalog:
             registry = CameraRegistry(catalog)

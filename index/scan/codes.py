@@ -5,6 +5,7 @@ One inverted list that holds everything: of faiss' fast scans only those of list
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from numpy.typing import NDArray
 from index.scan.trouble import Unusable
 from proto.errors import Broken
 from proto.types import Vector, Vectors
+
+# It tells of each processor's instructions that it tries.
+logging.getLogger("faiss.loader").setLevel(logging.WARNING)
 
 try:
     import faiss as _faiss

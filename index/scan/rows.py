@@ -65,9 +65,8 @@ class Changes:
 class Rows:
     """One connection to the rows of a bucket. Used by one thread at a time. Raises only WatchwordErrors."""
 
-    def __init__(self, folder: Path, timeout_s: float, least_free: int = LEAST_FREE) -> None:
+    def __init__(self, folder: Path, timeout_s: float) -> None:
         self._folder = folder
-        self._least_free = least_free
         with translated(folder):
             uri = f"file:{quote(str(folder / ROWS))}?mode=rw"
             self.inode = (folder / ROWS).stat().st_ino
@@ -270,7 +269,7 @@ class Rows:
         """So many slots, in order. None is of a row that this transaction frees: it may yet be rolled back."""
         (free,) = self._one("SELECT count(*) FROM free")
         again = self._db.execute(
-            "SELECT slot FROM free ORDER BY stamp, slot LIMIT ?", (max(0, min(count, free - self._least_free)),)
+            "SELECT slot FROM free ORDER BY stamp, slot LIMIT ?", (max(0, min(count, free - LEAST_FREE)),)
         ).fetchall()
         self._db.executemany("DELETE FROM free WHERE slot = ?", again)
         new = np.arange(state.slots, state.slots + count - len(again))

@@ -60,7 +60,7 @@ class ScanStore(ShardedStore):
         check_installed()
         for endpoint, folder in self._folders.items():
             try:
-                await asyncio.to_thread(_prepare, folder / self.space.id)
+                await asyncio.to_thread(_prepare, folder, self.space.id)
             except OSError as error:
                 raise Broken(
                     f"{endpoint} cannot be used ({error})", todo="name a folder that can be written"
@@ -98,16 +98,17 @@ def scan_removal(settings: MilvusSettings) -> Removal:
     return Removal(list(folders), opened)
 
 
-def _prepare(space: Path) -> None:
-    space.mkdir(parents=True, exist_ok=True)
-    if not os.access(space, os.W_OK | os.X_OK):
-        raise PermissionError(f"{space} is not writable")
-    clear_remains(space, _OLD_S, time.time())
+def _prepare(folder: Path, space: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(f"{folder} is not writable")
+    clear_remains(folder / space, _OLD_S, time.time())
 
 
 def _write(file: Path, vectors: Vectors) -> None:
     content = io.BytesIO()
     np.save(content, np.ascontiguousarray(vectors, np.float32), allow_pickle=False)
+    file.parent.mkdir(exist_ok=True)
     new = file.with_name(f".{file.name}-{secrets.token_hex(4)}")
     new.write_bytes(content.getvalue())
     new.rename(file)
