@@ -28,6 +28,8 @@ log = logging.getLogger("watchword.index")
 
 LEAST_ROWS = 2_000
 """A bucket that is over gets codes when it has so many rows without; fewer are quickly compared one by one."""
+LEAST_CODED = 256
+"""Fewer rows are compared one by one, even if there were more before."""
 _GROWING_ROWS = 32_768
 """The same for a bucket that still grows: each time all of its codes are made anew."""
 _HOUR_MS = 3_600_000
@@ -125,27 +127,31 @@ def build(
 def _build(folder: Path, rows: BucketRows, questions: Vectors, now_ms: int, stopped: Callable[[], bool]) -> Base:
     view = rows.view()
     told = view.everything()
-    random = np.random.default_rng(view.stamp)
-    sample = np.sort(random.choice(len(told), min(SAMPLE, len(told)), replace=False))
-    codes = Codes.learned(rows.vectors.of(told.slot[sample]))
-    for first in range(0, len(told), _AT_ONCE):
-        if stopped():
-            raise Stopped
-        codes.add(rows.vectors.of(told.slot[first : first + _AT_ONCE]))
-    depth, recall = depth_for(codes, rows.vectors, told.slot, questions, stopped)
+    codes, depth, recall = None, 0, 0.0
+    if len(told) >= LEAST_CODED:
+        codes = _coded(rows.vectors, told.slot, view.stamp, stopped)
+        depth, recall = depth_for(codes, rows.vectors, told.slot, questions, stopped)
     base = Base(view.stamp, told, codes if depth else None, depth, now_ms)
     save_base(folder, base)
     rows.install(base.stamp)
     clear_bases(folder, base.stamp)
     if depth:
-        words = (
-            "%s has codes of %d rows: the best %d by them, compared exactly, have %.4f of the nearest to %d questions"
-        )
+        words = "%s has codes of %d rows: the best %d of a scan have %.4f of the nearest to %d questions"
         log.info(words, folder, len(told), depth, recall, len(questions))
-    else:
+    elif codes is not None:
         words = "%s stays exact: codes of its %d rows find only %.4f of the nearest to %d questions"
         log.warning(words, folder, len(told), recall, len(questions))
     return base
+
+
+def _coded(vectors: VectorFile, slots: Numbers, seed: int, stopped: Callable[[], bool]) -> Codes:
+    chosen = np.random.default_rng(seed).choice(len(slots), min(SAMPLE, len(slots)), replace=False)
+    codes = Codes.learned(vectors.of(slots[np.sort(chosen)]))
+    for first in range(0, len(slots), _AT_ONCE):
+        if stopped():
+            raise Stopped
+        codes.add(vectors.of(slots[first : first + _AT_ONCE]))
+    return codes
 
 
 def _read_questions(path: Path, space: SpaceInfo) -> Vectors:
