@@ -77,13 +77,22 @@ class Codes:
         """About the `count` nearest vectors, of those marked in `among` (None: of all)."""
         faiss.omp_set_num_threads(1)  # counts for this thread only; buckets are searched side by side
         ask = np.ascontiguousarray(question[None], np.float32)
+        try:
+            found = self._scan(ask, count, among)
+        except RuntimeError as error:
+            raise Unusable(
+                f"the codes cannot be scanned ({error})", todo="delete their folder: they are made anew"
+            ) from error
+        places: NDArray[np.int64] = found[0][found[0] >= 0]
+        return places
+
+    def _scan(self, ask: Vectors, count: int, among: NDArray[np.bool_] | None) -> Any:
         if among is None:
             _, found = self._index.search(ask, count)
         else:
             chosen = faiss.IDSelectorBitmap(np.packbits(among, bitorder="little"))
             _, found = self._index.search(ask, count, params=faiss.SearchParametersIVF(sel=chosen))
-        places: NDArray[np.int64] = found[0][found[0] >= 0]
-        return places
+        return found
 
     def save(self, path: Path) -> None:
         """Write them to a file."""

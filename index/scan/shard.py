@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import resource
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,7 +21,6 @@ from index.rows import Bare
 from index.scan.bucket import BucketRows
 from index.scan.building import LEAST_ROWS, Builder, is_due
 from index.scan.folders import clear_condemned, drop_folder, make_folder
-from index.scan.rows import ROWS
 from index.scan.trouble import Missing, translated
 from index.store import Ask, Scored
 from proto.errors import Transient, WatchwordError
@@ -29,8 +30,9 @@ _SPACE = re.compile(r"[0-9a-f]{16}")
 _BUCKET = re.compile(r"(\d{1,4})h_(\d{1,12})")
 QUESTIONS = "questions.npy"
 """In the folder of a space: vectors of questions in words, with which its codes are checked."""
-_MOST_CONNECTED = 48
-"""Buckets whose files stay open. What is known of the others stays, too; they are opened again in a millisecond."""
+_FILES_EACH = 6
+"""The most files that stay open for a bucket."""
+_SPARE_FILES = 256
 
 Result = TypeVar("Result")
 
@@ -55,6 +57,9 @@ class ScanShard:
         self._least_rows = least_rows
         self._known: OrderedDict[Bucket, BucketRows] = OrderedDict()
         self._knowing = threading.Lock()
+        # What is known of the other buckets stays, too; they are opened again in a millisecond.
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._most_connected = max(8, (files - _SPARE_FILES) // _FILES_EACH)
         self._builder = Builder(folder / space.id / QUESTIONS)
         # Searches take turns on as many threads as there are processors; a write that waits for another process's
         # holds none of them up.
@@ -165,15 +170,13 @@ class ScanShard:
     def _rows(self, bucket: Bucket, *, make: bool) -> BucketRows:
         with self._knowing:
             rows = self._known.get(bucket)
-            if rows is not None:
-                self._known.move_to_end(bucket)
-                return rows
-        rows = self._opened(self._at(bucket), make=make)
+        rows = rows or self._opened(self._at(bucket), make=make)
         with self._knowing:
             rows = self._known.setdefault(bucket, rows)
-            idle = list(self._known.values())[:-_MOST_CONNECTED]
-        for one in idle:
-            one.rest()
+            self._known.move_to_end(bucket)
+            idle = next(islice(reversed(self._known.values()), self._most_connected, None), None)
+        if idle is not None:
+            idle.rest()
         return rows
 
     def _opened(self, folder: Path, *, make: bool) -> BucketRows:
@@ -199,15 +202,17 @@ class ScanShard:
 
     async def _in_thread(self, pool: ThreadPoolExecutor, action: str, work: Callable[[], Result]) -> Result:
         try:
+            under_way = asyncio.get_running_loop().run_in_executor(pool, work)
+        except RuntimeError as error:
+            raise Transient(f"the index in {self._folder} is closed", todo="open it again") from error
+        try:
             async with asyncio.timeout(self._timeout_s):
-                return await asyncio.get_running_loop().run_in_executor(pool, work)
+                return await under_way
         except TimeoutError as error:
             raise Silent(
                 f"the disk of {self._folder} did not {action} within {self._timeout_s:g} s",
                 todo="look at its load, or raise the timeout",
             ) from error
-        except RuntimeError as error:  # the pool is shut down
-            raise Transient(f"the index in {self._folder} is closed ({error})", todo="open it again") from error
 
     def _at(self, bucket: Bucket) -> Path:
         return self._folder / self._space.id / f"{bucket.hours}h_{bucket.number}"
@@ -219,6 +224,3 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
             return list(entries)
     except Missing:
         return []
-
-
-__all__ = ["QUESTIONS", "ROWS", "ScanShard"]
