@@ -133,6 +133,11 @@ class BucketRows:
         with self._writing:
             self._write_with().remove(ids)
 
+    def advance(self) -> None:
+        """Begin a new stamp."""
+        with self._writing:
+            self._write_with().advance()
+
     def install(self, stamp: int) -> None:
         """Have the codes of this stamp used."""
         with self._writing:

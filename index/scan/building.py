@@ -6,6 +6,7 @@ import fcntl
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -41,6 +42,8 @@ _NEAREST = 10
 _MOST_QUESTIONS = 128
 _AT_ONCE = 8_192
 _NICE = 10
+_AGAIN_S = 60.0
+"""A bucket that still is due, since codes could not be written, is tried again after this."""
 
 
 def is_due(bucket: Bucket, view: View, now_ms: int, least_rows: int = LEAST_ROWS) -> bool:
@@ -67,11 +70,15 @@ class Builder:
         self._questions = questions
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
+        self._begun: dict[Path, float] = {}
 
-    @property
-    def may_begin(self) -> bool:
-        """Whether there is nothing under way, and something to check codes with."""
-        return (self._thread is None or not self._thread.is_alive()) and self._questions.is_file()
+    def may_begin(self, folder: Path) -> bool:
+        """Whether nothing is under way, this bucket was not tried just now, and there is something to check with."""
+        return (
+            (self._thread is None or not self._thread.is_alive())
+            and time.monotonic() >= self._begun.get(folder, -_AGAIN_S) + _AGAIN_S
+            and self._questions.is_file()
+        )
 
     def begin(self, folder: Path, space: SpaceInfo, timeout_s: float, now_ms: int) -> None:
         """Make the codes of this bucket, unless another process does so."""
@@ -88,6 +95,7 @@ class Builder:
             except Exception:
                 log.exception("no codes were made in %s", folder)
 
+        self._begun[folder] = time.monotonic()
         # A daemon: a process need not wait for it. What it made half is made anew.
         self._thread = threading.Thread(target=work, name="codes", daemon=True)
         self._thread.start()
@@ -126,6 +134,10 @@ def build(
 
 def _build(folder: Path, rows: BucketRows, questions: Vectors, now_ms: int, stopped: Callable[[], bool]) -> Base:
     view = rows.view()
+    if view.stamp == view.codes:
+        # Codes of the same rows, made anew: they need another stamp, else nobody would read them.
+        rows.advance()
+        view = rows.view()
     told = view.everything()
     codes, depth, recall = None, 0, 0.0
     if len(told) >= LEAST_CODED:

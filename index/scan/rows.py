@@ -186,6 +186,11 @@ class Rows:
                 self._write(np.sort(slots), np.zeros((len(slots), self._state().dimension), "<f4"))
                 self._db.execute("UPDATE free SET blank = 1 WHERE blank = 0")
 
+    def advance(self) -> None:
+        """Begin a new stamp, without changing a row."""
+        with translated(self._folder), self._writing():
+            self._db.execute("UPDATE state SET stamp = stamp + 1")
+
     def install(self, codes: int) -> None:
         """Have the codes of this stamp used from now on."""
         with translated(self._folder), self._writing():

@@ -47,14 +47,12 @@ class ScanShard:
         timeout_s: float,
         *,
         makes: bool = True,
-        least_rows: int = LEAST_ROWS,
     ) -> None:
         """Unless it `makes` buckets, it makes no codes either, and one that is missing stays so."""
         self._folder = folder
         self._space = space
         self._timeout_s = timeout_s
         self._makes = makes
-        self._least_rows = least_rows
         self._known: OrderedDict[Bucket, BucketRows] = OrderedDict()
         self._knowing = threading.Lock()
         # What is known of the other buckets stays, too; they are opened again in a millisecond.
@@ -129,8 +127,9 @@ class ScanShard:
 
     def _tend(self, bucket: Bucket, rows: BucketRows) -> None:
         """Begin to make codes where they are due."""
-        if self._makes and self._builder.may_begin and is_due(bucket, rows.view(), now_ms(), self._least_rows):
-            self._builder.begin(self._at(bucket), self._space, self._timeout_s, now_ms())
+        folder = self._at(bucket)
+        if self._makes and self._builder.may_begin(folder) and is_due(bucket, rows.view(), now_ms(), LEAST_ROWS):
+            self._builder.begin(folder, self._space, self._timeout_s, now_ms())
 
     async def _unless_gone(
         self,
