@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from index.removal import Removal
@@ -34,6 +35,15 @@ def new_removal(settings: MilvusSettings) -> Removal:
     from index.milvus import milvus_removal
 
     return milvus_removal(settings)
+
+
+def folders_of(settings: MilvusSettings) -> list[Path]:
+    """The folders that the moments are kept in; none where they are in a Milvus."""
+    if not in_folders(settings):
+        return []
+    from index.scan.store import folder_of
+
+    return [folder_of(endpoint) for endpoint in settings.endpoints]
 
 
 def in_folders(settings: MilvusSettings) -> bool:
