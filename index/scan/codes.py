@@ -65,6 +65,7 @@ class Codes:
         )
         index.by_residual = False
         index.pq.cp.niter = _MOST_ROUNDS
+        index.pq.cp.min_points_per_centroid = 1  # whether few are enough is seen when the codes are checked
         index.train(np.ascontiguousarray(sample))
         return cls(index)
 
