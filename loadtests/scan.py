@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import resource
 import statistics
 import sys
 import tempfile
@@ -128,6 +127,7 @@ async def folder_arm(root: Path, data: Data, calls: int) -> None:
     print(f"\n{len(data.starts):,} moments x {data.vectors.shape[1]}, {data.about}: a folder")
     space = SpaceInfo("f" * 16, data.vectors.shape[1])
     folder = root / "index"
+    before = memory()
     store = new_store(space, MilvusSettings(endpoints=(f"faiss:{folder}",), timeout_s=600.0))
     await store.open()
     await load(store, data)
@@ -141,10 +141,9 @@ async def folder_arm(root: Path, data: Data, calls: int) -> None:
     await ask_all(store, data, calls)
     vectors = sum(path.stat().st_size for path in folder.rglob("vectors.f32"))
     codes = sum(path.stat().st_size for path in folder.rglob("codes.faiss"))
-    print(
-        f"disk {mb(size(folder))}, of it vectors {mb(vectors)} and codes {mb(codes)}; memory {mb(memory())}, "
-        "of it pages of the files that the kernel may take back"
-    )
+    own, mapped = (after - former for after, former in zip(memory(), before, strict=True))
+    print(f"disk {mb(size(folder))}, of it vectors {mb(vectors)} and codes {mb(codes)}")
+    print(f"memory of this process grew by {mb(own)}, and {mb(mapped)} of files that the kernel may take back")
     await store.close()
 
 
@@ -188,16 +187,17 @@ async def ask_all(store: ShardedStore, data: Data, calls: int) -> None:
     await store.search(Ask(data.questions[0], LIMIT))
     for what, options in filters.items():
         questions = data.questions[1::2]
-        found, took = [], []
+        found, took, used = [], [], time.process_time()
         for call in range(calls):
             question = questions[call % len(questions)]
             begun = time.perf_counter()
             answer = await store.search(Ask(question, LIMIT, **options))  # type: ignore[arg-type]
             took.append((time.perf_counter() - begun) * 1000)
             found.append((question, [hit.score for hit in answer.hits]))
+        used = 1000 * (time.process_time() - used) / calls
         many_took = await crowd(store, questions, options, calls)
         print(
-            f"{what:<22} 1 client: {figures(took)}; 10 clients: {figures(many_took)}; "
+            f"{what:<22} 1 client: {figures(took)}, {used:.1f} ms of this process' processor time; 10 clients: {figures(many_took)}; "
             f"recall@{LIMIT} {recall(data, found[:100], options):.4f}"
         )
 
@@ -254,9 +254,10 @@ def size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def memory() -> int:
-    """The most memory that this process had, the made data of the measurement with it."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def memory() -> tuple[int, int]:
+    """Bytes of this process in memory: its own, and of files that it mapped."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
+    return int(lines["RssAnon"].split()[0]) * 1024, int(lines["RssFile"].split()[0]) * 1024
 
 
 def mb(count: int) -> str:

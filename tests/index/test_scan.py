@@ -94,7 +94,9 @@ def test_masks_pass_what_filters_pass(seed: int) -> None:
     for _ in range(60):
         which = Filter(
             frozenset(numbers.sample(NAMES, numbers.randrange(1, 5))) if numbers.random() < 0.5 else None,
-            *(numbers.choice([None, *times]) for _ in range(3)),
+            ends_from=numbers.choice([None, *times]),
+            starts_from=numbers.choice([None, *times]),
+            starts_before=numbers.choice([None, *times]),
             objects=frozenset(numbers.choice([(), ("car",), ("dog",), ("cat",)])),
             without=gone(),
             only=gone() if numbers.random() < 0.3 else None,
