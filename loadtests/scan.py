@@ -197,7 +197,8 @@ async def ask_all(store: ShardedStore, data: Data, calls: int) -> None:
         used = 1000 * (time.process_time() - used) / calls
         many_took = await crowd(store, questions, options, calls)
         print(
-            f"{what:<22} 1 client: {figures(took)}, {used:.1f} ms of this process' processor time; 10 clients: {figures(many_took)}; "
+            f"{what:<22} 1 client: {figures(took)}, {used:.1f} ms of processor time here; "
+            f"10 clients: {figures(many_took)}; "
             f"recall@{LIMIT} {recall(data, found[:100], options):.4f}"
         )
 
