@@ -33,6 +33,8 @@ QUESTIONS = "questions.npy"
 _FILES_EACH = 6
 """The most files that stay open for a bucket."""
 _SPARE_FILES = 256
+_END_S = 2.0
+"""How long closing waits for what is under way."""
 
 Result = TypeVar("Result")
 
@@ -106,9 +108,12 @@ class ScanShard:
         await self._in_thread(self._writers, "drop a bucket", lambda: drop_folder(folder, self._timeout_s))
 
     async def close(self) -> None:
-        await asyncio.to_thread(self._builder.stop, 2.0)
+        await asyncio.to_thread(self._builder.stop, _END_S)
+        ending = []
         for pool in (self._readers, self._writers):
             pool.shutdown(wait=False, cancel_futures=True)
+            ending.append(asyncio.create_task(asyncio.to_thread(pool.shutdown)))
+        await asyncio.wait(ending, timeout=_END_S)
         with self._knowing:
             known = list(self._known.values())
             self._known.clear()
