@@ -6,13 +6,17 @@ from pydantic import Field, SecretStr
 
 from proto.section import Section
 
+IN_FOLDER = "faiss:"
+"""An endpoint that begins so is a folder of this machine, and needs no Milvus."""
+
 
 class MilvusSettings(Section):
     """Where moments are stored."""
 
     endpoints: tuple[str, ...] = ()
     """Addresses of Milvus, one per shard (`http://host:19530`), or one file path for milvus-lite. Empty: the
-    stack starts its own. A camera belongs to one shard by rendezvous hashing."""
+    stack starts its own. A camera belongs to one shard by rendezvous hashing. `faiss:/folder` keeps moments in a folder
+    of this machine, without Milvus (`pip install 'watchword[faiss]'`)."""
     token: SecretStr = SecretStr("")
     """`user:password` or an API key; empty for none."""
     bucket_hours: int = Field(24, ge=1, le=24 * 365)

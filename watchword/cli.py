@@ -58,7 +58,7 @@ def command(context: click.Context, config: Path | None, data_dir: str | None, s
 
 @command.command()
 @click.option("--kafka", metavar="HOST:PORT[,…]", help="Use this Kafka instead of the embedded broker.")
-@click.option("--milvus", metavar="URL", help="Use this Milvus instead of the embedded one.")
+@click.option("--milvus", metavar="URL", help="Use this Milvus, or faiss:/FOLDER, instead of the embedded one.")
 @click.option("--redis", metavar="URL", help="Use this Redis instead of the embedded one.")
 @click.option("--encoder", metavar="HOST:PORT", help="Use this encoder worker instead of the stack's own.")
 @click.pass_obj

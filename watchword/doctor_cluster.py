@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,14 +33,25 @@ class SeenEncoder:
 
 async def look_at_milvus(endpoint: str, settings: Settings) -> str:
     """Its version and what it holds. Broken when this version is not one that Watchword works with."""
+    from index.opening import in_folders, new_removal
+
+    if in_folders(settings.milvus.model_copy(update={"endpoints": (endpoint,)})):
+        removal = new_removal(settings.milvus)
+        try:
+            return _held({one.space for one in (await removal.holdings()).known if one.shard == endpoint})
+        finally:
+            await removal.close()
     from index.milvus import milvus_server
 
     number, spaces = await milvus_server(endpoint, settings.milvus)
     version = ".".join(map(str, number)) if number > (0, 0) else "lite"
     if number > (0, 0) and number != (2, 3) and number < (2, 6):
         raise Broken(f"Milvus {version} was never tried", todo="use Milvus 2.6 or later")
-    held = f"moments of {len(spaces)} space{'s' if len(spaces) != 1 else ''}" if spaces else "no moments"
-    return f"Milvus {version}, collections listed: {held}"
+    return f"Milvus {version}, collections listed: {_held(spaces)}"
+
+
+def _held(spaces: Collection[str]) -> str:
+    return f"moments of {len(spaces)} space{'s' if len(spaces) != 1 else ''}" if spaces else "no moments"
 
 
 async def look_at_redis(url: str) -> str:

@@ -83,7 +83,7 @@ async def _wanted(
     settings: Settings, catalog: Catalog, camera: str | None, begins: str | None, ends: str | None, moment: str | None
 ) -> Stretch:
     """The time to erase."""
-    from index.milvus import milvus_removal
+    from index.opening import new_removal
     from proto.types import now_ms
 
     now = now_ms()
@@ -93,7 +93,7 @@ async def _wanted(
         if stretch.end_ms > now:
             raise Invalid("the time ends in the future", todo="erase what is there now, and later again")
         return stretch
-    rows = milvus_removal(milvus_of(settings))
+    rows = new_removal(milvus_of(settings))
     try:
         return await time_of_moment(rows, moment or "")
     finally:

@@ -244,11 +244,12 @@ async def _status(settings: Settings, wanted: tuple[str, ...]) -> dict[str, Any]
     from catalog.cameras import CameraRegistry
     from catalog.coverage import Coverage
     from catalog.life import Life
-    from index.milvus import milvus_removal
+    from index.opening import folders_of, new_removal
     from life.status import status_of
     from proto.types import now_ms
 
-    rows = milvus_removal(milvus_of(settings))
+    index = milvus_of(settings)
+    rows = new_removal(index)
     try:
         with open_catalog(settings) as catalog:
             registry = CameraRegistry(catalog)
@@ -260,9 +261,10 @@ async def _status(settings: Settings, wanted: tuple[str, ...]) -> dict[str, Any]
         await rows.close()
     for camera in told["cameras"]:
         camera["looked_until_ms"] = newest.get(camera["camera"])
-    folder = settings.data_dir / "milvus"
-    if folder.is_dir():
-        told["bytes"] = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    folders = folders_of(index) or [settings.data_dir / "milvus"]
+    if all(folder.is_dir() for folder in folders):
+        files = (path for folder in folders for path in folder.rglob("*") if path.is_file())
+        told["bytes"] = sum(path.stat().st_size for path in files)
     return told
 
 

@@ -190,15 +190,16 @@ async def _stream(settings: Settings, stage: Stage) -> None:
     from catalog.life import Life
     from catalog.media import Thumbnails
     from catalog.objects import objects_of
-    from index.milvus import MilvusStore
+    from index.opening import new_store
     from stream.app import FrameConsumer
     from stream.worker import House, StreamWorker
+    from watchword.questions import everyday_questions
     from watchword.sweeping import new_sweeper
 
     encoder, info = await _encoder(settings, stage)
     await ensure_topics(settings.kafka)
     letters = await stage.closing.enter_async_context(FrameProducer(settings.kafka))
-    store = MilvusStore(info.space, settings.milvus)
+    store = new_store(info.space, settings.milvus, lambda: everyday_questions(encoder))
     stage.closing.push_async_callback(store.close)
     await store.open()
     catalog = await _catalog(settings, stage)
@@ -237,7 +238,7 @@ async def _query(settings: Settings, stage: Stage) -> None:
     from catalog.recordings import Recordings
     from catalog.statuses import Statuses
     from catalog.tokens import TokenRegistry
-    from index.milvus import MilvusStore
+    from index.opening import new_store
     from query.backgrounds import BackgroundReader
     from query.bank import Bank
     from query.cache import VectorCache
@@ -246,9 +247,10 @@ async def _query(settings: Settings, stage: Stage) -> None:
     from query.judging import Judge
     from query.search import Searcher
     from query.service import serve_query
+    from watchword.questions import everyday_questions
 
     encoder, info = await _encoder(settings, stage)
-    store = MilvusStore(info.space, settings.milvus)
+    store = new_store(info.space, settings.milvus, lambda: everyday_questions(encoder))
     stage.closing.push_async_callback(store.close)
     await store.open()
     cache = VectorCache(settings.redis)

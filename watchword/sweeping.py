@@ -63,11 +63,11 @@ def asked_stores(settings: Settings, milvus: MilvusSettings, catalog: Catalog) -
     from catalog.coverage import Coverage
     from catalog.media import Thumbnails
     from catalog.objects import objects_of
-    from index.milvus import milvus_removal
+    from index.opening import new_removal
     from life.verifying import Asked
 
     return Asked(
-        rows=milvus_removal(milvus),
+        rows=new_removal(milvus),
         pictures=Thumbnails(objects_of(settings.media, settings.data_dir / "thumbnails")),
         gaps=Coverage(catalog),
         backgrounds=Backgrounds(catalog),

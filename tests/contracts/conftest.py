@@ -12,6 +12,7 @@ import pytest
 
 from index.memory import MemoryStore
 from index.milvus import MilvusStore
+from index.scan.store import ScanStore
 from index.settings import MilvusSettings
 from index.sharded import MOST_ROWS, ShardedStore
 from index.store import MomentStore
@@ -19,7 +20,12 @@ from proto.types import SpaceInfo
 from tests.contracts.moments import SPACE
 from tests.index.shards import Held, MemoryShard
 
-STORES = ["memory", "shards", *(pytest.param(name, marks=pytest.mark.stack) for name in ("lite", "milvus"))]
+STORES = [
+    *("memory", "shards"),
+    # It syncs its files: a second on a busy disk.
+    pytest.param("folder", marks=pytest.mark.long),
+    *(pytest.param(name, marks=pytest.mark.stack) for name in ("lite", "milvus")),
+]
 
 
 class Open(Protocol):
@@ -31,6 +37,11 @@ class Open(Protocol):
 @pytest.fixture(scope="session")
 def lite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("lite") / "moments.db"
+
+
+@pytest.fixture(scope="session")
+def scan_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"faiss:{tmp_path_factory.mktemp('scan')}"
 
 
 @pytest.fixture(scope="session")
@@ -46,8 +57,8 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def endpoint(kind: str, request: pytest.FixtureRequest) -> str:
-    """Where the store's Milvus is; empty for a store in memory."""
-    fixture = {"lite": "lite_file", "milvus": "milvus"}.get(kind)
+    """Where the store is; empty for one in memory."""
+    fixture = {"folder": "scan_folder", "lite": "lite_file", "milvus": "milvus"}.get(kind)
     return str(request.getfixturevalue(fixture)) if fixture else ""
 
 
@@ -59,6 +70,8 @@ async def opened(kind: str, endpoint: str, servers: dict[str, Held]) -> AsyncIte
         if kind == "shards":
             shards = {name: MemoryShard(space, held) for name, held in servers.items()}
             return ShardedStore(space, MilvusSettings(endpoints=tuple(servers)), shards, most_rows)
+        if kind == "folder":
+            return ScanStore(space, MilvusSettings(endpoints=(endpoint,)), most_rows=most_rows)
         return MilvusStore(space, MilvusSettings(endpoints=(endpoint,)), most_rows)
 
     async with AsyncExitStack() as stack:

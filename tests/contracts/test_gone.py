@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from index.filters import Filter
-from index.milvus import milvus_removal
+from index.opening import new_removal
 from index.removal import Removal
 from index.settings import MilvusSettings
 from index.store import Ask, MomentStore
@@ -85,7 +85,7 @@ def removal(kind: str, endpoint: str, servers: dict[str, Held]) -> Removal:
         pytest.skip("the twin in memory has no shards")
     if kind == "shards":
         return Removal(servers, lambda name, space: MemoryShard(SpaceInfo(space, 16), servers[name]))
-    return milvus_removal(MilvusSettings(endpoints=(endpoint,)))
+    return new_removal(MilvusSettings(endpoints=(endpoint,)))
 
 
 async def test_rows_that_are_gone_are_told_and_removed_in_every_space(

@@ -43,6 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 # asked to make something has a second one.
 ONLY_IN: dict[str, str] = {
     "pymilvus": "index/milvus.py",
+    "faiss": "index/scan/codes.py",
     "redis": "query/cache.py",
     "starlette": "gateway/app.py gateway/api.py gateway/clips.py gateway/login.py",
     "uvicorn": "gateway/serving.py",

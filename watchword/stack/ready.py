@@ -39,11 +39,11 @@ async def broker(brokers: str) -> None:
 
 
 async def milvus(endpoint: str, settings: MilvusSettings | None = None) -> None:
-    """Lists the collections."""
-    from index.milvus import MilvusStore
+    """Lists the collections, or the buckets of a folder."""
+    from index.opening import new_store
 
     asked = (settings or MilvusSettings()).model_copy(update={"endpoints": (endpoint,), "timeout_s": 2 * ASK_S})
-    store = MilvusStore(NOBODYS_SPACE, asked)
+    store = new_store(NOBODYS_SPACE, asked)
     try:
         async with _in_time(endpoint):
             await store.open()
