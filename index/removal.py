@@ -1,4 +1,4 @@
-"""What is stored, for whoever removes it: every bucket of every space on every shard, without vectors."""
+"""What is stored, for whoever removes or copies it: every bucket of every space on every shard."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from index.places import Bucket
 from index.rows import Bare
 from index.sharded import Shard
 from proto.errors import WatchwordError
+from proto.types import Moment
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -58,6 +59,10 @@ class Removal:
     async def rows(self, holding: Holding, which: Filter, most: int) -> list[Bare]:
         """Up to `most` rows that pass. Sees every upsert."""
         return await self._of(holding).rows(holding.bucket, which, most)
+
+    async def read(self, holding: Holding, which: Filter, most: int) -> list[Moment] | None:
+        """All moments that pass, unordered; None when they have `most` rows. Sees every upsert."""
+        return await self._of(holding).read(holding.bucket, which, most)
 
     async def count(self, holding: Holding, which: Filter) -> int:
         """How many moments pass. Sees every upsert."""

@@ -14,6 +14,7 @@ import click
 from proto.errors import Invalid, WatchwordError
 from proto.tracing import traced
 from watchword.access_cli import audit, token
+from watchword.backup_cli import backup, restore
 from watchword.camera_cli import camera
 from watchword.erase_cli import erase
 from watchword.eval_cli import evaluate
@@ -108,6 +109,8 @@ command.add_command(retention)
 command.add_command(hold)
 command.add_command(erase)
 command.add_command(index)
+command.add_command(backup)
+command.add_command(restore)
 command.add_command(plan_command)
 command.add_command(camera)
 
