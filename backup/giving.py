@@ -13,7 +13,7 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from pydantic import ValidationError
 
@@ -35,6 +35,8 @@ from proto.retry import Backoff
 from proto.types import Moment, SpaceInfo, now_ms
 
 log = logging.getLogger("watchword.backup")
+
+Result = TypeVar("Result")
 
 _AT_ONCE = 500
 _TRIES = 6
@@ -253,7 +255,7 @@ class Restore:
         except ValueError as error:
             raise Broken(f"{file.name} of the backup cannot be read", todo="restore from another copy") from error
 
-    async def _patiently(self, call: Callable[[], Awaitable[Any]]) -> Any:
+    async def _patiently(self, call: Callable[[], Awaitable[Result]]) -> Result:
         """The result; a store that is away for a moment is asked again."""
         for failures in range(1, _TRIES):
             try:

@@ -101,7 +101,7 @@ def _written(table: Any, compression: str = "zstd") -> bytes:
 
 def _read(data: bytes, name: str) -> Any:
     try:
-        return pq.read_table(pa.BufferReader(data))
+        return pq.read_table(pa.BufferReader(data), use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise _unreadable(name, error) from error
 

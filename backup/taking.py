@@ -189,7 +189,10 @@ class Backup:
             for part, stored in await cut(day, self._settings.moments_each, partial(self._count, of_space)):
                 copied = await self._moments(writing, part, stored, of_space, shown)
                 files += [copied] if copied else []
-        pictured: Callable[[Slice], Awaitable[int]] = partial(asyncio.to_thread, listing.count)
+
+        async def pictured(part: Slice) -> int:
+            return await asyncio.to_thread(listing.count, part)
+
         for part, _ in await cut(day, max(1, self._settings.moments_each // 4), pictured):
             await self._pictures(writing, part, files, listing)
 

@@ -341,7 +341,7 @@ async def test_a_full_run_repairs_what_was_damaged(make: Make, place: Place) -> 
     assert (await house.restore(place)).there == 7
 
 
-@settings(max_examples=12)
+@settings(max_examples=6)
 @given(
     rows=st.lists(
         st.tuples(st.sampled_from(["gate", "yard"]), st.integers(0, 200)), min_size=1, max_size=14, unique=True
