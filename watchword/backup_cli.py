@@ -154,7 +154,7 @@ async def _restore(
 
     place = _place(settings, where)
     manifest = await place.manifest()
-    served = None if any_space else await _served(settings)
+    served = None if any_space else await served_space(settings)
     if served is not None and manifest.spaces and served not in manifest.spaces:
         from backup.giving import chosen
 
@@ -202,7 +202,7 @@ async def _target(settings: Settings, closing: AsyncExitStack) -> Target:
     )
 
 
-async def _served(settings: Settings) -> str | None:
+async def served_space(settings: Settings) -> str | None:
     """The space of the encoder that the settings or the running stack name; None when there is none to ask."""
     from watchword.stack import running_stack
     from workers.client import EncoderClient

@@ -24,6 +24,7 @@ from watchword.models_cli import models
 from watchword.plan_cli import plan_command
 from watchword.recording_cli import clip, recording
 from watchword.settings import Front, describe_settings
+from watchword.spaces_cli import migrate
 from watchword.stream_cli import dead_letters, topics
 
 Result = TypeVar("Result")
@@ -109,6 +110,7 @@ command.add_command(retention)
 command.add_command(hold)
 command.add_command(erase)
 command.add_command(index)
+index.add_command(migrate)
 command.add_command(backup)
 command.add_command(restore)
 command.add_command(plan_command)

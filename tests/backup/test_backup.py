@@ -15,7 +15,7 @@ from backup.place import Place
 from catalog.coverage import Gap, Looked, Reason
 from catalog.objects import FolderObjects
 from proto.errors import Broken, Invalid, Mismatch, Overloaded
-from proto.life import DAY_MS, Stretch
+from proto.life import Stretch
 from proto.types import Camera, Moment, SpaceInfo
 from tests.backup.rig import Dying, Installation, Killed
 from tests.contracts.moments import DAY, HOUR, LOG, MINUTE, NOON, SPACE, moment, region
@@ -392,7 +392,3 @@ async def test_restored_is_the_flat_list_without_what_is_gone_whatever_is_killed
     finally:
         house.close()
         other.close()
-
-
-def test_a_day_has_a_length() -> None:
-    assert DAY_MS == DAY
