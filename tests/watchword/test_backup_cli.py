@@ -19,7 +19,7 @@ from tests.watchword.terminal import Cli, Ended, refused
 
 
 def lite(tmp_path: Path) -> tuple[str, ...]:
-    return "--set", f'milvus.endpoints=["{tmp_path / "moments.db"}"]'
+    return "--set", f'milvus.endpoints=["{tmp_path / "moments.db"}"]', "--set", "milvus.timeout_s=60"
 
 
 async def test_a_small_index_comes_back_on_another_server_out_of_a_bucket(
@@ -40,7 +40,7 @@ async def test_a_small_index_comes_back_on_another_server_out_of_a_bucket(
     ]
     place = f"s3://{s3.new_bucket()}/here"
     cli("camera", "add", gate, "rtsp://127.0.0.1:9/live", "--unchecked", "--group", "doors")
-    source = MilvusStore(space, MilvusSettings(endpoints=(str(tmp_path / "moments.db"),)))
+    source = MilvusStore(space, MilvusSettings(endpoints=(str(tmp_path / "moments.db"),), timeout_s=60))
     await source.open()
     assert not await source.upsert(moments)
     await source.close()
