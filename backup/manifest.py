@@ -46,6 +46,8 @@ class File:
     """Whether all its moments are closed and nothing was left out: then it is read again only when `stored` changed."""
     dimension: int = 0
     """Of moments: that of their space."""
+    rules: int = 0
+    """Of moments: the version of the rules by which they were left out."""
     seen: str = ""
     """Of pictures: a hash of what the listing said of them, and of the moments."""
 

@@ -14,5 +14,5 @@ class BackupSettings(BucketSettings):
     moments_per_s: float = Field(2000.0, gt=0)
     """At most so many moments a second are copied, so that searches and new moments hardly notice."""
     moments_each: int = Field(2000, ge=1, le=20_000)
-    """A day with more moments than this is copied in several files. It bounds the memory that is needed: about 20 MB
-    for each thousand."""
+    """A day with more moments than this is copied in several files. It bounds the memory that is needed: a
+    file is held whole, and the pictures of a quarter as many moments."""

@@ -28,6 +28,7 @@ from backup.slices import Slice, cut, days_of
 from catalog.coverage import Looked
 from catalog.facts import Fact, Facts
 from catalog.media import Thumbnails
+from catalog.tables import BACKGROUNDS
 from index.calls import first, whole
 from index.filters import Filter
 from index.places import Bucket
@@ -35,11 +36,11 @@ from index.removal import Holding, Removal
 from index.store import fullest
 from proto.errors import Broken, Invalid, Overloaded
 from proto.life import DAY_MS, LONGEST_MS, Gone, Rules
-from proto.types import Moment, SpaceInfo, now_ms
+from proto.types import Moment, SpaceInfo, now_ms, start_of
 
 log = logging.getLogger("watchword.backup")
 
-LEASE_MS = 600_000
+LEASE_MS = 120_000
 RULES = "rules"
 """The facts that `Life` has, in one line."""
 RULES_AS_JSON = TypeAdapter(Rules)
@@ -169,10 +170,11 @@ class Backup:
         numbers: Counter[str] = Counter()
 
         def keep(table: str, facts: list[Fact]) -> None:
-            data = "".join(json.dumps(fact, sort_keys=True) + "\n" for fact in facts).encode()
+            kept = [fact for fact in facts if table != BACKGROUNDS.name or not _is_erased(fact, rules.erased)]
+            data = "".join(json.dumps(fact, sort_keys=True) + "\n" for fact in kept).encode()
             number = numbers[table]
             numbers[table] += 1
-            file = File("facts", table, number, number + 1, len(facts), 0, "")
+            file = File("facts", table, number, number + 1, len(kept), 0, "")
             asyncio.run_coroutine_threadsafe(writing.put(file, data), loop).result()
 
         marks = await asyncio.to_thread(self._at.facts.read, keep)
@@ -210,7 +212,7 @@ class Backup:
         space = holdings[0].space
         before = writing.known.get(("moments", space, part.start_ms, part.end_ms))
         self._done += stored
-        if before and before.final and before.stored == stored and not await self._any_gone(holdings, part, shown):
+        if before and before.stored == stored and await self._is_final(before, holdings, part, shown):
             return writing.keep(before), None
         found = fullest(
             [one for held in _in(holdings, part) for one in await self._read(held, _within(part, held.bucket))]
@@ -223,18 +225,33 @@ class Backup:
         over = part.end_ms + _FINAL_AFTER_MS < shown.now_ms
         final = over and len(kept) == len(found) and all(one.closed for one in kept)
         data = await asyncio.to_thread(moments_packed, kept, SpaceInfo(space, dimension))
-        file = File("moments", space, part.start_ms, part.end_ms, len(kept), 0, "", stored, final, dimension)
+        file = File(
+            "moments",
+            space,
+            part.start_ms,
+            part.end_ms,
+            len(kept),
+            0,
+            "",
+            stored,
+            final,
+            dimension,
+            shown.rules.version,
+        )
         written = await writing.put(file, data)
         await self._pause(stored / self._settings.moments_per_s)
         return written, {one.id for one in kept}
 
-    async def _any_gone(self, holdings: Sequence[Holding], part: Slice, shown: _Shown) -> bool:
-        """Whether something of this time is gone and still stored."""
+    async def _is_final(self, before: File, holdings: Sequence[Holding], part: Slice, shown: _Shown) -> bool:
+        """Whether the file has what is stored, if that is as many as then: nothing of it is gone."""
         gone = shown.gone.among(None, part.start_ms, part.end_ms + LONGEST_MS)
-        if gone.nothing:
+        # What was erased may have been removed, and as much have come.
+        if not before.final or (gone.erased and before.rules != shown.rules.version):
             return False
+        if gone.nothing:
+            return True
         only = {one: replace(_within(part, one.bucket), only=gone) for one in _in(holdings, part)}
-        return any(await whole({one: self._at.rows.count(one, which) for one, which in only.items()}))
+        return not any(await whole({one: self._at.rows.count(one, which) for one, which in only.items()}))
 
     async def _read(self, holding: Holding, which: Filter) -> list[Moment]:
         """All moments that pass; in halves of the time where one read would be cut off."""
@@ -288,7 +305,7 @@ class Backup:
         if not await asyncio.to_thread(self._at.leases.take, self._lease, self._holder, now_ms(), LEASE_MS):
             raise Overloaded(
                 f"another process is backing up to {self._place.shown}",
-                todo="wait for it; the claim of one that was killed ends after ten minutes",
+                todo="wait for it; the claim of one that was killed ends after two minutes",
             )
 
 
@@ -315,6 +332,12 @@ class _Shown:
         mark = self.marks.get(moment.camera)
         here = mark is not None and (moment.log, moment.partition) == (mark.log, mark.partition)
         return "newer" if mark is not None and here and moment.first_offset > mark.offset else ""
+
+
+def _is_erased(background: Fact, erased: Gone) -> bool:
+    """Whether a sample has vectors of what was erased; the sweeper may not have been there yet."""
+    moments = json.loads(background["moments"])
+    return any(erased.may_be_of(background["camera"], start_of(one)) for one in moments)
 
 
 async def _ids_of(writing: Writing, file: File) -> set[str]:

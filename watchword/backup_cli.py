@@ -226,7 +226,7 @@ def _place(settings: Settings, where: str) -> Place:
     from catalog.objects import FolderObjects, bucket_of, is_bucket
 
     if is_bucket(where):
-        return Place(bucket_of(where, settings.backup, "backup"), where)
+        return Place(bucket_of(where, settings.backup, "backup"), where.rstrip("/"))
     if "://" in where:
         raise Invalid(f"a backup cannot lie at {where.rpartition('@')[2][:80]!r}", todo=f"name {_PLACE}")
     folder = Path(where).expanduser().absolute()

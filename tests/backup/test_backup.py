@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backup.manifest import NAME, packed, unpacked
+from backup.packing import ids_packed
 from backup.place import Place
+from catalog.backgrounds import Background, Backgrounds
 from catalog.coverage import Gap, Looked, Reason
 from catalog.objects import FolderObjects
 from proto.errors import Broken, Invalid, Mismatch, Overloaded
@@ -130,6 +132,32 @@ async def test_what_is_erased_or_too_old_leaves_the_backup_at_the_next_run(make:
 
 def _folder(place: Place) -> Path:
     return place._objects._folder  # type: ignore[attr-defined, no-any-return]
+
+
+async def test_what_was_erased_leaves_an_old_day_even_if_as_much_came_meanwhile(make: Make, place: Place) -> None:
+    house = make()
+    old, late = moment("gate", NOON - 9 * DAY), moment("gate", NOON - 9 * DAY + HOUR)
+    await house.add([old], SPACE)
+    await house.back_up(place)
+    house.life.erase(Stretch("gate", old.start_ms, old.end_ms + 1), NOON)
+    for buckets in house.held["http://0"].values():
+        for moments in buckets.values():
+            moments.pop(old.id)
+    await house.add([late], SPACE)
+    await house.back_up(place)
+    (name,) = [one.name for one in (await place.manifest()).files if one.kind == "moments"]
+    assert ids_packed((_folder(place) / name).read_bytes(), name) == {late.id}
+
+
+async def test_a_sample_of_what_was_erased_is_in_no_backup(make: Make, place: Place) -> None:
+    house = make()
+    old, kept = moment("gate", NOON - DAY), moment("yard", NOON - DAY)
+    samples = Backgrounds(house.catalog)
+    for one in (old, kept):
+        samples.put(SPACE.id, Background(one.camera, 0, (one.vector[None, :],), (one.id,)))
+    house.life.erase(Stretch("gate", old.start_ms, old.end_ms + 1), NOON)
+    manifest, _ = await house.back_up(place)
+    assert manifest.count("facts", "backgrounds") == 1
 
 
 async def test_a_clock_in_doubt_takes_nothing_for_too_old(make: Make, place: Place) -> None:

@@ -54,7 +54,7 @@ ONLY_IN: dict[str, str] = {
             *("store", "sqlite", "postgres", "tables", "migrating", "migrations/versions/r0001_first"),
             *("tokens", "migrations/versions/r0002_tokens", "migrations/versions/r0003_life"),
             *("cameras", "coverage", "forgetting", "leases", "life", "progress", "views", "backgrounds", "statuses"),
-            *("facts",),
+            "facts",
             "migrations/versions/r0004_statuses",
         )
     ),
