@@ -10,9 +10,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from proto.errors import Broken, Invalid
 
@@ -30,7 +30,7 @@ class File:
     """One file of a backup."""
 
     kind: Kind
-    of: str
+    of: Annotated[str, Field(pattern=r"^[a-z0-9_]{0,64}$")]
     """The space of moments; "" for pictures; the table of facts."""
     start_ms: int
     """Its moments begin in [start_ms, end_ms)."""
@@ -38,7 +38,7 @@ class File:
     count: int
     """Moments, pictures or rows."""
     bytes: int
-    sha256: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     stored: int = 0
     """How many moments of this time the index had, also those that were left out. Of moments that are not `final`
     it says nothing."""

@@ -76,7 +76,7 @@ def pictures_unpacked(data: bytes, name: str) -> list[Picture]:
     table = _read(data, name)
     if table.schema.remove_metadata() != _PICTURES:
         raise _unreadable(name, "it has other columns")
-    pictures = [(row["moment"], row["at_ms"], row["jpeg"]) for row in table.to_pylist()]
+    pictures = [(row["moment"], row["at_ms"], row["jpeg"] or b"") for row in table.to_pylist()]
     try:
         check_moment_ids([str(moment) for moment, _, _ in pictures])
     except Invalid as error:

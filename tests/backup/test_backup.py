@@ -321,6 +321,7 @@ async def test_what_is_no_backup_or_was_changed_is_refused_in_one_line(make: Mak
     changes: list[tuple[type[Exception], str, Callable[[dict], None]]] = [  # type: ignore[type-arg]
         (Broken, "was changed", lambda told: told["files"].pop()),
         (Invalid, "knows 1", lambda told: told.update(version=2)),
+        (Broken, "was changed", lambda told: told["files"][0].update(of="../..")),
         (Invalid, "something else", lambda told: told.update(form="a cake")),
     ]
     for kind, words, change in changes:
