@@ -86,6 +86,21 @@ class CameraRegistry:
             change = _counted(connection)
             return sum(self._catalog.add(connection, CAMERAS, _row(camera, {}, change)) for camera in cameras)
 
+    def add_stored(self, stored: Mapping[str, Mapping[str, Any]], *, disabled: bool = False) -> int:
+        """Register those whose name nobody has, by their settings as they were stored; how many they were. They are not
+        watched for now if `disabled`."""
+        with self._catalog.writing() as connection:
+            change = _counted(connection)
+            return sum(
+                self._catalog.add(
+                    connection,
+                    CAMERAS,
+                    _row(replace(camera, enabled=camera.enabled and not disabled), settings, change),
+                )
+                for name, settings in sorted(stored.items())
+                for camera in (_camera(name, settings),)
+            )
+
     def remove(self, name: str) -> None:
         """Stop watching. The name stays known, and the camera's moments stay searchable."""
         self._change_one(name, lambda camera: replace(camera, watching=False))

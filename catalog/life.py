@@ -158,6 +158,46 @@ class Life:
             _counted(connection)
             connection.execute(update(ERASURES).where(ERASURES.c.number == number).values(done_ms=now_ms))
 
+    def take_over(self, theirs: Rules) -> list[int]:
+        """Have the rules of a catalog that was backed up in force here too; the numbers of those that were not.
+
+        A limit that is set here stays. Erasures are carried out here anew. They and the holds follow those of here, in
+        their own order, so a hold that comes spares nothing that was erased here. Numbers stay where there are none.
+        """
+        with self._catalog.writing() as connection:
+            # Locks the rules: nobody else changes one until the end.
+            connection.execute(update(META).where(META.c.name == _COUNTER).values(value=META.c.value))
+            erased = {_identity(_erasure(row)) for row in connection.execute(select(ERASURES))}
+            held = {_identity(_hold(row)) for row in connection.execute(select(HOLDS))}
+            new: list[Erasure | Hold] = [
+                *(one for one in theirs.erasures if _identity(one) not in erased),
+                *(one for one in theirs.holds if _identity(one) not in held),
+            ]
+            numbers = []
+            for one in sorted(new, key=lambda one: one.number):
+                counted = _counted(connection)
+                number = counted if erased or held else one.number
+                self._put_rule(connection, replace(one, number=number))
+                numbers.append(number)
+            ours = set(connection.scalars(select(RETENTION.c.camera)))
+            for camera, days in theirs.days.items():
+                if camera not in ours:
+                    _counted(connection)
+                    self._catalog.put(connection, RETENTION, [{"camera": camera, "days": days}])
+            if numbers:
+                counter = META.c.name == _COUNTER
+                at_least = (META.c.value < max(numbers)) & counter
+                connection.execute(update(META).where(at_least).values(value=max(numbers)))
+        return numbers
+
+    def _put_rule(self, connection: Connection, one: Erasure | Hold) -> None:
+        row = _columns(one.number, one.stretch, one.reason)
+        if isinstance(one, Hold):
+            self._catalog.put(connection, HOLDS, [{**row, "placed_ms": one.placed_ms, "lifted_ms": 0}])
+        else:
+            more = {"moment": one.moment, "asked_ms": one.asked_ms, "done_ms": 0}
+            self._catalog.put(connection, ERASURES, [{**row, **more}])
+
     def trust(self, now_ms: int) -> None:
         """The clock is known to be right now. No rule changes."""
         with self._catalog.writing() as connection:
@@ -177,6 +217,13 @@ class Life:
             self._catalog.add(connection, KEYS, {"name": name, "value": new})
             found: bytes = connection.scalar(select(KEYS.c.value).where(KEYS.c.name == name)) or new
         return found
+
+
+def _identity(one: Erasure | Hold) -> tuple[object, ...]:
+    """What stays the same in another catalog."""
+    if isinstance(one, Hold):
+        return one.stretch, one.reason, one.placed_ms
+    return one.stretch, one.moment, one.reason, one.asked_ms
 
 
 def _named(camera: str) -> str:

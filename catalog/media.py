@@ -59,13 +59,36 @@ class Thumbnails:
     def moments(self, first_ms: int, last_ms: int) -> Iterator[tuple[str, int]]:
         """The moments that begin in this time, both inclusive, and have pictures, and when the latest of these was
         written. Reads the names of all pictures."""
+        for name, _, written_ns in self.listed():
+            if first_ms <= start_of(name) <= last_ms:
+                yield name, written_ns // 1_000_000
+
+    def listed(self) -> Iterator[tuple[str, int, int]]:
+        """Every moment that has pictures: how many entries a listing has of it, and when the latest was written. Both
+        together tell whether they changed."""
         for number in range(256):
-            written: dict[str, int] = {}
+            found: dict[str, tuple[int, int]] = {}
             for one in self._objects.list(f"{number:02x}"):
                 name = one.name.partition("/")[2].partition("/")[0].removesuffix(".jpg")
-                if MOMENT_ID.fullmatch(name) and first_ms <= start_of(name) <= last_ms:
-                    written[name] = max(written.get(name, 0), one.written_ns // 1_000_000)
-            yield from written.items()
+                if MOMENT_ID.fullmatch(name):
+                    entries, written_ns = found.get(name, (0, 0))
+                    found[name] = entries + 1, max(written_ns, one.written_ns)
+            yield from ((name, *told) for name, told in found.items())
+
+    def all_of(self, moment_id: str) -> list[tuple[int | None, bytes]]:
+        """Every picture of the moment, with its instant; the moment's own has none, and comes last."""
+        found: list[tuple[int | None, bytes]] = []
+        for one in self._objects.list(_folder(moment_id)):
+            instant = one.name.rpartition("/")[2].removesuffix(".jpg")
+            jpeg = self._objects.get(one.name) if instant.isdecimal() else None
+            if jpeg is not None:
+                found.append((int(instant), jpeg))
+        own = self._objects.get(_name(moment_id))
+        return sorted(found, key=lambda one: one[0] or 0) + ([] if own is None else [(None, own)])
+
+    def has(self, moment_id: str) -> bool:
+        """Whether the moment's own picture is there."""
+        return self._objects.has(_name(moment_id))
 
     def get(self, moment_id: str, at_ms: int | None = None) -> bytes:
         """The moment's picture of that instant; without one, the moment's own. Raises Unknown when there is none."""

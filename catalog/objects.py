@@ -10,7 +10,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from catalog.files import disk_trouble, write_whole
-from catalog.settings import MediaSettings
+from catalog.settings import BucketSettings, MediaSettings
 from proto.errors import Broken
 
 _FORM = "set media.url to s3://bucket or s3://bucket/prefix, or to nothing for a folder"
@@ -54,13 +54,15 @@ class Objects(Protocol):
 class FolderObjects:
     """A folder of files. It is made when the first object is put."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, durable: bool = False) -> None:
+        """Unless `durable`, nothing waits for the disk: a picture lost to a power cut is written again when its moment
+        is replayed."""
         self._folder = folder
+        self._durable = durable
 
     def put(self, name: str, data: bytes) -> None:
-        """Not synced: a picture lost to a power cut is written again when its moment is replayed."""
         # One scratch folder: else every folder would have to be swept for files that killed processes left.
-        write_whole(self._folder / name, data, durable=False, beside=self._folder / "scratch")
+        write_whole(self._folder / name, data, durable=self._durable, beside=self._folder / "scratch")
 
     def get(self, name: str) -> bytes | None:
         path = self._folder / name
@@ -102,12 +104,23 @@ def objects_of(settings: MediaSettings, folder: Path) -> Objects:
     url = settings.url
     if not url:
         return FolderObjects(folder)
-    parts = urlsplit(url)
-    if parts.scheme != "s3" or not parts.netloc or "@" in parts.netloc or parts.query:
+    if not is_bucket(url):
         raise Broken(f"pictures cannot be kept in {url.rpartition('@')[2][:80]!r}", todo=_FORM)
+    return bucket_of(url, settings, "media")
+
+
+def is_bucket(url: str) -> bool:
+    """Whether it is s3://bucket or s3://bucket/prefix, and nothing more."""
+    parts = urlsplit(url)
+    return parts.scheme == "s3" and bool(parts.netloc) and "@" not in parts.netloc and not parts.query
+
+
+def bucket_of(url: str, settings: BucketSettings, section: str) -> Objects:
+    """The bucket of this address. Errors name the section of the settings that leads to it."""
     from catalog.s3 import S3Objects
 
-    return S3Objects(parts.netloc, parts.path.strip("/"), settings)
+    parts = urlsplit(url)
+    return S3Objects(parts.netloc, parts.path.strip("/"), settings, section)
 
 
 def _written_ns(path: Path) -> int:

@@ -13,7 +13,7 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from catalog.objects import Stored
-from catalog.settings import MediaSettings
+from catalog.settings import BucketSettings
 from proto.errors import Broken, Transient, WatchwordError
 
 _CODE = re.compile(r"<Code>(\w+)</Code>")
@@ -33,14 +33,16 @@ _FULL = {"QuotaExceeded", "XMinioStorageFull", "XMinioStorageQuotaExceeded", "In
 class S3Objects:
     """A bucket, or a prefix in it. Nothing is asked before the first call."""
 
-    def __init__(self, bucket: str, prefix: str, settings: MediaSettings) -> None:
+    def __init__(self, bucket: str, prefix: str, settings: BucketSettings, section: str = "media") -> None:
+        """`section` is that of the settings, for errors."""
+        self._section = section
         self._shown = f"s3://{bucket}/{prefix}".rstrip("/") + (f" at {settings.endpoint}" if settings.endpoint else "")
         key, secret = settings.key.get_secret_value(), settings.secret.get_secret_value()
         within = timedelta(seconds=settings.timeout_s)
         if settings.endpoint.startswith("http:") and not settings.allow_http:
             raise Broken(
                 f"{self._shown} would be spoken to without encryption",
-                todo="use https in media.endpoint, or set media.allow_http to true",
+                todo=f"use https in {section}.endpoint, or set {section}.allow_http to true",
             )
         options: dict[str, Any] = {"endpoint": settings.endpoint} if settings.endpoint else {}
         if key:
@@ -58,7 +60,9 @@ class S3Objects:
                 retry_config={"max_retries": 1, "retry_timeout": within},
             )
         except (BaseError, ValueError) as error:
-            raise Broken(f"{self._shown} cannot be used ({_said(error)})", todo="check the section [media]") from error
+            raise Broken(
+                f"{self._shown} cannot be used ({_said(error)})", todo=f"check the section [{section}]"
+            ) from error
 
     def put(self, name: str, data: bytes) -> None:
         with self._told("write to"):
@@ -121,15 +125,16 @@ class S3Objects:
         if code in _DENIED or status in {"401", "403"}:
             return Broken(
                 f"{self._shown} refuses the credentials ({said})",
-                todo="check media.key and media.secret, and what they may do there",
+                todo=f"check {self._section}.key and {self._section}.secret, and what they may do there",
             )
         if code in _NO_BUCKET or status == "404":
             return Broken(
-                f"there is no bucket {self._shown} ({said})", todo="create it, or correct media.url and region"
+                f"there is no bucket {self._shown} ({said})",
+                todo=f"create it, or correct its address and {self._section}.region",
             )
         return Transient(
             f"cannot {action} {self._shown} now ({said})",
-            todo="try again; if it stays so, check media.endpoint and the server",
+            todo=f"try again; if it stays so, check {self._section}.endpoint and the server",
         )
 
 

@@ -17,12 +17,9 @@ class CatalogSettings(Section):
     """PostgreSQL: a call that takes longer fails, and is tried again where it can be."""
 
 
-class MediaSettings(Section):
-    """Where the pictures of moments are kept."""
+class BucketSettings(Section):
+    """How a bucket is reached that speaks the protocol of S3."""
 
-    url: str = ""
-    """s3://bucket or s3://bucket/prefix, for processes on several machines. Empty: the folder thumbnails in `data_dir`.
-    Names are the same in both, so that any tool can copy one to the other."""
     endpoint: str = ""
     """http(s)://host:port of a server that speaks S3. Empty: Amazon's."""
     region: str = "us-east-1"
@@ -33,5 +30,15 @@ class MediaSettings(Section):
     """The secret of the access key."""
     allow_http: bool = False
     """Speak to `endpoint` without encryption."""
+    timeout_s: float = Field(60.0, ge=0.1, le=600)
+    """A call that takes longer fails."""
+
+
+class MediaSettings(BucketSettings):
+    """Where the pictures of moments are kept."""
+
+    url: str = ""
+    """s3://bucket or s3://bucket/prefix, for processes on several machines. Empty: the folder thumbnails in `data_dir`.
+    Names are the same in both, so that any tool can copy one to the other."""
     timeout_s: float = Field(5.0, ge=0.1, le=600)
     """A call that takes longer fails. Pictures that cannot be written are left out, and searches go on without them."""

@@ -1,4 +1,4 @@
-"""What is stored, for whoever removes or exports it: every bucket of every space on every shard."""
+"""What is stored, for whoever removes, exports or copies it: every bucket of every space on every shard."""
 
 from __future__ import annotations
 
@@ -59,6 +59,10 @@ class Removal:
     async def rows(self, holding: Holding, which: Filter, most: int) -> list[Bare]:
         """Up to `most` rows that pass. Sees every upsert."""
         return await self._of(holding).rows(holding.bucket, which, most)
+
+    async def read(self, holding: Holding, which: Filter, most: int) -> list[Moment] | None:
+        """All moments that pass, unordered; None when they have `most` rows. Sees every upsert."""
+        return await self._of(holding).read(holding.bucket, which, most)
 
     async def count(self, holding: Holding, which: Filter) -> int:
         """How many moments pass. Sees every upsert."""

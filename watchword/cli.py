@@ -14,6 +14,7 @@ import click
 from proto.errors import Invalid, WatchwordError
 from proto.tracing import traced
 from watchword.access_cli import audit, token
+from watchword.backup_cli import backup, restore
 from watchword.camera_cli import camera
 from watchword.discover_cli import discover_command
 from watchword.erase_cli import erase
@@ -25,6 +26,7 @@ from watchword.models_cli import models
 from watchword.plan_cli import plan_command
 from watchword.recording_cli import clip, recording
 from watchword.settings import Front, describe_settings
+from watchword.spaces_cli import migrate
 from watchword.stream_cli import dead_letters, topics
 
 Result = TypeVar("Result")
@@ -111,6 +113,9 @@ command.add_command(hold)
 command.add_command(erase)
 command.add_command(export_command)
 command.add_command(index)
+index.add_command(migrate)
+command.add_command(backup)
+command.add_command(restore)
 command.add_command(plan_command)
 camera.add_command(discover_command)
 command.add_command(camera)

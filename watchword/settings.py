@@ -25,6 +25,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from backup.settings import BackupSettings
 from broker.settings import KafkaSettings
 from cameras.settings import CameraSettings, RecordingSettings
 from catalog.settings import CatalogSettings, MediaSettings
@@ -97,6 +98,7 @@ class Settings(BaseSettings):
     recording: RecordingSettings = RecordingSettings()
     stream: StreamSettings = StreamSettings()
     retention: RetentionSettings = RetentionSettings()
+    backup: BackupSettings = BackupSettings()
     query: QuerySettings = QuerySettings()
     gateway: GatewaySettings = GatewaySettings()
     ops: OpsSettings = OpsSettings()

@@ -53,8 +53,12 @@ def new_sweeper(settings: Settings, catalog: Catalog) -> RunningSweeper:
         recorded=CameraRegistry(catalog),
         longest_ms=asked.longest_ms,
     )
-    holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-    return RunningSweeper(Sweeper(stores, settings.retention, holder), asked.rows)
+    return RunningSweeper(Sweeper(stores, settings.retention, holder_name()), asked.rows)
+
+
+def holder_name() -> str:
+    """Names this process, and no other one, as the holder of a lease."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
 def asked_stores(settings: Settings, milvus: MilvusSettings, catalog: Catalog) -> Asked:
