@@ -69,7 +69,7 @@ async def _backup(settings: Settings, to: str, *, full: bool, quiet: bool) -> tu
     from catalog.media import Thumbnails
     from catalog.objects import objects_of
     from index.milvus import milvus_removal
-    from life.receipts import Signer
+    from life.signing import Signer
     from watchword.sweeping import holder_name
 
     place = _place(settings, to)
