@@ -34,8 +34,9 @@ class Everyone:
 class TokenCallers:
     """Callers by their tokens, which are followed in the background: a call asks the catalog nothing."""
 
-    def __init__(self, known: KnownTokens, *, needed: bool) -> None:
-        """`needed`: whether calls without a token are refused."""
+    def __init__(self, known: KnownTokens, *, needed: bool, nobody: Caller = NOBODY_ASKED) -> None:
+        """`needed`: whether calls without a token are refused. `nobody` is who they come from where they are not."""
+        self._nobody = nobody
         self._known = known
         self._needed = needed
         self._aside = Aside(1, "tokens")
@@ -58,7 +59,7 @@ class TokenCallers:
     async def of(self, authorization: Sequence[str]) -> Caller:
         """Who calls with these `authorization` headers. Unauthenticated, or Transient when that cannot be checked."""
         if not authorization and not self._needed:
-            return NOBODY_ASKED
+            return self._nobody
         secret = _bearer(authorization)
         # Only what has the form of a token is worth a look at the catalog: it may have been made just now.
         if token_id(secret) is not None and not self._known.knows(secret) and not await self._read_anew():
