@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from gateway.api import AT_HEADER, PICTURES, Endpoint
+from gateway.api import AT_HEADER, PICTURES
+from gateway.calls import Endpoint
 from gateway.problems import MEDIA_TYPE
 from gateway.shapes import ProblemBody
 
@@ -20,14 +21,23 @@ _AT = {
     "description": "The `at_ms` that was asked for if this is its picture, 0 for the representative one.",
     "schema": {"type": "integer"},
 }
+_IF_MATCH = {
+    "name": "If-Match",
+    "in": "header",
+    "required": True,
+    "description": "The ETag of what is changed, or * for whatever is there.",
+    "schema": {"type": "string"},
+}
 _PLACES = "#/components/schemas/{model}"
 _PROBLEMS = {
     "400": "The request is wrong; `detail` and `todo` say how.",
     "401": "A token is needed, or the given one does not count.",
     "403": "Not allowed.",
     "404": "A camera or a moment that is not known here.",
+    "412": "Somebody else changed it meanwhile.",
     "413": "The body is too large.",
-    "415": "The body is neither JSON nor a picture.",
+    "415": "The body is of no kind that is taken here.",
+    "428": "The If-Match header is missing.",
     "429": "Busy: wait as long as `retry-after` says.",
     "500": "The installation is wrong.",
     "503": "A part is away: try again.",
@@ -41,7 +51,7 @@ def description(endpoints: Sequence[Endpoint], version: str) -> Json:
     for one in endpoints:
         if one.body is not None:
             models.append((one.body, "validation"))
-        if not isinstance(one.gives, str):
+        if one.gives is not None and not isinstance(one.gives, str):
             models.append((one.gives, "serialization"))
     found, defined = models_json_schema(sorted(set(models), key=str), ref_template=_PLACES)
     places: Places = {key: schema for key, schema in found.items() if isinstance(key[0], type)}  # type: ignore[misc]
@@ -76,10 +86,11 @@ def _call(one: Endpoint, places: Places) -> Json:
             *({"name": name, "in": "path", "required": True, "description": meaning, "schema": {"type": "string"}}
               for name, meaning in one.path_parameters),
             *_query_parameters(one.query),
+            *([_IF_MATCH] if one.tagged else []),
         ],
-        "responses": {"200": _answer(one, places), **_problems(one, places)},
+        "responses": {str(one.status): _answer(one, places), **_problems(one, places)},
     }  # fmt: skip
-    if isinstance(one.gives, str):
+    if one.method == "GET" and isinstance(one.gives, str):
         told["responses"]["304"] = {"description": "The same as that of the given ETag."}
     if one.gives == "video/mp4":
         clip = {one.gives: {"schema": {"type": "string", "format": "binary"}}}
@@ -87,7 +98,8 @@ def _call(one: Endpoint, places: Places) -> Json:
         told["responses"]["416"] = {"description": "The range is outside of it.", "content": _problem(places)}
     if one.body is not None:
         content: Json = {"application/json": {"schema": places[one.body, "validation"]}}
-        content |= {kind: {"schema": {"type": "string", "format": "binary"}} for kind in PICTURES}
+        if one.picture:
+            content |= {kind: {"schema": {"type": "string", "format": "binary"}} for kind in PICTURES}
         told["requestBody"] = {"required": True, "content": content}
     return told
 
@@ -104,6 +116,8 @@ def _query_parameters(model: type[BaseModel]) -> list[Json]:
 
 
 def _answer(one: Endpoint, places: Places) -> Json:
+    if one.gives is None:
+        return {"description": "Done."}
     if not isinstance(one.gives, str):
         return {"description": "Done.", "content": {"application/json": {"schema": places[one.gives, "serialization"]}}}
     return {
@@ -123,6 +137,7 @@ def _problem(places: Places) -> Json:
 def _problems(one: Endpoint, places: Places) -> Json:
     content = _problem(places)
     left_out = set() if one.body is not None else {"413", "415"}
+    left_out |= set() if one.tagged else {"412", "428"}
     return {
         status: {"description": text, "content": content}
         for status, text in _PROBLEMS.items()

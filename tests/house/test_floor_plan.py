@@ -42,7 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 ONLY_IN: dict[str, str] = {
     "pymilvus": "index/milvus.py",
     "redis": "query/cache.py",
-    "starlette": "gateway/app.py gateway/api.py gateway/clips.py",
+    "starlette": "gateway/app.py gateway/api.py gateway/calls.py gateway/clips.py gateway/managing.py",
     "uvicorn": "gateway/serving.py",
     "mcp": "gateway/assistant.py",
     "mcp_types": "gateway/assistant.py",

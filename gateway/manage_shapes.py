@@ -1,0 +1,174 @@
+"""What the gateway takes and gives where the house is changed, as typed models: see `proto/v1/manage.proto`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.shapes import Names, Number, Shape
+from proto.areas import MOST_AREAS, MOST_CORNERS
+from proto.v1 import manage_pb2
+
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Corner = tuple[Share, Share]
+Area = Annotated[list[Corner], Field(min_length=3, max_length=MOST_CORNERS)]
+Areas = Annotated[list[Area], Field(max_length=MOST_AREAS)]
+GivenNumber = Annotated[float, Field(ge=0, le=100_000, allow_inf_nan=False)]
+_MOST_URL = 2000
+
+
+class Who(Shape):
+    """What the caller may do."""
+
+    name: str
+    """The token's name, or anonymous where none is needed."""
+    role: str
+    """viewer, operator (also changes cameras) or admin (also manages tokens, erases, and reads the audit)."""
+    every_camera: bool
+    """Whether every camera may be seen, also those that come later."""
+
+
+class RecordingLimits(BaseModel):
+    """How much of a camera's video is kept."""
+
+    model_config = ConfigDict(extra="forbid", from_attributes=True, frozen=True, use_attribute_docstrings=True)
+
+    on: bool = True
+    """False: nothing is added; what was recorded stays within these limits."""
+    days: Annotated[float, Field(gt=0, le=36_500, allow_inf_nan=False)] = 30.0
+    bytes: Annotated[int, Field(ge=1, le=2**53)] = 50_000_000_000
+
+
+class CameraSettings(Shape):
+    """All that can be changed of a camera. Its ETag is for If-Match."""
+
+    name: str
+    address: str
+    """Without user, password and query, which are never shown again."""
+    kind: str
+    """file, rtsp, http or device."""
+    watching: bool
+    """False when it was removed."""
+    enabled: bool
+    """False: it is not watched for now."""
+    loop: bool
+    """Restart a file when it ends."""
+    speed: Number
+    """How fast a file is replayed; 1 is real time, 0 as fast as it can be read."""
+    fps: Number | None
+    """Pictures looked at per second; null: as the settings say."""
+    novelty: Number | None
+    """How much must differ for a picture to be kept, 0 to 1; null: as the settings say."""
+    groups: list[str]
+    masks: list[list[tuple[Number, Number]]]
+    """What is blanked in every picture: corners in shares of its width and height."""
+    ignored: list[list[tuple[Number, Number]]]
+    """Where movement says nothing."""
+    unmasked_recording: bool
+    """Recordings hold what is masked: allows both together."""
+    record: RecordingLimits | None
+    """null: it was never recorded."""
+    retention_days: Number | None
+    """How many days its moments are kept; null: as those of others."""
+    others_days: Number | None
+    """How many days moments of cameras without a limit of their own are kept; null: for ever."""
+
+
+class CameraChange(BaseModel):
+    """What is to be another. What is left out stays."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    url: Annotated[str, Field(min_length=1, max_length=_MOST_URL)] = ""
+    """Its address: rtsp://…, rtsps://…, http(s)://…; for an admin also a file's whole path, or /dev/video0."""
+    enabled: bool = True
+    loop: bool = False
+    speed: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)] = 1.0
+    fps: GivenNumber | None = None
+    novelty: GivenNumber | None = None
+    groups: Names = []
+    masks: Areas = []
+    ignored: Areas = []
+    unmasked_recording: bool = False
+    record: RecordingLimits | None = None
+    retention_days: GivenNumber | None = None
+    unchecked: bool = False
+    """Take the address also if nothing answers there now."""
+
+
+class NewCamera(CameraChange):
+    """A camera to be watched."""
+
+    url: Annotated[str, Field(min_length=1, max_length=_MOST_URL)]
+    """Its address: rtsp://…, rtsps://…, http(s)://…; for an admin also a file's whole path, or /dev/video0."""
+
+
+class TestSource(BaseModel):
+    """Which source to look at."""
+
+    __test__ = False
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    url: Annotated[str, Field(max_length=_MOST_URL)] = ""
+    """Its address; empty: the one that the camera has."""
+
+
+def camera_of(told: manage_pb2.CameraSettings) -> CameraSettings:
+    """The settings, from the message."""
+
+    def given(name: str) -> float | None:
+        return getattr(told, name) if told.HasField(name) else None  # type: ignore[arg-type]
+
+    record = RecordingLimits.model_validate(told.record) if told.HasField("record") else None
+    return CameraSettings(
+        name=told.name,
+        address=told.address,
+        kind=told.kind,
+        watching=told.watching,
+        enabled=told.enabled,
+        loop=told.loop,
+        speed=told.speed,
+        fps=given("fps"),
+        novelty=given("novelty"),
+        groups=list(told.groups),
+        masks=[_corners(area) for area in told.masks],
+        ignored=[_corners(area) for area in told.ignored],
+        unmasked_recording=told.unmasked_recording,
+        record=record,
+        retention_days=given("retention_days"),
+        others_days=given("others_days"),
+    )
+
+
+def message_of(name: str, change: CameraChange) -> tuple[manage_pb2.CameraSettings, list[str]]:
+    """The message that says the change, and which of its fields are given."""
+    names = sorted(change.model_fields_set - {"url", "unchecked"})
+    told = manage_pb2.CameraSettings(
+        name=name,
+        enabled=change.enabled,
+        loop=change.loop,
+        speed=change.speed,
+        groups=change.groups,
+        masks=[_area(area) for area in change.masks],
+        ignored=[_area(area) for area in change.ignored],
+        unmasked_recording=change.unmasked_recording,
+    )
+    for field in ("fps", "novelty", "retention_days"):
+        if (value := getattr(change, field)) is not None:
+            setattr(told, field, value)
+    if change.record is not None:
+        said = change.record
+        told.record.on = said.on
+        # What is not said of a recording stays as it was.
+        told.record.days = said.days if "days" in said.model_fields_set else 0.0
+        told.record.bytes = said.bytes if "bytes" in said.model_fields_set else 0
+    return told, names
+
+
+def _corners(area: manage_pb2.CameraArea) -> list[tuple[float, float]]:
+    return list(zip(area.corners[::2], area.corners[1::2], strict=True))
+
+
+def _area(corners: list[Corner]) -> manage_pb2.CameraArea:
+    return manage_pb2.CameraArea(corners=[number for corner in corners for number in corner])
