@@ -28,7 +28,7 @@ _MOST_JPEG = 4 * 1024 * 1024
 _MOST_MEMORY = 4 * 1024**3
 _MOST_CPU_S = 20
 _MOST_FILES = 64
-_STARTING_S = 6.0
+_STARTING_S = 10.0
 """How long a busy machine may take to start the child, beyond the time for the source."""
 _CAMERA = TypeAdapter(Camera)
 _KINDS: dict[str, type[WatchwordError]] = {kind.__name__: kind for kind in (Denied, Invalid, Transient)}

@@ -34,6 +34,12 @@ class InProcess:
             other._who = self._callers[token]
         return other
 
+    def acting(self, who: Caller) -> Self:
+        """For this caller, whatever the token."""
+        other = copy.copy(self)
+        other._who = who
+        return other
+
     async def ask(self, request: Message, kind: type[Reply]) -> Reply:
         reply = await self._manager.answer(request, self._who)
         assert isinstance(reply, kind)

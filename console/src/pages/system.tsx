@@ -11,7 +11,7 @@ import { ProblemTold, Words } from "../parts/told";
 import { lookAtRecent, recent } from "../recent";
 import { house, lookAtHouse, refresh } from "../state";
 import type { Health } from "../types";
-import { FRESH_MS } from "./cameras";
+import { FRESH_MS } from "./live";
 
 const LOOK_EVERY_MS = 10_000;
 
