@@ -19,7 +19,9 @@ from gateway.api import AT_HEADER, Api
 from gateway.assistant import PATH, Assistant
 from gateway.calls import Endpoint
 from gateway.describing import description
+from gateway.desk import Desk
 from gateway.guard import App, Guard
+from gateway.live import Live
 from gateway.managing import SEEN_HEADER, Managing
 from gateway.problems import Refused
 from gateway.queries import Manage, Queries
@@ -55,9 +57,10 @@ def application(
     """The whole application over a query service. `assistant`, which must be running, is served too, and with `manage`
     the calls that change the house."""
     api = Api(queries, version, needs_token=needs_token)
-    endpoints: tuple[Endpoint, ...] = api.endpoints
+    endpoints: tuple[Endpoint, ...] = (*api.endpoints, *Live(queries, needs_token=needs_token).endpoints)
     if manage is not None:
-        endpoints += Managing(manage, needs_token=needs_token).endpoints
+        managing = Managing(manage, needs_token=needs_token)
+        endpoints += (*managing.endpoints, *Desk(managing).endpoints)
     described = json.dumps(description(endpoints, version)).encode()
 
     async def openapi(_: Request) -> Response:
@@ -79,7 +82,7 @@ def application(
             app,
             allow_origins=settings.origins,
             allow_methods=("GET", "POST", "PUT", "PATCH", "DELETE"),
-            allow_headers=("authorization", "content-type", "if-match", "if-none-match"),
+            allow_headers=("authorization", "content-type", "if-match", "if-none-match", "last-event-id"),
             expose_headers=("etag", "retry-after", AT_HEADER, SEEN_HEADER),
         )
     return Guard(app, settings)

@@ -10,6 +10,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from gateway.api import AT_HEADER, PICTURES
 from gateway.calls import Endpoint
+from gateway.live import STREAM
 from gateway.problems import MEDIA_TYPE
 from gateway.shapes import ProblemBody
 
@@ -90,7 +91,7 @@ def _call(one: Endpoint, places: Places) -> Json:
         ],
         "responses": {str(one.status): _answer(one, places), **_problems(one, places)},
     }  # fmt: skip
-    if one.method == "GET" and isinstance(one.gives, str):
+    if one.method == "GET" and isinstance(one.gives, str) and one.gives != STREAM:
         told["responses"]["304"] = {"description": "The same as that of the given ETag."}
     if one.gives == "video/mp4":
         clip = {one.gives: {"schema": {"type": "string", "format": "binary"}}}
@@ -120,6 +121,8 @@ def _answer(one: Endpoint, places: Places) -> Json:
         return {"description": "Done."}
     if not isinstance(one.gives, str):
         return {"description": "Done.", "content": {"application/json": {"schema": places[one.gives, "serialization"]}}}
+    if one.gives == STREAM:
+        return {"description": "Events, without an end.", "content": {one.gives: {"schema": {"type": "string"}}}}
     return {
         "description": "The picture or the clip.",
         "headers": {

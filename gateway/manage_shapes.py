@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -27,6 +27,8 @@ class Who(Shape):
     """viewer, operator (also changes cameras) or admin (also manages tokens, erases, and reads the audit)."""
     every_camera: bool
     """Whether every camera may be seen, also those that come later."""
+    demo: list[str]
+    """The demo's clips, where they are installed and the caller may add them."""
 
 
 class RecordingLimits(BaseModel):
@@ -112,6 +114,145 @@ class TestSource(BaseModel):
 
     url: Annotated[str, Field(max_length=_MOST_URL)] = ""
     """Its address; empty: the one that the camera has."""
+
+
+class StoredCamera(Shape):
+    """What is stored of a camera."""
+
+    camera: str
+    oldest_ms: int
+    """When its oldest moment began; 0: it has none."""
+    days: Number
+    """How many days its moments are kept; 0: for ever."""
+
+
+class StorageReply(Shape):
+    """What is stored, and what retention removes when."""
+
+    moments: int
+    buckets: int
+    gone: int
+    """Moments that are hidden and wait to be removed; about how many more within a day."""
+    gone_tomorrow: int
+    disk_free_bytes: int
+    disk_bytes: int
+    cameras: list[StoredCamera]
+    missing: list[str]
+    """Parts of the index that did not answer."""
+
+
+class TokenInfo(Shape):
+    """A token, without its secret."""
+
+    id: str
+    name: str
+    role: str
+    cameras: list[str]
+    every_camera: bool
+    created_ms: int
+    expires_ms: int
+    """0: it does not expire, was not revoked, was never used."""
+    revoked_ms: int
+    used_ms: int
+    counts: bool
+    """Whether it is neither revoked nor expired."""
+
+
+class TokensReply(Shape):
+    """All tokens that were ever made."""
+
+    tokens: list[TokenInfo]
+
+
+class CreatedToken(Shape):
+    """A new token. Its secret is shown here and nowhere else."""
+
+    token: TokenInfo
+    secret: str
+
+
+class NewToken(BaseModel):
+    """A token to be made."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    name: Annotated[str, Field(max_length=64)]
+    role: str
+    """viewer, operator, admin or ingest."""
+    cameras: Names = []
+    """Which cameras it may see; empty: all."""
+    days: GivenNumber = 0.0
+    """How long it lasts; 0: until it is revoked."""
+
+
+class AuditWanted(BaseModel):
+    """How much of the audit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    count: int = Field(100, ge=1, le=1000)
+    """The latest lines."""
+    verify: bool = False
+    """Check every chain from its first line."""
+
+
+class CheckedChain(Shape):
+    """A chain of the audit: one process writes it."""
+
+    name: str
+    lines: int
+    head: str
+    """Hash of its last line: note it elsewhere to learn later whether lines were cut off."""
+    trouble: str
+    """What does not fit; empty when all does."""
+
+
+class AuditReply(Shape):
+    """Who asked what, the latest first."""
+
+    lines: list[dict[str, Any]]
+    chains: list[CheckedChain]
+    """With `verify`."""
+
+
+class ErasureInfo(Shape):
+    """What was erased. It is hidden from every answer at once, and removed in the background."""
+
+    number: int
+    camera: str
+    start_ms: int
+    end_ms: int
+    reason: str
+    asked_ms: int
+    done_ms: int
+    """0 while it is being carried out."""
+
+
+class ErasuresReply(Shape):
+    """The latest first."""
+
+    erasures: list[ErasureInfo]
+
+
+class NewErasure(BaseModel):
+    """What is to be forgotten, for good: [start_ms, end_ms) of a camera."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    camera: str
+    start_ms: int = Field(0, ge=0, le=2**53)
+    """0: from the beginning."""
+    end_ms: int = Field(0, ge=0, le=2**53)
+    """0: until now."""
+    reason: Annotated[str, Field(max_length=1000)] = ""
+
+
+class Receipt(BaseModel):
+    """A signed receipt: `watchword erase --verify FILE` asks every store again."""
+
+    model_config = ConfigDict(extra="allow")
+
+    number: int
 
 
 def camera_of(told: manage_pb2.CameraSettings) -> CameraSettings:

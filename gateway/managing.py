@@ -79,41 +79,41 @@ class Managing:
 
     async def _me(self, request: Request) -> Response:
         parameters_of(request, Nothing)
-        return json_of(Who.model_validate(await self._ask(request, manage_pb2.WhoAmIRequest(), manage_pb2.Who)))
+        return json_of(Who.model_validate(await self.ask(request, manage_pb2.WhoAmIRequest(), manage_pb2.Who)))
 
     async def _camera(self, request: Request) -> Response:
         parameters_of(request, Nothing)
         wanted = manage_pb2.GetCameraRequest(name=_name(request))
-        return _tagged(request, await self._ask(request, wanted, manage_pb2.CameraSettings))
+        return _tagged(request, await self.ask(request, wanted, manage_pb2.CameraSettings))
 
     async def _add(self, request: Request) -> Response:
-        new = await _said(request, NewCamera)
+        new = await said_in(request, NewCamera)
         settings, given = message_of(_name(request), new)
         with_url = manage_pb2.AddCameraRequest(settings=settings, given=given, unchecked=new.unchecked)
-        with_url.url = _text(new.url, "url")
-        return _tagged(request, await self._ask(request, with_url, manage_pb2.CameraSettings), 201)
+        with_url.url = text_of(new.url, "url")
+        return _tagged(request, await self.ask(request, with_url, manage_pb2.CameraSettings), 201)
 
     async def _change(self, request: Request) -> Response:
-        change = await _said(request, CameraChange)
+        change = await said_in(request, CameraChange)
         settings, given = message_of(_name(request), change)
         wanted = manage_pb2.ChangeCameraRequest(settings=settings, given=given, unchecked=change.unchecked)
-        wanted.url, wanted.tag = _text(change.url, "url"), _tag(request)
-        return _tagged(request, await self._ask(request, wanted, manage_pb2.CameraSettings))
+        wanted.url, wanted.tag = text_of(change.url, "url"), _tag(request)
+        return _tagged(request, await self.ask(request, wanted, manage_pb2.CameraSettings))
 
     async def _remove(self, request: Request) -> Response:
         parameters_of(request, Nothing)
         wanted = manage_pb2.RemoveCameraRequest(name=_name(request), tag=_tag(request))
-        await self._ask(request, wanted, manage_pb2.Done)
+        await self.ask(request, wanted, manage_pb2.Done)
         return Response(status_code=204)
 
     async def _picture(self, request: Request) -> Response:
-        source = await _said(request, TestSource)
-        wanted = manage_pb2.TestPictureRequest(name=_name(request), url=_text(source.url, "url"))
-        seen = await self._ask(request, wanted, manage_pb2.TestPictureReply)
+        source = await said_in(request, TestSource)
+        wanted = manage_pb2.TestPictureRequest(name=_name(request), url=text_of(source.url, "url"))
+        seen = await self.ask(request, wanted, manage_pb2.TestPictureReply)
         told = f"{seen.codec} {seen.width} {seen.height} {seen.fps:.3g}".encode("ascii", "replace").decode()
         return Response(seen.jpeg, headers={SEEN_HEADER: told}, media_type="image/jpeg")
 
-    async def _ask(self, request: Request, wanted: Message, kind: type[Reply]) -> Reply:
+    async def ask(self, request: Request, wanted: Message, kind: type[Reply]) -> Reply:
         """The service's reply to whoever makes the request."""
         authorization = request.headers.getlist("authorization")
         if not authorization:
@@ -134,10 +134,10 @@ def _check_own_page(request: Request) -> None:
 
 
 def _name(request: Request) -> str:
-    return _text(request.path_params["name"], "name")[:200]
+    return text_of(request.path_params["name"], "name")[:200]
 
 
-def _text(value: str, name: str) -> str:
+def text_of(value: str, name: str) -> str:
     """The text, if it has a place on the wire."""
     try:
         value.encode()
@@ -146,7 +146,7 @@ def _text(value: str, name: str) -> str:
     return value
 
 
-async def _said(request: Request, model: type[Model]) -> Model:
+async def said_in(request: Request, model: type[Model]) -> Model:
     """The body as the model."""
     parameters_of(request, Nothing, "what is to be changed is in the body")
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()

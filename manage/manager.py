@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 
 from cameras.address import kind_of
 from manage.cameras import CameraKeeper, Kept, changed, checked
+from manage.desk import Desk
 from manage.looking import Look
 from manage.wire import checked_url, given_of, settings_of
 from proto.access import Caller, Role
@@ -25,7 +26,8 @@ Answer = Callable[[Any, Caller], Awaitable[Message]]
 class Manager:
     """Answers the requests of the Manage service. The catalog is asked in threads."""
 
-    def __init__(self, keeper: CameraKeeper, looking: Looking) -> None:
+    def __init__(self, keeper: CameraKeeper, looking: Looking, desk: Desk) -> None:
+        self._desk = desk
         self._keeper = keeper
         self._looking = looking
         self._answers: Mapping[type[Message], Answer] = {
@@ -35,6 +37,15 @@ class Manager:
             manage_pb2.ChangeCameraRequest: self._change,
             manage_pb2.RemoveCameraRequest: self._remove,
             manage_pb2.TestPictureRequest: self._picture,
+            manage_pb2.StorageRequest: desk.storage,
+            manage_pb2.TokensRequest: desk.tokens,
+            manage_pb2.CreateTokenRequest: desk.create,
+            manage_pb2.RevokeTokenRequest: desk.revoke,
+            manage_pb2.AuditRequest: desk.audit,
+            manage_pb2.AddDemoRequest: desk.add_demo,
+            manage_pb2.EraseRequest: desk.erase,
+            manage_pb2.ErasuresRequest: desk.erasures,
+            manage_pb2.ReceiptRequest: desk.receipt,
         }
 
     async def answer(self, request: Message, who: Caller) -> Message:
@@ -43,7 +54,7 @@ class Manager:
 
     async def _who(self, _: manage_pb2.WhoAmIRequest, who: Caller) -> manage_pb2.Who:
         who.check(Role.VIEWER)
-        return manage_pb2.Who(name=who.name, role=who.role, every_camera=who.scope.whole)
+        return manage_pb2.Who(name=who.name, role=who.role, every_camera=who.scope.whole, demo=self._desk.demo(who))
 
     async def _get(self, request: manage_pb2.GetCameraRequest, who: Caller) -> manage_pb2.CameraSettings:
         who.check(Role.OPERATOR)

@@ -80,6 +80,42 @@ class _Servicer(manage_pb2_grpc.ManageServicer):
     ) -> manage_pb2.TestPictureReply:
         return await self._answer("test picture", request, context, manage_pb2.TestPictureReply)
 
+    @answers
+    async def Storage(self, request: manage_pb2.StorageRequest, context: Context) -> manage_pb2.StorageReply:  # noqa: N802
+        return await self._answer("storage", request, context, manage_pb2.StorageReply)
+
+    @answers
+    async def Tokens(self, request: manage_pb2.TokensRequest, context: Context) -> manage_pb2.TokensReply:  # noqa: N802
+        return await self._answer("tokens", request, context, manage_pb2.TokensReply)
+
+    @answers
+    async def CreateToken(self, request: manage_pb2.CreateTokenRequest, context: Context) -> manage_pb2.CreatedToken:  # noqa: N802
+        return await self._answer("create token", request, context, manage_pb2.CreatedToken)
+
+    @answers
+    async def RevokeToken(self, request: manage_pb2.RevokeTokenRequest, context: Context) -> manage_pb2.TokenInfo:  # noqa: N802
+        return await self._answer("revoke token", request, context, manage_pb2.TokenInfo)
+
+    @answers
+    async def Audit(self, request: manage_pb2.AuditRequest, context: Context) -> manage_pb2.AuditReply:  # noqa: N802
+        return await self._answer("audit", request, context, manage_pb2.AuditReply)
+
+    @answers
+    async def AddDemo(self, request: manage_pb2.AddDemoRequest, context: Context) -> manage_pb2.Done:  # noqa: N802
+        return await self._answer("add demo", request, context, manage_pb2.Done)
+
+    @answers
+    async def Erase(self, request: manage_pb2.EraseRequest, context: Context) -> manage_pb2.ErasureInfo:  # noqa: N802
+        return await self._answer("erase", request, context, manage_pb2.ErasureInfo)
+
+    @answers
+    async def Erasures(self, request: manage_pb2.ErasuresRequest, context: Context) -> manage_pb2.ErasuresReply:  # noqa: N802
+        return await self._answer("erasures", request, context, manage_pb2.ErasuresReply)
+
+    @answers
+    async def Receipt(self, request: manage_pb2.ReceiptRequest, context: Context) -> manage_pb2.ReceiptReply:  # noqa: N802
+        return await self._answer("receipt", request, context, manage_pb2.ReceiptReply)
+
     async def _answer(self, what: str, request: Message, context: Context, _: type[Reply]) -> Reply:
         who = caller()
         with self._noted(who, what, context, _asked(request)):
@@ -92,7 +128,13 @@ def _asked(request: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     name = request.settings.name if "settings" in fields else request.name if "name" in fields else ""
     if name:
-        found["camera"] = name[:80]
+        found["token_named" if "role" in fields else "camera"] = name[:80]
+    if "camera" in fields:
+        found["camera"] = request.camera[:80]
+    for field in ("id", "role", "number", "start_ms", "end_ms", "reason"):
+        if field in fields and getattr(request, field):
+            value = getattr(request, field)
+            found[field] = value[:200] if isinstance(value, str) else value
     if "url" in fields and request.url:
         found["address"] = shown(request.url)[:200]
     if "given" in fields:

@@ -67,6 +67,51 @@ class ManageStub:
                 request_serializer=proto_dot_v1_dot_manage__pb2.TestPictureRequest.SerializeToString,
                 response_deserializer=proto_dot_v1_dot_manage__pb2.TestPictureReply.FromString,
                 _registered_method=True)
+        self.Storage = channel.unary_unary(
+                '/watchword.v1.Manage/Storage',
+                request_serializer=proto_dot_v1_dot_manage__pb2.StorageRequest.SerializeToString,
+                response_deserializer=proto_dot_v1_dot_manage__pb2.StorageReply.FromString,
+                _registered_method=True)
+        self.Tokens = channel.unary_unary(
+                '/watchword.v1.Manage/Tokens',
+                request_serializer=proto_dot_v1_dot_manage__pb2.TokensRequest.SerializeToString,
+                response_deserializer=proto_dot_v1_dot_manage__pb2.TokensReply.FromString,
+                _registered_method=True)
+        self.CreateToken = channel.unary_unary(
+                '/watchword.v1.Manage/CreateToken',
+                request_serializer=proto_dot_v1_dot_manage__pb2.CreateTokenRequest.SerializeToString,
+                response_deserializer=proto_dot_v1_dot_manage__pb2.CreatedToken.FromString,
+                _registered_method=True)
+        self.RevokeToken = channel.unary_unary(
+                '/watchword.v1.Manage/RevokeToken',
+                request_serializer=proto_dot_v1_dot_manage__pb2.RevokeTokenRequest.SerializeToString,
+                response_deserializer=proto_dot_v1_dot_manage__pb2.TokenInfo.FromString,
+                _registered_method=True)
+        self.Audit = channel.unary_unary(
+                '/watchword.v1.Manage/Audit',
+                request_serializer=proto_dot_v1_dot_manage__pb2.AuditRequest.SerializeToString,
+                response_deserializer=proto_dot_v1_dot_manage__pb2.AuditReply.FromString,
+                _registered_method=True)
+        self.AddDemo = channel.unary_unary(
+                '/watchword.v1.Manage/AddDemo',
+                request_serializer=proto_dot_v1_dot_manage__pb2.AddDemoRequest.SerializeToString,
+                response_deserializer=proto_dot_v1_dot_manage__pb2.Done.FromString,
+                _registered_method=True)
+        self.Erase = channel.unary_unary(
+                '/watchword.v1.Manage/Erase',
+                request_serializer=proto_dot_v1_dot_manage__pb2.EraseRequest.SerializeToString,
+                response_deserializer=proto_dot_v1_dot_manage__pb2.ErasureInfo.FromString,
+                _registered_method=True)
+        self.Erasures = channel.unary_unary(
+                '/watchword.v1.Manage/Erasures',
+                request_serializer=proto_dot_v1_dot_manage__pb2.ErasuresRequest.SerializeToString,
+                response_deserializer=proto_dot_v1_dot_manage__pb2.ErasuresReply.FromString,
+                _registered_method=True)
+        self.Receipt = channel.unary_unary(
+                '/watchword.v1.Manage/Receipt',
+                request_serializer=proto_dot_v1_dot_manage__pb2.ReceiptRequest.SerializeToString,
+                response_deserializer=proto_dot_v1_dot_manage__pb2.ReceiptReply.FromString,
+                _registered_method=True)
 
 
 class ManageServicer:
@@ -114,6 +159,65 @@ class ManageServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Storage(self, request, context):
+        """Operators and admins for all cameras: what is stored, and what retention removes when.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Tokens(self, request, context):
+        """Admins for all cameras.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateToken(self, request, context):
+        """The secret is in this reply and nowhere else.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeToken(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Audit(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddDemo(self, request, context):
+        """Watch the demo's clips, where they are installed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Erase(self, request, context):
+        """Admins, within their cameras.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Erasures(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Receipt(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ManageServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -146,6 +250,51 @@ def add_ManageServicer_to_server(servicer, server):
                     servicer.TestPicture,
                     request_deserializer=proto_dot_v1_dot_manage__pb2.TestPictureRequest.FromString,
                     response_serializer=proto_dot_v1_dot_manage__pb2.TestPictureReply.SerializeToString,
+            ),
+            'Storage': grpc.unary_unary_rpc_method_handler(
+                    servicer.Storage,
+                    request_deserializer=proto_dot_v1_dot_manage__pb2.StorageRequest.FromString,
+                    response_serializer=proto_dot_v1_dot_manage__pb2.StorageReply.SerializeToString,
+            ),
+            'Tokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.Tokens,
+                    request_deserializer=proto_dot_v1_dot_manage__pb2.TokensRequest.FromString,
+                    response_serializer=proto_dot_v1_dot_manage__pb2.TokensReply.SerializeToString,
+            ),
+            'CreateToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateToken,
+                    request_deserializer=proto_dot_v1_dot_manage__pb2.CreateTokenRequest.FromString,
+                    response_serializer=proto_dot_v1_dot_manage__pb2.CreatedToken.SerializeToString,
+            ),
+            'RevokeToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeToken,
+                    request_deserializer=proto_dot_v1_dot_manage__pb2.RevokeTokenRequest.FromString,
+                    response_serializer=proto_dot_v1_dot_manage__pb2.TokenInfo.SerializeToString,
+            ),
+            'Audit': grpc.unary_unary_rpc_method_handler(
+                    servicer.Audit,
+                    request_deserializer=proto_dot_v1_dot_manage__pb2.AuditRequest.FromString,
+                    response_serializer=proto_dot_v1_dot_manage__pb2.AuditReply.SerializeToString,
+            ),
+            'AddDemo': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddDemo,
+                    request_deserializer=proto_dot_v1_dot_manage__pb2.AddDemoRequest.FromString,
+                    response_serializer=proto_dot_v1_dot_manage__pb2.Done.SerializeToString,
+            ),
+            'Erase': grpc.unary_unary_rpc_method_handler(
+                    servicer.Erase,
+                    request_deserializer=proto_dot_v1_dot_manage__pb2.EraseRequest.FromString,
+                    response_serializer=proto_dot_v1_dot_manage__pb2.ErasureInfo.SerializeToString,
+            ),
+            'Erasures': grpc.unary_unary_rpc_method_handler(
+                    servicer.Erasures,
+                    request_deserializer=proto_dot_v1_dot_manage__pb2.ErasuresRequest.FromString,
+                    response_serializer=proto_dot_v1_dot_manage__pb2.ErasuresReply.SerializeToString,
+            ),
+            'Receipt': grpc.unary_unary_rpc_method_handler(
+                    servicer.Receipt,
+                    request_deserializer=proto_dot_v1_dot_manage__pb2.ReceiptRequest.FromString,
+                    response_serializer=proto_dot_v1_dot_manage__pb2.ReceiptReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -313,6 +462,249 @@ class Manage:
             '/watchword.v1.Manage/TestPicture',
             proto_dot_v1_dot_manage__pb2.TestPictureRequest.SerializeToString,
             proto_dot_v1_dot_manage__pb2.TestPictureReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Storage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/watchword.v1.Manage/Storage',
+            proto_dot_v1_dot_manage__pb2.StorageRequest.SerializeToString,
+            proto_dot_v1_dot_manage__pb2.StorageReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Tokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/watchword.v1.Manage/Tokens',
+            proto_dot_v1_dot_manage__pb2.TokensRequest.SerializeToString,
+            proto_dot_v1_dot_manage__pb2.TokensReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/watchword.v1.Manage/CreateToken',
+            proto_dot_v1_dot_manage__pb2.CreateTokenRequest.SerializeToString,
+            proto_dot_v1_dot_manage__pb2.CreatedToken.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/watchword.v1.Manage/RevokeToken',
+            proto_dot_v1_dot_manage__pb2.RevokeTokenRequest.SerializeToString,
+            proto_dot_v1_dot_manage__pb2.TokenInfo.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Audit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/watchword.v1.Manage/Audit',
+            proto_dot_v1_dot_manage__pb2.AuditRequest.SerializeToString,
+            proto_dot_v1_dot_manage__pb2.AuditReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddDemo(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/watchword.v1.Manage/AddDemo',
+            proto_dot_v1_dot_manage__pb2.AddDemoRequest.SerializeToString,
+            proto_dot_v1_dot_manage__pb2.Done.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Erase(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/watchword.v1.Manage/Erase',
+            proto_dot_v1_dot_manage__pb2.EraseRequest.SerializeToString,
+            proto_dot_v1_dot_manage__pb2.ErasureInfo.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Erasures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/watchword.v1.Manage/Erasures',
+            proto_dot_v1_dot_manage__pb2.ErasuresRequest.SerializeToString,
+            proto_dot_v1_dot_manage__pb2.ErasuresReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Receipt(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/watchword.v1.Manage/Receipt',
+            proto_dot_v1_dot_manage__pb2.ReceiptRequest.SerializeToString,
+            proto_dot_v1_dot_manage__pb2.ReceiptReply.FromString,
             options,
             channel_credentials,
             insecure,

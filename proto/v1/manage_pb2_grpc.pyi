@@ -45,6 +45,20 @@ class ManageStub:
     RemoveCamera: _grpc.UnaryUnaryMultiCallable[_manage_pb2.RemoveCameraRequest, _manage_pb2.Done]
     TestPicture: _grpc.UnaryUnaryMultiCallable[_manage_pb2.TestPictureRequest, _manage_pb2.TestPictureReply]
     """One picture of a source, which is opened for it and closed again. RESOURCE_EXHAUSTED while two others are opened."""
+    Storage: _grpc.UnaryUnaryMultiCallable[_manage_pb2.StorageRequest, _manage_pb2.StorageReply]
+    """Operators and admins for all cameras: what is stored, and what retention removes when."""
+    Tokens: _grpc.UnaryUnaryMultiCallable[_manage_pb2.TokensRequest, _manage_pb2.TokensReply]
+    """Admins for all cameras."""
+    CreateToken: _grpc.UnaryUnaryMultiCallable[_manage_pb2.CreateTokenRequest, _manage_pb2.CreatedToken]
+    """The secret is in this reply and nowhere else."""
+    RevokeToken: _grpc.UnaryUnaryMultiCallable[_manage_pb2.RevokeTokenRequest, _manage_pb2.TokenInfo]
+    Audit: _grpc.UnaryUnaryMultiCallable[_manage_pb2.AuditRequest, _manage_pb2.AuditReply]
+    AddDemo: _grpc.UnaryUnaryMultiCallable[_manage_pb2.AddDemoRequest, _manage_pb2.Done]
+    """Watch the demo's clips, where they are installed."""
+    Erase: _grpc.UnaryUnaryMultiCallable[_manage_pb2.EraseRequest, _manage_pb2.ErasureInfo]
+    """Admins, within their cameras."""
+    Erasures: _grpc.UnaryUnaryMultiCallable[_manage_pb2.ErasuresRequest, _manage_pb2.ErasuresReply]
+    Receipt: _grpc.UnaryUnaryMultiCallable[_manage_pb2.ReceiptRequest, _manage_pb2.ReceiptReply]
 
 @_typing.type_check_only
 class ManageAsyncStub(ManageStub):
@@ -63,6 +77,20 @@ class ManageAsyncStub(ManageStub):
     RemoveCamera: _aio.UnaryUnaryMultiCallable[_manage_pb2.RemoveCameraRequest, _manage_pb2.Done]  # type: ignore[assignment]
     TestPicture: _aio.UnaryUnaryMultiCallable[_manage_pb2.TestPictureRequest, _manage_pb2.TestPictureReply]  # type: ignore[assignment]
     """One picture of a source, which is opened for it and closed again. RESOURCE_EXHAUSTED while two others are opened."""
+    Storage: _aio.UnaryUnaryMultiCallable[_manage_pb2.StorageRequest, _manage_pb2.StorageReply]  # type: ignore[assignment]
+    """Operators and admins for all cameras: what is stored, and what retention removes when."""
+    Tokens: _aio.UnaryUnaryMultiCallable[_manage_pb2.TokensRequest, _manage_pb2.TokensReply]  # type: ignore[assignment]
+    """Admins for all cameras."""
+    CreateToken: _aio.UnaryUnaryMultiCallable[_manage_pb2.CreateTokenRequest, _manage_pb2.CreatedToken]  # type: ignore[assignment]
+    """The secret is in this reply and nowhere else."""
+    RevokeToken: _aio.UnaryUnaryMultiCallable[_manage_pb2.RevokeTokenRequest, _manage_pb2.TokenInfo]  # type: ignore[assignment]
+    Audit: _aio.UnaryUnaryMultiCallable[_manage_pb2.AuditRequest, _manage_pb2.AuditReply]  # type: ignore[assignment]
+    AddDemo: _aio.UnaryUnaryMultiCallable[_manage_pb2.AddDemoRequest, _manage_pb2.Done]  # type: ignore[assignment]
+    """Watch the demo's clips, where they are installed."""
+    Erase: _aio.UnaryUnaryMultiCallable[_manage_pb2.EraseRequest, _manage_pb2.ErasureInfo]  # type: ignore[assignment]
+    """Admins, within their cameras."""
+    Erasures: _aio.UnaryUnaryMultiCallable[_manage_pb2.ErasuresRequest, _manage_pb2.ErasuresReply]  # type: ignore[assignment]
+    Receipt: _aio.UnaryUnaryMultiCallable[_manage_pb2.ReceiptRequest, _manage_pb2.ReceiptReply]  # type: ignore[assignment]
 
 class ManageServicer(metaclass=_abc_1.ABCMeta):
     """Changes the house: cameras, tokens, erasures; and shows what only those may see who change it. Served beside Query, with
@@ -114,5 +142,73 @@ class ManageServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_manage_pb2.TestPictureReply, _abc.Awaitable[_manage_pb2.TestPictureReply]]:
         """One picture of a source, which is opened for it and closed again. RESOURCE_EXHAUSTED while two others are opened."""
+
+    @_abc_1.abstractmethod
+    def Storage(
+        self,
+        request: _manage_pb2.StorageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_manage_pb2.StorageReply, _abc.Awaitable[_manage_pb2.StorageReply]]:
+        """Operators and admins for all cameras: what is stored, and what retention removes when."""
+
+    @_abc_1.abstractmethod
+    def Tokens(
+        self,
+        request: _manage_pb2.TokensRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_manage_pb2.TokensReply, _abc.Awaitable[_manage_pb2.TokensReply]]:
+        """Admins for all cameras."""
+
+    @_abc_1.abstractmethod
+    def CreateToken(
+        self,
+        request: _manage_pb2.CreateTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_manage_pb2.CreatedToken, _abc.Awaitable[_manage_pb2.CreatedToken]]:
+        """The secret is in this reply and nowhere else."""
+
+    @_abc_1.abstractmethod
+    def RevokeToken(
+        self,
+        request: _manage_pb2.RevokeTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_manage_pb2.TokenInfo, _abc.Awaitable[_manage_pb2.TokenInfo]]: ...
+
+    @_abc_1.abstractmethod
+    def Audit(
+        self,
+        request: _manage_pb2.AuditRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_manage_pb2.AuditReply, _abc.Awaitable[_manage_pb2.AuditReply]]: ...
+
+    @_abc_1.abstractmethod
+    def AddDemo(
+        self,
+        request: _manage_pb2.AddDemoRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_manage_pb2.Done, _abc.Awaitable[_manage_pb2.Done]]:
+        """Watch the demo's clips, where they are installed."""
+
+    @_abc_1.abstractmethod
+    def Erase(
+        self,
+        request: _manage_pb2.EraseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_manage_pb2.ErasureInfo, _abc.Awaitable[_manage_pb2.ErasureInfo]]:
+        """Admins, within their cameras."""
+
+    @_abc_1.abstractmethod
+    def Erasures(
+        self,
+        request: _manage_pb2.ErasuresRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_manage_pb2.ErasuresReply, _abc.Awaitable[_manage_pb2.ErasuresReply]]: ...
+
+    @_abc_1.abstractmethod
+    def Receipt(
+        self,
+        request: _manage_pb2.ReceiptRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_manage_pb2.ReceiptReply, _abc.Awaitable[_manage_pb2.ReceiptReply]]: ...
 
 def add_ManageServicer_to_server(servicer: ManageServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

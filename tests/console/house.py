@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import io
 import threading
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -21,6 +21,7 @@ from gateway.app import application
 from gateway.serving import GatewayServer, serve_gateway
 from gateway.settings import GatewaySettings
 from manage.cameras import CameraKeeper
+from manage.desk import Desk, Surroundings
 from manage.looking import Look
 from manage.manager import Manager
 from proto.access import Caller, Role
@@ -77,19 +78,20 @@ class House:
         self.catalog.open()
         self.registry = CameraRegistry(self.catalog)
         self.role = Role.ADMIN
+        self.around = Surroundings(audit=folder / "audit")
         self.reset()
 
     def reset(self) -> None:
         self.asked.clear()
         self.error, self.away, self.role = None, False, Role.ADMIN
-        self.manage = InProcess(Manager(CameraKeeper(self.catalog), _looked_at))
+        self.manage = InProcess(Manager(CameraKeeper(self.catalog), _looked_at, Desk(self.catalog, self.around)))
         for camera in self.registry.all():
             if camera.name not in CAMERAS:
                 self.registry.remove(camera.name)
         for name, clip in CAMERAS.items():
             before = Camera(name, str(CLIPS[clip]), watching=name != "car")
             self.registry.add_missing([before])
-            self.registry.change(name, lambda _, before=before: before)
+            self.registry.change(name, _always(before))
 
     @property
     def added(self) -> list[Camera]:
@@ -170,6 +172,10 @@ class House:
         marks = [query_pb2.Watermark(camera=name, looked_ms=NOW_MS + 20 * MINUTE_MS) for name in CAMERAS]
         gaps = [gap] if self.away else []
         return query_pb2.Coverage(partial=self.away, gaps=gaps, gaps_in_all=len(gaps), watermarks=marks)
+
+
+def _always(camera: Camera) -> Callable[[Camera], Camera]:
+    return lambda _: camera
 
 
 async def _looked_at(camera: Camera) -> Look:

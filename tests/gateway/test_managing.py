@@ -10,11 +10,13 @@ from typing import Any
 import httpx
 import pytest
 
+from catalog.audit import FolderSink
 from catalog.cameras import CameraRegistry
 from catalog.life import Life
 from catalog.store import Catalog
 from manage.cameras import CameraKeeper
 from manage.client import ManageClient
+from manage.desk import Desk, Surroundings
 from manage.manager import Manager
 from manage.service import MOST_LOOKS, ManageService
 from proto.access import Caller, Role, Scope
@@ -42,7 +44,7 @@ CALLERS = {
 
 
 @dataclass
-class Desk:
+class Front:
     """A gateway on a catalog, and what is behind it."""
 
     http: httpx.AsyncClient
@@ -60,15 +62,22 @@ class Desk:
         return CameraRegistry(self.catalog).get(name)
 
 
+async def stored() -> dict[str, Any]:
+    """What an index holds."""
+    counts = {"moments": 5, "gone": 1, "gone_tomorrow": 2, "free": 10, "total": 20, "missing": {}}
+    return {**counts, "buckets": [{}], "cameras": [{"camera": "gate", "oldest_ms": None, "days": None}]}
+
+
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+async def desk(tmp_path: Path) -> AsyncIterator[Front]:
     catalog, sources = catalog_in(tmp_path), Sources()
     CameraRegistry(catalog).add_missing(Camera(name, URL) for name in ("gate", "dock"))
     manage = InProcess(
-        Manager(CameraKeeper(catalog), sources.look), {name.replace(" ", "-"): who for name, who in CALLERS.items()}
+        Manager(CameraKeeper(catalog), sources.look, Desk(catalog, Surroundings())),
+        {name.replace(" ", "-"): who for name, who in CALLERS.items()},
     )
     async with client_of(FakeQueries(), manage=manage) as http:
-        yield Desk(http, catalog, sources)
+        yield Front(http, catalog, sources)
     catalog.close()
 
 
@@ -83,7 +92,7 @@ def calls(name: str) -> list[tuple[str, str, dict[str, Any]]]:
     ]
 
 
-async def test_who_may_only_see_changes_nothing_and_learns_nothing(desk: Desk) -> None:
+async def test_who_may_only_see_changes_nothing_and_learns_nothing(desk: Front) -> None:
     adding = ("PUT", "cameras/{}", {"json": {"url": URL}})
     for role in ("viewer", "dock viewer", "ingest"):
         for there, nowhere in zip([*calls("gate"), adding], [*calls("gaet"), adding], strict=True):
@@ -97,7 +106,7 @@ async def test_who_may_only_see_changes_nothing_and_learns_nothing(desk: Desk) -
     assert desk.camera("gate") == Camera("gate", URL)
 
 
-async def test_a_camera_of_others_is_as_if_it_were_not_there(desk: Desk) -> None:
+async def test_a_camera_of_others_is_as_if_it_were_not_there(desk: Front) -> None:
     for role in ("dock", "dock admin"):
         for there, nowhere in zip(calls("gate"), calls("gaet"), strict=True):
             forbidden, unknown = [await desk.ask(role, one[0], one[1], **one[2]) for one in (there, nowhere)]
@@ -114,7 +123,7 @@ async def test_a_camera_of_others_is_as_if_it_were_not_there(desk: Desk) -> None
     assert (await desk.ask("dock", "PUT", "cameras/quay", json={"url": "rtsp://10.0.0.9/"})).status_code == 201
 
 
-async def test_a_camera_is_looked_at_added_changed_removed_and_returns_with_its_masks(desk: Desk) -> None:
+async def test_a_camera_is_looked_at_added_changed_removed_and_returns_with_its_masks(desk: Front) -> None:
     seen = await desk.ask("operator", "POST", "cameras/yard/test-picture", json={"url": URL})
     assert (seen.content, seen.headers["content-type"]) == (JPEG, "image/jpeg")
     assert seen.headers["x-watchword-source"] == "h264 1280 720 25"
@@ -147,9 +156,9 @@ async def test_a_camera_is_looked_at_added_changed_removed_and_returns_with_its_
     assert back.json()["masks"] == [MASK]
 
 
-async def test_who_am_i(desk: Desk) -> None:
+async def test_who_am_i(desk: Front) -> None:
     me = (await desk.ask("dock", "GET", "me")).json()
-    assert me == {"name": "d", "role": "operator", "every_camera": False}
+    assert me == {"name": "d", "role": "operator", "every_camera": False, "demo": []}
     assert (await desk.ask("", "GET", "me")).json()["role"] == "admin"  # where no token is needed
     assert (await desk.ask("ingest", "GET", "me")).status_code == 403
     assert (await desk.ask("who", "GET", "me")).status_code == 401
@@ -181,7 +190,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-async def test_what_cannot_be_is_told_and_nothing_is_added(desk: Desk) -> None:
+async def test_what_cannot_be_is_told_and_nothing_is_added(desk: Front) -> None:
     for body, told in WRONG:
         answer = await desk.ask("operator", "PUT", "cameras/new", json=body)
         assert answer.status_code in (400, 503)
@@ -189,7 +198,7 @@ async def test_what_cannot_be_is_told_and_nothing_is_added(desk: Desk) -> None:
     assert "new" not in CameraRegistry(desk.catalog).names()
 
 
-async def test_only_an_admin_of_all_has_files_opened_by_their_whole_path(desk: Desk) -> None:
+async def test_only_an_admin_of_all_has_files_opened_by_their_whole_path(desk: Front) -> None:
     for role, path, status in (
         ("admin", "/videos/a.mp4", 201),
         ("admin", "videos/a.mp4", 400),
@@ -202,7 +211,7 @@ async def test_only_an_admin_of_all_has_files_opened_by_their_whole_path(desk: D
             assert (await desk.ask(role, "PUT", "cameras/film", json={"url": path})).status_code == status
 
 
-async def test_a_name_that_is_none_and_a_body_that_is_none(desk: Desk) -> None:
+async def test_a_name_that_is_none_and_a_body_that_is_none(desk: Front) -> None:
     assert (await desk.ask("operator", "PUT", "cameras/..%2f", json={"url": URL})).status_code == 404
     assert (await desk.ask("operator", "PUT", "cameras/a b", json={"url": URL})).status_code == 400
     assert (await desk.ask("operator", "PUT", "cameras/" + "x" * 3000, json={"url": URL})).status_code == 400
@@ -222,7 +231,7 @@ async def test_a_name_that_is_none_and_a_body_that_is_none(desk: Desk) -> None:
         {"sec-fetch-site": "same-site", "sec-fetch-mode": "navigate"},
     ],
 )
-async def test_a_page_of_another_origin_changes_nothing_without_a_token(desk: Desk, page: dict[str, str]) -> None:
+async def test_a_page_of_another_origin_changes_nothing_without_a_token(desk: Front, page: dict[str, str]) -> None:
     answer = await desk.ask("", "DELETE", "cameras/gate", headers={"if-match": "*", **page})
     assert answer.status_code == 403
     assert desk.camera("gate").watching
@@ -233,7 +242,7 @@ async def test_a_page_of_another_origin_changes_nothing_without_a_token(desk: De
 async def test_over_grpc_calls_are_noted_without_secrets_and_few_look_at_once(tmp_path: Path) -> None:
     catalog, sources = catalog_in(tmp_path), Sources()
     noted: list[dict[str, Any]] = []
-    service = ManageService(Manager(CameraKeeper(catalog), sources.look))
+    service = ManageService(Manager(CameraKeeper(catalog), sources.look, Desk(catalog, Surroundings())))
     assert service.admissions["TestPicture"].most == MOST_LOOKS
     from index.memory import MemoryStore
     from tests.contracts.moments import SPACE
@@ -269,3 +278,90 @@ def test_where_others_may_be_behind_a_call_nobody_is_an_admin() -> None:
     for open_to, named in ((ANYONE, False), (THIS_MACHINE, True)):
         with pytest.raises(Denied):
             nobody_asked(open_to, named=named).check(Role.OPERATOR)
+
+
+ADMINS: list[tuple[str, str, dict[str, Any]]] = [
+    ("GET", "tokens", {}),
+    ("POST", "tokens", {"json": {"name": "x", "role": "admin"}}),
+    ("DELETE", "tokens/abc", {}),
+    ("GET", "audit", {}),
+    ("POST", "demo", {}),
+]
+ERASING: list[tuple[str, str, dict[str, Any]]] = [
+    ("GET", "erasures", {}),
+    ("POST", "erasures", {"json": {"camera": "gate", "start_ms": 0}}),
+    ("GET", "erasures/1/receipt", {}),
+]
+
+
+async def test_tokens_audit_and_erasures_are_for_admins_of_what_they_may_see(desk: Front) -> None:
+    for role in ("viewer", "operator", "dock", "dock admin", "dock viewer", "ingest"):
+        calls_of_others = [*ADMINS, *([] if role == "dock admin" else ERASING)]
+        for method, path, more in calls_of_others:
+            assert (await desk.ask(role, method, path, **more)).status_code == 403, (role, path)
+        storage = await desk.ask(role, "GET", "storage")
+        assert storage.status_code == (200 if role == "operator" else 403)
+    made = await desk.ask(
+        "admin", "POST", "erasures", json={"camera": "gate", "start_ms": 5, "end_ms": 6, "reason": "r"}
+    )
+    assert made.status_code == 201
+    number = made.json()["number"]
+    assert (await desk.ask("dock admin", "GET", "erasures")).json()["erasures"] == []
+    assert (await desk.ask("admin", "GET", "erasures")).json()["erasures"][0]["reason"] == "r"
+    for method, path, more in (
+        ("POST", "erasures", {"json": {"camera": "{}", "start_ms": 0}}),
+        ("GET", "erasures/{}/receipt", {}),
+    ):
+        there, nowhere = ("gate", "gaet") if method == "POST" else (str(number), str(number + 7))
+        answers = []
+        for name in (there, nowhere):
+            body = {key: {**value, "camera": name} for key, value in more.items()}
+            answers.append(await desk.ask("dock admin", method, path.format(name), **body))
+        assert answers[0].text == answers[1].text.replace(nowhere, there)
+        assert {one.status_code for one in answers} == {404}
+    receipt = await desk.ask("admin", "GET", f"erasures/{number}/receipt")
+    assert receipt.json() == {"number": number}
+    assert "attachment" in receipt.headers["content-disposition"]
+
+
+async def test_a_token_is_shown_once_and_revoked(desk: Front) -> None:
+    made = await desk.ask(
+        "admin", "POST", "tokens", json={"name": "guard", "role": "viewer", "cameras": ["gate"], "days": 1}
+    )
+    assert made.status_code == 201, made.text
+    secret, token = made.json()["secret"], made.json()["token"]
+    assert secret.startswith(f"ww_{token['id']}_")
+    listed = await desk.ask("admin", "GET", "tokens")
+    assert secret not in listed.text
+    assert (listed.json()["tokens"][0]["cameras"], listed.json()["tokens"][0]["counts"]) == (["gate"], True)
+    assert (await desk.ask("admin", "DELETE", f"tokens/{token['id']}")).json()["counts"] is False
+    assert (await desk.ask("admin", "DELETE", f"tokens/{token['id']}")).status_code == 404
+    for wrong in (
+        {"name": "x", "role": "king"},
+        {"name": "", "role": "viewer"},
+        {"name": "x", "role": "viewer", "cameras": ["nowhere"]},
+        {"name": "x", "role": "viewer", "days": -1},
+        {"name": "x", "role": "viewer", "days": 1e9},
+    ):
+        assert (await desk.ask("admin", "POST", "tokens", json=wrong)).status_code in (400, 404)
+
+
+async def test_the_audit_is_read_and_verified(desk: Front, tmp_path: Path) -> None:
+    assert (await desk.ask("admin", "GET", "audit")).status_code == 404
+    sink = FolderSink(tmp_path / "audit", 1_000_000)
+    sink.write([{"at": f"2026-01-01T00:00:0{number}Z", "what": "search", "text": "<b>"} for number in range(3)])
+    sink.close()
+    read = (await desk.ask("admin", "GET", "audit", params={"count": 2, "verify": True})).json()
+    assert [one["n"] for one in read["lines"]] == [3, 2]
+    assert [(one["lines"], one["trouble"]) for one in read["chains"]] == [(3, "")]
+    path = next((tmp_path / "audit").glob("*.jsonl"))
+    path.write_text(path.read_text().replace("<b>", "<i>", 1))
+    read = (await desk.ask("admin", "GET", "audit", params={"verify": True})).json()
+    assert "it was changed" in read["chains"][0]["trouble"]
+
+
+async def test_the_demo_is_one_call_away(desk: Front) -> None:
+    assert (await desk.ask("admin", "GET", "me")).json()["demo"] == ["bikes"]
+    assert (await desk.ask("operator", "GET", "me")).json()["demo"] == []
+    assert (await desk.ask("admin", "POST", "demo")).status_code == 204
+    assert desk.camera("bikes").loop

@@ -42,7 +42,9 @@ MAY_IMPORT: dict[str, set[str]] = {
 ONLY_IN: dict[str, str] = {
     "pymilvus": "index/milvus.py",
     "redis": "query/cache.py",
-    "starlette": "gateway/app.py gateway/api.py gateway/calls.py gateway/clips.py gateway/managing.py",
+    "starlette": " ".join(
+        f"gateway/{name}.py" for name in ("app", "api", "calls", "clips", "desk", "live", "managing")
+    ),
     "uvicorn": "gateway/serving.py",
     "mcp": "gateway/assistant.py",
     "mcp_types": "gateway/assistant.py",

@@ -1,36 +1,52 @@
-// Live: every camera with what it saw last, and how fresh that is.
+// Live: every camera with what it saw last, as it comes.
 
+import { useState } from "preact/hooks";
 import * as format from "../format";
 import { t } from "../i18n";
+import { live, liveProblem, news, useLive } from "../live";
 import { plainClick } from "../parts/card";
-import { useEvery } from "../parts/every";
 import { MomentPicture } from "../parts/picture";
 import { ProblemTold } from "../parts/told";
 import { EMPTY, format as addressOf } from "../route";
-import { lookAtRecent, recent, recentProblem } from "../recent";
-import { go, house, houseProblem, lookAtHouse } from "../state";
+import { go } from "../state";
 import type { Camera } from "../types";
 import { sends } from "./cameras";
 import { FirstStart } from "./first";
 
-const LOOK_EVERY_MS = 15_000;
 /** A camera that was looked at within this is well. */
 export const FRESH_MS = 60_000;
 
 export function LivePage() {
-  useEvery(LOOK_EVERY_MS, (signal) => {
-    void lookAtHouse();
-    void lookAtRecent(signal);
-  });
-  if (house.value && !house.value.cameras.length) return <FirstStart />;
-  const cameras = (house.value?.cameras ?? []).toSorted(
+  useLive();
+  const [group, setGroup] = useState("");
+  const now = live.value;
+  if (now && !now.cameras.size && !liveProblem.value) return <FirstStart />;
+  const all = [...(now?.cameras.values() ?? [])].toSorted(
     (a, b) => Number(b.watching) - Number(a.watching) || a.name.localeCompare(b.name),
   );
-  const problem = houseProblem.value ?? recentProblem.value;
+  const groups = [...new Set(all.flatMap((one) => one.groups ?? []))].toSorted();
+  const cameras = groups.includes(group) ? all.filter((one) => one.groups?.includes(group)) : all;
   return (
     <div class="page">
-      <h1>{t("live")}</h1>
-      {problem && <ProblemTold problem={problem} />}
+      <div class="page-head">
+        <h1>{t("live")}</h1>
+        {groups.length > 0 && (
+          <div class="actions" role="group" aria-label={t("edit.groups")}>
+            {["", ...groups].map((one) => (
+              <button
+                key={one}
+                type="button"
+                class="chip"
+                aria-pressed={one === group}
+                onClick={() => setGroup(one)}
+              >
+                {one || t("live.all")}
+              </button>
+            ))}
+          </div>
+        )}
+      </div>
+      {liveProblem.value && <ProblemTold problem={liveProblem.value} />}
       <ul class="wall cameras">
         {cameras.map((camera) => (
           <CameraCard key={camera.name} {...camera} />
@@ -44,24 +60,22 @@ export function LivePage() {
 const TROUBLES = ["failing", "silent", "connecting", "disabled"] as const;
 
 function CameraCard({ name, watching, groups, status }: Camera) {
-  const now = recent.value;
-  const hit = now?.last.get(name);
-  const mark = now?.reply.coverage.watermarks.find((one) => one.camera === name);
-  const looked = mark?.looked_ms ?? 0;
-  const fresh = Boolean(now && looked >= now.at - FRESH_MS);
+  const now = live.value;
+  const hit = now?.moments.get(name);
+  const looked = now?.looked.get(name) ?? 0;
+  const fresh = looked >= Date.now() - FRESH_MS;
   const trouble = TROUBLES.find((one) => one === status?.state);
-  const state = !watching ? "removed" : (trouble ?? (fresh ? "well" : now ? "behind" : "unknown"));
+  const state = !watching ? "removed" : (trouble ?? (fresh ? "well" : "behind"));
   const words =
     state === "removed"
       ? t("camera.removed_still")
       : looked
        ? t("camera.looked", { time: format.moment(looked) })
-       : now
-        ? t("camera.never")
-        : "";
+       : t("camera.never");
   const target = { ...EMPTY, cameras: [name] };
+  const isNew = news.value.has(name);
   return (
-    <li class="card">
+    <li class={isNew ? "card new" : "card"}>
       <a
         class="open"
         href={addressOf(target)}
@@ -75,15 +89,16 @@ function CameraCard({ name, watching, groups, status }: Camera) {
         {hit ? (
           <MomentPicture moment={hit.moment_id} at={hit.at_ms} alt="" />
         ) : (
-          <div class={now ? "picture" : "picture waiting"}>
-            {now && <p class="no-picture">{t("camera.quiet")}</p>}
+          <div class="picture">
+            <p class="no-picture">{t("camera.quiet")}</p>
           </div>
         )}
         <span class="line">
           <span class="camera">{name}</span>
+          {isNew && <span class="badge">{t("live.new")}</span>}
           <span class={`state ${state}`}>
             <span class="dot" aria-hidden="true" />
-            {state === "unknown" ? "" : t(`camera.${state}` as const)}
+            {t(`camera.${state}` as const)}
           </span>
         </span>
         <span class="line small">{words}</span>

@@ -44,7 +44,7 @@ export function AreaDrawer({ picture, masks, ignored, onChange }: Props) {
     if (!drawn) return;
     const first = drawn[0];
     if (first && drawn.length >= 3 && near(first, corner)) close(drawn);
-    else if (drawn.length < MOST_CORNERS) setDrawn([...drawn, corner]);
+    else setDrawn((now) => (now && now.length < MOST_CORNERS ? [...now, corner] : now));
   };
   const onKey = (event: KeyboardEvent): void => {
     if (!drawn) return;
