@@ -6,6 +6,8 @@ export interface Who {
   name: string;
   role: string;
   every_camera: boolean;
+  /** Clips that can be added by `addDemo`. */
+  demo: string[];
 }
 
 export type Corner = [number, number];
@@ -94,4 +96,72 @@ export async function testPicture(name: string, url: string, signal: AbortSignal
     url: URL.createObjectURL(await response.blob()),
     words: width ? `${codec} ${width} × ${height}${pace}` : "",
   };
+}
+
+export interface Storage {
+  moments: number;
+  buckets: number;
+  gone: number;
+  gone_tomorrow: number;
+  disk_free_bytes: number;
+  disk_bytes: number;
+  cameras: { camera: string; oldest_ms: number; days: number }[];
+  missing: string[];
+}
+
+export interface TokenInfo {
+  id: string;
+  name: string;
+  role: string;
+  cameras: string[];
+  every_camera: boolean;
+  expires_ms: number;
+  used_ms: number;
+  counts: boolean;
+}
+
+export interface Audit {
+  lines: Record<string, unknown>[];
+  chains: { name: string; lines: number; head: string; trouble: string }[];
+}
+
+export interface Erasure {
+  number: number;
+  camera: string;
+  start_ms: number;
+  end_ms: number;
+  reason: string;
+  done_ms: number;
+}
+
+const post = (path: string, body: unknown): Promise<Response> =>
+  ask(address(path), { method: "POST", headers: JSON_BODY, body: JSON.stringify(body) });
+
+export const storage = (): Promise<Storage> => json<Storage>(address("storage"));
+export const tokens = async (): Promise<TokenInfo[]> => (await json<{ tokens: TokenInfo[] }>(address("tokens"))).tokens;
+export const erasures = async (): Promise<Erasure[]> =>
+  (await json<{ erasures: Erasure[] }>(address("erasures"))).erasures;
+
+export async function createToken(name: string, role: string, cameras: string[], days: number): Promise<string> {
+  return (await read<{ secret: string }>(await post("tokens", { name, role, cameras, days }))).secret;
+}
+
+export async function revokeToken(id: string): Promise<void> {
+  await ask(address(`tokens/${encodeURIComponent(id)}`), { method: "DELETE" });
+}
+
+export function audit(verify: boolean): Promise<Audit> {
+  return json<Audit>(address("audit", new URLSearchParams({ count: "50", verify: String(verify) })));
+}
+
+export async function erase(camera: string, start_ms: number, end_ms: number, reason: string): Promise<void> {
+  await post("erasures", { camera, start_ms, end_ms, reason });
+}
+
+export async function receipt(number: number): Promise<Blob> {
+  return (await ask(address(`erasures/${number}/receipt`))).blob();
+}
+
+export async function addDemo(): Promise<void> {
+  await post("demo", {});
 }

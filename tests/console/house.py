@@ -78,7 +78,11 @@ class House:
         self.catalog.open()
         self.registry = CameraRegistry(self.catalog)
         self.role = Role.ADMIN
-        self.around = Surroundings(audit=folder / "audit")
+        self.around = Surroundings(
+            audit=folder / "audit",
+            receipt=lambda one: f'{{"number": {one.number}}}',
+            demo={"film": CLIPS["bikes"]},
+        )
         self.reset()
 
     def reset(self) -> None:

@@ -140,3 +140,51 @@ def test_who_may_only_see_is_offered_no_change(page: Page, house: House) -> None
     expect(page.get_by_role("dialog")).to_have_count(0)
     expect(page.get_by_role("link", name="Change")).to_have_count(0)
     expect(page.get_by_role("button", name="Add a camera")).to_have_count(0)
+
+
+def test_what_is_new_is_told_as_it_comes(page: Page, house: House) -> None:
+    page.goto("/?page=live")
+    expect(page.locator(".cameras .card", has_text="bikes")).to_be_visible()
+    house.registry.add(Camera("yard", str(CLIPS["bikes"]), groups=("outside",)))
+    yard = page.locator(".cameras .card", has_text="yard")
+    expect(yard.locator(".badge")).to_have_text("new")
+    page.get_by_role("button", name="outside").click()
+    expect(page.locator(".cameras .card")).to_have_count(1)
+    house.registry.remove("yard")
+    expect(yard).to_have_count(0)
+
+
+def test_an_empty_house_is_one_click_from_its_first_camera_and_from_the_demo(page: Page, house: House) -> None:
+    page.route("**/api/v1/cameras", lambda route: route.fulfill(json={"cameras": [], "kinds": []}))
+    page.goto("/")
+    page.get_by_role("button", name="Add a camera").click()
+    expect(page.get_by_role("dialog", name="Add a camera")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Watch the demo clips").click()
+    page.unroute("**/api/v1/cameras")
+    expect(page.locator(".row", has_text="film")).to_be_visible()
+    assert [one.name for one in house.added] == ["film"]
+
+
+def test_a_token_is_made_shown_once_and_revoked_and_a_camera_is_erased(page: Page, house: House) -> None:
+    page.goto("/?page=system")
+    page.get_by_role("button", name="New token").click()
+    dialog = page.get_by_role("dialog", name="New token")
+    dialog.get_by_label("Name").fill("guard")
+    dialog.get_by_label("Cameras").fill("bikes")
+    dialog.get_by_role("button", name="Create").click()
+    expect(page.get_by_text("it is not shown again")).to_be_visible()
+    expect(page.locator(".command code", has_text=re.compile("^ww_"))).to_be_visible()
+    page.get_by_role("button", name="Revoke").click()
+    page.get_by_role("dialog", name="Revoke guard?").get_by_role("button", name="Revoke").click()
+    expect(page.get_by_role("cell", name="over")).to_be_visible()
+    page.get_by_label("Camera", exact=True).select_option("bikes")
+    page.get_by_label("Reason").fill("a request")
+    page.get_by_role("button", name="Erase", exact=True).click()
+    page.get_by_role("dialog").get_by_role("button", name="Erase").click()
+    expect(page.get_by_role("cell", name="a request")).to_be_visible()
+    with page.expect_download() as saving:
+        page.get_by_role("button", name="Save the receipt").click()
+    assert re.fullmatch(r"erasure-\d+\.json", saving.value.suggested_filename)
+    page.get_by_role("button", name="Verify it").click()
+    expect(page.get_by_role("alert")).to_contain_text("There is no audit here")
