@@ -25,6 +25,7 @@ from proto.types import Camera, Recording
 from proto.v1 import manage_pb2
 from query.service import serve_query
 from query.settings import QuerySettings
+from tests.clips import CLIPS
 from tests.gateway.fakes import FakeQueries, client_of
 from tests.manage.fakes import JPEG, InProcess, Sources
 from tests.query.fakes import catalog_in, searcher
@@ -72,10 +73,14 @@ async def stored() -> dict[str, Any]:
 async def desk(tmp_path: Path) -> AsyncIterator[Front]:
     catalog, sources = catalog_in(tmp_path), Sources()
     CameraRegistry(catalog).add_missing(Camera(name, URL) for name in ("gate", "dock"))
-    manage = InProcess(
-        Manager(CameraKeeper(catalog), sources.look, Desk(catalog, Surroundings())),
-        {name.replace(" ", "-"): who for name, who in CALLERS.items()},
+    around = Surroundings(
+        audit=tmp_path / "audit",
+        storage=stored,
+        receipt=lambda one: f'{{"number": {one.number}}}',
+        demo={"bikes": CLIPS["bikes"]},
     )
+    manager = Manager(CameraKeeper(catalog), sources.look, Desk(catalog, around))
+    manage = InProcess(manager, {name.replace(" ", "-"): who for name, who in CALLERS.items()})
     async with client_of(FakeQueries(), manage=manage) as http:
         yield Front(http, catalog, sources)
     catalog.close()
