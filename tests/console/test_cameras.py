@@ -178,7 +178,7 @@ def test_a_token_is_made_shown_once_and_revoked_and_a_camera_is_erased(page: Pag
     page.get_by_role("button", name="Revoke").click()
     page.get_by_role("dialog", name="Revoke guard?").get_by_role("button", name="Revoke").click()
     expect(page.get_by_role("cell", name="over")).to_be_visible()
-    page.get_by_label("Camera", exact=True).select_option("bikes")
+    page.locator(".inline-form select").select_option("bikes")
     page.get_by_label("Reason").fill("a request")
     page.get_by_role("button", name="Erase", exact=True).click()
     page.get_by_role("dialog").get_by_role("button", name="Erase").click()

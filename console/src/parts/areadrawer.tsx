@@ -84,7 +84,7 @@ export function AreaDrawer({ picture, masks, ignored, onChange }: Props) {
           ref={own}
           class={drawn ? "drawing" : ""}
           viewBox={`0 0 ${width} ${height}`}
-          tabIndex={drawn ? 0 : -1}
+          tabindex={drawn ? 0 : -1}
           role="application"
           aria-label={t("areas.keys")}
           onKeyDown={onKey}
@@ -114,7 +114,7 @@ export function AreaDrawer({ picture, masks, ignored, onChange }: Props) {
                       cx={x * width}
                       cy={y * height}
                       r={radius}
-                      tabIndex={0}
+                      tabindex={0}
                       role="button"
                       aria-label={t("areas.corner", { n: corner + 1, area: t(`areas.${which}.one`, { n: at + 1 }) })}
                       onKeyDown={(event) => onCornerKey(event, which, at, corner)}
