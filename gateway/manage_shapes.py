@@ -82,8 +82,9 @@ class CameraChange(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    url: Annotated[str, Field(min_length=1, max_length=_MOST_URL)] = ""
-    """Its address: rtsp://…, rtsps://…, http(s)://…; for an admin also a file's whole path, or /dev/video0."""
+    url: Annotated[str, Field(max_length=_MOST_URL)] = ""
+    """Its address: rtsp://…, rtsps://…, http(s)://…; for an admin also a file's whole path, or /dev/video0. Empty: it
+    stays."""
     enabled: bool = True
     loop: bool = False
     speed: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)] = 1.0

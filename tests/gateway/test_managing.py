@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from catalog.audit import FolderSink
 from catalog.cameras import CameraRegistry
@@ -159,6 +160,13 @@ async def test_a_camera_is_looked_at_added_changed_removed_and_returns_with_its_
     assert (await desk.ask("operator", "GET", "cameras/yard")).json()["watching"] is False
     back = await desk.ask("operator", "PUT", "cameras/yard", json={"url": URL})
     assert back.json()["masks"] == [MASK]
+
+
+async def test_the_description_of_these_calls_is_valid(desk: Front) -> None:
+    told = (await desk.ask("", "GET", "openapi.json")).json()
+    OpenAPIV31SpecValidator(told).validate()
+    assert set(told["paths"]["/api/v1/cameras/{name}"]) == {"get", "put", "patch", "delete"}
+    assert {"412", "428"} <= set(told["paths"]["/api/v1/cameras/{name}"]["patch"]["responses"])
 
 
 async def test_who_am_i(desk: Front) -> None:
