@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from gateway.watching import HEARTBEAT, Watch, Watches
 from proto.errors import Overloaded, Transient, Unauthenticated
 from tests.gateway.fakes import FakeQueries, client_of
+from tests.gateway.test_access import client, running
 
 FAST_S = 0.001
 
@@ -102,8 +104,22 @@ async def test_silence_is_filled_with_heartbeats_and_listeners_are_few() -> None
 
 async def test_who_may_not_ask_gets_a_status_and_no_stream() -> None:
     queries = FakeQueries()
-    async with client_of(queries, needs_token=True) as client:
-        assert (await client.get("/api/v1/live/events")).status_code == 401
+    async with client_of(queries, needs_token=True) as http:
+        assert (await http.get("/api/v1/live/events")).status_code == 401
         queries.error = Unauthenticated("the token does not count")
-        answer = await client.get("/api/v1/live/events", headers={"authorization": "Bearer x"})
+        answer = await http.get("/api/v1/live/events", headers={"authorization": "Bearer x"})
         assert (answer.status_code, answer.headers["content-type"]) == (401, "application/problem+json")
+
+
+async def test_a_real_stream_tells_nothing_of_what_the_token_may_not_see(tmp_path: Path) -> None:
+    async with running(tmp_path) as house:
+        for name, cameras in (("dock", ("dock",)), ("all", None)):
+            told = b""
+            async with (
+                client(house, house.token(name, cameras=cameras)) as session,
+                session.get("/api/v1/live/events") as answer,
+            ):
+                assert answer.headers["content-type"].startswith("text/event-stream")
+                while b"event: ready" not in told:
+                    told += await answer.content.readany()
+            assert (b"dock" in told, b"gate" in told) == (True, cameras is None)

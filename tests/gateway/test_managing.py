@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,6 +161,12 @@ async def test_a_camera_is_looked_at_added_changed_removed_and_returns_with_its_
     assert (await desk.ask("operator", "GET", "cameras/yard")).json()["watching"] is False
     back = await desk.ask("operator", "PUT", "cameras/yard", json={"url": URL})
     assert back.json()["masks"] == [MASK]
+
+
+async def test_of_two_who_change_the_same_state_one_is_told_so(desk: Front) -> None:
+    tag = {"if-match": (await desk.ask("operator", "GET", "cameras/gate")).headers["etag"]}
+    changes = [desk.ask("operator", "PATCH", "cameras/gate", json={"fps": fps}, headers=tag) for fps in (1, 2, 3)]
+    assert sorted(one.status_code for one in await asyncio.gather(*changes)) == [200, 412, 412]
 
 
 async def test_the_description_of_these_calls_is_valid(desk: Front) -> None:
