@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -120,6 +121,22 @@ def pictures(page: Page, folder: Path) -> None:
     take(page, folder, "dark")
 
 
+def gateway_of(data: Path) -> str:
+    """HOST:PORT of the gateway of the stack on this folder."""
+    address = json.loads((data / "stack.json").read_text())["addresses"]["gateway"]
+    assert isinstance(address, str)
+    return address
+
+
+def answers(data: Path) -> bool:
+    """Whether the query service answers by way of the gateway."""
+    try:
+        with urllib.request.urlopen(f"http://{gateway_of(data)}/api/v1/me", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (OSError, ValueError, KeyError):
+        return False
+
+
 def main() -> int:
     """Run it all."""
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "docs")
@@ -130,8 +147,8 @@ def main() -> int:
             command = [sys.executable, "-m", "watchword", "--data-dir", str(data), "up"]
             up = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         try:
-            clock.until((data / "stack.json").exists, "a stack")
-            address = json.loads((data / "stack.json").read_text())["addresses"]["gateway"]
+            clock.until(lambda: answers(data), "a gateway that answers")
+            address = gateway_of(data)
             with sync_playwright() as playwright:
                 arguments = ["--disable-background-networking", "--no-sandbox", "--disable-gpu"]
                 browser = playwright.chromium.launch(executable_path=chromium(), args=arguments)
@@ -139,7 +156,6 @@ def main() -> int:
                 context.set_default_timeout(1000 * clock.left_s)
                 expect.set_options(timeout=1000 * clock.left_s)
                 page = context.new_page()
-                clock.until(lambda: page.request.get("/api/v1/me").ok, "a gateway that answers")
                 walk(page, clock, folder)
                 pictures(page, folder)
                 browser.close()
