@@ -12,7 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
@@ -251,7 +251,10 @@ class Login:
 
     def _key(self, request: Request) -> str | None:
         """The key of the session. Another site's page has no part in it, whatever the browser makes of SameSite."""
-        if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        origin = request.headers.get("origin", "")
+        if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none") or (
+            origin and _origin(origin) != _origin(self._home)
+        ):
             return None
         return request.cookies.get(self._cookie) or None
 
@@ -285,6 +288,15 @@ class Login:
 def _on(then: str) -> Response:
     """A page that leads on at once. A redirect would be a part of the way from the issuer's page, without cookies."""
     return HTMLResponse(_ON_PAGE.format(then=html.escape(then)))
+
+
+def _origin(url: str) -> tuple[str, str, int | None] | None:
+    """Scheme, host and port of an address; None when it has none."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme, parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        return None
 
 
 def _place(known: Known, name: str) -> str:

@@ -263,6 +263,8 @@ class CameraStatus(Shape):
     gate: str
     """What its packet gate is doing: off, learning, gating, open, intra or unable; and why."""
     gate_why: str
+    clock_ahead_ms: int
+    """How far its own clock is ahead of the machine's that watches it; 0 where it does not tell."""
 
 
 class CameraInfo(Shape):

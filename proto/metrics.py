@@ -43,7 +43,7 @@ PACKETS_PASSED = Counter(
 PACKET_GATES_OPENED = Counter(
     "watchword_camera_packet_gates_opened_total",
     "How often something moved after nothing did, by what said so first: packets, or a picture.",
-    ["by"],
+    ["reason"],
 )
 CAMERA_GATES = Gauge(
     "watchword_camera_packet_gates",

@@ -10,6 +10,7 @@ import { pictureRefused, useDroppedPictures } from "./parts/searchbar";
 import { AskPage } from "./pages/ask";
 import { CamerasPage } from "./pages/cameras";
 import { Detail } from "./pages/detail";
+import { LivePage } from "./pages/live";
 import { SystemPage } from "./pages/system";
 import { WhenPage } from "./pages/when";
 import { asks, EMPTY, format, PAGES, type Page, type Route } from "./route";
@@ -18,6 +19,7 @@ import { go, route, theme, type Theme } from "./state";
 const BODIES: Record<Page, () => preact.JSX.Element> = {
   ask: AskPage,
   when: WhenPage,
+  live: LivePage,
   cameras: CamerasPage,
   system: SystemPage,
 };
@@ -75,7 +77,7 @@ function skip(event: MouseEvent): void {
 /** Ask and When keep the question between them; the wordmark begins anew. */
 function target(page: Page): Route {
   const now = route.value;
-  return { ...now, page, limit: EMPTY.limit, moment: "", at: 0 };
+  return { ...now, page, limit: EMPTY.limit, moment: "", at: 0, edit: "" };
 }
 
 function Header({ onHelp }: { onHelp: () => void }) {
@@ -233,6 +235,7 @@ function useKeys(onHelp: () => void): void {
     const onKey = (event: KeyboardEvent): void => {
       if (event.altKey || event.ctrlKey || event.metaKey) return;
       const at = event.target as HTMLElement;
+      if (at instanceof HTMLTextAreaElement || at instanceof HTMLSelectElement) return;
       if (at instanceof HTMLInputElement && !["radio", "checkbox"].includes(at.type)) {
         if (event.key === "Escape" && at.id === "question") at.blur();
         return;
