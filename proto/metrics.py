@@ -48,7 +48,7 @@ PACKET_GATES_OPENED = Counter(
 CAMERA_GATES = Gauge(
     "watchword_camera_packet_gates",
     "Cameras watched here by what their packet gate does: off, learning, gating, open, intra, unable.",
-    ["gate"],
+    ["state"],
 )
 CAMERAS_WANTED = Gauge("watchword_camera_sources_wanted", "Cameras that are registered to be watched, by whomever.")
 CAMERAS_OPEN = Gauge("watchword_camera_sources_open", "Sources that deliver pictures now.")
