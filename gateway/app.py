@@ -10,7 +10,7 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route, Router
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -26,7 +26,7 @@ from gateway.managing import SEEN_HEADER, Managing
 from gateway.problems import Refused
 from gateway.queries import Manage, Queries
 from gateway.settings import GatewaySettings
-from gateway.shapes import API
+from gateway.shapes import API, WHO
 
 CONSOLE = Path(__file__).with_name("console")
 """The console's files, where they were built."""
@@ -69,6 +69,7 @@ def application(
 
     routes: list[Any] = [_route(one) for one in _merged(endpoints)]
     routes.append(Route(f"{API}/openapi.json", _named("openapi", openapi)))
+    routes.append(Route(WHO, _named("login", _no_login)))
     if assistant is not None:
         # GET would open a stream on which nothing is ever said, and keep one of the places of requests.
         routes.append(Route(PATH, _Named("mcp", assistant), methods=["POST"]))
@@ -122,6 +123,10 @@ def _refused(scope: Scope, status: int, allow: str) -> Refused:
 async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
     del receive, send
     raise _refused(scope, 404, "")
+
+
+async def _no_login(_: Request) -> Response:
+    return JSONResponse({"name": "", "login": "", "logout": ""})
 
 
 async def _plain_page(_: Request) -> Response:

@@ -20,6 +20,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from gateway.guard import App, Receive, Scope, Send
 from gateway.problems import Refused
 from gateway.sessions import BEGUN_FOR_S, Sealed, Session, Sessions, begun
+from gateway.shapes import WHO
 from identity.issuer import Known
 from identity.jwts import MOST_BYTES
 from identity.people import Person
@@ -29,7 +30,7 @@ from proto.types import now_ms
 
 log = logging.getLogger("watchword.gateway")
 
-LOGIN, CALLBACK, LOGOUT, WHO, OUT = "/login", "/login/callback", "/logout", "/login/who", "/login/out"
+LOGIN, CALLBACK, LOGOUT, OUT = "/login", "/login/callback", "/logout", "/login/out"
 _TODO = "begin again at /login"
 
 _OUT_PAGE = """<!doctype html>

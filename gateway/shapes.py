@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 API = "/api/v1"
+WHO = "/login/who"
+"""Says who is logged in, also where there is no login."""
 
 
 def _plain(number: float) -> float:

@@ -14,6 +14,7 @@ import { LivePage } from "./pages/live";
 import { SystemPage } from "./pages/system";
 import { WhenPage } from "./pages/when";
 import { asks, EMPTY, format, PAGES, type Page, type Route } from "./route";
+import { learnSession, loginAddress, logOut, session } from "./session";
 import { go, route, theme, type Theme } from "./state";
 
 const BODIES: Record<Page, () => preact.JSX.Element> = {
@@ -29,6 +30,7 @@ export function App() {
   const [help, setHelp] = useState(false);
   const over = useDroppedPictures();
   useKeys(() => setHelp(true));
+  useEffect(() => void learnSession(), []);
   useEffect(() => {
     document.documentElement.lang = language.value;
     document.title = now.q ? `${now.q} · Watchword` : "Watchword";
@@ -142,6 +144,15 @@ function Header({ onHelp }: { onHelp: () => void }) {
                 {t("token.forget")}
               </button>
             )}
+            {session.value.name && (
+              <>
+                <p class="hint">{t("login.as", { name: session.value.name })}</p>
+                <button type="button" class="quiet" onClick={() => void logOut()}>
+                  {t("login.out")}
+                </button>
+              </>
+            )}
+            {session.value.login && !session.value.name && <a href={loginAddress()}>{t("login.in")}</a>}
           </>
         )}
       </Menu>
@@ -221,6 +232,7 @@ function TokenWanted() {
           onInput={(event) => setText(event.currentTarget.value)}
         />
         <p class="hint">{t("token.kept")}</p>
+        {session.value.login && <a href={loginAddress()}>{t("login.in")}</a>}
         <button type="submit" class="button main" disabled={!text.trim()}>
           {t("token.use")}
         </button>

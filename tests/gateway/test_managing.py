@@ -27,9 +27,8 @@ from proto.types import Camera, Recording
 from proto.v1 import manage_pb2
 from query.service import serve_query
 from query.settings import QuerySettings
-from tests.clips import CLIPS
 from tests.gateway.fakes import FakeQueries, client_of
-from tests.manage.fakes import JPEG, InProcess, Sources
+from tests.manage.fakes import JPEG, InProcess, Sources, surroundings_in
 from tests.query.fakes import catalog_in, searcher
 
 SECRET = "hunter2-and-more"
@@ -65,23 +64,11 @@ class Front:
         return CameraRegistry(self.catalog).get(name)
 
 
-async def stored() -> dict[str, Any]:
-    """What an index holds."""
-    counts = {"moments": 5, "gone": 1, "gone_tomorrow": 2, "free": 10, "total": 20, "missing": {}}
-    return {**counts, "buckets": [{}], "cameras": [{"camera": "gate", "oldest_ms": None, "days": None}]}
-
-
 @pytest.fixture
 async def desk(tmp_path: Path) -> AsyncIterator[Front]:
     catalog, sources = catalog_in(tmp_path), Sources()
     CameraRegistry(catalog).add_missing(Camera(name, URL) for name in ("gate", "dock"))
-    around = Surroundings(
-        audit=tmp_path / "audit",
-        storage=stored,
-        receipt=lambda one: f'{{"number": {one.number}}}',
-        demo={"bikes": CLIPS["bikes"]},
-    )
-    manager = Manager(CameraKeeper(catalog), sources.look, Desk(catalog, around))
+    manager = Manager(CameraKeeper(catalog), sources.look, Desk(catalog, surroundings_in(tmp_path)))
     manage = InProcess(manager, {name.replace(" ", "-"): who for name, who in CALLERS.items()})
     async with client_of(FakeQueries(), manage=manage) as http:
         yield Front(http, catalog, sources)

@@ -4,18 +4,37 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Self, TypeVar
+from pathlib import Path
+from typing import Any, Self, TypeVar
 
 from google.protobuf.message import Message
 
+from manage.desk import Surroundings
 from manage.looking import Look
 from manage.manager import Manager
 from proto.access import NOBODY_ASKED, Caller
 from proto.errors import Transient, Unauthenticated
 from proto.types import Camera
+from tests.clips import CLIPS
 
 Reply = TypeVar("Reply", bound=Message)
 JPEG = b"\xff\xd8 a test picture \xff\xd9"
+
+
+async def stored() -> dict[str, Any]:
+    """What an index holds."""
+    counts = {"moments": 5, "gone": 1, "gone_tomorrow": 2, "free": 10, "total": 20, "missing": {}}
+    return {**counts, "buckets": [{}], "cameras": [{"camera": "gate", "oldest_ms": None, "days": None}]}
+
+
+def surroundings_in(folder: Path) -> Surroundings:
+    """What a desk needs to answer every call."""
+    return Surroundings(
+        audit=folder / "audit",
+        storage=stored,
+        receipt=lambda one: f'{{"number": {one.number}}}',
+        demo={"bikes": CLIPS["bikes"]},
+    )
 
 
 class InProcess:
