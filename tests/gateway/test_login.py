@@ -210,6 +210,8 @@ async def test_another_site_has_no_part_in_a_login() -> None:
     await house.log_in()
     assert await house.cameras(**{"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}) == 401
     assert await house.cameras(**{"sec-fetch-site": "same-site", "sec-fetch-mode": "cors"}) == 403
+    assert await house.cameras(origin="https://evil.example") == 401
+    assert await house.cameras(origin=HOME.upper()) == 200
     answer = await house.browser.post("/logout", headers={"sec-fetch-site": "cross-site"})
     assert (answer.status_code, await house.cameras()) == (403, 200)
 

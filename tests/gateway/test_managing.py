@@ -121,11 +121,12 @@ async def test_a_camera_is_looked_at_added_changed_removed_and_returns_with_its_
     seen = await desk.ask("operator", "POST", "cameras/yard/test-picture", json={"url": URL})
     assert (seen.content, seen.headers["content-type"]) == (JPEG, "image/jpeg")
     assert seen.headers["x-watchword-source"] == "h264 1280 720 25"
-    new = {"url": URL, "groups": ["outside"], "fps": 1.5, "retention_days": 7, "record": {"days": 2}}
+    new = {"url": URL, "groups": ["outside"], "packet_gate": "off", "fps": 1.5, "retention_days": 7, "record": {"days": 2}}
     added = await desk.ask("operator", "PUT", "cameras/yard", json=new)
     assert added.status_code == 201
     assert added.json()["address"] == "rtsp://10.0.0.7/stream"
     assert (added.json()["retention_days"], added.json()["record"]["days"]) == (7, 2)
+    assert added.json()["packet_gate"] == desk.camera("yard").packet_gate == "off"
     assert Life(desk.catalog).rules().days["yard"] == 7
     tag = added.headers["etag"]
     change = {"masks": [MASK], "unmasked_recording": True, "fps": None, "retention_days": None, "record": {"on": False}}
@@ -182,6 +183,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"url": "file:///etc/passwd"}, "network"),
     ({"url": "/dev/video0"}, "network"),
     ({"url": "concat:/etc/passwd"}, "network"),
+    ({"url": "synthetic:9999x9999@99"}, "network"),
+    ({"url": URL, "packet_gate": "wide"}, "packet_gate"),
     ({"url": "rtsp://away/"}, "answers"),
     ({"url": URL, "fps": 0}, "looked at"),
     ({"url": URL, "fps": "NaN"}, "fps"),
@@ -343,7 +346,12 @@ async def test_a_token_is_shown_once_and_revoked(desk: Front) -> None:
     assert (listed.json()["tokens"][0]["cameras"], listed.json()["tokens"][0]["counts"]) == (["gate"], True)
     assert (await desk.ask("admin", "DELETE", f"tokens/{token['id']}")).json()["counts"] is False
     assert (await desk.ask("admin", "DELETE", f"tokens/{token['id']}")).status_code == 404
+    CameraRegistry(desk.catalog).add(Camera("yard", URL, groups=("outside",)))
+    made = await desk.ask("admin", "POST", "tokens", json={"name": "yard", "role": "viewer", "groups": ["outside"]})
+    of_group = made.json()["token"]
+    assert (of_group["groups"], of_group["cameras"], of_group["every_camera"]) == (["outside"], [], False)
     for wrong in (
+        {"name": "x", "role": "viewer", "groups": ["nowhere"]},
         {"name": "x", "role": "king"},
         {"name": "", "role": "viewer"},
         {"name": "x", "role": "viewer", "cameras": ["nowhere"]},

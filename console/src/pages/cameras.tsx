@@ -47,7 +47,7 @@ export function CamerasPage() {
         )}
       </div>
       {houseProblem.value && <ProblemTold problem={houseProblem.value} />}
-      <ul class="rows">
+      <ul class="house-rows">
         {cameras.map((camera) => (
           <Row key={camera.name} {...camera} />
         ))}
