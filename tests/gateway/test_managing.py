@@ -121,7 +121,14 @@ async def test_a_camera_is_looked_at_added_changed_removed_and_returns_with_its_
     seen = await desk.ask("operator", "POST", "cameras/yard/test-picture", json={"url": URL})
     assert (seen.content, seen.headers["content-type"]) == (JPEG, "image/jpeg")
     assert seen.headers["x-watchword-source"] == "h264 1280 720 25"
-    new = {"url": URL, "groups": ["outside"], "packet_gate": "off", "fps": 1.5, "retention_days": 7, "record": {"days": 2}}
+    new = {
+        "url": URL,
+        "groups": ["outside"],
+        "packet_gate": "off",
+        "fps": 1.5,
+        "retention_days": 7,
+        "record": {"days": 2},
+    }
     added = await desk.ask("operator", "PUT", "cameras/yard", json=new)
     assert added.status_code == 201
     assert added.json()["address"] == "rtsp://10.0.0.7/stream"
