@@ -23,6 +23,7 @@ from watchword.models_cli import models
 from watchword.plan_cli import plan_command
 from watchword.recording_cli import clip, recording
 from watchword.settings import Front, describe_settings
+from watchword.shards_cli import rebalance, shards
 from watchword.stream_cli import dead_letters, topics
 
 Result = TypeVar("Result")
@@ -108,6 +109,8 @@ command.add_command(retention)
 command.add_command(hold)
 command.add_command(erase)
 command.add_command(index)
+index.add_command(shards)
+index.add_command(rebalance)
 command.add_command(plan_command)
 command.add_command(camera)
 

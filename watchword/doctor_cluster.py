@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from proto.errors import Broken, Mismatch, WatchwordError
+from proto.shards import named
 from proto.types import now_ms
 from watchword.settings import Settings
 from watchword.stack import ready
@@ -35,7 +36,8 @@ async def look_at_milvus(endpoint: str, settings: Settings) -> str:
     """Its version and what it holds. Broken when this version is not one that Watchword works with."""
     from index.milvus import milvus_server
 
-    number, spaces = await milvus_server(endpoint, settings.milvus)
+    _, address = named(endpoint)
+    number, spaces = await milvus_server(address, settings.milvus)
     version = ".".join(map(str, number)) if number > (0, 0) else "lite"
     if number > (0, 0) and number != (2, 3) and number < (2, 6):
         raise Broken(f"Milvus {version} was never tried", todo="use Milvus 2.6 or later")

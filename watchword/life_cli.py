@@ -247,17 +247,18 @@ async def _status(settings: Settings, wanted: tuple[str, ...]) -> dict[str, Any]
     from index.milvus import milvus_removal
     from life.status import status_of
     from proto.types import now_ms
+    from watchword.sharding import map_of_now
 
-    rows = milvus_removal(milvus_of(settings))
-    try:
-        with open_catalog(settings) as catalog:
+    milvus = milvus_of(settings)
+    with open_catalog(settings) as catalog:
+        rows = milvus_removal(milvus, map_of_now(milvus, catalog))
+        try:
             registry = CameraRegistry(catalog)
             names = [registry.get(name).name for name in wanted] or sorted(registry.names())[:_MOST_CAMERAS]
             newest = Coverage(catalog).looked_until(frozenset(names))
-            rules = Life(catalog).rules()
-        told = await status_of(rows, rules, names, now_ms())
-    finally:
-        await rows.close()
+            told = await status_of(rows, Life(catalog).rules(), names, now_ms())
+        finally:
+            await rows.close()
     for camera in told["cameras"]:
         camera["looked_until_ms"] = newest.get(camera["camera"])
     folder = settings.data_dir / "milvus"

@@ -25,6 +25,7 @@ from watchword.catalogs import new_catalog, open_whole
 from watchword.ending import Ending
 from watchword.ops import Ready, Worst, ops_endpoint
 from watchword.settings import Settings
+from watchword.sharding import known_shards
 from workers.client import EncoderClient, EncoderInfo
 
 if TYPE_CHECKING:
@@ -197,10 +198,12 @@ async def _stream(settings: Settings, stage: Stage) -> None:
     encoder, info = await _encoder(settings, stage)
     await ensure_topics(settings.kafka)
     letters = await stage.closing.enter_async_context(FrameProducer(settings.kafka))
-    store = MilvusStore(info.space, settings.milvus)
+    catalog = await _catalog(settings, stage)
+    known = await known_shards(settings.milvus, catalog)
+    await _beside(stage, known.follow())
+    store = MilvusStore(info.space, settings.milvus, known=known)
     stage.closing.push_async_callback(store.close)
     await store.open()
-    catalog = await _catalog(settings, stage)
     life = KnownLife(Life(catalog), every_s=1.0)
     await life.rules()
     house = House(
@@ -213,7 +216,7 @@ async def _stream(settings: Settings, stage: Stage) -> None:
         backgrounds=Backgrounds(catalog),
         life=life,
     )
-    sweeper = new_sweeper(settings, catalog)
+    sweeper = new_sweeper(settings, catalog, known)
     stage.closing.push_async_callback(sweeper.close)
     await _beside(stage, sweeper.run())
     worker = StreamWorker(house, FrameConsumer(settings.kafka, settings.stream), settings.stream)
@@ -247,12 +250,14 @@ async def _query(settings: Settings, stage: Stage) -> None:
     from query.service import serve_query
 
     encoder, info = await _encoder(settings, stage)
-    store = MilvusStore(info.space, settings.milvus)
+    catalog = await _catalog(settings, stage)
+    known_map = await known_shards(settings.milvus, catalog)
+    await _beside(stage, known_map.follow())
+    store = MilvusStore(info.space, settings.milvus, known=known_map)
     stage.closing.push_async_callback(store.close)
     await store.open()
     cache = VectorCache(settings.redis)
     stage.closing.push_async_callback(cache.close)
-    catalog = await _catalog(settings, stage)
     bank = Bank(encoder, cache, info.space, kinds=info.kinds)
     judge = Judge(info.calibration, bank, BackgroundReader(Backgrounds(catalog), info.space))
     judge.start()
