@@ -39,7 +39,7 @@ SETTLE_S = 5.0
 does not write (`proto.shards.KnownMap.is_fresh`)."""
 OPEN_S = 60.0
 """A moment that is open is told again every few seconds, at its new place. One that was not for so long is nobody's."""
-_STEP_S = 30.0
+_STEP_S = 15.0
 """One copy or deletion ends within this, or is given up; less than the lease lasts."""
 _ROWS = 4096
 _AT_ONCE = 200
@@ -148,6 +148,10 @@ class Mover:
             else:
                 return done
 
+    async def take(self) -> None:
+        """Be the one that moves cameras. NotMine while another one does."""
+        await self._hold()
+
     async def look(self) -> int:
         """Look through every shard for moments that lie where the map does not look, and have it look there; how many
         slots had some. A process that could not ask the catalog through a whole move may have written such."""
@@ -251,8 +255,9 @@ class Mover:
         there = await self._there(move.target, space, piece)
         lacking = [name for name, one in here.items() if not one.is_in(there.get(name))]
         copied = [name for name in lacking if self._may_copy(move, name, here[name])]
-        for start in range(0, len(copied), _AT_ONCE):
-            await self._copy(move, space, piece, copied[start : start + _AT_ONCE])
+        at_once = max(1, min(_AT_ONCE, int(self._at.per_s)))
+        for start in range(0, len(copied), at_once):
+            await self._copy(move, space, piece, copied[start : start + at_once])
         if not move.switched:
             return
         if copied:
@@ -267,7 +272,7 @@ class Mover:
             async with _in_time(move.source):
                 await self._at_shard(move.source, SpaceInfo(space, 2)).remove(piece.bucket, going)
             self._tell(move, removed=move.told.removed + len(here) - len(left))
-            await self._at.pause(len(going) / self._at.per_s)
+            await self._rest(len(going))
 
     def _may_copy(self, move: _Move, name: str, one: Telling) -> bool:
         """Once it is written elsewhere, an open moment may be told there at any time, and a copy of its former telling
@@ -296,7 +301,7 @@ class Mover:
         await self._verify(move, target, groups)
         await self._forget(move, space, groups)
         self._tell(move, copied=move.told.copied + len(moments))
-        await self._at.pause(len(moments) / self._at.per_s)
+        await self._rest(len(moments))
 
     async def _verify(self, move: _Move, target: Shard, groups: Mapping[Bucket, Sequence[Moment]]) -> None:
         """Read some of it back."""
@@ -341,6 +346,14 @@ class Mover:
         if key not in self._shards:
             self._shards[key] = self._at.opened(entry, self._map, space=space, makes=makes)
         return self._shards[key]
+
+    async def _rest(self, moments: int) -> None:
+        """Keep to the rate, and keep the lease."""
+        left_s = moments / self._at.per_s
+        while left_s > 0:
+            await self._at.pause(min(left_s, SETTLE_S))
+            await self._hold()
+            left_s -= SETTLE_S
 
     async def _hold(self) -> None:
         if not await asyncio.to_thread(self._at.take):

@@ -11,8 +11,9 @@ class MilvusSettings(Section):
     """Where moments are stored."""
 
     endpoints: tuple[str, ...] = ()
-    """Addresses of Milvus, one per shard (`http://host:19530`), or one file path for milvus-lite. Empty: the
-    stack starts its own. A camera belongs to one shard by rendezvous hashing."""
+    """One Milvus per shard, as NAME=ADDRESS (`m0=http://host:19530`) or as an address alone; or one file path for
+    milvus-lite. Empty: the stack starts its own, or the catalog has them. A new name is a new shard, and another address
+    of a name is its new one; `watchword index rebalance` gives cameras to it."""
     token: SecretStr = SecretStr("")
     """`user:password` or an API key; empty for none."""
     bucket_hours: int = Field(24, ge=1, le=24 * 365)

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("watchword.index")
 
-_LEASE = "index/rebalance"
-_LEASE_MS = 60_000
+LEASE = "index/rebalance"
+LEASE_MS = 20_000
+"""More than a step of a move may take. A mover that was killed keeps others out for so long."""
 
 
 async def known_shards(settings: MilvusSettings, catalog: Catalog) -> KnownShards:
@@ -100,13 +101,13 @@ def new_mover(
     parts = Parts(
         book=Shards(catalog),
         opened=partial(milvus_shard, settings=milvus),
-        take=lambda: leases.take(_LEASE, holder, now_ms(), _LEASE_MS),
+        take=lambda: leases.take(LEASE, holder, now_ms(), LEASE_MS),
         erased=lambda: life.rules().erased,
         bucket_hours=settings.milvus.bucket_hours,
         per_s=per_s,
         say=say,
     )
-    return Mover(parts), partial(leases.give_back, _LEASE, holder)
+    return Mover(parts), partial(leases.give_back, LEASE, holder)
 
 
 class MapOfNow:

@@ -19,7 +19,7 @@ from watchword.settings import Front, Settings
 
 if TYPE_CHECKING:
     from catalog.store import Catalog
-    from index.moving import Told
+    from index.moving import Mover, Told
     from index.settings import MilvusSettings
     from proto.shards import ShardMap
 
@@ -170,6 +170,7 @@ def rebalance(front: Front, rate: float, look: bool, dry_run: bool) -> None:
             return
         mover, give_back = new_mover(settings, milvus, catalog, rate, _Teller())
         try:
+            await _until_alone(mover)
             if look:
                 found = await mover.look()
                 click.echo(f"moments of {found} slots were found where nobody looked; they are found from now on")
@@ -180,6 +181,21 @@ def rebalance(front: Front, rate: float, look: bool, dry_run: bool) -> None:
         click.echo(f"moved {done} slots" if done else "every camera is where it should be")
 
     _with_catalog(settings, moved)
+
+
+async def _until_alone(mover: Mover) -> None:
+    """Wait as long as a mover that was killed keeps others out. One that lives goes on, and NotMine is raised."""
+    from index.moving import NotMine
+    from watchword.sharding import LEASE_MS
+
+    until_s = time.monotonic() + LEASE_MS / 1000 + 2
+    while True:
+        try:
+            return await mover.take()
+        except NotMine:
+            if time.monotonic() > until_s:
+                raise
+        await asyncio.sleep(0.5)
 
 
 class _Teller:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 from unittest import mock
 
 import pytest
 
 from index.moving import OPEN_S, Mover, NotMine, Told
-from index.places import bucket_of
+from index.places import Bucket, bucket_of
 from proto.errors import Broken, Transient
 from proto.shards import DRAINING, GONE, SLOTS_EACH
 from proto.types import Moment
 from tests.contracts.moments import DAY, NOON, moment, region
 from tests.index.moving_house import CAMERAS, House
+from tests.index.shards import MemoryShard
 from tests.life.twins import directly
 
 pytestmark = pytest.mark.long
@@ -107,7 +110,8 @@ async def history(seed: int) -> None:
         for writer in writers:
             await writer.once()
     reader = Reader(house)
-    tasks = [asyncio.create_task(one.run()) for one in (*writers, reader)]
+    everybody: list[Writer | Reader] = [*writers, reader]
+    tasks = [asyncio.create_task(one.run()) for one in everybody]
     for name, drained in house.chance.choice(CHANGES):
         if name:
             house.book.put(name)
@@ -118,7 +122,7 @@ async def history(seed: int) -> None:
         for task in tasks:
             if task.done():
                 task.result()
-    for one in (*writers, reader):
+    for one in everybody:
         one.ended = True
     await asyncio.gather(*tasks)
     house.all_hear()
@@ -261,22 +265,18 @@ async def test_a_late_open_moment_waits_for_its_worker_and_is_copied_when_it_has
 
 
 async def test_a_shard_that_is_away_or_lies_stops_the_move_and_nothing_is_lost(house: House) -> None:
-    mover = house.mover()
-    opened = mover._at.opened
-
-    def away(entry, of, /, *, space, makes):  # type: ignore[no-untyped-def]
-        shard = opened(entry, of, space=space, makes=makes)
-        shard.away = entry.name == "b"
+    def away(*given: Any, **more: Any) -> MemoryShard:
+        shard = house._opened(*given, **more)
+        shard.away = given[0].name == "b"
         return shard
 
     with pytest.raises(Transient, match="away"):
         await house.mover(opened=away).rebalance()
 
-    def forgets(entry, of, /, *, space, makes):  # type: ignore[no-untyped-def]
-        shard = opened(entry, of, space=space, makes=makes)
-        if entry.name == "b" and makes:
-            shard.everything = {}
-            shard.fetch = lambda *_: _nothing()
+    def forgets(*given: Any, **more: Any) -> MemoryShard:
+        shard = house._opened(*given, **more)
+        if given[0].name == "b" and more["makes"]:
+            shard.everything = Forgetful()
         return shard
 
     with pytest.raises(Broken, match="does not give moment"):
@@ -289,8 +289,11 @@ async def test_a_shard_that_is_away_or_lies_stops_the_move_and_nothing_is_lost(h
     house.check_places()
 
 
-async def _nothing() -> list[Moment]:
-    return []
+class Forgetful(dict[str, dict[Bucket, dict[str, Moment]]]):
+    """Takes everything and gives nothing back."""
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        return defaultdict(dict)
 
 
 async def test_a_drained_shard_is_emptied_and_holds_nothing(house: House) -> None:

@@ -103,9 +103,9 @@ def test_what_is_on_its_way_is_not_sent_elsewhere() -> None:
 def test_a_slot_is_asked_for_everywhere_while_it_moves() -> None:
     slot = Slot("a", ("b", "c"), unsure=True)
     begun = slot.begun("d")
-    assert (begun.now, begun.places, begun.unsure) == ("a", {"a", "b", "c", "d"}, False)
+    assert (begun.now, begun.places, begun.unsure) == ("a", frozenset("abcd"), False)
     switched = begun.switched()
-    assert (switched.now, switched.places, switched.coming) == ("d", {"a", "b", "c", "d"}, "")
+    assert (switched.now, switched.places, switched.coming) == ("d", frozenset("abcd"), "")
     assert switched.without("a").without("b").without("c") == Slot("d")
     assert slot.without("b").unsure
     assert not slot.without("b").without("c").unsure
@@ -146,4 +146,4 @@ def test_a_shard_that_is_gone_is_unknown() -> None:
 def test_a_fixed_map_is_always_fresh_and_of_no_cluster() -> None:
     known = FixedMap({"http://a": "http://a"})
     assert known.is_fresh()
-    assert (known.map().cluster, known.map().places(None)) == (0, {"http://a"})
+    assert (known.map().cluster, known.map().places(None)) == (0, frozenset({"http://a"}))
