@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -178,6 +178,9 @@ class ShardedStore:
 
     def shard_of(self, camera: str) -> str:
         return self._shards.map.home(camera)
+
+    def cameras_at(self, shard: str, cameras: Iterable[str]) -> list[str]:
+        return [camera for camera in cameras if shard in self._shards.map.places({camera})]
 
     def _asked(self, cameras: frozenset[str] | None) -> dict[str, Shard]:
         """The shards that may have moments of these cameras (None: of any)."""
