@@ -12,8 +12,8 @@ class MilvusSettings(Section):
 
     endpoints: tuple[str, ...] = ()
     """One Milvus per shard, as NAME=ADDRESS (`m0=http://host:19530`) or as an address alone; or one file path for
-    milvus-lite. Empty: the stack starts its own, or the catalog has them. A new name is a new shard, to which `watchword
-    index rebalance` gives cameras; another address of a name is its new one."""
+    milvus-lite. Empty: the stack starts its own, or the catalog has them. A new name is a new shard, to which
+    `watchword index rebalance` gives cameras; another address of a name is its new one."""
     token: SecretStr = SecretStr("")
     """`user:password` or an API key; empty for none."""
     bucket_hours: int = Field(24, ge=1, le=24 * 365)

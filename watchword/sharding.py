@@ -76,10 +76,12 @@ async def mark(
     from catalog.shards import Shards
     from index.marks import mark_of
     from index.milvus import set_mark
-    from proto.shards import ShardEntry
+    from proto.shards import GONE, ShardEntry
 
     entry = of.shards.get(name, ShardEntry(name, address))
-    entry = replace(entry, address=address or entry.address, marked=entry.marked and not emptied)
+    # One that was removed may come back with another Milvus.
+    needed = entry.marked and entry.state != GONE and not emptied
+    entry = replace(entry, address=address or entry.address, marked=needed)
     await set_mark(entry.address, mark_of(entry, of), settings)
     if name in of.shards and not of.shards[name].marked:
         await asyncio.to_thread(Shards(catalog).marked, name)

@@ -124,7 +124,7 @@ async def test_one_shard_becomes_two_and_one_again_under_load_although_the_mover
         load = Load(store)
         await load.write(300)
         await run("shards", "add", "b", second)
-        assert "is the address of shard shard-1" in await refusal("shards", "add", "c", first)
+        assert f"the Milvus at {first} is shard shard-1, not c" in await refusal("shards", "add", "c", first)
         assert f"the Milvus at {second} is shard b, not shard-1" in await refusal(
             "shards", "address", "shard-1", second
         )
