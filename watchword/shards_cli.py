@@ -239,6 +239,8 @@ def _say_plan(of: ShardMap) -> None:
 
 
 async def _described(of: ShardMap, milvus: MilvusSettings) -> list[dict[str, Any]]:
+    from watchword.stack.state import without_password
+
     troubles = await asyncio.gather(*(_trouble(of, one.name, milvus) for one in of.serving))
     now = Counter(slot.now for slot in of.slots)
     coming = Counter(slot.coming for slot in of.slots if slot.coming)
@@ -246,7 +248,7 @@ async def _described(of: ShardMap, milvus: MilvusSettings) -> list[dict[str, Any
     return [
         {
             "name": one.name,
-            "address": one.address,
+            "address": without_password(one.address),
             "state": one.state,
             "share": now[one.name] / len(of.slots),
             "being_moved": coming[one.name] / len(of.slots),
