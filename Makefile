@@ -11,13 +11,13 @@ help:  ## what can be done here
 	@echo "== setting up .venv for running (once; about a minute)"
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Watchword needs Python 3.11 or later: python3 is $$(python3 --version)"; exit 1; }
 	@test -x $(PY) || python3 -m venv .venv
-	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt setuptools wheel
-	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[embedded,demo]'
+	@$(PY) -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt setuptools wheel
+	@$(PY) -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[embedded,demo]'
 	@touch $@
 
 .venv/.ready-dev: .venv/.ready-demo
 	@echo "== setting up .venv for development (once; torch is large, about two minutes)"
-	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[embedded,demo,evals,hub,torch,dev]'
+	@$(PY) -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[embedded,demo,evals,hub,torch,dev]'
 	@touch $@
 
 demo: .venv/.ready-demo  ## start everything on real clips and answer five questions (ONCE=1 ends there)
@@ -32,8 +32,8 @@ endef
 test:  ## every test, on the real parts (one file: .venv/bin/pytest FILE)
 	@$(MAKE) --no-print-directory -j 2 .venv/.ready-dev s3-server
 	@$(MAKE) --no-print-directory test-fast
-	@echo "== the other tests (real servers, real models, real video), three files at once"
-	$(call tests,-n 3 --dist loadfile --no-loadscope-reorder,--rest)
+	@echo "== the other tests (real servers, real models, real video), four files at once"
+	$(call tests,-n 4 --dist loadfile --no-loadscope-reorder,--rest)
 
 s3-server:
 	@python3 -m tests.tools.versitygw

@@ -27,6 +27,7 @@ from proto.areas import checked_area
 from proto.errors import Invalid
 from proto.types import Area, Camera, Recording
 from tests.cameras.rig import SETTINGS, START_MS, Facts, Register, Sink, hosting, until
+from tests.histories import HISTORIES
 
 _BYTES = {"rgb24": 3, "yuv420p10le": 2}
 """Of a pixel, where it is not one."""
@@ -109,7 +110,7 @@ def exits(frame: Any, masks: list[Area]) -> tuple[bytes, ...]:
     form=st.sampled_from(sorted(FORMATS)),
     seed=st.integers(0, 2**32 - 1),
 )
-@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@settings(max_examples=HISTORIES, deadline=None, derandomize=True, database=None)
 def test_two_pictures_that_differ_only_behind_masks_leave_no_difference_at_any_exit(
     masks: list[Area], size: tuple[int, int], form: str, seed: int
 ) -> None:

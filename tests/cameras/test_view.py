@@ -67,7 +67,7 @@ def test_a_camera_that_is_turned_by_half_of_what_it_sees_is_found_within_a_minut
     assert (camera.watch.state, camera.watch.number) == (View.TURNED, 1)
 
 
-@places
+@some_places
 @pytest.mark.parametrize("cover", [covered_by_hand, noisy_dark, paper])
 def test_a_camera_that_is_covered_is_found_within_a_minute(place: str, cover: Callable[[Grey], Grey]) -> None:
     camera = Watched()
@@ -76,8 +76,8 @@ def test_a_camera_that_is_covered_is_found_within_a_minute(place: str, cover: Ca
     assert (camera.watch.state, camera.watch.number) == (View.COVERED, 1)
 
 
-@places
-@pytest.mark.parametrize("sigma", [2.0, 4.0, 8.0])
+@some_places
+@pytest.mark.parametrize("sigma", [2.0, 8.0])
 def test_a_camera_that_is_out_of_focus_is_found_within_a_minute(place: str, sigma: float) -> None:
     camera = Watched()
     assert camera.shows(grey(place), 60) is None
@@ -100,10 +100,10 @@ def weather(picture: Grey, at_s: float) -> Grey:
     return np.asarray(seen, np.float32)
 
 
-@pytest.mark.parametrize("place", ["street", "railing", "meadow"])
-def test_three_hours_of_weather_and_dusk_are_no_other_view(place: str) -> None:
+def test_three_hours_of_weather_and_dusk_are_no_other_view() -> None:
+    """At one place; `loadtests.cameras --hours 3` tries all of them."""
     camera = Watched(noise=2.5)
-    assert camera.shows(grey(place), 3 * HOUR_S, weather, step_s=3.0) is None
+    assert camera.shows(grey("railing"), 3 * HOUR_S, weather, step_s=3.0) is None
 
 
 @some_places

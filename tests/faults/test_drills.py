@@ -8,9 +8,10 @@ from tests.faults.records import calm
 
 LONG = {
     *("calm", "encoder_raises", "broker_stopped", "milvus_stopped_at_start", "worker_frozen", "worker_clock_steps"),
-    *("rolling_restart", "expired"),
+    *("rolling_restart", "expired", "overloaded"),
 }
-"""Left to `python -m tests.faults.drills`: for each of these another one takes the same way, and goes further."""
+"""Left to `python -m tests.faults.drills`: for each of these another one, or `loadtests.overload`, takes the same
+way, and goes further."""
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]
 

@@ -157,9 +157,9 @@ def test_the_rules_catch_a_stray_import_between_the_rooms_inside_a_room(
     assert crossings(stray) == ["models/engines/stray.py imports models.making.sealing.seal"]
 
 
-@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_file_stays_under_400_lines(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 400
+def test_a_file_stays_under_400_lines() -> None:
+    long = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in sources()}
+    assert {path: lines for path, lines in long.items() if lines > 400} == {}
 
 
 def test_only_the_settings_read_the_environment() -> None:
@@ -167,7 +167,7 @@ def test_only_the_settings_read_the_environment() -> None:
         str(path.relative_to(ROOT))
         for path in sources()
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Attribute) and ast.unparse(node) in {"os.environ", "os.getenv"}
+        if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"} and ast.unparse(node.value) == "os"
     }
     # The wrapper that becomes a child passes its environment on; it reads nothing from it.
     assert readers <= {"watchword/settings.py", "watchword/stack/parts.py", "watchword/stack/child.py"}

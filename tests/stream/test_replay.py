@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.histories import HISTORIES
 from tests.stream.lives import Chapter, History, Look, Wavering, a_log, histories, lives, tried
 from tests.stream.rig import span
 from tests.stream.sights import Sighted, close_up
 
 pytestmark = pytest.mark.long
 
-HISTORIES = int(os.environ.get("HISTORIES", "100"))
-"""Of each kind. With HISTORIES=500 in the environment 2,000 are tried, which takes minutes."""
 
 many = settings(
     max_examples=HISTORIES,
