@@ -254,24 +254,22 @@ class Mover:
         move.seen += len(here)
         there = await self._there(move.target, space, piece)
         lacking = [name for name, one in here.items() if not one.is_in(there.get(name))]
-        copied = [name for name in lacking if self._may_copy(move, name, here[name])]
+        ready = [name for name in lacking if self._may_copy(move, name, here[name])]
         at_once = max(1, min(_AT_ONCE, int(self._at.per_s)))
-        for start in range(0, len(copied), at_once):
-            await self._copy(move, space, piece, copied[start : start + at_once])
+        for start in range(0, len(ready), at_once):
+            await self._copy(move, space, piece, ready[start : start + at_once])
         if not move.switched:
             return
-        if copied:
-            there = await self._there(move.target, space, piece)
-        # Rows of regions without that of their picture are what a write that was cut off left.
-        ended = {name for name in copied if not here[name].whole}
-        left = {name for name, one in here.items() if name not in ended and not one.is_in(there.get(name))}
-        self._tell(move, waiting=move.told.waiting + len(left))
-        going = [row.id for row in rows if row.moment not in left]
+        self._tell(move, waiting=move.told.waiting + len(lacking) - len(ready))
+        # What was just copied goes in a later pass: a search may not see the copy yet. Rows of regions without that of
+        # their picture are what a write that was cut off left.
+        stays = set(lacking) - {name for name in ready if not here[name].whole}
+        going = [row.id for row in rows if row.moment not in stays]
         if going:
             await self._hold()
             async with _in_time(move.source):
                 await self._at_shard(move.source, SpaceInfo(space, 2)).remove(piece.bucket, going)
-            self._tell(move, removed=move.told.removed + len(here) - len(left))
+            self._tell(move, removed=move.told.removed + len(here) - len(stays))
             await self._rest(len(going))
 
     def _may_copy(self, move: _Move, name: str, one: Telling) -> bool:
