@@ -82,7 +82,13 @@ class Load:
             self.number += 1
             at_ms = NOON + self.number * 500
             new.append(
-                moment(CAMERAS[self.number % 12], at_ms, vector=unit(self.number), regions=[region(1, at_ms=at_ms)])
+                moment(
+                    CAMERAS[self.number % 12],
+                    at_ms,
+                    vector=unit(self.number),
+                    regions=[region(1, at_ms=at_ms)],
+                    space=SPACE,
+                )
             )
         assert await self.store.upsert(new) == {}
         self.told |= {one.id: one for one in new}
