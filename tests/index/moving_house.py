@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 
 from catalog.known_shards import FRESH_S
 from index.filters import Filter
@@ -56,7 +56,7 @@ class MemoryBook:
     def found(self, numbers: Collection[int], name: str) -> None:
         self._change(numbers, lambda slot: slot.with_also(name))
 
-    def _change(self, numbers: Collection[int], changed) -> None:  # type: ignore[no-untyped-def]
+    def _change(self, numbers: Collection[int], changed: Callable[[Slot], Slot]) -> None:
         slots = list(self.now.slots)
         for number in numbers:
             slots[number] = changed(slots[number])
@@ -96,14 +96,6 @@ class Stepping(MemoryShard):
     async def _act(self, call: str = "", bucket: Bucket | None = None) -> None:
         await self.house.turn()
         await super()._act(call, bucket)
-
-
-@dataclass
-class Told:
-    """An open moment and who tells it."""
-
-    moment: Moment
-    writer: int
 
 
 class House:
