@@ -143,9 +143,12 @@ class Searcher:
         """The answer with the cameras whose moments may lie where nobody answered."""
         if not answer.unsearched:
             return answer
-        names = sorted(question.seen or await asyncio.to_thread(self._cameras.names, (), question.scope))
+        names = question.seen
+        if names is None:
+            names = await asyncio.to_thread(self._cameras.names, (), question.scope)
+        asked = sorted(names)
         parts = [
-            replace(part, cameras=tuple(self._store.cameras_at(part.shard, names)[:_MOST_NAMED]))
+            replace(part, cameras=tuple(self._store.cameras_at(part.shard, asked)[:_MOST_NAMED]))
             for part in answer.unsearched
         ]
         return replace(answer, unsearched=parts)
