@@ -96,10 +96,11 @@ class Load:
     async def run(self) -> None:
         while True:
             await self.write(5)
-            wanted = list(self.told)
+            # Some of all times: what was written first moves first.
+            wanted = list(self.told)[:: max(1, len(self.told) // 50)]
             found = {one.id for one in await self.store.fetch(wanted)}
             assert found == set(wanted)
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.2)
 
     async def check(self) -> None:
         answer = await self.store.search(Ask(unit(7), 50))
@@ -128,7 +129,7 @@ async def test_one_shard_becomes_two_and_one_again_under_load_although_the_mover
 
     async with a_process(MilvusSettings(endpoints=(first,)), catalog) as store:
         load = Load(store)
-        await load.write(300)
+        await load.write(200)
         await run("shards", "add", "b", second)
         assert f"the Milvus at {first} is shard shard-1, not c" in await refusal("shards", "add", "c", first)
         assert f"the Milvus at {second} is shard b, not shard-1" in await refusal(
