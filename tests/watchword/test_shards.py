@@ -86,7 +86,7 @@ class Load:
                     CAMERAS[self.number % 12],
                     at_ms,
                     vector=unit(self.number),
-                    regions=[region(1, at_ms=at_ms)],
+                    regions=[region(1, at_ms=at_ms, vector=unit(self.number))],
                     space=SPACE,
                 )
             )
@@ -103,8 +103,14 @@ class Load:
             await asyncio.sleep(0.2)
 
     async def check(self) -> None:
-        answer = await self.store.search(Ask(unit(7), 50))
-        assert (answer.unsearched, ids(answer.hits)) == ([], ranked(list(self.told.values()), unit(7))[:50])
+        best = ranked(list(self.told.values()), unit(7))[:50]
+        # A search may not see yet what was written just now.
+        for _ in range(100):
+            answer = await self.store.search(Ask(unit(7), 50))
+            if ids(answer.hits) == best:
+                break
+            await asyncio.sleep(0.05)
+        assert (answer.unsearched, ids(answer.hits)) == ([], best)
         camera = frozenset(CAMERAS[:1])
         mine = [one for one in self.told.values() if one.camera in camera]
         assert len(await self.store.between(camera, NOON, NOON + 10_000_000)) == len(mine)
