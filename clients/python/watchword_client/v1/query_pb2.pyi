@@ -27,6 +27,7 @@ carry trailing metadata in ASCII: percent-decode a value (as in a URL) to get it
                     Broken
   watchword-todo    what to do next, a sentence; may be absent
   watchword-reason  with Poison only: why this item can never be processed, a stable word such as "too_large"
+  watchword-wait-s  with Overloaded only, where it is known: seconds after which the call may be made again
 
 A status without `watchword-error` was made by gRPC itself or by a proxy.
 
@@ -475,19 +476,25 @@ class Unsearched(_message.Message):
     SHARD_FIELD_NUMBER: _builtins.int
     START_MS_FIELD_NUMBER: _builtins.int
     END_MS_FIELD_NUMBER: _builtins.int
+    CAMERAS_FIELD_NUMBER: _builtins.int
     shard: _builtins.str
     start_ms: _builtins.int
     end_ms: _builtins.int
+    @_builtins.property
+    def cameras(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The requested cameras whose moments may lie there: at most 100, by name."""
+
     def __init__(
         self,
         *,
         shard: _builtins.str = ...,
         start_ms: _builtins.int = ...,
         end_ms: _builtins.int = ...,
+        cameras: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_ms", b"end_ms", "shard", b"shard", "start_ms", b"start_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cameras", b"cameras", "end_ms", b"end_ms", "shard", b"shard", "start_ms", b"start_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -829,6 +836,9 @@ class CameraStatus(_message.Message):
     FAILURES_FIELD_NUMBER: _builtins.int
     LOST_FIELD_NUMBER: _builtins.int
     ADVICE_FIELD_NUMBER: _builtins.int
+    DECODED_SHARE_FIELD_NUMBER: _builtins.int
+    GATE_FIELD_NUMBER: _builtins.int
+    GATE_WHY_FIELD_NUMBER: _builtins.int
     state: _builtins.str
     """"connecting": no picture yet. "live". "silent": no picture comes, and nothing else is wrong. "failing": see `why`.
     "done": a file that came to its end. "disabled". "removed". "unknown": no camera process tells of it.
@@ -852,6 +862,12 @@ class CameraStatus(_message.Message):
     failures: _builtins.int
     """How often its source failed, and how many frames never reached the broker, since it is watched."""
     lost: _builtins.int
+    decoded_share: _builtins.float
+    """The share of its packets that were decoded lately, and what its packet gate is doing: "off", "learning", "gating",
+    "open", "intra" or "unable", and why.
+    """
+    gate: _builtins.str
+    gate_why: _builtins.str
     @_builtins.property
     def advice(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What would make it better, in sentences."""
@@ -876,10 +892,13 @@ class CameraStatus(_message.Message):
         failures: _builtins.int = ...,
         lost: _builtins.int = ...,
         advice: _abc.Iterable[_builtins.str] | None = ...,
+        decoded_share: _builtins.float = ...,
+        gate: _builtins.str = ...,
+        gate_why: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "bits_per_second", b"bits_per_second", "codec", b"codec", "failures", b"failures", "fps_got", b"fps_got", "fps_kept", b"fps_kept", "fps_wanted", b"fps_wanted", "gop_frames", b"gop_frames", "gop_s", b"gop_s", "height", b"height", "lost", b"lost", "since_ms", b"since_ms", "source_fps", b"source_fps", "state", b"state", "told_ms", b"told_ms", "why", b"why", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "bits_per_second", b"bits_per_second", "codec", b"codec", "decoded_share", b"decoded_share", "failures", b"failures", "fps_got", b"fps_got", "fps_kept", b"fps_kept", "fps_wanted", b"fps_wanted", "gate", b"gate", "gate_why", b"gate_why", "gop_frames", b"gop_frames", "gop_s", b"gop_s", "height", b"height", "lost", b"lost", "since_ms", b"since_ms", "source_fps", b"source_fps", "state", b"state", "told_ms", b"told_ms", "why", b"why", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,6 +27,7 @@ carry trailing metadata in ASCII: percent-decode a value (as in a URL) to get it
                     Broken
   watchword-todo    what to do next, a sentence; may be absent
   watchword-reason  with Poison only: why this item can never be processed, a stable word such as "too_large"
+  watchword-wait-s  with Overloaded only, where it is known: seconds after which the call may be made again
 
 A status without `watchword-error` was made by gRPC itself or by a proxy.
 
