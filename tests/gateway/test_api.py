@@ -322,6 +322,8 @@ async def test_cameras_and_kinds_are_told(client: httpx.AsyncClient) -> None:
         **dict.fromkeys(old["status"], 0),
         "state": "live",
         "why": "",
+        "gate": "",
+        "gate_why": "",
         "codec": "h264",
         "fps_got": 1.9,
         "advice": ["ask for more"],
