@@ -196,8 +196,9 @@ def _recorded(one: Objective) -> list[dict[str, Any]]:
     return [
         {
             "record": f"watchword:{one.name}:bad_share_{window}",
-            # Where nothing happens nothing is bad.
-            "expr": f"({one.bad}) / (({one.all}) > 0) or vector(0)".replace("WINDOW", window),
+            # Where nothing happens nothing is bad. Prometheus extrapolates each series by itself, so while they are
+            # young the good ones may seem more than all.
+            "expr": f"clamp_min(({one.bad}) / (({one.all}) > 0), 0) or vector(0)".replace("WINDOW", window),
         }
         for window in WINDOWS
     ]
