@@ -145,7 +145,7 @@ class Sparing:
 
     def _count(self, before: Gate) -> None:
         if before is Gate.GATING and self._gate.state is Gate.OPEN:
-            PACKET_GATES_OPENED.labels(by=self._gate.opened_by).inc()
+            PACKET_GATES_OPENED.labels(reason=self._gate.opened_by).inc()
 
     def _arrived(self, pts: int | None, now: Instant) -> None:
         """Say when pictures were taken, in the order in which they are shown."""

@@ -55,7 +55,7 @@ class Teller:
             CAMERA_STATES.labels(state=state).set(counts[state])
         gates = Counter(status.gate for status in statuses.values())
         for gate in Gate:
-            CAMERA_GATES.labels(gate=gate.value).set(gates[gate.value])
+            CAMERA_GATES.labels(state=gate.value).set(gates[gate.value])
         due = {one: status for one, status in statuses.items() if self._watches[one].due(status)}
         if not due:
             return

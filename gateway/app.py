@@ -10,19 +10,23 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route, Router
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.api import AT_HEADER, Api, Endpoint
+from gateway.api import AT_HEADER, Api
 from gateway.assistant import PATH, Assistant
+from gateway.calls import Endpoint
 from gateway.describing import description
+from gateway.desk import Desk
 from gateway.guard import App, Guard
+from gateway.live import Live
+from gateway.managing import SEEN_HEADER, Managing
 from gateway.problems import Refused
-from gateway.queries import Queries
+from gateway.queries import Manage, Queries
 from gateway.settings import GatewaySettings
-from gateway.shapes import API
+from gateway.shapes import API, WHO
 
 CONSOLE = Path(__file__).with_name("console")
 """The console's files, where they were built."""
@@ -48,18 +52,24 @@ def application(
     assistant: Assistant | None = None,
     console: Path = CONSOLE,
     needs_token: bool = False,
+    manage: Manage | None = None,
     around: Callable[[App], App] | None = None,
 ) -> App:
-    """The whole application over a query service. `assistant`, which must be running, is served too. `around` is put
-    between the guard and everything else: `gateway.login.Login`."""
+    """The whole application over a query service. `assistant`, which must be running, is served too, and with `manage`
+    the calls that change the house. `around` is put between the guard and everything else: `gateway.login.Login`."""
     api = Api(queries, version, needs_token=needs_token)
-    described = json.dumps(description(api.endpoints, version)).encode()
+    endpoints: tuple[Endpoint, ...] = (*api.endpoints, *Live(queries, needs_token=needs_token).endpoints)
+    if manage is not None:
+        managing = Managing(manage, needs_token=needs_token)
+        endpoints += (*managing.endpoints, *Desk(managing).endpoints)
+    described = json.dumps(description(endpoints, version)).encode()
 
     async def openapi(_: Request) -> Response:
         return Response(described, media_type="application/json")
 
-    routes: list[Any] = [_route(one) for one in _merged(api.endpoints)]
+    routes: list[Any] = [_route(one) for one in _merged(endpoints)]
     routes.append(Route(f"{API}/openapi.json", _named("openapi", openapi)))
+    routes.append(Route(WHO, _named("login", _no_login)))
     if assistant is not None:
         # GET would open a stream on which nothing is ever said, and keep one of the places of requests.
         routes.append(Route(PATH, _Named("mcp", assistant), methods=["POST"]))
@@ -73,9 +83,9 @@ def application(
         app = CORSMiddleware(
             app,
             allow_origins=settings.origins,
-            allow_methods=("GET", "POST"),
-            allow_headers=("authorization", "content-type", "if-none-match"),
-            expose_headers=("etag", "retry-after", AT_HEADER),
+            allow_methods=("GET", "POST", "PUT", "PATCH", "DELETE"),
+            allow_headers=("authorization", "content-type", "if-match", "if-none-match", "last-event-id"),
+            expose_headers=("etag", "retry-after", AT_HEADER, SEEN_HEADER),
         )
     return Guard(around(app) if around else app, settings)
 
@@ -113,6 +123,10 @@ def _refused(scope: Scope, status: int, allow: str) -> Refused:
 async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
     del receive, send
     raise _refused(scope, 404, "")
+
+
+async def _no_login(_: Request) -> Response:
+    return JSONResponse({"name": "", "login": "", "logout": ""})
 
 
 async def _plain_page(_: Request) -> Response:

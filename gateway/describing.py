@@ -8,9 +8,11 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from gateway.api import AT_HEADER, PICTURES, Endpoint
+from gateway.api import AT_HEADER, PICTURES
+from gateway.calls import Endpoint
+from gateway.live import STREAM
 from gateway.problems import MEDIA_TYPE
-from gateway.shapes import MOMENT_ID, ProblemBody
+from gateway.shapes import ProblemBody
 
 Json = dict[str, Any]
 Places = Mapping[tuple[type[BaseModel], JsonSchemaMode], Json]
@@ -20,6 +22,13 @@ _AT = {
     "description": "The `at_ms` that was asked for if this is its picture, 0 for the representative one.",
     "schema": {"type": "integer"},
 }
+_IF_MATCH = {
+    "name": "If-Match",
+    "in": "header",
+    "required": True,
+    "description": "The ETag of what is changed, or * for whatever is there.",
+    "schema": {"type": "string"},
+}
 _PLACES = "#/components/schemas/{model}"
 _PROBLEMS = {
     "400": "The request is wrong; `detail` and `todo` say how.",
@@ -27,9 +36,11 @@ _PROBLEMS = {
     "403": "Not allowed.",
     "404": "A camera or a moment that is not known here.",
     "408": "The body did not arrive in time.",
+    "412": "Somebody else changed it meanwhile.",
     "413": "The body is too large.",
-    "415": "The body is neither JSON nor a picture.",
+    "415": "The body is of no kind that is taken here.",
     "421": "The gateway is not asked by a name of its own.",
+    "428": "The If-Match header is missing.",
     "429": "Busy: wait as long as `retry-after` says.",
     "431": "The request's line and headers are too long.",
     "500": "The installation is wrong.",
@@ -44,7 +55,7 @@ def description(endpoints: Sequence[Endpoint], version: str) -> Json:
     for one in endpoints:
         if one.body is not None:
             models.append((one.body, "validation"))
-        if not isinstance(one.gives, str):
+        if one.gives is not None and not isinstance(one.gives, str):
             models.append((one.gives, "serialization"))
     found, defined = models_json_schema(sorted(set(models), key=str), ref_template=_PLACES)
     places: Places = {key: schema for key, schema in found.items() if isinstance(key[0], type)}  # type: ignore[misc]
@@ -77,13 +88,14 @@ def _call(one: Endpoint, places: Places) -> Json:
         "summary": one.summary,
         "parameters": [
             *({"name": name, "in": "path", "required": True, "description": meaning,
-               "schema": {"type": "string", "pattern": MOMENT_ID}}
-              for name, meaning in one.path_parameters),
+               "schema": {"type": "string", "pattern": pattern}}
+              for name, meaning, pattern in one.path_parameters),
             *_query_parameters(one.query),
+            *([_IF_MATCH] if one.tagged else []),
         ],
-        "responses": {"200": _answer(one, places), **_problems(one, places)},
+        "responses": {str(one.status): _answer(one, places), **_problems(one, places)},
     }  # fmt: skip
-    if isinstance(one.gives, str):
+    if one.method == "GET" and isinstance(one.gives, str) and one.gives != STREAM:
         told["responses"]["304"] = {"description": "The same as that of the given ETag."}
     if one.gives == "video/mp4":
         clip = {one.gives: {"schema": {"type": "string", "format": "binary"}}}
@@ -91,7 +103,8 @@ def _call(one: Endpoint, places: Places) -> Json:
         told["responses"]["416"] = {"description": "The range is outside of it.", "content": _problem(places)}
     if one.body is not None:
         content: Json = {"application/json": {"schema": places[one.body, "validation"]}}
-        content |= {kind: {"schema": {"type": "string", "format": "binary"}} for kind in PICTURES}
+        if one.picture:
+            content |= {kind: {"schema": {"type": "string", "format": "binary"}} for kind in PICTURES}
         told["requestBody"] = {"required": True, "content": content}
     return told
 
@@ -108,8 +121,12 @@ def _query_parameters(model: type[BaseModel]) -> list[Json]:
 
 
 def _answer(one: Endpoint, places: Places) -> Json:
+    if one.gives is None:
+        return {"description": "Done."}
     if not isinstance(one.gives, str):
         return {"description": "Done.", "content": {"application/json": {"schema": places[one.gives, "serialization"]}}}
+    if one.gives == STREAM:
+        return {"description": "Events, without an end.", "content": {one.gives: {"schema": {"type": "string"}}}}
     return {
         "description": "The picture or the clip.",
         "headers": {
@@ -127,6 +144,7 @@ def _problem(places: Places) -> Json:
 def _problems(one: Endpoint, places: Places) -> Json:
     content = _problem(places)
     left_out = set() if one.body is not None else {"408", "413", "415"}
+    left_out |= set() if one.tagged else {"412", "428"}
     return {
         status: {"description": text, "content": content}
         for status, text in _PROBLEMS.items()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Generic, TypeVar
 
-from gateway.queries import Queries
+from gateway.queries import OnBehalf
 from proto.errors import Unauthenticated
 
 _TOKEN = re.compile(r"[!-~]{1,6000}")
@@ -13,15 +14,18 @@ _TOKEN = re.compile(r"[!-~]{1,6000}")
 _TODO = "send the header `authorization: Bearer TOKEN`; `watchword token create NAME` makes one"
 
 
-class Entrance:
+Asked = TypeVar("Asked", bound=OnBehalf)
+
+
+class Entrance(Generic[Asked]):
     """The query service, for one caller after the other."""
 
-    def __init__(self, queries: Queries, *, needed: bool) -> None:
+    def __init__(self, queries: Asked, *, needed: bool) -> None:
         """`needed`: whether requests without a token are refused here."""
         self._queries = queries
         self._needed = needed
 
-    def of(self, authorization: Iterable[str], client: str) -> Queries:
+    def of(self, authorization: Iterable[str], client: str) -> Asked:
         """The query service for whoever sent these `authorization` headers. Unauthenticated without a good one."""
         given = list(authorization)
         if not given:

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
@@ -20,6 +20,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from gateway.guard import App, Receive, Scope, Send
 from gateway.problems import Refused
 from gateway.sessions import BEGUN_FOR_S, Sealed, Session, Sessions, begun
+from gateway.shapes import WHO
 from identity.issuer import Known
 from identity.jwts import MOST_BYTES
 from identity.people import Person
@@ -29,7 +30,7 @@ from proto.types import now_ms
 
 log = logging.getLogger("watchword.gateway")
 
-LOGIN, CALLBACK, LOGOUT, WHO, OUT = "/login", "/login/callback", "/logout", "/login/who", "/login/out"
+LOGIN, CALLBACK, LOGOUT, OUT = "/login", "/login/callback", "/logout", "/login/out"
 _TODO = "begin again at /login"
 
 _OUT_PAGE = """<!doctype html>
@@ -251,7 +252,10 @@ class Login:
 
     def _key(self, request: Request) -> str | None:
         """The key of the session. Another site's page has no part in it, whatever the browser makes of SameSite."""
-        if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        origin = request.headers.get("origin", "")
+        if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none") or (
+            origin and _origin(origin) != _origin(self._home)
+        ):
             return None
         return request.cookies.get(self._cookie) or None
 
@@ -285,6 +289,15 @@ class Login:
 def _on(then: str) -> Response:
     """A page that leads on at once. A redirect would be a part of the way from the issuer's page, without cookies."""
     return HTMLResponse(_ON_PAGE.format(then=html.escape(then)))
+
+
+def _origin(url: str) -> tuple[str, str, int | None] | None:
+    """Scheme, host and port of an address; None when it has none."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme, parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        return None
 
 
 def _place(known: Known, name: str) -> str:

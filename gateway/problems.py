@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from proto.errors import (
     Broken,
+    Conflict,
     Denied,
     Invalid,
     Late,
@@ -26,6 +27,7 @@ _STATUSES: dict[type[WatchwordError], int] = {
     Unauthenticated: 401,
     Denied: 403,
     Unknown: 404,
+    Conflict: 412,
     Overloaded: 429,
     Broken: 500,
     Transient: 503,

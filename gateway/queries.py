@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from typing import Protocol
+from typing import Protocol, Self, TypeVar
+
+from google.protobuf.message import Message
 
 from proto.v1 import query_pb2
 
+Reply = TypeVar("Reply", bound=Message)
 
-class Queries(Protocol):
-    """What the gateway asks of the query service: `query.client.QueryClient`."""
 
-    def on_behalf(self, token: str, client: str = "") -> Queries:
+class OnBehalf(Protocol):
+    """A client that is used for one caller after the other."""
+
+    def on_behalf(self, token: str, client: str = "") -> Self:
         """The same for whoever brought this token (empty: none), from this address."""
+
+
+class Manage(OnBehalf, Protocol):
+    """What the gateway asks of the Manage service: `manage.client.ManageClient`."""
+
+    async def ask(self, request: Message, kind: type[Reply]) -> Reply:
+        """The reply, of this kind, to the request, whose type names the call."""
+
+
+class Queries(OnBehalf, Protocol):
+    """What the gateway asks of the query service: `query.client.QueryClient`."""
 
     async def search(
         self,

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 API = "/api/v1"
+WHO = "/login/who"
+"""Says who is logged in, also where there is no login."""
 
 
 def _plain(number: float) -> float:
@@ -265,6 +267,8 @@ class CameraStatus(Shape):
     gate: str
     """What its packet gate is doing: off, learning, gating, open, intra or unable; and why."""
     gate_why: str
+    clock_ahead_ms: int
+    """How far its own clock is ahead of the machine's that watches it; 0 where it does not tell."""
 
 
 class CameraInfo(Shape):

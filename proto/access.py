@@ -53,9 +53,9 @@ class Role(StrEnum):
     VIEWER = "viewer"
     """Ask, and see what was found."""
     OPERATOR = "operator"
-    """Also change cameras. Nothing asks for it yet: cameras are changed by commands on the catalog."""
+    """Also change cameras."""
     ADMIN = "admin"
-    """Also manage tokens. Likewise."""
+    """Also manage tokens, erase, read the audit, and add cameras that are files or devices of the machine."""
     INGEST = "ingest"
     """Send pictures, and see nothing."""
 
@@ -160,7 +160,13 @@ def _union(grants: Sequence[Grant], members: Members) -> Scope:
 
 
 NOBODY_ASKED = Caller("anonymous", Role.ADMIN)
-"""Whoever calls where no token is needed."""
+"""Whoever calls where no token is needed, and only this machine can call."""
+
+
+def nobody_asked(open_to: str, *, named: bool) -> Caller:
+    """Whoever calls without a token where none is needed. `named`: whether the gateway is known by other names than
+    this machine's own: then something passes the calls of others on to it, and they may see, and change nothing."""
+    return NOBODY_ASKED if open_to == THIS_MACHINE and not named else Caller("anonymous", Role.VIEWER)
 
 
 def is_loopback(listen: str) -> bool:

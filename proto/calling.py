@@ -14,6 +14,9 @@ from proto.tls import ClientTls, channel_credentials
 
 Reply = TypeVar("Reply")
 
+CLIENT_KEY = "watchword-client"
+"""For whom a gateway calls: an address, for the audit. Nothing depends on it."""
+
 
 class Client(ABC):
     """A service's client. Use it in an `async with` block, which closes it."""

@@ -9,6 +9,7 @@
     ├── Unknown         names a camera or a moment that is not here      NOT_FOUND
     ├── Unauthenticated no token came, or one that does not count        UNAUTHENTICATED
     ├── Denied          not allowed                                      PERMISSION_DENIED
+    ├── Conflict        somebody changed it meanwhile: look again        ABORTED
     ├── Mismatch        vectors of another space                         FAILED_PRECONDITION
     └── Broken          the installation or its surroundings are wrong   INTERNAL
 
@@ -92,6 +93,12 @@ class Unauthenticated(WatchwordError):
     """It is not known who calls: no token came, or one that does not count."""
 
     exit_code = 10
+
+
+class Conflict(WatchwordError):
+    """What is to be changed is not as the caller saw it."""
+
+    exit_code = 11
 
 
 class Mismatch(WatchwordError):

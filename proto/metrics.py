@@ -43,12 +43,12 @@ PACKETS_PASSED = Counter(
 PACKET_GATES_OPENED = Counter(
     "watchword_camera_packet_gates_opened_total",
     "How often something moved after nothing did, by what said so first: packets, or a picture.",
-    ["by"],
+    ["reason"],
 )
 CAMERA_GATES = Gauge(
     "watchword_camera_packet_gates",
     "Cameras watched here by what their packet gate does: off, learning, gating, open, intra, unable.",
-    ["gate"],
+    ["state"],
 )
 CAMERAS_WANTED = Gauge("watchword_camera_sources_wanted", "Cameras that are registered to be watched, by whomever.")
 CAMERAS_OPEN = Gauge("watchword_camera_sources_open", "Sources that deliver pictures now.")

@@ -19,6 +19,7 @@ from grpc.aio import AioRpcError
 
 from proto.errors import (
     Broken,
+    Conflict,
     Denied,
     Invalid,
     Late,
@@ -116,6 +117,7 @@ _CODES: dict[type[WatchwordError], grpc.StatusCode] = {
     Unknown: grpc.StatusCode.NOT_FOUND,
     Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     Denied: grpc.StatusCode.PERMISSION_DENIED,
+    Conflict: grpc.StatusCode.ABORTED,
     Mismatch: grpc.StatusCode.FAILED_PRECONDITION,
     Broken: grpc.StatusCode.INTERNAL,
     WatchwordError: grpc.StatusCode.UNKNOWN,

@@ -50,12 +50,14 @@ class TokenCallers:
         known: KnownTokens,
         *,
         needed: bool,
+        nobody: Caller = NOBODY_ASKED,
         people: People | None = None,
         rates: Rates | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`needed`: whether calls without a token are refused. Without `people` no issuer's token counts. `rates` says
-        how often each token may call."""
+        """`needed`: whether calls without a token are refused. `nobody` is who they come from where they are not.
+        Without `people` no issuer's token counts. `rates` says how often each token may call."""
+        self._nobody = nobody
         self._known = known
         self._rates = rates
         self._clock = clock
@@ -85,7 +87,7 @@ class TokenCallers:
         too often.
         """
         if not authorization and not self._needed:
-            return NOBODY_ASKED
+            return self._nobody
         who = await self._who(_bearer(authorization))
         if self._rates is not None:
             now_s = self._clock()

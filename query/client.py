@@ -11,13 +11,10 @@ from typing import Any, Self, TypeVar
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from proto.calling import Client, answer_of, open_channel
+from proto.calling import CLIENT_KEY, Client, answer_of, open_channel
 from proto.errors import Invalid, Late, Transient
 from proto.tls import ClientTls
 from proto.v1 import query_pb2, query_pb2_grpc
-
-CLIENT_KEY = "watchword-client"
-"""For whom a gateway calls: an address, for the audit. Nothing depends on it."""
 
 Reply = TypeVar("Reply")
 

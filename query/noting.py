@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from proto.access import Caller
+from proto.calling import CLIENT_KEY
 from proto.errors import WatchwordError
 from proto.v1 import query_pb2
-from query.client import CLIENT_KEY
 
 Note = Callable[[Mapping[str, Any]], None]
 

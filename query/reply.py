@@ -55,12 +55,12 @@ def info_of(camera: Camera, status: CameraStatus, *, whole: bool) -> query_pb2.C
     """A camera, and how it is doing. Unless `whole`, nothing is told of where it is: a reason may name its address."""
     if not whole and status.why and status.state not in ("unknown", "disabled", "removed"):
         status = replace(status, why=_NOT_TOLD)
-    told = {name: value for name, value in fields_of(status).items() if name != "gop_s"}
+    told = {**fields_of(status), "gop_s": status.gop_s, "clock_ahead_ms": status.clock_ahead_ms or 0}
     return query_pb2.CameraInfo(
         name=camera.name,
         watching=camera.watching,
         groups=camera.groups,
-        status=query_pb2.CameraStatus(**told, gop_s=status.gop_s),
+        status=query_pb2.CameraStatus(**told),
     )
 
 

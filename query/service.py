@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import grpc.aio
 
@@ -36,6 +36,17 @@ _MOST_CLIPS = 32
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Result = TypeVar("Result")
+
+
+class Beside(Protocol):
+    """Another service on the same server, with the same callers and audit."""
+
+    @property
+    def admissions(self) -> Mapping[str, Admission]:
+        """Of those of its methods that have a door of their own."""
+
+    def add_to(self, methods: Any, door: Door, noted: Callable[..., Any]) -> None:
+        """Add its methods. `noted` is `Notes.of`."""
 
 
 class QueryServer:
@@ -84,11 +95,12 @@ async def serve_query(
     callers: Callers | None = None,
     note: Note = lambda _: None,
     statuses: KnownStatuses | None = None,
+    beside: Sequence[Beside] = (),
 ) -> QueryServer:
     """Serve `searcher`, `clips` and `statuses` at `address` (HOST:PORT; port 0 takes a free one).
 
     Without `callers` everybody may see everything, which is served on loopback only. `note` takes what the audit says
-    of a call.
+    of a call. The services `beside` are served at the same address.
     """
     notes = Notes(note)
     if callers is None and not is_loopback(address):
@@ -98,13 +110,19 @@ async def serve_query(
         "the query service",
         "watchword.v1.Query",
         most_calls=settings.max_concurrent,
-        admissions={"Search": searches, "Clip": Admission("clip", most=_MOST_CLIPS)},
+        admissions={
+            "Search": searches,
+            "Clip": Admission("clip", most=_MOST_CLIPS),
+            **{name: admission for one in beside for name, admission in one.admissions.items()},
+        },
         callers=callers or Everyone(),
         refused=notes.refused,
     )
     running = QueryServer(server)
     service = _QueryService(searcher, clips, statuses, settings, server.door, running.outlived, notes)
     query_pb2_grpc.add_QueryServicer_to_server(service, server.methods)
+    for one in beside:
+        one.add_to(server.methods, server.door, notes.of)
     await server.start(address, settings)
     server.set_ready(True)
     log.info("query service answers on %s", server.address)

@@ -95,7 +95,7 @@ async def _backup(settings: Settings, to: str, *, full: bool, quiet: bool) -> tu
 
 
 def _show_backup(to: str, manifest: Manifest, written: int) -> None:
-    from watchword.recording_cli import in_words
+    from manage.recordings import in_words
 
     click.echo(
         f"{to}: {manifest.count('moments'):,} moments, {manifest.count('pictures'):,} pictures, "

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from manage.recordings import recording_of
 from proto.areas import area_of, written
 from proto.errors import Invalid
 from proto.types import Area, Camera, group_name
-from watchword.recording_cli import bytes_of, check_recordable, recording_of
+from watchword.recording_cli import bytes_of
 from watchword.settings import Front, Settings
+
+if TYPE_CHECKING:
+    from manage.cameras import CameraKeeper
 
 _CORNERS = "'0,0 0.5,0 0.5,0.3', or in pixels '1920x1080: 0,0 960,0 960,324'"
 _UNMASKED = "Allow recording although there are masks: recordings stay unmasked."
@@ -102,9 +107,8 @@ def camera_add(
 
     URL is rtsp(s)://…, rtsp+udp://… for RTP over UDP, http(s)://… of MJPEG, other video or an .m3u8 playlist,
     udp://HOST:PORT or tcp://HOST:PORT of MPEG-TS, a video file, a folder of videos or of pictures, or /dev/video0."""
-    from catalog.cameras import check_camera
+    from manage.cameras import checked
     from proto.types import camera_name, now_ms
-    from watchword.catalogs import open_registry
     from watchword.times import instant
 
     settings = front.settings()
@@ -117,13 +121,10 @@ def camera_add(
         record=recording_of(record_days, record_bytes) if recorded else None,
         **how,
     )
-    check_camera(added)
-    if recorded:
-        check_recordable(added)
+    checked(added)
     seen = "" if unchecked else _looked_at(added, settings)
-    with open_registry(settings) as registry:
-        registry.add(added)
-        kept = len(registry.get(name).masks) - len(added.masks)
+    with _keeper(front) as keeper:
+        kept = len(keeper.add(added).camera.masks) - len(added.masks)
     click.echo(f"watching {'and recording ' if recorded else ''}{name}{seen}")
     if kept:
         click.echo(f"it keeps the masks that it had: {kept}; `watchword camera mask clear {name}` takes them off")
@@ -132,11 +133,11 @@ def camera_add(
 def _looked_at(camera: Camera, settings: Settings) -> str:
     """What the camera shows, in words. Raises what is wrong with it."""
     from cameras.source import probe
+    from manage.cameras import checked
 
     info, _ = probe(camera, settings.camera.open_timeout_s)
     rate = f", {info.fps:g} frames a second" if info.fps else ""
-    if camera.record is not None and camera.record.on:
-        check_recordable(camera, info.codec)
+    checked(camera, info.codec)
     return f" ({info.width} x {info.height}{rate}, {info.codec})"
 
 
@@ -155,7 +156,7 @@ def camera_set(
 ) -> None:
     """Change NAME while it is watched. It stays the same camera, and what it saw stays. Masks, areas to ignore and
     groups that are given take the place of those before; what is not given stays."""
-    from catalog.cameras import check_camera
+    from manage.cameras import changed, checked
 
     given = {key: value for key, value in how.items() if value is not None and value != ()}
     if as_usual:
@@ -166,17 +167,13 @@ def camera_set(
         given["url"] = _absolute(url)
     if not given:
         raise Invalid("nothing is to be changed", todo="`watchword camera set --help` shows what can be")
-    before = _camera(front, name)
-    if not before.watching:
-        raise Invalid(f"{name} was removed", todo=f"`watchword camera add {name} URL` watches it again")
-    after = replace(before, **given)
-    check_camera(after)
-    if after.record is not None and after.record.on:
-        check_recordable(after)
-    seen = "" if url is None or unchecked else _looked_at(after, front.settings())
-    changed = _changed(front, name, lambda camera: replace(camera, **given))
-    click.echo(f"{name} {'is watched' if changed.enabled else 'is disabled'}{seen}; it takes a second or two")
-    _say_unmasked(changed)
+    with _keeper(front) as keeper:
+        before = keeper.kept(name).camera
+        looks = before.watching and url is not None and not unchecked
+        seen = _looked_at(checked(changed(before, given)), front.settings()) if looks else ""
+        after = keeper.change(name, given).camera
+    click.echo(f"{name} {'is watched' if after.enabled else 'is disabled'}{seen}; it takes a second or two")
+    _say_unmasked(after)
 
 
 def _say_unmasked(camera: Camera) -> None:
@@ -244,13 +241,8 @@ def camera_import(front: Front, file: Path, really: bool) -> None:
 def camera_remove(front: Front, name: str) -> None:
     """Stop watching NAME. What it saw stays searchable as long as its retention says; `watchword erase` removes it
     now. A recording that is added again is replayed from the start."""
-    from catalog.cameras import CameraRegistry
-    from catalog.progress import Progresses
-    from watchword.catalogs import open_catalog
-
-    with open_catalog(front.settings()) as catalog:
-        CameraRegistry(catalog).remove(name)
-        Progresses(catalog).forget(name)
+    with _keeper(front) as keeper:
+        keeper.remove(name)
     click.echo(f"no longer watching {name}; what it saw stays searchable")
 
 
@@ -331,6 +323,16 @@ camera.add_command(
         )
     )
 )
+
+
+@contextmanager
+def _keeper(front: Front) -> Iterator[CameraKeeper]:
+    """What adds, changes and removes cameras."""
+    from manage.cameras import CameraKeeper
+    from watchword.catalogs import open_catalog
+
+    with open_catalog(front.settings()) as catalog:
+        yield CameraKeeper(catalog)
 
 
 def _camera(front: Front, name: str) -> Camera:

@@ -9,12 +9,13 @@ from typing import Literal, TypeVar
 
 from cameras.address import kind_of, shown
 from catalog.cameras import check_camera
+from manage.recordings import check_recordable, recording_of
 from proto.areas import area_of
 from proto.errors import Invalid, WatchwordError
 from proto.types import CAMERA_NAME, Area, Camera, Recording
 from watchword.frigate import camera_of_frigate
 from watchword.lines import Problem, Problems, Value, read_lines, shown_name
-from watchword.recording_cli import bytes_of, check_recordable, recording_of
+from watchword.recording_cli import bytes_of
 
 KEYS = (
     *("url", "fps", "novelty", "packet_gate", "enabled", "loop", "speed", "groups", "masks", "ignore", "record"),

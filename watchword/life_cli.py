@@ -270,7 +270,7 @@ async def _status(settings: Settings, wanted: tuple[str, ...]) -> dict[str, Any]
 
 
 def _show_status(told: dict[str, Any]) -> None:
-    from watchword.recording_cli import in_words
+    from manage.recordings import in_words
     from watchword.times import local
 
     for one in told["buckets"]:

@@ -17,7 +17,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from proto.access import needs_token
+from proto.access import needs_token, nobody_asked
 from proto.errors import Broken, Late, Overloaded, Transient, Unknown, WatchwordError
 from proto.metrics import BUILD, DATA_FREE, DATA_SIZE
 from watchword.admitting import checker_of, login_of, rates_of
@@ -238,6 +238,7 @@ async def _query(settings: Settings, stage: Stage) -> None:
     from catalog.recordings import Recordings
     from catalog.statuses import Statuses
     from catalog.tokens import TokenRegistry
+    from manage.service import ManageService
     from query.backgrounds import BackgroundReader
     from query.bank import Bank
     from query.cache import VectorCache
@@ -246,6 +247,7 @@ async def _query(settings: Settings, stage: Stage) -> None:
     from query.judging import Judge
     from query.search import Searcher
     from query.service import serve_query
+    from watchword.managing import new_manager
 
     encoder, info = await _encoder(settings, stage)
     catalog = await _catalog(settings, stage)
@@ -272,15 +274,28 @@ async def _query(settings: Settings, stage: Stage) -> None:
     )
     clips = ClipReader(Recordings(settings.data_dir / "recordings"), settings.query.max_clip_s)
     known = KnownTokens(TokenRegistry(catalog), settings.access.known_for_s, cameras=CameraRegistry(catalog))
-    needed = needs_token(settings.access.open_to, settings.query.listen)
-    callers = TokenCallers(known, needed=needed, people=checker_of(settings, stage.closing), rates=rates_of(settings))
+    callers = TokenCallers(
+        known,
+        needed=needs_token(settings.access.open_to, settings.query.listen),
+        nobody=nobody_asked(settings.access.open_to, named=bool(settings.gateway.hosts)),
+        people=checker_of(settings, stage.closing),
+        rates=rates_of(settings),
+    )
     await callers.start()
     stage.closing.push_async_callback(callers.stop)
     audit = Audit(audit_sink(settings))
     stage.closing.push_async_callback(asyncio.to_thread, audit.close, GRACE_S)
     audit.start()
-    statuses = KnownStatuses(Statuses(catalog))
-    server = await serve_query(searcher, settings.query, settings.query.listen, clips, callers, audit.note, statuses)
+    server = await serve_query(
+        searcher,
+        settings.query,
+        settings.query.listen,
+        clips,
+        callers,
+        audit.note,
+        KnownStatuses(Statuses(catalog)),
+        (ManageService(new_manager(settings, catalog)),),
+    )
     stage.closing.push_async_callback(server.stop, GRACE_S)
     await stage.serve(server.run(), server.end)
 
@@ -289,18 +304,23 @@ async def _gateway(settings: Settings, stage: Stage) -> None:
     from gateway.app import application
     from gateway.assistant import Assistant
     from gateway.serving import serve_gateway
+    from manage.client import ManageClient
     from query.client import QueryClient
     from watchword.stack import query_address
 
     client = QueryClient(query_address(settings), settings.gateway.timeout_s, spread=True, tls=settings.query)
     stage.closing.push_async_callback(client.close)
+    manage = ManageClient(query_address(settings), settings.gateway.timeout_s, tls=settings.query)
+    stage.closing.push_async_callback(manage.close)
     version = importlib.metadata.version("watchword")
     needed = needs_token(settings.access.open_to, settings.gateway.listen)
     assistant = Assistant(client, version, needs_token=needed) if settings.gateway.mcp else None
     if assistant is not None:
         await stage.closing.enter_async_context(assistant.running())
-    login = login_of(settings, stage.closing, needed=needed)
-    app = application(client, settings.gateway, version, assistant=assistant, needs_token=needed, around=login)
+    around = login_of(settings, stage.closing, needed=needed)
+    app = application(
+        client, settings.gateway, version, assistant=assistant, needs_token=needed, manage=manage, around=around
+    )
     server = await serve_gateway(app, settings.gateway, grace_s=round(GRACE_S))
     stage.closing.push_async_callback(server.stop)
     await stage.serve(None, lambda: None)

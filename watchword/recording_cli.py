@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+from manage.recordings import USUAL_DAYS, check_recordable, in_words, recording_of
 from proto.errors import Invalid, Unknown, WatchwordError
 from proto.types import Camera, Recording
 from watchword.catalogs import open_registry
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from cameras.recording import Forecast
     from proto.v1 import query_pb2
 
-USUAL_DAYS = 30.0
-USUAL_BYTES = 50_000_000_000
-LEAST_BYTES = 100_000_000
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _BYTES = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?", re.IGNORECASE)
 _PACE_SEGMENTS = 60
@@ -38,34 +36,6 @@ def bytes_of(_: click.Context | None, __: click.Parameter | None, words: str | N
     if not found:
         raise Invalid(f"{words[:40]!r} is no size", todo="write 500MB, 20GB or 1.5TB")
     return int(float(found[1]) * _UNITS[found[2].lower()])
-
-
-def recording_of(days: float | None, size: int | None, before: Recording | None = None) -> Recording:
-    """What is to be recorded; what is not said is as before, else as usual."""
-    before = before or Recording(USUAL_DAYS, USUAL_BYTES)
-    wanted = Recording(before.days if days is None else days, before.bytes if size is None else size)
-    if not 0 < wanted.days <= 36_500:
-        raise Invalid(f"{wanted.days:g} days cannot be kept", todo="give more than 0, such as 0.5 or 30")
-    if wanted.bytes < LEAST_BYTES:
-        raise Invalid(
-            f"{in_words(wanted.bytes)} are below what a camera sends in some minutes",
-            todo=f"give at least {in_words(LEAST_BYTES)}; a camera at 4 Mbit/s takes 43 GB a day",
-        )
-    return wanted
-
-
-def check_recordable(camera: Camera, codec: str | None = None) -> None:
-    """Raise Invalid when the camera cannot be recorded. `codec` is what it sends, when that is known."""
-    from cameras.address import kind_of
-    from cameras.remux import CODECS
-
-    if kind_of(camera.url) == "file":
-        raise Invalid(f"{camera.name} is a file, which is recorded already", todo="record cameras that are live")
-    if codec is not None and codec not in CODECS:
-        raise Invalid(
-            f"{camera.name} sends {codec}, which cannot be recorded as it is",
-            todo="have the camera send H.264 or H.265",
-        )
 
 
 @click.group()
@@ -191,14 +161,6 @@ def _say(head: query_pb2.ClipHead, out: Path) -> None:
     for one in head.missing:
         why = "not recorded" if one.reason == "not recorded" else "recorded in another format: a clip of its own"
         click.echo(f"  {span(one.start_ms, one.end_ms)}: {why}", err=True)
-
-
-def in_words(size: int) -> str:
-    """A number of bytes for people."""
-    for unit, name in ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
-        if size >= unit:
-            return f"{size / unit:.3g} {name}"
-    return f"{size} bytes"
 
 
 def _opened(path: Path) -> BinaryIO:

@@ -76,8 +76,12 @@ async function problemOf(response: Response): Promise<Problem> {
   return new Problem(response.status, text("title") || response.statusText, text("detail"), text("todo"));
 }
 
-async function json<T>(url: string, how: RequestInit = {}): Promise<T> {
-  const response = await ask(url, how);
+export async function json<T>(url: string, how: RequestInit = {}): Promise<T> {
+  return read<T>(await ask(url, how), how);
+}
+
+/** The body of an answer. */
+export async function read<T>(response: Response, how: RequestInit = {}): Promise<T> {
   try {
     return (await response.json()) as T;
   } catch (error) {

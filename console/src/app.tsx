@@ -10,14 +10,17 @@ import { pictureRefused, useDroppedPictures } from "./parts/searchbar";
 import { AskPage } from "./pages/ask";
 import { CamerasPage } from "./pages/cameras";
 import { Detail } from "./pages/detail";
+import { LivePage } from "./pages/live";
 import { SystemPage } from "./pages/system";
 import { WhenPage } from "./pages/when";
 import { asks, EMPTY, format, PAGES, type Page, type Route } from "./route";
+import { learnSession, loginAddress, logOut, session } from "./session";
 import { go, route, theme, type Theme } from "./state";
 
 const BODIES: Record<Page, () => preact.JSX.Element> = {
   ask: AskPage,
   when: WhenPage,
+  live: LivePage,
   cameras: CamerasPage,
   system: SystemPage,
 };
@@ -27,6 +30,7 @@ export function App() {
   const [help, setHelp] = useState(false);
   const over = useDroppedPictures();
   useKeys(() => setHelp(true));
+  useEffect(() => void learnSession(), []);
   useEffect(() => {
     document.documentElement.lang = language.value;
     document.title = now.q ? `${now.q} · Watchword` : "Watchword";
@@ -75,7 +79,7 @@ function skip(event: MouseEvent): void {
 /** Ask and When keep the question between them; the wordmark begins anew. */
 function target(page: Page): Route {
   const now = route.value;
-  return { ...now, page, limit: EMPTY.limit, moment: "", at: 0 };
+  return { ...now, page, limit: EMPTY.limit, moment: "", at: 0, edit: "" };
 }
 
 function Header({ onHelp }: { onHelp: () => void }) {
@@ -140,6 +144,15 @@ function Header({ onHelp }: { onHelp: () => void }) {
                 {t("token.forget")}
               </button>
             )}
+            {session.value.name && (
+              <>
+                <p class="hint">{t("login.as", { name: session.value.name })}</p>
+                <button type="button" class="quiet" onClick={() => void logOut()}>
+                  {t("login.out")}
+                </button>
+              </>
+            )}
+            {session.value.login && !session.value.name && <a href={loginAddress()}>{t("login.in")}</a>}
           </>
         )}
       </Menu>
@@ -219,6 +232,7 @@ function TokenWanted() {
           onInput={(event) => setText(event.currentTarget.value)}
         />
         <p class="hint">{t("token.kept")}</p>
+        {session.value.login && <a href={loginAddress()}>{t("login.in")}</a>}
         <button type="submit" class="button main" disabled={!text.trim()}>
           {t("token.use")}
         </button>
@@ -233,6 +247,7 @@ function useKeys(onHelp: () => void): void {
     const onKey = (event: KeyboardEvent): void => {
       if (event.altKey || event.ctrlKey || event.metaKey) return;
       const at = event.target as HTMLElement;
+      if (at instanceof HTMLTextAreaElement || at instanceof HTMLSelectElement) return;
       if (at instanceof HTMLInputElement && !["radio", "checkbox"].includes(at.type)) {
         if (event.key === "Escape" && at.id === "question") at.blur();
         return;

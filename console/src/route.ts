@@ -2,7 +2,7 @@
 
 import type { Box } from "./types";
 
-export const PAGES = ["ask", "when", "cameras", "system"] as const;
+export const PAGES = ["ask", "when", "live", "cameras", "system"] as const;
 export type Page = (typeof PAGES)[number];
 
 /** A part of a moment's picture, by which one can ask. */
@@ -33,7 +33,11 @@ export interface Route {
   /** The moment that is open, and the instant of its picture. */
   moment: string;
   at: number;
+  /** The camera whose settings are open; NEW for one that is to be added. */
+  edit: string;
 }
+
+export const NEW = "+";
 
 export const FIRST = 24;
 export const MOST = 1000;
@@ -55,6 +59,7 @@ export const EMPTY: Route = {
   limit: FIRST,
   moment: "",
   at: 0,
+  edit: "",
 };
 
 const UNITS: Record<string, number> = { m: 60_000, h: 3_600_000, d: 86_400_000 };
@@ -90,6 +95,7 @@ export function parse(search: string): Route {
     limit: Number.isInteger(limit) && limit > 0 ? Math.min(limit, MOST) : FIRST,
     moment: text("moment"),
     at: whole(text("at")),
+    edit: page === "cameras" ? text("edit").slice(0, 64) : "",
   };
 }
 
@@ -104,6 +110,7 @@ export function format(route: Route): string {
   if (route.limit !== FIRST) said.append("limit", String(route.limit));
   say("moment", route.moment, "");
   if (route.moment) say("at", route.at, 0);
+  if (route.page === "cameras") say("edit", route.edit, "");
   return `?${said.toString()}`;
 }
 

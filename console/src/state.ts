@@ -2,6 +2,7 @@
 
 import { batch, computed, effect, signal } from "@preact/signals";
 import * as api from "./api";
+import { whoAmI, type Who } from "./manage";
 import { keptPicture, recall, remember } from "./keep";
 import { cut, forgetPictures, take } from "./pictures";
 import { asks, EMPTY, format, MOST, parse, questionKey, type Route } from "./route";
@@ -140,6 +141,19 @@ export function more(): void {
 export const house = signal<Cameras | null>(null);
 export const houseProblem = signal<api.Problem | null>(null);
 
+/** What the reader may do; null where that is not known, and then nothing can be changed here. */
+export const me = signal<Who | null>(null);
+export const mayChange = computed(() => me.value?.role === "operator" || me.value?.role === "admin");
+export const isAdmin = computed(() => me.value?.role === "admin");
+
+async function lookAtMe(): Promise<void> {
+  try {
+    me.value = await whoAmI();
+  } catch {
+    me.value = null; // a token of another role, or a gateway of another version
+  }
+}
+
 export async function lookAtHouse(): Promise<void> {
   try {
     const cameras = await api.cameras();
@@ -159,6 +173,7 @@ effect(() => {
     forgetPictures();
   }
   void lookAtHouse();
+  void lookAtMe();
 });
 
 // ---- saved questions

@@ -41,11 +41,12 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def serving() -> Iterator[tuple[House, str]]:
-    house = House()
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[House, str]]:
+    house = House(tmp_path_factory.mktemp("house"))
     server = Serving(house)
     yield house, server.address
     server.end()
+    house.catalog.close()
 
 
 @pytest.fixture

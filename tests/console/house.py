@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import io
 import threading
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import av
+from google.protobuf.message import Message
 from PIL import Image
 
+from cameras.source import probe
+from catalog.cameras import CameraRegistry
+from catalog.store import Catalog, sqlite_url
 from gateway.app import application
 from gateway.serving import GatewayServer, serve_gateway
 from gateway.settings import GatewaySettings
+from manage.cameras import CameraKeeper
+from manage.desk import Desk, Surroundings
+from manage.looking import Look
+from manage.manager import Manager
+from proto.access import Caller, Role
 from proto.errors import Unknown
+from proto.types import Camera
 from proto.v1 import query_pb2
 from tests.clips import CLIPS
+from tests.manage.fakes import InProcess
 
+Reply = TypeVar("Reply", bound=Message)
 NOW_MS = 1_790_000_000_000
 """The time of all moments: 2026-09-21, 14:13:20 UTC. The page shows other days than today with their date."""
 MINUTE_MS = 60_000
@@ -47,7 +60,7 @@ def pictures(clip: Path, count: int) -> list[bytes]:
 class House:
     """What the gateway asks (`gateway.api.Queries`). Notes every search; raises `error` if there is one."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
         self.asked: list[dict[str, Any]] = []
         self.error: Exception | None = None
         self.away = False
@@ -61,9 +74,33 @@ class House:
         self.without_its_picture = next(iter(self.moments))
         """A moment whose picture of `at_ms` is gone."""
 
+        self.catalog = Catalog(sqlite_url(folder / "catalog.db"))
+        self.catalog.open()
+        self.registry = CameraRegistry(self.catalog)
+        self.role = Role.ADMIN
+        self.around = Surroundings(
+            audit=folder / "audit",
+            receipt=lambda one: f'{{"number": {one.number}}}',
+            demo={"film": CLIPS["bikes"]},
+        )
+        self.reset()
+
     def reset(self) -> None:
         self.asked.clear()
-        self.error, self.away = None, False
+        self.error, self.away, self.role = None, False, Role.ADMIN
+        self.manage = InProcess(Manager(CameraKeeper(self.catalog), _looked_at, Desk(self.catalog, self.around)))
+        for camera in self.registry.all():
+            if camera.name not in CAMERAS:
+                self.registry.remove(camera.name)
+        for name, clip in CAMERAS.items():
+            before = Camera(name, str(CLIPS[clip]), watching=name != "car")
+            self.registry.add_missing([before])
+            self.registry.change(name, _always(before))
+
+    @property
+    def added(self) -> list[Camera]:
+        """Cameras that a test added."""
+        return [one for one in self.registry.all() if one.watching and one.name not in CAMERAS]
 
     @property
     def last(self) -> dict[str, Any]:
@@ -89,7 +126,7 @@ class House:
         self.asked.append(asked | {"objects": tuple(objects), "least": min_confidence, "by_time": by_time} | more)
         if self.error is not None:
             raise self.error
-        if strange := set(cameras) - set(CAMERAS):
+        if strange := set(cameras) - set(CAMERAS) - {one.name for one in self.added}:
             raise Unknown(f"there is no camera {strange.pop()!r}", todo="`watchword camera list` shows them")
         hits = []
         for hit, _ in self.moments.values():
@@ -98,6 +135,7 @@ class House:
             found.confidence = _sure(hit, text, moment_id) - 0.01 * int(hit.moment_id[-2:], 16)
             if hit.moment_id != moment_id and found.confidence >= min_confidence:
                 hits.append(found)
+        hits += [_hit_now(one) for one in self.added]
         hits = [hit for hit in hits if not cameras or hit.camera in cameras]
         hits = [hit for hit in hits if {one.kind for one in hit.objects} >= set(objects)]
         hits = sorted(hits, key=lambda hit: -hit.confidence)[:limit]
@@ -109,6 +147,9 @@ class House:
         return reply
 
     async def thumbnail(self, moment_id: str, at_ms: int = 0) -> query_pb2.ThumbnailReply:
+        for one in self.added:
+            if _hit_now(one).moment_id == moment_id:
+                return query_pb2.ThumbnailReply(jpeg=(await _looked_at(one)).jpeg, at_ms=at_ms)
         if moment_id not in self.moments:
             raise Unknown("there is no such moment", todo="give the moment_id of a hit")
         shown = 0 if moment_id == self.without_its_picture else at_ms
@@ -121,7 +162,8 @@ class House:
         yield query_pb2.ClipPart()
 
     async def known(self) -> query_pb2.CamerasReply:
-        return query_pb2.CamerasReply(cameras=self.cameras, kinds=["bicycle", "car", "person"])
+        added = [query_pb2.CameraInfo(name=one.name, watching=True, groups=one.groups) for one in self.added]
+        return query_pb2.CamerasReply(cameras=[*self.cameras, *added], kinds=["bicycle", "car", "person"])
 
     async def serving(self, timeout_s: float) -> None:
         if self.error is not None:
@@ -136,9 +178,27 @@ class House:
         return query_pb2.Coverage(partial=self.away, gaps=gaps, gaps_in_all=len(gaps), watermarks=marks)
 
 
+def _always(camera: Camera) -> Callable[[Camera], Camera]:
+    return lambda _: camera
+
+
+async def _looked_at(camera: Camera) -> Look:
+    """What the file shows, with its masks: the same code as cameras have, in a thread."""
+    info, picture = await asyncio.to_thread(probe, camera, 20.0)
+    return Look(picture.jpeg(240, 90), info.width, info.height, info.codec, info.fps or 0.0)
+
+
+def _hit_now(camera: Camera) -> query_pb2.Hit:
+    """The latest moment of a camera that was added; another one when its masks are."""
+    marks = hashlib.sha256(repr(camera).encode()).hexdigest()[:30]
+    hit = _hit(camera.name, 9, 0)
+    hit.moment_id = f"{marks}00"
+    return hit
+
+
 def _hit(camera: str, place: int, number: int) -> query_pb2.Hit:
     start = NOW_MS + place * 7_000 + number * 3 * MINUTE_MS
-    kind = KINDS[camera]
+    kind = KINDS.get(camera, "")
     hit = query_pb2.Hit(
         moment_id=f"{place:030x}{number:02x}", camera=camera, start_ms=start, peak_ms=start + 4000, end_ms=start + 9000
     )
@@ -158,6 +218,19 @@ def _sure(hit: query_pb2.Hit, text: str | None, like: str | None) -> float:
     return 0.85 if hit.camera == "meadow" else 0.2
 
 
+class _Manage:
+    """The house's Manage service, as it is at each call."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+
+    def on_behalf(self, token: str, client: str = "") -> Self:
+        return self
+
+    async def ask(self, request: Message, kind: type[Reply]) -> Reply:
+        return await self._house.manage.acting(Caller("someone", self._house.role)).ask(request, kind)
+
+
 class Serving:
     """The gateway on a thread with a loop of its own, because the browser is driven from this one."""
 
@@ -171,7 +244,9 @@ class Serving:
 
     async def _start(self) -> GatewayServer:
         settings = GatewaySettings(listen="127.0.0.1:0")
-        return await serve_gateway(application(self._house, settings, "1.2.3"), settings, grace_s=1)
+        return await serve_gateway(
+            application(self._house, settings, "1.2.3", manage=_Manage(self._house)), settings, grace_s=1
+        )
 
     def end(self) -> None:
         asyncio.run_coroutine_threadsafe(self._server.stop(), self._loop).result(60)

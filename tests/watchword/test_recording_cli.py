@@ -9,13 +9,14 @@ import pytest
 from cameras.segments import Segments
 from cameras.settings import RecordingSettings
 from catalog.cameras import CameraRegistry
+from manage.recordings import in_words, recording_of
 from proto.errors import Invalid
 from proto.types import Camera, Recording
 from tests.cameras.filming import START_MS, film, tapped
 from tests.clips import CLIPS
 from tests.watchword.terminal import Cli, refused
 from watchword.catalogs import open_registry
-from watchword.recording_cli import bytes_of, in_words, recording_of
+from watchword.recording_cli import bytes_of
 from watchword.settings import Settings
 
 

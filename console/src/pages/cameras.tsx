@@ -1,116 +1,108 @@
-// Cameras: each with what it saw last, and how fresh that is.
+// Cameras: all of them with how they are, to add, to change and to remove.
 
+import { useEffect } from "preact/hooks";
 import * as format from "../format";
 import { t } from "../i18n";
 import { plainClick } from "../parts/card";
 import { useEvery } from "../parts/every";
-import { MomentPicture } from "../parts/picture";
+import { Icon } from "../parts/icons";
 import { Command, ProblemTold } from "../parts/told";
-import { EMPTY, format as addressOf } from "../route";
-import { lookAtRecent, recent, recentProblem } from "../recent";
-import { go, house, houseProblem, lookAtHouse } from "../state";
-import type { Camera, CameraStatus } from "../types";
+import { format as addressOf, NEW } from "../route";
+import { lookAtRecent } from "../recent";
+import { go, house, houseProblem, lookAtHouse, mayChange, route } from "../state";
+import type { Camera } from "../types";
+import { CameraDialog } from "./camera";
 import { FirstStart } from "./first";
 
-const LOOK_EVERY_MS = 15_000;
-/** A camera that was looked at within this is well. */
-export const FRESH_MS = 60_000;
+const LOOK_EVERY_MS = 5_000;
 
 export function CamerasPage() {
-  useEvery(LOOK_EVERY_MS, (signal) => {
-    void lookAtHouse();
-    void lookAtRecent(signal);
-  });
-  if (house.value && !house.value.cameras.length) return <FirstStart />;
+  useEvery(LOOK_EVERY_MS, () => void lookAtHouse());
+  const edit = route.value.edit;
+  useEffect(() => {
+    // Its last picture is drawn on.
+    if (edit) void lookAtRecent(new AbortController().signal);
+  }, [edit]);
+  const dialog = mayChange.value && edit && <CameraDialog key={edit} edit={edit} />;
+  if (house.value && !house.value.cameras.length) {
+    return (
+      <>
+        <FirstStart />
+        {dialog}
+      </>
+    );
+  }
   const cameras = (house.value?.cameras ?? []).toSorted(
     (a, b) => Number(b.watching) - Number(a.watching) || a.name.localeCompare(b.name),
   );
-  const problem = houseProblem.value ?? recentProblem.value;
   return (
     <div class="page">
-      <h1>{t("cameras")}</h1>
-      {problem && <ProblemTold problem={problem} />}
-      <ul class="wall cameras">
+      <div class="page-head">
+        <h1>{t("cameras")}</h1>
+        {mayChange.value && (
+          <button type="button" class="button main" onClick={() => go({ edit: NEW })}>
+            <Icon name="plus" />
+            {t("cameras.add")}
+          </button>
+        )}
+      </div>
+      {houseProblem.value && <ProblemTold problem={houseProblem.value} />}
+      <ul class="rows">
         {cameras.map((camera) => (
-          <CameraCard key={camera.name} {...camera} />
+          <Row key={camera.name} {...camera} />
         ))}
       </ul>
-      <section class="add">
-        <h2>{t("cameras.add")}</h2>
-        <Command>watchword camera add gate rtsp://user:password@10.0.0.7/stream</Command>
-      </section>
+      {!mayChange.value && (
+        <section class="add">
+          <h2>{t("cameras.add")}</h2>
+          <Command>watchword camera add gate rtsp://user:password@10.0.0.7/stream</Command>
+        </section>
+      )}
+      {dialog}
     </div>
   );
 }
 
-/** What the camera process says that is more than "live": it explains why nothing was looked at. */
-const TROUBLES = ["failing", "silent", "connecting", "disabled"] as const;
+const STATES = ["live", "failing", "silent", "connecting", "disabled", "done"] as const;
 
-function CameraCard({ name, watching, groups, status }: Camera) {
-  const now = recent.value;
-  const hit = now?.last.get(name);
-  const mark = now?.reply.coverage.watermarks.find((one) => one.camera === name);
-  const looked = mark?.looked_ms ?? 0;
-  const fresh = Boolean(now && looked >= now.at - FRESH_MS);
-  const trouble = TROUBLES.find((one) => one === status?.state);
-  const state = !watching ? "removed" : (trouble ?? (fresh ? "well" : now ? "behind" : "unknown"));
-  const words =
-    state === "removed"
-      ? t("camera.removed_still")
-      : looked
-       ? t("camera.looked", { time: format.moment(looked) })
-       : now
-        ? t("camera.never")
-        : "";
-  const target = { ...EMPTY, cameras: [name] };
+function Row({ name, watching, groups, status }: Camera) {
+  const known = STATES.find((one) => one === status?.state);
+  const state = !watching ? "removed" : known === "live" || known === "done" ? "well" : (known ?? "unknown");
+  const words = state === "removed" ? t("camera.removed_still") : status?.why || sends(status);
+  const target = { ...route.value, edit: name };
   return (
-    <li class="card">
-      <a
-        class="open"
-        href={addressOf(target)}
-        onClick={(event) => {
-          if (!plainClick(event)) return;
-          event.preventDefault();
-          go(target);
-          setTimeout(() => document.getElementById("question")?.focus());
-        }}
-      >
-        {hit ? (
-          <MomentPicture moment={hit.moment_id} at={hit.at_ms} alt="" />
-        ) : (
-          <div class={now ? "picture" : "picture waiting"}>
-            {now && <p class="no-picture">{t("camera.quiet")}</p>}
-          </div>
-        )}
-        <span class="line">
-          <span class="camera">{name}</span>
-          <span class={`state ${state}`}>
-            <span class="dot" aria-hidden="true" />
-            {state === "unknown" ? "" : t(`camera.${state}` as const)}
-          </span>
-        </span>
-        <span class="line small">{words}</span>
-        {Boolean(groups?.length) && <span class="line small">{groups?.join(", ")}</span>}
-        {trouble && status?.since_ms ? (
-          <span class="line small why">
-            {t("camera.since", { time: format.moment(status.since_ms) })}
-            {status.why && `: ${status.why}`}
-          </span>
-        ) : (
-          sends(status) && <span class="line small">{sends(status)}</span>
-        )}
-        {status?.advice?.map((sentence) => (
-          <span class="line small why" key={sentence}>
-            {sentence}
-          </span>
-        ))}
-      </a>
+    <li class="row">
+      <span class="camera">{name}</span>
+      <span class={`state ${state}`}>
+        <span class="dot" aria-hidden="true" />
+        {state === "unknown" ? t("camera.unknown") : known === "done" ? t("camera.done") : t(`camera.${state}` as const)}
+      </span>
+      <span class="small">{groups?.join(", ")}</span>
+      <span class="small why">
+        {status?.since_ms && known !== "live" ? `${t("camera.since", { time: format.moment(status.since_ms) })} ` : ""}
+        {words}
+        {status?.advice?.map((sentence) => <span key={sentence}> {sentence}</span>)}
+      </span>
+      {mayChange.value && (
+        <a
+          class="button"
+          href={addressOf(target)}
+          aria-label={t("cameras.edit", { camera: name })}
+          onClick={(event) => {
+            if (!plainClick(event)) return;
+            event.preventDefault();
+            go({ edit: name });
+          }}
+        >
+          {t("edit")}
+        </a>
+      )}
     </li>
   );
 }
 
 /** What a camera sends, and how much of it is looked at. */
-function sends(status: CameraStatus | undefined): string {
+export function sends(status: Camera["status"]): string {
   if (!status?.width) return "";
   const rate = t("camera.rate", { got: status.fps_got.toFixed(1), wanted: status.fps_wanted.toFixed(1) });
   const bits = status.bits_per_second ? `, ${(status.bits_per_second / 1e6).toFixed(1)} Mbit/s` : "";

@@ -1,21 +1,44 @@
 // The first start: an empty house, and the way to the first camera.
 
-import { useEffect } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
+import { Problem } from "../api";
 import { t } from "../i18n";
-import { Command } from "../parts/told";
-import { lookAtHouse } from "../state";
+import { addDemo } from "../manage";
+import { Command, ProblemTold } from "../parts/told";
+import { NEW } from "../route";
+import { go, lookAtHouse, mayChange, me } from "../state";
 
 const LOOK_EVERY_MS = 3000;
 
 export function FirstStart() {
+  const [problem, setProblem] = useState<Problem | null>(null);
   useEffect(() => {
     const timer = setInterval(() => void lookAtHouse(), LOOK_EVERY_MS);
     return () => clearInterval(timer);
   }, []);
+  const demo = (): void => {
+    addDemo().then(
+      () => lookAtHouse(),
+      (error: unknown) => setProblem(error instanceof Problem ? error : new Problem(-1, "", String(error), "")),
+    );
+  };
   return (
     <div class="first">
       <h1>{t("first.title")}</h1>
-      <p class="lead">{t("first.lead")}</p>
+      <p class="lead">{t(mayChange.value ? "first.lead_here" : "first.lead")}</p>
+      {problem && <ProblemTold problem={problem} onRetry={demo} />}
+      {mayChange.value && (
+        <p class="actions">
+          <button type="button" class="button main" onClick={() => go({ page: "cameras", edit: NEW })}>
+            {t("cameras.add")}
+          </button>
+          {Boolean(me.value?.demo.length) && (
+            <button type="button" class="button" onClick={demo}>
+              {t("first.demo_here")}
+            </button>
+          )}
+        </p>
+      )}
       <ol class="steps">
         <li>
           <h2>{t("first.camera")}</h2>

@@ -11,7 +11,8 @@ import { ProblemTold, Words } from "../parts/told";
 import { lookAtRecent, recent } from "../recent";
 import { house, lookAtHouse, refresh } from "../state";
 import type { Health } from "../types";
-import { FRESH_MS } from "./cameras";
+import { Keeping } from "./keeping";
+import { FRESH_MS } from "./live";
 
 const LOOK_EVERY_MS = 10_000;
 
@@ -78,6 +79,7 @@ export function SystemPage() {
         <Fact name={t("system.space")} value={now?.reply.space ?? "–"} code />
       </dl>
       {now && <Freshness />}
+      <Keeping />
       <section>
         <h2>{t("system.links")}</h2>
         <ul class="plain">

@@ -60,7 +60,7 @@ export function PartChooser({ width, height, first, onChosen, onCancel }: Props)
         ref={own}
         viewBox={`0 0 ${width} ${height}`}
         preserveAspectRatio="xMidYMid meet"
-        tabIndex={0}
+        tabindex={0}
         role="application"
         aria-label={t("part.keys")}
         autofocus

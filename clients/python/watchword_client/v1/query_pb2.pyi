@@ -839,6 +839,7 @@ class CameraStatus(_message.Message):
     DECODED_SHARE_FIELD_NUMBER: _builtins.int
     GATE_FIELD_NUMBER: _builtins.int
     GATE_WHY_FIELD_NUMBER: _builtins.int
+    CLOCK_AHEAD_MS_FIELD_NUMBER: _builtins.int
     state: _builtins.str
     """"connecting": no picture yet. "live". "silent": no picture comes, and nothing else is wrong. "failing": see `why`.
     "done": a file that came to its end. "disabled". "removed". "unknown": no camera process tells of it.
@@ -868,6 +869,8 @@ class CameraStatus(_message.Message):
     """
     gate: _builtins.str
     gate_why: _builtins.str
+    clock_ahead_ms: _builtins.int
+    """How far its own clock is ahead of the machine's that watches it; 0 where it does not tell."""
     @_builtins.property
     def advice(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What would make it better, in sentences."""
@@ -895,10 +898,11 @@ class CameraStatus(_message.Message):
         decoded_share: _builtins.float = ...,
         gate: _builtins.str = ...,
         gate_why: _builtins.str = ...,
+        clock_ahead_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "bits_per_second", b"bits_per_second", "codec", b"codec", "decoded_share", b"decoded_share", "failures", b"failures", "fps_got", b"fps_got", "fps_kept", b"fps_kept", "fps_wanted", b"fps_wanted", "gate", b"gate", "gate_why", b"gate_why", "gop_frames", b"gop_frames", "gop_s", b"gop_s", "height", b"height", "lost", b"lost", "since_ms", b"since_ms", "source_fps", b"source_fps", "state", b"state", "told_ms", b"told_ms", "why", b"why", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "bits_per_second", b"bits_per_second", "clock_ahead_ms", b"clock_ahead_ms", "codec", b"codec", "decoded_share", b"decoded_share", "failures", b"failures", "fps_got", b"fps_got", "fps_kept", b"fps_kept", "fps_wanted", b"fps_wanted", "gate", b"gate", "gate_why", b"gate_why", "gop_frames", b"gop_frames", "gop_s", b"gop_s", "height", b"height", "lost", b"lost", "since_ms", b"since_ms", "source_fps", b"source_fps", "state", b"state", "told_ms", b"told_ms", "why", b"why", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,396 @@
+// What only those see who look after the house: storage, tokens, the audit, erasures.
+
+import type { ComponentChildren } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import { Problem } from "../api";
+import * as format from "../format";
+import { t, type Key } from "../i18n";
+import * as manage from "../manage";
+import { Icon } from "../parts/icons";
+import { Dialog } from "../parts/overlay";
+import { Command, ProblemTold, Words } from "../parts/told";
+import { house, isAdmin, mayChange, me } from "../state";
+import { Field } from "./camera";
+
+/** Storage, tokens, audit and erasure, each where the reader may see it. */
+export function Keeping() {
+  const whole = me.value?.every_camera ?? false;
+  return (
+    <>
+      {mayChange.value && whole && <Storage />}
+      {isAdmin.value && whole && <Tokens />}
+      {isAdmin.value && <Erasures />}
+      {isAdmin.value && whole && <Audit />}
+    </>
+  );
+}
+
+/** Something that is read when it is shown, and again when it was changed. */
+function useRead<T>(readIt: () => Promise<T>): [T | null, Problem | null, () => void, (error: unknown) => void] {
+  const [found, setFound] = useState<T | null>(null);
+  const [problem, setProblem] = useState<Problem | null>(null);
+  const failed = (error: unknown): void =>
+    setProblem(error instanceof Problem ? error : new Problem(-1, "", String(error), ""));
+  const look = (): void => {
+    setProblem(null);
+    readIt().then(setFound, failed);
+  };
+  useEffect(look, []);
+  return [found, problem, look, failed];
+}
+
+const gigabytes = (bytes: number): string => `${format.number(Math.round(bytes / 1e8) / 10)} GB`;
+const day = (ms: number): string => (ms ? format.moment(ms) : t("never"));
+
+function Storage() {
+  const [now, problem, look] = useRead(manage.storage);
+  return (
+    <section>
+      <h2>{t("storage")}</h2>
+      {problem && <ProblemTold problem={problem} onRetry={look} />}
+      {now && (
+        <>
+          <p>
+            {t("storage.words", { moments: format.number(now.moments), buckets: format.number(now.buckets) })}{" "}
+            {t("storage.going", { gone: format.number(now.gone), tomorrow: format.number(now.gone_tomorrow) })}{" "}
+            {t("storage.disk", { free: gigabytes(now.disk_free_bytes), all: gigabytes(now.disk_bytes) })}
+          </p>
+          {now.missing.map((one) => (
+            <p key={one} class="hint wrong">
+              {t("storage.missing", { part: one })}
+            </p>
+          ))}
+          <Table heads={["camera", "storage.oldest", "storage.kept"]} name={t("storage")}>
+            {now.cameras.map((one) => (
+              <tr key={one.camera}>
+                <th scope="row">{one.camera}</th>
+                <td>{day(one.oldest_ms)}</td>
+                <td>{one.days ? t("storage.days", { days: format.number(one.days) }) : t("edit.ever")}</td>
+              </tr>
+            ))}
+          </Table>
+        </>
+      )}
+    </section>
+  );
+}
+
+function Table({ heads, name, children }: { heads: Key[]; name: string; children: ComponentChildren }) {
+  return (
+    <div class="scroll" role="region" tabIndex={0} aria-label={name}>
+      <table>
+        <thead>
+          <tr>
+            {heads.map((head) => (
+              <th key={head} scope="col">
+                {t(head)}
+              </th>
+            ))}
+          </tr>
+        </thead>
+        <tbody>{children}</tbody>
+      </table>
+    </div>
+  );
+}
+
+const ROLES = ["viewer", "operator", "admin", "ingest"] as const;
+
+function Tokens() {
+  const [found, problem, look, failed] = useRead(manage.tokens);
+  const [making, setMaking] = useState(false);
+  const [secret, setSecret] = useState("");
+  const [ending, setEnding] = useState<manage.TokenInfo | null>(null);
+  const revoke = async (id: string): Promise<void> => {
+    setEnding(null);
+    await manage.revokeToken(id).then(look, failed);
+  };
+  return (
+    <section>
+      <h2>{t("tokens")}</h2>
+      {problem && <ProblemTold problem={problem} onRetry={look} />}
+      {secret && (
+        <div class="told" role="status">
+          <div>
+            <p class="told-title">{t("tokens.secret")}</p>
+            <Command>{secret}</Command>
+          </div>
+        </div>
+      )}
+      {Boolean(found?.length) && (
+        <Table heads={["tokens.name", "tokens.role", "cameras", "tokens.ends", "tokens.used", "tokens.state"]} name={t("tokens")}>
+          {found?.map((one) => (
+            <tr key={one.id}>
+              <th scope="row">{one.name}</th>
+              <td>{one.role}</td>
+              <td>{one.every_camera ? t("live.all") : one.cameras.join(", ")}</td>
+              <td>{day(one.expires_ms)}</td>
+              <td>{day(one.used_ms)}</td>
+              <td>
+                {one.counts ? (
+                  <button type="button" class="button" onClick={() => setEnding(one)}>
+                    {t("tokens.revoke")}
+                  </button>
+                ) : (
+                  t("tokens.over")
+                )}
+              </td>
+            </tr>
+          ))}
+        </Table>
+      )}
+      <p>
+        <button type="button" class="button" onClick={() => setMaking(true)}>
+          <Icon name="plus" />
+          {t("tokens.new")}
+        </button>
+      </p>
+      {making && (
+        <NewToken
+          onClose={() => setMaking(false)}
+          onMade={(made) => {
+            setSecret(made);
+            setMaking(false);
+            look();
+          }}
+        />
+      )}
+      {ending && (
+        <Sure
+          title={t("tokens.sure", { name: ending.name })}
+          words={t("tokens.sure_words")}
+          yes={t("tokens.revoke")}
+          onYes={() => void revoke(ending.id)}
+          onClose={() => setEnding(null)}
+        />
+      )}
+    </section>
+  );
+}
+
+function NewToken({ onClose, onMade }: { onClose: () => void; onMade: (secret: string) => void }) {
+  const [name, setName] = useState("");
+  const [role, setRole] = useState<string>("viewer");
+  const [cameras, setCameras] = useState("");
+  const [days, setDays] = useState("");
+  const [problem, setProblem] = useState<Problem | null>(null);
+  const make = async (): Promise<void> => {
+    try {
+      onMade(await manage.createToken(name.trim(), role, cameras.split(/[\s,]+/).filter(Boolean), Number(days) || 0));
+    } catch (error) {
+      setProblem(error instanceof Problem ? error : new Problem(-1, "", String(error), ""));
+    }
+  };
+  return (
+    <Dialog title={t("tokens.new")} kind="small" onClose={onClose}>
+      {problem && <ProblemTold problem={problem} onRetry={() => setProblem(null)} />}
+      <form
+        class="fields"
+        onSubmit={(event) => {
+          event.preventDefault();
+          void make();
+        }}
+      >
+        <Field name={t("tokens.name")}>
+          <input required autofocus maxLength={64} value={name} onInput={(event) => setName(event.currentTarget.value)} />
+        </Field>
+        <Field name={t("tokens.role")}>
+          <select value={role} onChange={(event) => setRole(event.currentTarget.value)}>
+            {ROLES.map((one) => (
+              <option key={one} value={one}>
+                {t(`role.${one}`)}
+              </option>
+            ))}
+          </select>
+        </Field>
+        <Field name={t("cameras")} hint={t("tokens.cameras_hint")}>
+          <input value={cameras} onInput={(event) => setCameras(event.currentTarget.value)} />
+        </Field>
+        <Field name={t("tokens.days")}>
+          <input
+            type="number"
+            min="0"
+            step="any"
+            placeholder={t("edit.ever")}
+            value={days}
+            onInput={(event) => setDays(event.currentTarget.value)}
+          />
+        </Field>
+        <div class="form-end">
+          <span class="spring" />
+          <button type="submit" class="button main" disabled={!name.trim()}>
+            {t("tokens.make")}
+          </button>
+        </div>
+      </form>
+    </Dialog>
+  );
+}
+
+interface SureProps {
+  title: string;
+  words: string;
+  yes: string;
+  onYes: () => void;
+  onClose: () => void;
+}
+
+function Sure({ title, words, yes, onYes, onClose }: SureProps) {
+  return (
+    <Dialog title={title} kind="small" onClose={onClose}>
+      <p>
+        <Words>{words}</Words>
+      </p>
+      <div class="form-end">
+        <span class="spring" />
+        <button type="button" class="button" autofocus onClick={onClose}>
+          {t("cancel")}
+        </button>
+        <button type="button" class="button main danger" onClick={onYes}>
+          {yes}
+        </button>
+      </div>
+    </Dialog>
+  );
+}
+
+function Erasures() {
+  const [found, problem, look, failed] = useRead(manage.erasures);
+  const [camera, setCamera] = useState("");
+  const [from, setFrom] = useState("");
+  const [to, setTo] = useState("");
+  const [reason, setReason] = useState("");
+  const [sure, setSure] = useState(false);
+  const names = house.value?.cameras.map((one) => one.name) ?? [];
+  const erase = async (): Promise<void> => {
+    setSure(false);
+    await manage.erase(camera, Date.parse(from) || 0, Date.parse(to) || 0, reason).then(() => {
+      setReason("");
+      look();
+    }, failed);
+  };
+  const save = async (number: number): Promise<void> => {
+    try {
+      const url = URL.createObjectURL(await manage.receipt(number));
+      const link = document.createElement("a");
+      link.href = url;
+      link.download = `erasure-${number}.json`;
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(url), 10_000);
+    } catch (error) {
+      failed(error);
+    }
+  };
+  return (
+    <section>
+      <h2>{t("erase")}</h2>
+      <p class="hint">{t("erase.about")}</p>
+      {problem && <ProblemTold problem={problem} onRetry={look} />}
+      <form
+        class="inline-form"
+        onSubmit={(event) => {
+          event.preventDefault();
+          setSure(true);
+        }}
+      >
+        <Field name={t("camera")}>
+          <select required value={camera} onChange={(event) => setCamera(event.currentTarget.value)}>
+            <option value="" />
+            {names.map((one) => (
+              <option key={one}>{one}</option>
+            ))}
+          </select>
+        </Field>
+        <Field name={t("since.from")}>
+          <input type="datetime-local" value={from} onInput={(event) => setFrom(event.currentTarget.value)} />
+        </Field>
+        <Field name={t("since.to")}>
+          <input type="datetime-local" value={to} onInput={(event) => setTo(event.currentTarget.value)} />
+        </Field>
+        <Field name={t("erase.reason")}>
+          <input maxLength={1000} value={reason} onInput={(event) => setReason(event.currentTarget.value)} />
+        </Field>
+        <button type="submit" class="button danger" disabled={!camera}>
+          {t("erase.do")}
+        </button>
+      </form>
+      {Boolean(found?.length) && (
+        <Table heads={["erase.number", "camera", "span", "erase.reason", "tokens.state", "erase.receipt"]} name={t("erase")}>
+          {found?.map((one) => (
+            <tr key={one.number}>
+              <th scope="row">{one.number}</th>
+              <td>{one.camera}</td>
+              <td>
+                {one.start_ms ? format.moment(one.start_ms) : "–"} – {format.moment(one.end_ms)}
+              </td>
+              <td>{one.reason}</td>
+              <td>{one.done_ms ? t("erase.done", { time: format.moment(one.done_ms) }) : t("erase.going")}</td>
+              <td>
+                <button type="button" class="button" onClick={() => void save(one.number)}>
+                  {t("erase.save")}
+                </button>
+              </td>
+            </tr>
+          ))}
+        </Table>
+      )}
+      {sure && (
+        <Sure
+          title={t("erase.sure", { camera })}
+          words={t("erase.sure_words")}
+          yes={t("erase.do")}
+          onYes={() => void erase()}
+          onClose={() => setSure(false)}
+        />
+      )}
+    </section>
+  );
+}
+
+function Audit() {
+  const [found, setFound] = useState<manage.Audit | null>(null);
+  const [problem, setProblem] = useState<Problem | null>(null);
+  const look = (verify: boolean): void => {
+    setProblem(null);
+    manage.audit(verify).then(setFound, (error: unknown) => {
+      setProblem(error instanceof Problem ? error : new Problem(-1, "", String(error), ""));
+    });
+  };
+  const text = (one: Record<string, unknown>, name: string): string => String(one[name] ?? "");
+  return (
+    <section>
+      <h2>{t("audit")}</h2>
+      {problem && <ProblemTold problem={problem} onRetry={() => look(false)} />}
+      <p class="actions">
+        <button type="button" class="button" onClick={() => look(false)}>
+          {t("audit.show")}
+        </button>
+        <button type="button" class="button" onClick={() => look(true)}>
+          {t("audit.verify")}
+        </button>
+      </p>
+      {found?.chains.map((one) => (
+        <p key={one.name} class={one.trouble ? "hint wrong" : "hint"} role="status">
+          {one.trouble
+            ? t("audit.trouble", { name: one.name, trouble: one.trouble })
+            : t("audit.well", { name: one.name, lines: format.number(one.lines), head: one.head.slice(0, 16) })}
+        </p>
+      ))}
+      {found && (
+        <Table heads={["time", "audit.who", "audit.what", "camera", "audit.outcome"]} name={t("audit")}>
+          {found.lines.map((one, at) => (
+            <tr key={at}>
+              <td>{format.moment(Date.parse(text(one, "at")) || 0)}</td>
+              <td>{text(one, "who")}</td>
+              <td>
+                {text(one, "what")} {text(one, "text")}
+              </td>
+              <td>{text(one, "camera")}</td>
+              <td>{text(one, "outcome")}</td>
+            </tr>
+          ))}
+        </Table>
+      )}
+    </section>
+  );
+}

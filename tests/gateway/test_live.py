@@ -1,0 +1,125 @@
+"""What is live: who hears of what, what is said once, where a listener goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.watching import HEARTBEAT, Watch, Watches
+from proto.errors import Overloaded, Transient, Unauthenticated
+from tests.gateway.fakes import FakeQueries, client_of
+from tests.gateway.test_access import client, running
+
+FAST_S = 0.001
+
+
+def events_in(data: bytes) -> list[tuple[str, Any]]:
+    found = []
+    for block in data.decode().split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+        if fields:
+            found.append((fields["event"], json.loads(fields["data"])))
+    return found
+
+
+def last_id(data: bytes) -> str:
+    return data.decode().rpartition("id: ")[2].partition("\n")[0]
+
+
+@asynccontextmanager
+async def followed(queries: FakeQueries) -> AsyncIterator[Watch]:
+    watch = Watch(queries, FAST_S)
+    task = asyncio.create_task(watch.follow())
+    yield watch
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(stream: AsyncIterator[bytes], name: str) -> tuple[Any, bytes]:
+    """The data of the next event of this name, and all that came with it."""
+    async for data in stream:
+        for event, told in events_in(data):
+            if event == name:
+                return told, data
+    raise AssertionError(f"no {name}")
+
+
+async def test_a_listener_is_told_all_and_then_only_what_changes() -> None:
+    queries = FakeQueries()
+    async with followed(queries) as watch, aclosing(watch.events("")) as stream:
+        first = await anext(stream)
+        told = events_in(first)
+        assert told[0] == ("all", {})
+        assert sorted(one["name"] for name, one in told if name == "camera") == ["gate", "old"]
+        assert [one["camera"] for name, one in told if name == "moment"] == ["gate"]
+        assert [name for name, _ in told if name == "looked"] == ["looked"]
+        queries.reply.hits[0].at_ms += 1
+        moment, data = await until(stream, "moment")
+        assert moment["at_ms"] == queries.reply.hits[0].at_ms
+        assert [name for name, _ in events_in(data)] == ["moment"]
+        async with aclosing(watch.events(last_id(first))) as resumed:
+            assert [name for name, _ in events_in(await anext(resumed))] == ["moment"]
+        for strange in ("x", "x-1", last_id(first).replace("-", "0-"), "-1", last_id(first) + "0"):
+            async with aclosing(watch.events(strange)) as fresh:
+                assert events_in(await anext(fresh))[0] == ("all", {})
+
+
+async def test_a_service_that_is_away_is_told_and_a_refused_caller_hears_no_more() -> None:
+    queries = FakeQueries()
+    async with followed(queries) as watch, aclosing(watch.events("")) as stream:
+        await anext(stream)
+        queries.error = Transient("it is away", todo="wait")
+        assert (await until(stream, "problem"))[0]["detail"] == "it is away"
+        queries.error = None
+        queries.reply.hits[0].at_ms += 1
+        await until(stream, "moment")
+        queries.error = Unauthenticated("the token does not count", todo="get a new one")
+        assert (await until(stream, "problem"))[0]["status"] == 401
+        assert [data async for data in stream] == []
+        assert watch.over
+
+
+async def test_silence_is_filled_with_heartbeats_and_listeners_are_few() -> None:
+    queries = FakeQueries()
+    watches = Watches(most=2, every_s=60, linger_s=0.0)
+    streams = [await watches.listen("a", lambda: queries, "", FAST_S) for _ in range(2)]
+    with pytest.raises(Overloaded):
+        await watches.listen("b", lambda: queries, "")
+    async for data in streams[0]:
+        if data == HEARTBEAT:
+            break
+    for stream in streams:
+        await stream.aclose()
+    one = await watches.listen("b", lambda: queries, "", FAST_S)
+    await anext(one)
+    await one.aclose()
+    await watches.stop()
+
+
+async def test_who_may_not_ask_gets_a_status_and_no_stream() -> None:
+    queries = FakeQueries()
+    async with client_of(queries, needs_token=True) as http:
+        assert (await http.get("/api/v1/live/events")).status_code == 401
+        queries.error = Unauthenticated("the token does not count")
+        answer = await http.get("/api/v1/live/events", headers={"authorization": "Bearer x"})
+        assert (answer.status_code, answer.headers["content-type"]) == (401, "application/problem+json")
+
+
+async def test_a_real_stream_tells_nothing_of_what_the_token_may_not_see(tmp_path: Path) -> None:
+    async with running(tmp_path) as house:
+        for name, cameras in (("dock", ("dock",)), ("all", None)):
+            told = b""
+            async with (
+                client(house, house.token(name, cameras=cameras)) as session,
+                session.get("/api/v1/live/events") as answer,
+            ):
+                assert answer.headers["content-type"].startswith("text/event-stream")
+                while b"event: ready" not in told:
+                    told += await answer.content.readany()
+            assert (b':"dock"' in told, b':"gate"' in told) == (True, cameras is None)
