@@ -84,7 +84,7 @@ async def test_an_answer_has_every_field_and_plain_numbers(client: httpx.AsyncCl
             "gaps_in_all": 1,
             "frames_not_looked_at": 3,
             "watermarks": [{"camera": "gate", "looked_ms": 1_700_000_001_000}],
-            "unsearched": [{"shard": "m2", "start_ms": 1, "end_ms": 2}],
+            "unsearched": [{"shard": "m2", "start_ms": 1, "end_ms": 2, "cameras": []}],
             "spaces_unsearched": ["old"],
             "coverage_unknown": False,
         },
