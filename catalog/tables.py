@@ -6,7 +6,7 @@ from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Index, Integer,
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
-REVISION = "0004"
+REVISION = "0005"
 """The newest file in catalog/migrations/versions. A higher one was made by a later Watchword."""
 REVISION_TABLE = "watchword_version"
 """Where Alembic keeps it: under a name that no other program's tables have."""
@@ -32,6 +32,8 @@ FIRST_ROWS = [
     {"name": "version", "value": 2},
     # Counts the changes of tokens.
     {"name": "tokens", "value": 0},
+    # Counts the changes of the map of shards: its epoch.
+    {"name": "shards", "value": 0},
     # Counts the changes of limits, erasures and holds, and numbers them.
     {"name": "life", "value": 0},
     # Counts the changes of cameras.
@@ -212,4 +214,29 @@ STATUSES = Table(
     Column("told_ms", BigInteger, nullable=False),
     # `CameraStatus` as JSON, so that a new field of it needs no migration.
     Column("status", String, nullable=False),
+)
+
+SHARDS = Table(
+    "shards",
+    METADATA,
+    Column("name", name_of(32), primary_key=True),
+    Column("address", String, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("marked", Boolean, nullable=False),
+    Column("told", String, nullable=False),
+    Column("seed", String, nullable=False),
+    Column("place", Integer, nullable=False),
+)
+
+SHARD_SLOTS = Table(
+    "shard_slots",
+    METADATA,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("now", String(32), nullable=False),
+    # Names of shards, with spaces between them.
+    Column("also", String, nullable=False),
+    Column("coming", String(32), nullable=False),
+    Column("unsure", Boolean, nullable=False),
+    # The number of its last change: those of the map are counted in META as "shards".
+    Column("epoch", BigInteger, nullable=False, index=True),
 )

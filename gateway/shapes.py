@@ -191,6 +191,8 @@ class Unsearched(Shape):
     shard: str
     start_ms: int
     end_ms: int
+    cameras: list[str]
+    """The requested cameras whose moments may lie there: at most 100."""
 
 
 class Coverage(Shape):

@@ -36,7 +36,7 @@ class Deadline:
                 return await call
         except TimeoutError as error:
             raise Silent(
-                f"Milvus at {self._shard} did not answer within {self._seconds:g} s",
+                f"Milvus ({self._shard}) did not answer within {self._seconds:g} s",
                 todo="look at its load and its log, or raise the timeout",
             ) from error
 
@@ -68,7 +68,7 @@ class Silence:
                 return
             self.begins(shard)
         raise Silent(
-            f"Milvus at {shard} has not answered lately",
+            f"Milvus ({shard}) has not answered lately",
             todo="look at its load and its log; it is used again as soon as it answers",
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 
 import numpy as np
@@ -33,6 +33,9 @@ class MemoryStore:
 
     def shard_of(self, camera: str) -> str:  # noqa: ARG002 - there is one
         return "memory"
+
+    def cameras_at(self, shard: str, cameras: Iterable[str]) -> list[str]:  # noqa: ARG002 - there is one
+        return list(cameras)
 
     async def upsert(self, moments: Sequence[Moment]) -> Mapping[str, WatchwordError]:
         good, refused = check_batch(moments, self._space, self._longest_ms)

@@ -14,7 +14,6 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
@@ -23,9 +22,10 @@ from pymilvus.exceptions import DataNotMatchException
 
 from index.calls import Silent
 from index.filters import Filter, asked, expression, rows_filter
+from index.marks import NO_MARK, Mark, mark_of
 from index.milvus_errors import STORE, WHICH_MILVUS, Missing, NotLoaded, Refused, translated
+from index.milvus_kinds import Former, check_lite, index_for, is_lite
 from index.places import Bucket, collection_name, collection_named, former_named
-from index.removal import Removal
 from index.rows import (
     BARE_FIELDS,
     HIT_FIELDS,
@@ -43,15 +43,16 @@ from index.rows import (
     vectors_out_of,
 )
 from index.settings import MilvusSettings
+from index.shard import Shard
 from index.sharded import MOST_ROWS, ShardedStore
+from index.shards import ShardSet, listed
 from index.store import Ask, Scored, best
-from proto.errors import Broken, Invalid, WatchwordError
+from proto.errors import Invalid, WatchwordError
+from proto.shards import KnownMap, ShardEntry, ShardMap
 from proto.types import Moment, SpaceInfo
 
 # pymilvus logs every error with a traceback; here they are translated and raised.
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL + 1)
-
-log = logging.getLogger("watchword.index")
 
 _MOMENTS_AT_ONCE = 500
 _FIRST_ROWS_EACH = 3
@@ -68,36 +69,34 @@ Result = TypeVar("Result")
 
 
 class MilvusStore(ShardedStore):
-    """A MomentStore over one or more Milvus endpoints.
+    """A MomentStore over one or more Milvus servers.
 
     A search reads with bounded staleness: a moment is found a fraction of a second after its upsert. The other
     reads are strong.
     """
 
-    def __init__(self, space: SpaceInfo, settings: MilvusSettings, most_rows: int = MOST_ROWS) -> None:
-        if not settings.endpoints:
-            raise Broken("no Milvus is configured", todo="set the endpoints of Milvus, or let the stack start its own")
-        shards = {name: _MilvusShard(name, space, settings) for name in _names(settings)}
+    def __init__(
+        self, space: SpaceInfo, settings: MilvusSettings, most_rows: int = MOST_ROWS, known: KnownMap | None = None
+    ) -> None:
+        """The shards are those of the map that is known; without one, those of the settings, for good."""
+        shards = ShardSet(known or listed(settings), partial(milvus_shard, space=space, settings=settings))
         super().__init__(space, settings, shards, most_rows)
 
 
-def milvus_removal(settings: MilvusSettings) -> Removal:
-    """What removes rows from the endpoints of Milvus, of whatever space. Nothing is connected yet."""
-
-    def opened(endpoint: str, space: str) -> _MilvusShard:
-        return _MilvusShard(endpoint, SpaceInfo(space, 2), settings, makes=False)
-
-    return Removal(_names(settings), opened)
-
-
-def _names(settings: MilvusSettings) -> list[str]:
-    return [endpoint.rstrip("/") for endpoint in settings.endpoints]
+def milvus_shard(
+    entry: ShardEntry, of: ShardMap, *, space: SpaceInfo, settings: MilvusSettings, makes: bool = True
+) -> Shard:
+    """The shard of this entry of the map, for a space. Nothing is connected yet. Unless it `makes` buckets, one that is
+    missing stays so."""
+    return _MilvusShard(entry.address, space, settings, makes=makes, mark=mark_of(entry, of))
 
 
 class _MilvusShard:
-    def __init__(self, endpoint: str, space: SpaceInfo, settings: MilvusSettings, *, makes: bool = True) -> None:
-        """Unless it `makes` buckets, one that is missing stays so."""
+    def __init__(
+        self, endpoint: str, space: SpaceInfo, settings: MilvusSettings, *, makes: bool = True, mark: Mark = NO_MARK
+    ) -> None:
         self._makes = makes
+        self._mark = mark
         self._endpoint = endpoint
         self._space = space
         self._settings = settings
@@ -114,13 +113,14 @@ class _MilvusShard:
         self._others: Mapping[str, Collection[Bucket]] = {}
         self._known_at = -_REFRESH_S
         self._ready: set[Bucket] = set()
-        self._told_of_former = False
+        self._former = Former()
 
     async def buckets(self, *, fresh: bool = False) -> Mapping[str, Collection[Bucket]]:
         asked_at = time.monotonic()
         if fresh or asked_at - self._known_at >= _REFRESH_S:
             names = await self._call("list collections", lambda milvus: milvus.list_collections(retry_times=1))
-            self._tell_of_former(names)
+            self._mark.check(names, self._endpoint)
+            self._former.tell(names, self._endpoint)
             by_space: defaultdict[str, set[Bucket]] = defaultdict(set)
             # What an earlier version stored is told like another space: it may answer the question and is not searched.
             for space, bucket in filter(None, (collection_named(name) or former_named(name) for name in names)):
@@ -130,17 +130,6 @@ class _MilvusShard:
             self._ready &= self._known
             self._known_at = asked_at
         return {**self._others, self._space.id: frozenset(self._known)}
-
-    def _tell_of_former(self, names: Sequence[str]) -> None:
-        former = sorted(filter(former_named, names))
-        if former and not self._told_of_former:
-            log.warning(
-                "%d collections at %s have the rows of an earlier version and are not read, such as %s: drop them",
-                len(former),
-                self._endpoint,
-                former[0],
-            )
-        self._told_of_former = True
 
     async def make(self, bucket: Bucket) -> None:
         if bucket not in self._ready:
@@ -330,8 +319,8 @@ class _MilvusShard:
     async def _connected(self) -> AsyncMilvusClient:
         async with self._connecting:
             if self._client is None:
-                if not re.match(r"(https?|tcp)://|unix:", self._endpoint):
-                    _check_lite(Path(self._endpoint))
+                if is_lite(self._endpoint):
+                    check_lite(self._endpoint)
                 # For milvus-lite the constructor blocks: it starts a server process and waits for it.
                 client = await asyncio.to_thread(
                     AsyncMilvusClient,
@@ -340,7 +329,7 @@ class _MilvusShard:
                     timeout=self._settings.timeout_s,
                     dedicated=True,
                 )
-                self._index = _index_for(await _version(client))
+                self._index = index_for(await _version(client))
                 self._client = client
             return self._client
 
@@ -357,6 +346,25 @@ async def milvus_server(endpoint: str, settings: MilvusSettings) -> tuple[tuple[
         return version, frozenset(space for space, buckets in by_space.items() if buckets)
     finally:
         await shard.close()
+
+
+async def set_mark(address: str, mark: Mark, settings: MilvusSettings) -> None:
+    """Have the store behind the address be this shard. Broken when it is another one, or is not what it was."""
+    shard = _MilvusShard(address, SpaceInfo("0" * 16, 2), settings)
+    try:
+        names = await shard._call("list collections", lambda milvus: milvus.list_collections(retry_times=1))
+        if not mark.check(names, address) and mark.cluster:
+            await shard._call("mark a shard", partial(_mark, mark.collection))
+    finally:
+        await shard.close()
+
+
+async def _mark(name: str, milvus: AsyncMilvusClient) -> None:
+    fields = AsyncMilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
+    fields.add_field("id", DataType.INT64, is_primary=True)
+    fields.add_field("vector", DataType.FLOAT_VECTOR, dim=2)
+    # Its name is all that it is for: it has no index, is never loaded, and holds nothing.
+    await milvus.create_collection(name, schema=fields, num_shards=1, retry_times=1)
 
 
 async def _replace(name: str, gone: list[str], rows: list[Row], milvus: AsyncMilvusClient) -> None:
@@ -380,21 +388,3 @@ async def _version(client: AsyncMilvusClient) -> tuple[int, int]:
             raise
         found = None
     return (int(found[1]), int(found[2])) if found else (0, 0)
-
-
-def _index_for(version: tuple[int, int]) -> dict[str, Any]:
-    # Unless the index is FLAT, Milvus 2.3 searches rows outside the built index through an interim index, which returns
-    # fewer hits than exist, even none, for a narrow filter. milvus-lite has no HNSW.
-    if version >= (2, 6):
-        return {"index_type": "HNSW", "params": {"M": 16, "efConstruction": 200}}
-    return {"index_type": "FLAT", "params": {}}
-
-
-def _check_lite(path: Path) -> None:
-    if path.suffix != ".db":
-        raise Broken(
-            f"{path} is not an address of Milvus",
-            todo="give http://HOST:PORT, or a file that ends in .db for milvus-lite",
-        )
-    if not path.parent.is_dir():
-        raise Broken(f"the folder of {path} is not there", todo="make it, or set another file for milvus-lite")

@@ -1,4 +1,4 @@
-"""Which store the settings name: Milvus, or folders of this machine. The other one is not even imported."""
+"""Which store an address names: a Milvus, or a folder of this machine. The other one is not even imported."""
 
 from __future__ import annotations
 
@@ -7,48 +7,74 @@ from typing import TYPE_CHECKING
 
 from index.removal import Removal
 from index.settings import IN_FOLDER, MilvusSettings
+from index.shard import Shard
 from index.sharded import ShardedStore
+from index.shards import listed
 from proto.errors import Broken
+from proto.shards import KnownMap, ShardEntry, ShardMap
 from proto.types import SpaceInfo
 
 if TYPE_CHECKING:
     from index.scan.store import Questions
 
 
-def new_store(space: SpaceInfo, settings: MilvusSettings, questions: Questions | None = None) -> ShardedStore:
-    """The store of the space. `questions` gives questions in words, with which a folder's codes are checked."""
-    if in_folders(settings):
+def new_store(
+    space: SpaceInfo, settings: MilvusSettings, questions: Questions | None = None, known: KnownMap | None = None
+) -> ShardedStore:
+    """The store of the space, over the shards of the map that is known; without one, over those of the settings.
+
+    `questions` gives questions in words, with which a folder's codes are checked.
+    """
+    known = known or listed(settings)
+    if in_folders(known.map()):
         from index.scan.store import ScanStore
 
-        return ScanStore(space, settings, questions)
+        return ScanStore(space, settings, questions, known=known)
     from index.milvus import MilvusStore
 
-    return MilvusStore(space, settings)
+    return MilvusStore(space, settings, known=known)
 
 
-def new_removal(settings: MilvusSettings) -> Removal:
-    """What removes rows of any space."""
-    if in_folders(settings):
-        from index.scan.store import scan_removal
+def new_shard(
+    entry: ShardEntry, of: ShardMap, *, space: SpaceInfo, settings: MilvusSettings, makes: bool = True
+) -> Shard:
+    """The shard of this entry of the map, for a space. Nothing is connected yet. Unless it `makes` buckets, one that is
+    missing stays so."""
+    if is_folder(entry.address):
+        from index.scan.store import scan_shard
 
-        return scan_removal(settings)
-    from index.milvus import milvus_removal
+        return scan_shard(entry.address, space, settings, makes=makes)
+    from index.milvus import milvus_shard
 
-    return milvus_removal(settings)
+    return milvus_shard(entry, of, space=space, settings=settings, makes=makes)
 
 
-def folders_of(settings: MilvusSettings) -> list[Path]:
+def new_removal(settings: MilvusSettings, known: KnownMap | None = None) -> Removal:
+    """What removes rows from the shards, of whatever space. Nothing is connected yet."""
+
+    def opened(entry: ShardEntry, of: ShardMap, /, *, space: str) -> Shard:
+        return new_shard(entry, of, space=SpaceInfo(space, 2), settings=settings, makes=False)
+
+    return Removal(known or listed(settings), opened)
+
+
+def folders_of(of: ShardMap) -> list[Path]:
     """The folders that the moments are kept in; none where they are in a Milvus."""
-    if not in_folders(settings):
+    if not in_folders(of):
         return []
     from index.scan.store import folder_of
 
-    return [folder_of(endpoint) for endpoint in settings.endpoints]
+    return [folder_of(one.address) for one in of.serving]
 
 
-def in_folders(settings: MilvusSettings) -> bool:
-    """Whether moments are kept in folders. Raises Broken where only some of the endpoints are folders."""
-    folders = [endpoint.startswith(IN_FOLDER) for endpoint in settings.endpoints]
+def in_folders(of: ShardMap) -> bool:
+    """Whether moments are kept in folders. Raises Broken where only some of the shards are folders."""
+    folders = [is_folder(one.address) for one in of.serving]
     if any(folders) and not all(folders):
-        raise Broken("milvus.endpoints names folders and a Milvus", todo="name one kind of index")
+        raise Broken("some shards are folders and some a Milvus", todo="name one kind of index in milvus.endpoints")
     return any(folders)
+
+
+def is_folder(address: str) -> bool:
+    """Whether a folder of this machine is named, and no Milvus."""
+    return address.startswith(IN_FOLDER)

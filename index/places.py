@@ -1,10 +1,9 @@
-"""Where a moment is stored: pure rules from camera and time to endpoint, bucket and collection."""
+"""Where a moment is stored: pure rules from a time to bucket and collection."""
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 _HOUR_MS = 3_600_000
@@ -105,12 +104,3 @@ def former_named(name: str) -> tuple[str, Bucket] | None:
     is none."""
     parts = _FORMER.fullmatch(name)
     return (f"{parts[1]} of an earlier version", Bucket(int(parts[2]), int(parts[3]))) if parts else None
-
-
-def home(camera: str, endpoints: Sequence[str]) -> str:
-    """The endpoint that holds this camera's moments (rendezvous hashing).
-
-    Adding or removing an endpoint moves only its share of the cameras. Moments stored before the change stay where
-    they are, which is why a search asks every shard.
-    """
-    return max(endpoints, key=lambda endpoint: hashlib.blake2b(f"{endpoint}\0{camera}".encode()).digest())

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 from index.calls import all_of
 from index.filters import Filter
 from index.places import Bucket
+from index.reading import read_all
 from index.rows import Bare
-from index.sharded import MOST_ROWS, Shard, read_all
+from index.shard import Shard
+from index.sharded import MOST_ROWS
+from index.shards import ShardSet
 from proto.errors import WatchwordError
+from proto.shards import KnownMap, ShardEntry, ShardMap
 from proto.types import Moment
 
 
@@ -31,21 +37,27 @@ class Holdings:
     missing: dict[str, WatchwordError]
 
 
+class Opened(Protocol):
+    """Gives the shard of an entry of the map for a space, without connecting. It makes no bucket."""
+
+    def __call__(self, entry: ShardEntry, of: ShardMap, /, *, space: str) -> Shard: ...
+
+
 class Removal:
     """Removes rows of any space. Raises the errors of the shards.
 
     Buckets with the rows of an earlier version are not among the holdings: their rows cannot be read.
     """
 
-    def __init__(self, shards: Collection[str], opened: Callable[[str, str], Shard]) -> None:
-        """`opened` gives the shard of this name for a space. It must make no bucket."""
-        self._names = sorted(shards)
+    def __init__(self, known: KnownMap, opened: Opened) -> None:
+        self._known = known
         self._opened = opened
-        self._shards: dict[tuple[str, str], Shard] = {}
+        self._spaces: dict[str, ShardSet] = {}
 
     async def holdings(self) -> Holdings:
-        """Everything that is stored now."""
-        asked = {name: self._shard(name, "0" * 16).buckets(fresh=True) for name in self._names}
+        """Everything that is stored now, also where the map does not look for it: on every shard that is not gone."""
+        names = [entry.name for entry in self._known.map().serving]
+        asked = {name: self._shard(name, "0" * 16).buckets(fresh=True) for name in names}
         found, missing = await all_of(asked)
         known = [
             Holding(name, space, bucket)
@@ -70,7 +82,8 @@ class Removal:
 
     async def moments(self, holding: Holding, which: Filter) -> list[Moment]:
         """The moments that pass, whole. Sees every upsert."""
-        return await read_all(self._of(holding), holding.bucket, which, MOST_ROWS)
+        shard = self._of(holding)
+        return await read_all(lambda part: shard.read(holding.bucket, part, MOST_ROWS), holding.bucket, which)
 
     async def known(self, holding: Holding, ids: Sequence[str]) -> set[str]:
         """Those of these moments that are there. Sees every upsert."""
@@ -86,13 +99,13 @@ class Removal:
 
     async def close(self) -> None:
         """Close the connections. May be called twice."""
-        for shard in self._shards.values():
-            await shard.close()
+        for shards in self._spaces.values():
+            await shards.close()
 
     def _of(self, holding: Holding) -> Shard:
         return self._shard(holding.shard, holding.space)
 
     def _shard(self, name: str, space: str) -> Shard:
-        if (name, space) not in self._shards:
-            self._shards[name, space] = self._opened(name, space)
-        return self._shards[name, space]
+        if space not in self._spaces:
+            self._spaces[space] = ShardSet(self._known, partial(self._opened, space=space))
+        return self._spaces[space].get(name)

@@ -117,12 +117,15 @@ def vectors_out_of(reply: Any) -> Vectors:
 
 @dataclass(frozen=True, slots=True)
 class Bare:
-    """A row without what it shows: enough to remove it."""
+    """A row without what it shows: enough to remove it, and to tell which of two copies is the fuller one."""
 
     id: str
     camera: str
     start_ms: int
     end_ms: int
+    frames: int = 0
+    closed: bool = False
+    last_offset: int = 0
 
     @property
     def moment(self) -> str:
@@ -130,7 +133,7 @@ class Bare:
         return self.id.partition(".")[0]
 
 
-BARE_FIELDS = ["id", "camera", "start_ms", "end_ms"]
+BARE_FIELDS = ["id", "camera", "start_ms", "end_ms", "frames", "closed", "last_offset"]
 
 
 def bare_of(row: Mapping[str, Any]) -> Bare:

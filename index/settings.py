@@ -14,9 +14,10 @@ class MilvusSettings(Section):
     """Where moments are stored."""
 
     endpoints: tuple[str, ...] = ()
-    """Addresses of Milvus, one per shard (`http://host:19530`), or one file path for milvus-lite. Empty: the
-    stack starts its own. A camera belongs to one shard by rendezvous hashing. `faiss:/folder` keeps moments in a folder
-    of this machine, without Milvus (`pip install 'watchword[faiss]'`)."""
+    """One Milvus per shard, as NAME=ADDRESS (`m0=http://host:19530`) or as an address alone; or one file path for
+    milvus-lite. Empty: the stack starts its own, or the catalog has them. A new name is a new shard, to which
+    `watchword index rebalance` gives cameras; another address of a name is its new one. `faiss:/folder` keeps moments
+    in a folder of this machine, without Milvus (`pip install 'watchword[faiss]'`)."""
     token: SecretStr = SecretStr("")
     """`user:password` or an API key; empty for none."""
     bucket_hours: int = Field(24, ge=1, le=24 * 365)

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 from index.calls import Deadline, Key, Silence, Silent, all_of, first, whole
 from index.checks import check_ask, check_batch, check_filter
 from index.counts import Counts, share_of
 from index.filters import Filter, overlapping
-from index.places import MOST_STRETCHES, Bucket, bucket_for, home, may_be_made
-from index.rows import Bare
+from index.places import MOST_STRETCHES, Bucket, bucket_for, may_be_made
+from index.reading import read_all
 from index.settings import MilvusSettings
+from index.shard import Shard
+from index.shards import ShardSet
 from index.store import LATEST_MS, Answer, Ask, Scored, Unsearched, best, fullest
 from proto import tracing
-from proto.errors import Broken, Invalid, WatchwordError
+from proto.errors import Invalid, Transient, WatchwordError
 from proto.life import Gone
 from proto.metrics import SHARDS_MISSING
 from proto.types import Moment, SpaceInfo, check_moment_ids, now_ms, start_of
@@ -29,49 +30,6 @@ MOST_ROWS = 4096
 """Most rows per read: a few MB, and well below Milvus' own limit of 16,384."""
 _FORMER_S = 3.0
 """How long `between` waits for shards that are home to none of the cameras."""
-
-
-class Shard(Protocol):
-    """One endpoint with some of the cameras, in time buckets. Raises only WatchwordErrors."""
-
-    async def buckets(self, *, fresh: bool = False) -> Mapping[str, Collection[Bucket]]:
-        """The existing buckets, by space.
-
-        Unless `fresh`, a bucket that another process just created may be missing for a second.
-        """
-
-    async def make(self, bucket: Bucket) -> None:
-        """Create the bucket if it is missing, and make it ready for the methods below."""
-
-    async def upsert(self, bucket: Bucket, moments: Sequence[Moment]) -> Mapping[str, WatchwordError]:
-        """Store them in the bucket, creating it if needed. Returns what was not stored, like MomentStore.upsert."""
-
-    async def search(self, bucket: Bucket, ask: Ask) -> list[Scored]:
-        """The bucket's best moments that pass the filter, best first, as many as asked for if there are.
-
-        Empty when the bucket is gone, as for the methods below.
-        """
-
-    async def read(self, bucket: Bucket, which: Filter, most_rows: int) -> list[Moment] | None:
-        """The bucket's moments that pass, unordered; None when they have `most_rows` rows. Sees every upsert."""
-
-    async def fetch(self, bucket: Bucket, ids: Sequence[str]) -> list[Moment]:
-        """The moments with these ids in the bucket. Sees every upsert."""
-
-    async def count(self, bucket: Bucket, which: Filter, *, exact: bool = True) -> int:
-        """How many of the bucket's moments pass. `exact` sees every upsert, which takes longer."""
-
-    async def rows(self, bucket: Bucket, which: Filter, most: int) -> list[Bare]:
-        """Up to `most` of the bucket's rows that pass, without their vectors. Sees every upsert."""
-
-    async def remove(self, bucket: Bucket, ids: Sequence[str]) -> None:
-        """Delete the rows with these ids; those that are not there are passed over."""
-
-    async def drop(self, bucket: Bucket) -> None:
-        """Delete the bucket with all that is in it. No effect when it is gone."""
-
-    async def close(self) -> None:
-        """Close the connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,22 +45,26 @@ class _Part:
 
 
 class ShardedStore:
-    """A MomentStore over shards by endpoint: each camera has one home shard, and time is divided into buckets.
+    """A MomentStore over the shards of a map: each camera has one home shard, and time is divided into buckets.
 
-    Moments are written to the camera's home but read from every shard, because the camera had another home before the
-    list of endpoints changed. A shard that is down is tried at every call, so it is used as soon as it is back. An
-    existing bucket is used whatever its width.
+    Moments are written to the camera's home, and read from every shard that may have some by the map. A shard that is
+    down is tried at every call, so it is used as soon as it is back. An existing bucket is used whatever its width.
     """
 
     def __init__(
-        self, space: SpaceInfo, settings: MilvusSettings, shards: Mapping[str, Shard], most_rows: int = MOST_ROWS
+        self,
+        space: SpaceInfo,
+        settings: MilvusSettings,
+        shards: Mapping[str, Shard] | ShardSet,
+        most_rows: int = MOST_ROWS,
     ) -> None:
+        """Of shards without a map any may have moments of every camera."""
         self._space = space
         self._settings = settings
         self._longest_ms = settings.longest_moment_s * 1000
         self._most_rows = most_rows
-        self._shards = dict(shards)
-        self._silence = Silence(lambda name: self._shards[name].buckets(fresh=True))
+        self._shards = shards if isinstance(shards, ShardSet) else ShardSet.fixed(shards)
+        self._silence = Silence(lambda name: self._shards.get(name).buckets(fresh=True))
         self._preparing: dict[tuple[str, Bucket], asyncio.Task[None]] = {}
         self._counts = Counts()
 
@@ -111,34 +73,52 @@ class ShardedStore:
         return self._space
 
     async def open(self) -> None:
-        _, missing = await all_of({name: shard.buckets(fresh=True) for name, shard in self._shards.items()})
-        if len(missing) == len(self._shards):
+        asked = self._asked(None)
+        _, missing = await all_of({name: shard.buckets(fresh=True) for name, shard in asked.items()})
+        if len(missing) == len(asked):
             raise first(missing)
         for error in missing.values():
             log.warning("%s", error)
 
     async def upsert(self, moments: Sequence[Moment]) -> Mapping[str, WatchwordError]:
-        good, failed = check_batch(moments, self._space, self._longest_ms)
-        homes: dict[str, list[Moment]] = {}
-        for moment in good:
-            homes.setdefault(self.shard_of(moment.camera), []).append(moment)
-        return failed | await _stored(homes, self._upsert_at)
+        left, failed = check_batch(moments, self._space, self._longest_ms)
+        while left:
+            homes: dict[str, list[Moment]] = {}
+            for moment in left:
+                name = self._shards.writable(moment.camera)
+                if name is None:
+                    failed[moment.id] = _being_moved(moment)
+                else:
+                    homes.setdefault(name, []).append(moment)
+            failed |= await _stored(homes, self._upsert_at)
+            # A camera whose home changed meanwhile: its former one may have been emptied before this was stored there.
+            left = [
+                moment
+                for name, some in homes.items()
+                for moment in some
+                if moment.id not in failed and self.shard_of(moment.camera) != name
+            ]
+        return failed
 
     async def between(self, cameras: frozenset[str], start_ms: int, end_ms: int) -> list[Moment]:
         check_filter(cameras, start_ms, end_ms)
         if not cameras:
             return []
         which = overlapping(cameras, start_ms, end_ms)
-        homes = {self.shard_of(camera) for camera in cameras}
+        known = self._shards.map
+        needed = known.needed(cameras)
         parts, missing = await all_of(
-            {name: self._read(name, which) if name in homes else self._read_soon(name, which) for name in self._shards}
+            {
+                name: self._read(name, which) if name in needed else self._read_soon(name, which)
+                for name in sorted(known.places(cameras))
+            }
         )
         for name, error in missing.items():
             if isinstance(error, Silent):
                 self._silence.begins(name)
-            if name in homes:
+            if name in needed:
                 raise error
-            log.warning("moments from before the shards changed may be missing: %s", error)
+            log.warning("moments from before there was a map of shards may be missing: %s", error)
         found = fullest(moment for part in parts.values() for moment in part)
         return sorted(found.values(), key=lambda moment: (moment.camera, moment.start_ms, moment.id))
 
@@ -147,7 +127,9 @@ class ShardedStore:
         if ask.cameras is not None and not ask.cameras:
             return Answer([])
         deadline_s = min(ask.timeout_s or self._settings.timeout_s, self._settings.timeout_s)
-        parts, missing = await all_of({name: self._search_shard(name, ask, deadline_s) for name in self._shards})
+        parts, missing = await all_of(
+            {name: self._search_shard(name, ask, deadline_s) for name in self._asked(ask.cameras)}
+        )
         for error in missing.values():
             SHARDS_MISSING.inc()
             log.warning("%s", error)
@@ -171,7 +153,7 @@ class ShardedStore:
         check_moment_ids(ids)
         if not ids:
             return []
-        parts, missing = await all_of({name: self._fetch_from(shard, ids) for name, shard in self._shards.items()})
+        parts, missing = await all_of({name: self._fetch_from(shard, ids) for name, shard in self._asked(None).items()})
         found = fullest(moment for part in parts.values() for moment in part)
         if missing and not found.keys() >= set(ids):
             raise first(missing)
@@ -184,29 +166,36 @@ class ShardedStore:
         if cameras is not None and not cameras:
             return 0
         which = overlapping(cameras, start_ms, end_ms)
-        return sum(await whole({name: self._count_in(shard, which) for name, shard in self._shards.items()}))
+        asked = self._asked(cameras)
+        return sum(await whole({name: self._count_in(shard, which) for name, shard in asked.items()}))
 
     async def close(self) -> None:
         preparing = list(self._preparing.values())
         for task in preparing:
             task.cancel()
         await asyncio.gather(*preparing, self._silence.close(), self._counts.close(), return_exceptions=True)
-        for shard in self._shards.values():
-            await shard.close()
+        await self._shards.close()
 
     def shard_of(self, camera: str) -> str:
-        return home(camera, list(self._shards))
+        return self._shards.map.home(camera)
+
+    def cameras_at(self, shard: str, cameras: Iterable[str]) -> list[str]:
+        return [camera for camera in cameras if shard in self._shards.map.places({camera})]
+
+    def _asked(self, cameras: frozenset[str] | None) -> dict[str, Shard]:
+        """The shards that may have moments of these cameras (None: of any)."""
+        return {name: self._shards.get(name) for name in sorted(self._shards.map.places(cameras))}
 
     async def _upsert_at(self, name: str, moments: Sequence[Moment]) -> Mapping[str, WatchwordError]:
         """Store moments of cameras whose home this is. Raises when the shard is down."""
         self._silence.check(name)
-        shard = self._shards[name]
+        shard = self._shards.get(name)
         try:
             existing = (await shard.buckets()).get(self._space.id, ())
         except Silent:
             self._silence.begins(name)
             raise
-        groups, refused = self._planned(moments, existing)
+        groups, refused = planned(moments, existing, self._settings.bucket_hours)
         failed = await _stored(groups, shard.upsert)
         if any(isinstance(error, Silent) for error in failed.values()):
             self._silence.begins(name)
@@ -216,33 +205,13 @@ class ShardedStore:
                 self._prepare(name, bucket_for(bucket.end_ms, self._settings.bucket_hours, existing), existing)
         return refused | failed
 
-    def _planned(
-        self, moments: Sequence[Moment], existing: Collection[Bucket]
-    ) -> tuple[dict[Bucket, list[Moment]], dict[str, WatchwordError]]:
-        """The moments by bucket, and errors for those whose bucket may not be made."""
-        groups: dict[Bucket, list[Moment]] = {}
-        refused: dict[str, WatchwordError] = {}
-        usable = set(existing)
-        for moment in moments:
-            bucket = bucket_for(moment.start_ms, self._settings.bucket_hours, usable)
-            if may_be_made(bucket, usable):
-                usable.add(bucket)
-                groups.setdefault(bucket, []).append(moment)
-            else:
-                refused[moment.id] = Invalid(
-                    f"moment {moment.id} of {moment.camera} starts at {moment.start_ms}, more than a week from all "
-                    f"others, and there are {MOST_STRETCHES} such stretches of time already",
-                    todo="set the clock of the camera, and drop the collections of times that never were",
-                )
-        return groups, refused
-
     async def _search_shard(self, name: str, ask: Ask, deadline_s: float) -> _Part:
         """The answers of the shard's buckets within the deadline. Raises when none answers."""
         with tracing.span("shard", shard=name):
             return await self._search_buckets(name, ask, deadline_s)
 
     async def _search_buckets(self, name: str, ask: Ask, deadline_s: float) -> _Part:
-        shard = self._shards[name]
+        shard = self._shards.get(name)
         deadline = Deadline(name, deadline_s)
         with tracing.span("buckets"):
             by_space = await deadline.of(shard.buckets())
@@ -280,7 +249,7 @@ class ShardedStore:
         """
         # Nor by age, which changes each minute: an old number is better than none.
         which = overlapping(ask.cameras, None, None, ask.objects, Gone(erased=ask.without.erased))
-        count = partial(self._shards[name].count, bucket, which, exact=False)
+        count = partial(self._shards.get(name).count, bucket, which, exact=False)
         number = await self._counts.about((name, bucket, which), count, deadline.left_s)
         return round((number or 0) * share_of(bucket, ask.start_ms, ask.end_ms, now_ms()))
 
@@ -291,11 +260,15 @@ class ShardedStore:
     async def _read(self, name: str, which: Filter) -> list[Moment]:
         """All moments of the shard that pass."""
         self._silence.check(name)
-        shard = self._shards[name]
+        shard = self._shards.get(name)
         held = (await shard.buckets(fresh=True)).get(self._space.id, ())
         buckets = self._in_time(held, which.ends_from, which.starts_before)
-        parts = await whole({bucket: read_all(shard, bucket, which, self._most_rows) for bucket in buckets})
+        parts = await whole({bucket: self._read_bucket(shard, bucket, which) for bucket in buckets})
         return [moment for part in parts for moment in part]
+
+    async def _read_bucket(self, shard: Shard, bucket: Bucket, which: Filter) -> list[Moment]:
+        """All moments of the bucket that pass."""
+        return await read_all(lambda part: shard.read(bucket, part, self._most_rows), bucket, which)
 
     async def _fetch_from(self, shard: Shard, ids: Sequence[str]) -> list[Moment]:
         held = (await shard.buckets(fresh=True)).get(self._space.id, ())
@@ -314,7 +287,7 @@ class ShardedStore:
     def _prepare(self, name: str, bucket: Bucket, existing: Collection[Bucket]) -> None:
         """Make the next bucket in the background: Milvus needs seconds for it, and no moment should wait."""
         if bucket not in existing and (name, bucket) not in self._preparing:
-            task = asyncio.create_task(self._shards[name].make(bucket))
+            task = asyncio.create_task(self._shards.get(name).make(bucket))
             self._preparing[name, bucket] = task
             task.add_done_callback(lambda done: self._prepared(name, bucket, done))
 
@@ -324,13 +297,32 @@ class ShardedStore:
             log.info("the next time bucket could not be made ahead, it is made when needed: %s", error)
 
 
-async def read_all(shard: Shard, bucket: Bucket, which: Filter, most_rows: int) -> list[Moment]:
-    """All moments of the bucket that pass. A read that would be cut off is asked again in halves."""
-    moments = await shard.read(bucket, which, most_rows)
-    if moments is not None:
-        return moments
-    halves = await whole({half: read_all(shard, bucket, half, most_rows) for half in _halves(which, bucket)})
-    return [moment for half in halves for moment in half]
+def planned(
+    moments: Sequence[Moment], existing: Collection[Bucket], hours: int
+) -> tuple[dict[Bucket, list[Moment]], dict[str, WatchwordError]]:
+    """The moments by the bucket that stores them, and errors for those whose bucket may not be made."""
+    groups: dict[Bucket, list[Moment]] = {}
+    refused: dict[str, WatchwordError] = {}
+    usable = set(existing)
+    for moment in moments:
+        bucket = bucket_for(moment.start_ms, hours, usable)
+        if may_be_made(bucket, usable):
+            usable.add(bucket)
+            groups.setdefault(bucket, []).append(moment)
+        else:
+            refused[moment.id] = Invalid(
+                f"moment {moment.id} of {moment.camera} starts at {moment.start_ms}, more than a week from all "
+                f"others, and there are {MOST_STRETCHES} such stretches of time already",
+                todo="set the clock of the camera, and drop the collections of times that never were",
+            )
+    return groups, refused
+
+
+def _being_moved(moment: Moment) -> Transient:
+    return Transient(
+        f"{moment.camera} is being moved to another shard, and the catalog does not say whether it is there yet",
+        todo="nothing: it is stored when the catalog answers",
+    )
 
 
 async def _search_bucket(shard: Shard, bucket: Bucket, ask: Ask) -> list[Scored]:
@@ -341,23 +333,6 @@ async def _search_bucket(shard: Shard, bucket: Bucket, ask: Ask) -> list[Scored]
 def _is_over(bucket: Bucket, gone: Gone) -> bool:
     """Whether everything in the bucket is gone, whatever it is."""
     return bucket.end_ms <= gone.floor_ms and not gone.held
-
-
-def _halves(which: Filter, bucket: Bucket) -> tuple[Filter, Filter]:
-    """Two disjoint filters that together pass what this one passes in the bucket."""
-    first_ms = max(bucket.start_ms, which.starts_from or 0)
-    end_ms = min(bucket.end_ms, LATEST_MS if which.starts_before is None else which.starts_before)
-    if end_ms - first_ms > 1:
-        middle_ms = (first_ms + end_ms) // 2
-        return replace(which, starts_before=middle_ms), replace(which, starts_from=middle_ms)
-    cameras = sorted(which.cameras or ())
-    if len(cameras) > 1:
-        middle = len(cameras) // 2
-        return replace(which, cameras=frozenset(cameras[:middle])), replace(which, cameras=frozenset(cameras[middle:]))
-    raise Broken(
-        f"more rows of {', '.join(cameras)} start at {first_ms} than can be read",
-        todo="no camera makes these: look for what else writes to this Milvus",
-    )
 
 
 async def _stored(

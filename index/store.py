@@ -71,6 +71,8 @@ class Unsearched:
     shard: str
     start_ms: int
     end_ms: int
+    cameras: tuple[str, ...] = ()
+    """Whose moments it may have, of those that were asked for; a store leaves that to whoever knows all cameras."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,9 @@ class MomentStore(Protocol):
 
     def shard_of(self, camera: str) -> str:
         """The shard that stores this camera's moments now. Cameras on one shard fail together."""
+
+    def cameras_at(self, shard: str, cameras: Iterable[str]) -> list[str]:
+        """Those of these cameras that may have moments on the shard."""
 
     async def upsert(self, moments: Sequence[Moment]) -> Mapping[str, WatchwordError]:
         """Store them durably. An existing id is replaced, with all its regions; the last of equal ids counts.

@@ -109,7 +109,7 @@ def _coverage_of(found: Found) -> query_pb2.Coverage:
         frames_not_looked_at=sum(gap.frames for gap in told.gaps),
         watermarks=[query_pb2.Watermark(camera=mark.camera, looked_ms=mark.looked_ms) for mark in told.watermarks],
         unsearched=[
-            query_pb2.Unsearched(shard=part.shard, start_ms=part.start_ms, end_ms=part.end_ms)
+            query_pb2.Unsearched(shard=part.shard, start_ms=part.start_ms, end_ms=part.end_ms, cameras=part.cameras)
             for part in answer.unsearched
         ],
         spaces_unsearched=answer.spaces,

@@ -32,6 +32,8 @@ from workers.client import Encoder
 
 _PICTURES_AT_ONCE = 16
 _COVERAGE_SHARE = 0.5
+_MOST_NAMED = 100
+"""Most cameras that are named for a part of the index that did not answer."""
 _MOST_SEEN = 10_000
 """Most moments whose camera is remembered."""
 _COVERAGE_S = 1.0
@@ -121,12 +123,13 @@ class Searcher:
         try:
             finding = await self._finder.find(question, vector, left_s, gone)
             coverage = await reading
+            answer = await self._named(finding.answer, question)
         finally:
             reading.cancel()
         ended = time.perf_counter()
         return Found(
             hits=finding.hits,
-            answer=_told(finding.answer, question.scope),
+            answer=_told(answer, question.scope),
             coverage=coverage,
             space=self._store.space.id,
             threshold=finding.threshold,
@@ -135,6 +138,20 @@ class Searcher:
             index_s=ended - embedded,
             total_s=ended - begun,
         )
+
+    async def _named(self, answer: Answer, question: Question) -> Answer:
+        """The answer with the cameras whose moments may lie where nobody answered."""
+        if not answer.unsearched:
+            return answer
+        names = question.seen
+        if names is None:
+            names = await asyncio.to_thread(self._cameras.names, (), question.scope)
+        asked = sorted(names)
+        parts = [
+            replace(part, cameras=tuple(self._store.cameras_at(part.shard, asked)[:_MOST_NAMED]))
+            for part in answer.unsearched
+        ]
+        return replace(answer, unsearched=parts)
 
     async def thumbnail(self, moment_id: str, at_ms: int | None, scope: Scope) -> tuple[bytes, int | None]:
         """The moment's picture of this time, and the time; where there is none the moment's own picture, and None."""

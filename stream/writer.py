@@ -81,13 +81,18 @@ class Writer:
     async def write(self, writes: Sequence[Write]) -> None:
         """Hand moments over. Returns at once, unless one lane holds too much. Raises what ends the worker."""
         for write in writes:
-            name = self._parts.store.shard_of(write.moment.camera)
-            if name not in self._lanes:
-                self._lanes[name] = _Lane(name, self._parts)
-            self._lanes[name].add(write)
+            self._lane_of(write.moment).add(write)
         for lane in self._lanes.values():
             await lane.below(self._most)
         MOMENTS_WAITING.set(sum(lane.waiting for lane in self._lanes.values()))
+
+    def _lane_of(self, moment: Moment) -> _Lane:
+        """That of the camera's shard; while the moment waits in another one, since the camera was moved, that one: two
+        lanes could store its tellings in the wrong order. A lane stores at the shard of the camera, whosever it is."""
+        name = self._parts.store.shard_of(moment.camera)
+        if name not in self._lanes:
+            self._lanes[name] = _Lane(name, self._parts)
+        return next((lane for lane in self._lanes.values() if lane.holds(moment.id)), self._lanes[name])
 
     async def flushed(self) -> None:
         """Wait until everything that was handed over is stored."""
@@ -131,6 +136,9 @@ class _Lane:
     def late_s(self) -> float:
         since = (*self._waiting_since.values(), *self._sending_since.values())
         return time.monotonic() - min(since) if since else 0.0
+
+    def holds(self, moment_id: str) -> bool:
+        return moment_id in self._waiting or moment_id in self._sending
 
     def cameras(self) -> set[str]:
         return {write.moment.camera for write in (*self._waiting.values(), *self._sending.values())}

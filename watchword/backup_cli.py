@@ -68,14 +68,16 @@ async def _backup(settings: Settings, to: str, *, full: bool, quiet: bool) -> tu
     from catalog.life import Life
     from catalog.media import Thumbnails
     from catalog.objects import objects_of
-    from index.milvus import milvus_removal
+    from index.opening import new_removal
     from life.signing import Signer
+    from watchword.sharding import map_of_now
     from watchword.sweeping import holder_name
 
     place = _place(settings, to)
-    rows = milvus_removal(milvus_of(settings))
-    try:
-        with open_catalog(settings) as catalog:
+    milvus = milvus_of(settings)
+    with open_catalog(settings) as catalog:
+        rows = new_removal(milvus, map_of_now(milvus, catalog))
+        try:
             source = Source(
                 rows=rows,
                 pictures=Thumbnails(objects_of(settings.media, settings.data_dir / "thumbnails")),
@@ -87,8 +89,8 @@ async def _backup(settings: Settings, to: str, *, full: bool, quiet: bool) -> tu
             )
             run = Backup(source, place, settings.backup, holder_name(), whole=full, say=_saying(quiet))
             manifest, writing = await run.take()
-    finally:
-        await rows.close()
+        finally:
+            await rows.close()
     return manifest, writing.written, writing.kept
 
 
@@ -175,21 +177,23 @@ async def _target(settings: Settings, closing: AsyncExitStack) -> Target:
     from catalog.life import Life
     from catalog.media import Thumbnails
     from catalog.objects import objects_of
-    from index.milvus import MilvusStore, milvus_removal
+    from index.opening import new_removal, new_store
+    from watchword.sharding import followed_shards
 
     milvus = milvus_of(settings)
+    catalog: Catalog = closing.enter_context(open_catalog(settings))
+    known = await closing.enter_async_context(followed_shards(milvus, catalog))
     stores: dict[str, MomentStore] = {}
 
     async def store(space: SpaceInfo) -> MomentStore:
         if space.id not in stores:
-            stores[space.id] = MilvusStore(space, milvus)
+            stores[space.id] = new_store(space, milvus, known=known)
             closing.push_async_callback(stores[space.id].close)
             await stores[space.id].open()
         return stores[space.id]
 
-    rows = milvus_removal(milvus)
+    rows = new_removal(milvus, known)
     closing.push_async_callback(rows.close)
-    catalog: Catalog = closing.enter_context(open_catalog(settings))
     return Target(
         store=store,
         rows=rows,

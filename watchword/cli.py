@@ -26,6 +26,7 @@ from watchword.models_cli import models
 from watchword.plan_cli import plan_command
 from watchword.recording_cli import clip, recording
 from watchword.settings import Front, describe_settings
+from watchword.shards_cli import rebalance, shards
 from watchword.spaces_cli import migrate
 from watchword.stream_cli import dead_letters, topics
 
@@ -116,6 +117,8 @@ command.add_command(index)
 index.add_command(migrate)
 command.add_command(backup)
 command.add_command(restore)
+index.add_command(shards)
+index.add_command(rebalance)
 command.add_command(plan_command)
 camera.add_command(discover_command)
 command.add_command(camera)

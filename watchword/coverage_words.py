@@ -31,7 +31,8 @@ def plain_coverage(coverage: query_pb2.Coverage) -> dict[str, Any]:
         "shards_searched": coverage.shards_searched,
         "buckets_searched": coverage.buckets_searched,
         "unsearched": [
-            {"shard": part.shard, "start_ms": part.start_ms, "end_ms": part.end_ms} for part in coverage.unsearched
+            {"shard": part.shard, "start_ms": part.start_ms, "end_ms": part.end_ms, "cameras": list(part.cameras)}
+            for part in coverage.unsearched
         ],
         "spaces_unsearched": list(coverage.spaces_unsearched),
         "gaps": [
@@ -59,7 +60,7 @@ def plain_coverage(coverage: query_pb2.Coverage) -> dict[str, Any]:
 def _of_the_index(coverage: query_pb2.Coverage) -> Iterator[str]:
     missing = list(coverage.shards_missing)
     if missing:
-        yield f"{', '.join(missing)} did not answer: `watchword doctor` checks"
+        yield f"{', '.join(missing)} did not answer{_of(coverage, missing)}: `watchword doctor` checks"
     parts = [part for part in coverage.unsearched if part.shard not in missing]
     for part in parts[:_MOST_NAMED]:
         when = "everything" if part.end_ms >= _LATEST_MS else span(part.start_ms, part.end_ms)
@@ -68,6 +69,15 @@ def _of_the_index(coverage: query_pb2.Coverage) -> Iterator[str]:
         yield f"{len(parts) - _MOST_NAMED} more parts of the index did not answer"
     if spaces := list(coverage.spaces_unsearched):
         yield f"moments of another model bundle or version (space {', '.join(spaces)}) cannot be searched"
+
+
+def _of(coverage: query_pb2.Coverage, shards: Sequence[str]) -> str:
+    """Whose moments lie on these shards."""
+    names = sorted({camera for part in coverage.unsearched if part.shard in shards for camera in part.cameras})
+    if not names:
+        return ""
+    more = f" and {_count(len(names) - _MOST_NAMED, 'more camera')}" if len(names) > _MOST_NAMED else ""
+    return f", which may have moments of {', '.join(names[:_MOST_NAMED])}{more}"
 
 
 def _of_the_cameras(coverage: query_pb2.Coverage) -> Iterator[str]:

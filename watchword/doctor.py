@@ -26,6 +26,7 @@ from watchword.doctor_cluster import (
     look_at_redis,
 )
 from watchword.settings import Settings
+from watchword.sharding import shard_addresses
 from watchword.stack import RunningStack, binaries, query_address, ready, running_stack
 from watchword.stack.state import without_password
 
@@ -113,6 +114,7 @@ async def _servers(settings: Settings, stack: RunningStack | None) -> list[Findi
     at = stack.addresses if stack else None
     broker = settings.kafka.brokers or (at.broker if at else "")
     endpoints = settings.milvus.endpoints or (at.milvus if at else ())
+    endpoints = tuple(await asyncio.to_thread(shard_addresses, settings, endpoints)) if endpoints else ()
     redis = settings.redis.url.get_secret_value() or (at.redis if at else "")
     encoder = settings.encoder.address or (at.encoder if at else "")
     query = query_address(settings) if at or settings.query.address else ""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from proto.errors import Broken, Mismatch, WatchwordError
+from proto.shards import named
 from proto.types import now_ms
 from watchword.settings import Settings
 from watchword.stack import ready
@@ -33,17 +34,18 @@ class SeenEncoder:
 
 async def look_at_milvus(endpoint: str, settings: Settings) -> str:
     """Its version and what it holds. Broken when this version is not one that Watchword works with."""
-    from index.opening import in_folders, new_removal
+    from index.opening import is_folder, new_removal
 
-    if in_folders(settings.milvus.model_copy(update={"endpoints": (endpoint,)})):
-        removal = new_removal(settings.milvus)
+    _, address = named(endpoint)
+    if is_folder(address):
+        removal = new_removal(settings.milvus.model_copy(update={"endpoints": (address,)}))
         try:
-            return _held({one.space for one in (await removal.holdings()).known if one.shard == endpoint})
+            return _held({one.space for one in (await removal.holdings()).known})
         finally:
             await removal.close()
     from index.milvus import milvus_server
 
-    number, spaces = await milvus_server(endpoint, settings.milvus)
+    number, spaces = await milvus_server(address, settings.milvus)
     version = ".".join(map(str, number)) if number > (0, 0) else "lite"
     if number > (0, 0) and number != (2, 3) and number < (2, 6):
         raise Broken(f"Milvus {version} was never tried", todo="use Milvus 2.6 or later")

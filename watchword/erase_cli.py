@@ -85,6 +85,7 @@ async def _wanted(
     """The time to erase."""
     from index.opening import new_removal
     from proto.types import now_ms
+    from watchword.sharding import map_of_now
 
     now = now_ms()
     if camera is not None:
@@ -93,7 +94,8 @@ async def _wanted(
         if stretch.end_ms > now:
             raise Invalid("the time ends in the future", todo="erase what is there now, and later again")
         return stretch
-    rows = new_removal(milvus_of(settings))
+    milvus = milvus_of(settings)
+    rows = new_removal(milvus, map_of_now(milvus, catalog))
     try:
         return await time_of_moment(rows, moment or "")
     finally:

@@ -84,15 +84,17 @@ async def _wanted_time(
     settings: Settings, catalog: Catalog, camera: str | None, begins: str | None, ends: str | None, moment: str | None
 ) -> Stretch:
     from catalog.cameras import CameraRegistry
-    from index.milvus import milvus_removal
+    from index.opening import new_removal
     from proto.types import now_ms
+    from watchword.sharding import map_of_now
 
     if camera is not None:
         stretch = time_of(begins, ends, CameraRegistry(catalog).get(camera).name, now_ms(), open_ended=False)
         if stretch.end_ms > now_ms():
             raise Invalid("the time ends in the future", todo="export what is there now, and later again")
         return stretch
-    rows = milvus_removal(milvus_of(settings))
+    milvus = milvus_of(settings)
+    rows = new_removal(milvus, map_of_now(milvus, catalog))
     try:
         return await time_of_moment(rows, moment or "")
     finally:
@@ -203,12 +205,13 @@ def _from(settings: Settings, catalog: Catalog, life: Life) -> tuple[From, Any]:
     from catalog.media import Thumbnails
     from catalog.objects import objects_of
     from catalog.recordings import Recordings
-    from index.milvus import milvus_removal
+    from index.opening import new_removal
     from life.evidence import From
     from proto.types import now_ms
+    from watchword.sharding import map_of_now
 
     milvus = milvus_of(settings)
-    rows = milvus_removal(milvus)
+    rows = new_removal(milvus, map_of_now(milvus, catalog))
     at = From(
         index=rows,
         pictures=Thumbnails(objects_of(settings.media, settings.data_dir / "thumbnails")),

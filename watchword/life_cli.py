@@ -247,21 +247,22 @@ async def _status(settings: Settings, wanted: tuple[str, ...]) -> dict[str, Any]
     from index.opening import folders_of, new_removal
     from life.status import status_of
     from proto.types import now_ms
+    from watchword.sharding import map_of_now
 
     index = milvus_of(settings)
-    rows = new_removal(index)
-    try:
-        with open_catalog(settings) as catalog:
+    with open_catalog(settings) as catalog:
+        known = map_of_now(index, catalog)
+        rows = new_removal(index, known)
+        try:
             registry = CameraRegistry(catalog)
             names = [registry.get(name).name for name in wanted] or sorted(registry.names())[:_MOST_CAMERAS]
             newest = Coverage(catalog).looked_until(frozenset(names))
-            rules = Life(catalog).rules()
-        told = await status_of(rows, rules, names, now_ms())
-    finally:
-        await rows.close()
+            told = await status_of(rows, Life(catalog).rules(), names, now_ms())
+        finally:
+            await rows.close()
     for camera in told["cameras"]:
         camera["looked_until_ms"] = newest.get(camera["camera"])
-    folders = folders_of(index) or [settings.data_dir / "milvus"]
+    folders = folders_of(known.map()) or [settings.data_dir / "milvus"]
     if all(folder.is_dir() for folder in folders):
         files = (path for folder in folders for path in folder.rglob("*") if path.is_file())
         told["bytes"] = sum(path.stat().st_size for path in files)

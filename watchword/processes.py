@@ -27,10 +27,14 @@ from watchword.catalogs import new_catalog, open_whole
 from watchword.ending import Ending
 from watchword.ops import Ready, Worst, ops_endpoint
 from watchword.settings import Settings
+from watchword.sharding import known_shards
 from workers.client import EncoderClient, EncoderInfo
 
 if TYPE_CHECKING:
+    from catalog.known_shards import KnownShards
     from catalog.store import Catalog
+    from index.sharded import ShardedStore
+    from proto.types import SpaceInfo
 
 log = logging.getLogger("watchword.process")
 
@@ -190,19 +194,15 @@ async def _stream(settings: Settings, stage: Stage) -> None:
     from catalog.life import Life
     from catalog.media import Thumbnails
     from catalog.objects import objects_of
-    from index.opening import new_store
     from stream.app import FrameConsumer
     from stream.worker import House, StreamWorker
-    from watchword.questions import everyday_questions
     from watchword.sweeping import new_sweeper
 
     encoder, info = await _encoder(settings, stage)
     await ensure_topics(settings.kafka)
     letters = await stage.closing.enter_async_context(FrameProducer(settings.kafka))
-    store = new_store(info.space, settings.milvus, lambda: everyday_questions(encoder))
-    stage.closing.push_async_callback(store.close)
-    await store.open()
     catalog = await _catalog(settings, stage)
+    store, known = await _store(settings, stage, catalog, encoder, info.space)
     life = KnownLife(Life(catalog), every_s=1.0)
     await life.rules()
     house = House(
@@ -215,7 +215,7 @@ async def _stream(settings: Settings, stage: Stage) -> None:
         backgrounds=Backgrounds(catalog),
         life=life,
     )
-    sweeper = new_sweeper(settings, catalog)
+    sweeper = new_sweeper(settings, catalog, known)
     stage.closing.push_async_callback(sweeper.close)
     await _beside(stage, sweeper.run())
     worker = StreamWorker(house, FrameConsumer(settings.kafka, settings.stream), settings.stream)
@@ -238,7 +238,6 @@ async def _query(settings: Settings, stage: Stage) -> None:
     from catalog.recordings import Recordings
     from catalog.statuses import Statuses
     from catalog.tokens import TokenRegistry
-    from index.opening import new_store
     from manage.service import ManageService
     from query.backgrounds import BackgroundReader
     from query.bank import Bank
@@ -249,15 +248,12 @@ async def _query(settings: Settings, stage: Stage) -> None:
     from query.search import Searcher
     from query.service import serve_query
     from watchword.managing import new_manager
-    from watchword.questions import everyday_questions
 
     encoder, info = await _encoder(settings, stage)
-    store = new_store(info.space, settings.milvus, lambda: everyday_questions(encoder))
-    stage.closing.push_async_callback(store.close)
-    await store.open()
+    catalog = await _catalog(settings, stage)
+    store, _ = await _store(settings, stage, catalog, encoder, info.space)
     cache = VectorCache(settings.redis)
     stage.closing.push_async_callback(cache.close)
-    catalog = await _catalog(settings, stage)
     bank = Bank(encoder, cache, info.space, kinds=info.kinds)
     judge = Judge(info.calibration, bank, BackgroundReader(Backgrounds(catalog), info.space))
     judge.start()
@@ -328,6 +324,21 @@ async def _gateway(settings: Settings, stage: Stage) -> None:
     server = await serve_gateway(app, settings.gateway, grace_s=round(GRACE_S))
     stage.closing.push_async_callback(server.stop)
     await stage.serve(None, lambda: None)
+
+
+async def _store(
+    settings: Settings, stage: Stage, catalog: Catalog, encoder: EncoderClient, space: SpaceInfo
+) -> tuple[ShardedStore, KnownShards]:
+    """The moments of the space, over the shards of the catalog's map, which is followed."""
+    from index.opening import new_store
+    from watchword.questions import everyday_questions
+
+    known = await known_shards(settings.milvus, catalog)
+    await _beside(stage, known.follow())
+    store = new_store(space, settings.milvus, lambda: everyday_questions(encoder), known)
+    stage.closing.push_async_callback(store.close)
+    await store.open()
+    return store, known
 
 
 async def _beside(stage: Stage, work: Coroutine[Any, Any, None]) -> None:

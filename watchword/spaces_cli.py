@@ -79,12 +79,15 @@ async def _migrate(
     from catalog.life import Life
     from catalog.media import Thumbnails
     from catalog.objects import objects_of
-    from index.milvus import MilvusStore, milvus_removal
+    from index.opening import new_removal, new_store
     from spaces.moving import House, Move
+    from watchword.sharding import followed_shards
 
     milvus = milvus_of(settings)
     async with AsyncExitStack() as closing:
-        rows = milvus_removal(milvus)
+        catalog = closing.enter_context(open_catalog(settings))
+        known = await closing.enter_async_context(followed_shards(milvus, catalog))
+        rows = new_removal(milvus, known)
         closing.push_async_callback(rows.close)
         encoder = await _encoder(settings, bundle, address, closing)
         space = (await encoder.describe()).space
@@ -94,10 +97,9 @@ async def _migrate(
                 f"the encoder still serves the space {leaving}",
                 todo="set encoder.bundle to the new one, and start anew",
             )
-        store = MilvusStore(space, milvus)
+        store = new_store(space, milvus, known=known)
         closing.push_async_callback(store.close)
         await store.open()
-        catalog = closing.enter_context(open_catalog(settings))
         pictures = Thumbnails(objects_of(settings.media, settings.data_dir / "thumbnails"))
         house = House(rows, pictures, Backgrounds(catalog), Life(catalog))
         moved = await Move(house, leaving, store, encoder, share=share, say=_saying(quiet)).run()

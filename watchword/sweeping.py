@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from index.settings import MilvusSettings
     from life.sweeper import Sweeper
     from life.verifying import Asked
+    from proto.shards import KnownMap
 
 
 class RunningSweeper:
@@ -33,7 +34,7 @@ class RunningSweeper:
         await self._rows.close()
 
 
-def new_sweeper(settings: Settings, catalog: Catalog) -> RunningSweeper:
+def new_sweeper(settings: Settings, catalog: Catalog, known: KnownMap | None = None) -> RunningSweeper:
     """A candidate for the job of removing what is gone."""
     from catalog.cameras import CameraRegistry
     from catalog.coverage import Coverage
@@ -41,7 +42,7 @@ def new_sweeper(settings: Settings, catalog: Catalog) -> RunningSweeper:
     from catalog.life import Life
     from life.sweeper import Stores, Sweeper
 
-    asked = asked_stores(settings, settings.milvus, catalog)
+    asked = asked_stores(settings, settings.milvus, catalog, known)
     stores = Stores(
         rows=asked.rows,
         pictures=asked.pictures,
@@ -61,17 +62,18 @@ def holder_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
-def asked_stores(settings: Settings, milvus: MilvusSettings, catalog: Catalog) -> Asked:
-    """Every store that holds something of what cameras saw."""
+def asked_stores(settings: Settings, milvus: MilvusSettings, catalog: Catalog, known: KnownMap | None = None) -> Asked:
+    """Every store that holds something of what cameras saw. Without a map that is followed, blocks, for that of now."""
     from catalog.backgrounds import Backgrounds
     from catalog.coverage import Coverage
     from catalog.media import Thumbnails
     from catalog.objects import objects_of
     from index.opening import new_removal
     from life.verifying import Asked
+    from watchword.sharding import map_of_now
 
     return Asked(
-        rows=new_removal(milvus),
+        rows=new_removal(milvus, known or map_of_now(milvus, catalog)),
         pictures=Thumbnails(objects_of(settings.media, settings.data_dir / "thumbnails")),
         gaps=Coverage(catalog),
         backgrounds=Backgrounds(catalog),

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from index.removal import Removal
 from index.scan.codes import check_installed
 from index.scan.folders import clear_remains
 from index.scan.shard import QUESTIONS, ScanShard
 from index.settings import IN_FOLDER, MilvusSettings
 from index.sharded import MOST_ROWS, ShardedStore
+from index.shards import ShardSet, listed
 from proto.errors import Broken, WatchwordError
+from proto.shards import KnownMap, ShardEntry, ShardMap
 from proto.types import SpaceInfo, Vectors
 
 log = logging.getLogger("watchword.index")
@@ -48,23 +49,26 @@ class ScanStore(ShardedStore):
         settings: MilvusSettings,
         questions: Questions | None = None,
         most_rows: int = MOST_ROWS,
+        known: KnownMap | None = None,
     ) -> None:
-        """Without `questions`, codes are made only where another process left some in the folder."""
-        self._folders = {endpoint: folder_of(endpoint) for endpoint in settings.endpoints}
+        """The shards are those of the map that is known; without one, those of the settings, for good. Without
+        `questions`, codes are made only where another process left some in the folder."""
+        self._known = known or listed(settings)
         self._questions = questions
         self._asking: asyncio.Task[None] | None = None
-        shards = {name: ScanShard(folder, space, settings.timeout_s) for name, folder in self._folders.items()}
-        super().__init__(space, settings, shards, most_rows)
+
+        def opened(entry: ShardEntry, _: ShardMap) -> ScanShard:
+            return scan_shard(entry.address, space, settings, makes=True)
+
+        super().__init__(space, settings, ShardSet(self._known, opened), most_rows)
 
     async def open(self) -> None:
         check_installed()
-        for endpoint, folder in self._folders.items():
+        for address in self._addresses():
             try:
-                await asyncio.to_thread(_prepare, folder, self.space.id)
+                await asyncio.to_thread(_prepare, folder_of(address), self.space.id)
             except OSError as error:
-                raise Broken(
-                    f"{endpoint} cannot be used ({error})", todo="name a folder that can be written"
-                ) from error
+                raise Broken(f"{address} cannot be used ({error})", todo="name a folder that can be written") from error
         await super().open()
         if self._questions is not None and self._asking is None:
             self._asking = asyncio.create_task(self._learn(self._questions))
@@ -75,9 +79,12 @@ class ScanStore(ShardedStore):
             await asyncio.gather(self._asking, return_exceptions=True)
         await super().close()
 
+    def _addresses(self) -> list[str]:
+        return [one.address for one in self._known.map().serving]
+
     async def _learn(self, questions: Questions) -> None:
         """Leave questions in words beside the rows, however long the encoder is away."""
-        files = [folder / self.space.id / QUESTIONS for folder in self._folders.values()]
+        files = [folder_of(address) / self.space.id / QUESTIONS for address in self._addresses()]
         while not all(file.is_file() for file in files):
             try:
                 vectors = await questions()
@@ -88,14 +95,9 @@ class ScanStore(ShardedStore):
                 await asyncio.sleep(_AGAIN_S)
 
 
-def scan_removal(settings: MilvusSettings) -> Removal:
-    """What removes rows from the folders, of whatever space."""
-    folders = {endpoint: folder_of(endpoint) for endpoint in settings.endpoints}
-
-    def opened(endpoint: str, space: str) -> ScanShard:
-        return ScanShard(folders[endpoint], SpaceInfo(space, 2), settings.timeout_s, makes=False)
-
-    return Removal(list(folders), opened)
+def scan_shard(address: str, space: SpaceInfo, settings: MilvusSettings, *, makes: bool) -> ScanShard:
+    """The folder as the shard of a space, not opened yet. Unless it `makes` buckets, one that is missing stays so."""
+    return ScanShard(folder_of(address), space, settings.timeout_s, makes=makes)
 
 
 def _prepare(folder: Path, space: str) -> None:

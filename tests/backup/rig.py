@@ -25,6 +25,7 @@ from index.settings import MilvusSettings
 from index.sharded import ShardedStore
 from index.store import MomentStore
 from proto.errors import Transient
+from proto.shards import FixedMap
 from proto.types import Moment, SpaceInfo
 from tests.contracts.moments import NOON
 from tests.index.shards import Held, MemoryShard
@@ -47,7 +48,8 @@ class Installation:
         endpoints = tuple(f"http://{number}" for number in range(shards))
         self._settings = MilvusSettings(endpoints=endpoints, bucket_hours=hours)
         self.held: dict[str, Held] = {one: {} for one in endpoints}
-        self.rows = Removal(endpoints, lambda one, space: MemoryShard(SpaceInfo(space, 2), self.held[one]))
+        known = FixedMap({name: name for name in endpoints})
+        self.rows = Removal(known, lambda one, _, /, *, space: MemoryShard(SpaceInfo(space, 2), self.held[one.name]))
         self.pictures = Thumbnails(FolderObjects(folder / "pictures"))
         self.catalog = Catalog(sqlite_url(folder / "catalog.db"))
         self.catalog.open()

@@ -18,6 +18,7 @@ from catalog.coverage import Gap, Looked, Reason
 from catalog.objects import FolderObjects
 from proto.errors import Broken, Invalid, Mismatch, Overloaded
 from proto.life import Stretch
+from proto.shards import FixedMap, ShardEntry, ShardMap
 from proto.types import Camera, Moment, SpaceInfo
 from tests.backup.rig import Dying, Installation, Killed
 from tests.contracts.moments import DAY, HOUR, LOG, MINUTE, NOON, SPACE, moment, region
@@ -294,9 +295,10 @@ async def test_a_shard_that_is_away_ends_the_run_and_the_backup_stays(make: Make
     from index.removal import Removal
     from tests.index.shards import AWAY, MemoryShard
 
-    house.rows = Removal(
-        house.held, lambda one, space: MemoryShard(SpaceInfo(space, 2), house.held[one], away=one == "http://1")
-    )
+    def opened(entry: ShardEntry, _: ShardMap, /, *, space: str) -> MemoryShard:
+        return MemoryShard(SpaceInfo(space, 2), house.held[entry.name], away=entry.name == "http://1")
+
+    house.rows = Removal(FixedMap({name: name for name in house.held}), opened)
     with pytest.raises(type(AWAY)):
         await house.back_up(place)
     assert await place.manifest() == before

@@ -38,7 +38,8 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 def _empty(postgres: Postgres, url: str) -> None:
     names = ", ".join(name for name in METADATA.tables if name != META.name)
     postgres.sql(
-        f"TRUNCATE {names}; UPDATE meta SET value = 0 WHERE name IN ('cameras', 'life')", url.rpartition("/")[2]
+        f"TRUNCATE {names}; UPDATE meta SET value = 0 WHERE name IN ('cameras', 'life', 'shards')",
+        url.rpartition("/")[2],
     )
 
 

@@ -10,6 +10,7 @@ from index.removal import Removal
 from index.settings import MilvusSettings
 from index.store import Ask, MomentStore
 from proto.life import DAY_MS, DEFAULT, Erasure, Gone, Hold, Rules, Stretch
+from proto.shards import FixedMap
 from proto.types import Moment, SpaceInfo
 from tests.contracts.conftest import Open
 from tests.contracts.moments import HOUR, MINUTE, NOON, SPACE, ids, moment, of, ranked, region, unit, until_found
@@ -84,7 +85,8 @@ def removal(kind: str, endpoint: str, servers: dict[str, Held]) -> Removal:
     if kind == "memory":
         pytest.skip("the twin in memory has no shards")
     if kind == "shards":
-        return Removal(servers, lambda name, space: MemoryShard(SpaceInfo(space, 16), servers[name]))
+        known = FixedMap({name: name for name in servers})
+        return Removal(known, lambda entry, _, /, *, space: MemoryShard(SpaceInfo(space, 16), servers[entry.name]))
     return new_removal(MilvusSettings(endpoints=(endpoint,)))
 
 

@@ -39,7 +39,10 @@ SETS: dict[str, dict[str, Any]] = {
     },
     "large": {
         "kafka": {"brokers": "k-0:9092,k-1:9092,k-2:9092", "partitions": 512},
-        "milvus": {"endpoints": [f"http://milvus-{n}:19530" for n in range(8)], "token": {"secret": "milvus"}},
+        "milvus": {
+            "endpoints": [f"milvus-{n}=http://milvus-{n}:19530" for n in range(8)],
+            "token": {"secret": "milvus"},
+        },
         "redis": {"url": {"secret": "redis"}},
         "oidc": {
             "issuer": "https://login.example:8443/realms/site",

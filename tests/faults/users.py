@@ -32,7 +32,7 @@ class Seen:
     failed: list[str] = field(default_factory=list)
     """Why a question was answered by neither."""
     partial: int = 0
-    """Answers that say that a part of the index or of the time was not searched."""
+    """Answers that say that a part of the index was not searched, or that they do not know."""
     seconds: list[float] = field(default_factory=list)
     behind_s: list[float] = field(default_factory=list)
     """Of each answer: how old the newest picture was that was looked at, of the camera that is the furthest behind."""
@@ -125,7 +125,9 @@ class Users:
         return reply
 
     def _note(self, phase: Seen, reply: query_pb2.SearchReply) -> None:
-        phase.partial += reply.coverage.partial
+        # Frames that were shed make every later answer partial; the ledger accounts for them.
+        coverage = reply.coverage
+        phase.partial += bool(coverage.shards_missing or coverage.unsearched or coverage.coverage_unknown)
         looked = {mark.camera: mark.looked_ms for mark in reply.coverage.watermarks if mark.camera in self._live}
         if looked.keys() == self._live:
             phase.behind_s.append((now_ms() - min(looked.values())) / 1000)

@@ -147,6 +147,11 @@ async def test_what_may_not_be_seen_is_as_if_it_were_not_there(tmp_path: Path) -
             await _nothing_of_the_gate(house, role)
 
 
+def names_the_gate(body: bytes) -> bool:
+    """Whether the camera `gate` is told; what a camera's packet gate does has that name, too."""
+    return b"gate" in body.replace(b'"gate":"off","gate_why":""', b"")
+
+
 async def _nothing_of_the_gate(house: House, role: Role) -> None:
     dock = house.token(f"dock {role}", role, ("dock",))
     async with client(house, house.token(f"all {role}", role)) as everything, client(house, dock) as session:
@@ -160,7 +165,7 @@ async def _nothing_of_the_gate(house: House, role: Role) -> None:
             assert forbidden[1] == unknown[1], path
         for path in ("search?q=red truck&limit=100", "search?q=dog&all_moments=true", f"search?like={DOCK}", "cameras"):
             status, _, body = await got(session, path)
-            assert (status, b"dock" in body, b"gate" in body) == (200, True, False), body
+            assert (status, b"dock" in body, names_the_gate(body)) == (200, True, False), body
         first = json.loads((await got(session, "search?q=dog"))[2])
         assert first["coverage"]["buckets_searched"] == 0
         assert [gap["camera"] for gap in first["coverage"]["gaps"]] == ["dock"]
@@ -307,7 +312,7 @@ async def test_on_this_machine_nothing_is_needed_and_a_token_that_comes_counts(t
         async with client(house, "") as session:
             assert b"gate" in (await got(session, "cameras"))[2]
         async with client(house, house.token("dock", cameras=("dock",))) as session:
-            assert b"gate" not in (await got(session, "cameras"))[2]
+            assert not names_the_gate((await got(session, "cameras"))[2])
         assert isinstance(await refused(house, "ww_x"), Unauthenticated)
 
 

@@ -63,7 +63,7 @@ ONLY_IN: dict[str, str] = {
             *("tokens", "migrations/versions/r0002_tokens", "migrations/versions/r0003_life"),
             *("cameras", "coverage", "forgetting", "leases", "life", "progress", "views", "backgrounds", "statuses"),
             "facts",
-            "migrations/versions/r0004_statuses",
+            *("migrations/versions/r0004_statuses", "shards", "migrations/versions/r0005_shards"),
         )
     ),
     "alembic": " ".join(
@@ -71,7 +71,7 @@ ONLY_IN: dict[str, str] = {
         for name in (
             *("migrating", "migrations/env", "migrations/versions/r0001_first"),
             *("migrations/versions/r0002_tokens", "migrations/versions/r0003_life"),
-            "migrations/versions/r0004_statuses",
+            *("migrations/versions/r0004_statuses", "migrations/versions/r0005_shards"),
         )
     ),
     "pg8000": "catalog/postgres.py",

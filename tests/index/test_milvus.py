@@ -304,7 +304,7 @@ def test_no_endpoint_is_broken() -> None:
 
 async def test_an_answer_tells_of_what_an_earlier_version_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     store = MilvusStore(SPACE, MilvusSettings(endpoints=["http://127.0.0.1:1"]))
-    (shard,) = store._shards.values()
+    shard = store._shards.get("http://127.0.0.1:1")
     bucket = Bucket(24, NOON // DAY)
 
     async def call(_: str, __: object) -> list[str]:

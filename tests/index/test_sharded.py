@@ -9,12 +9,13 @@ import random
 import pytest
 
 from index.memory import bare
-from index.places import MOST_STRETCHES, Bucket, bucket_of, home
+from index.places import MOST_STRETCHES, Bucket, bucket_of
 from index.settings import MilvusSettings
 from index.sharded import ShardedStore
 from index.store import LATEST_MS, Ask, Scored, Unsearched, best
 from proto.errors import Broken, Invalid, Transient, WatchwordError
 from proto.life import DEFAULT, Rules
+from proto.shards import home
 from tests.contracts.moments import DAY, HOUR, MINUTE, NOON, SPACE, ids, moment, ranked, unit, until
 from tests.index.shards import MemoryShard
 
@@ -258,7 +259,7 @@ async def test_a_span_is_told_while_a_shard_that_is_nobodys_home_is_away(
     with caplog.at_level(logging.WARNING, "watchword.index"):
         found = await store.between(frozenset({camera}), NOON, NOON + HOUR)
     assert [m.camera for m in found] == [camera]
-    assert "from before the shards changed may be missing" in caplog.text
+    assert "from before there was a map of shards may be missing" in caplog.text
 
 
 async def test_a_span_of_many_cameras_is_one_read_of_each_bucket_that_can_hold_it(

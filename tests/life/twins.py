@@ -17,6 +17,7 @@ from life.settings import RetentionSettings
 from life.sweeper import Stores, Sweeper
 from proto.errors import Transient
 from proto.life import Erasure, Gone, Hold, Rules, Stretch
+from proto.shards import FixedMap, ShardEntry, ShardMap
 from proto.types import Moment, SpaceInfo
 from tests.contracts.moments import NOON, SPACE, ids, unit
 from tests.index.shards import Held, MemoryShard
@@ -162,7 +163,7 @@ class House:
         self.leases = Leases()
         shards = {name: MemoryShard(SPACE, held) for name, held in self.held.items()}
         self.store = ShardedStore(SPACE, MilvusSettings(endpoints=ENDPOINTS), shards)
-        self.rows = Removal(ENDPOINTS, self._shard)
+        self.rows = Removal(FixedMap({name: name for name in ENDPOINTS}), self._shard)
 
     def step(self) -> None:
         """Called by every store at every call of a sweeper."""
@@ -210,8 +211,8 @@ class House:
     def pictured(self) -> set[str]:
         return {name.partition("/")[2][:32] for name in self.objects.held}
 
-    def _shard(self, name: str, space: str) -> MemoryShard:
-        shard = Failing(SpaceInfo(space, 16), self.held[name])
+    def _shard(self, entry: ShardEntry, _: ShardMap, /, *, space: str) -> MemoryShard:
+        shard = Failing(SpaceInfo(space, 16), self.held[entry.name])
         shard.house = self
         return shard
 

@@ -16,6 +16,7 @@ from index.settings import MilvusSettings
 from index.sharded import ShardedStore
 from proto.errors import Invalid, Poison, Transient
 from proto.life import Erasure, Rules, Stretch
+from proto.shards import FixedMap
 from proto.types import Box, Moment, Region, SpaceInfo, Vector
 from spaces.cutting import part_of
 from spaces.moving import House, Move, Moved, drop_space
@@ -89,7 +90,8 @@ class World:
 
     def __init__(self) -> None:
         self.held: dict[str, Held] = {name: {} for name in ENDPOINTS}
-        self.rows = Removal(ENDPOINTS, lambda one, space: MemoryShard(SpaceInfo(space, 2), self.held[one]))
+        known = FixedMap({name: name for name in ENDPOINTS})
+        self.rows = Removal(known, lambda one, _, /, *, space: MemoryShard(SpaceInfo(space, 2), self.held[one.name]))
         self.pictures, self.samples, self.life = Pictures(), Samples(), Life()
         self.encoder = Encoder()
 

@@ -38,11 +38,13 @@ class Shards(MemoryStore):
         self.refuses: dict[str, WatchwordError] = {}
         """By a moment's id."""
         self.held: dict[str, asyncio.Event] = {}
+        self.homes: dict[str, str] = {}
+        """Cameras that were moved."""
         self.calls: list[list[tuple[str, int]]] = []
         """The cameras and frames of the moments in each call."""
 
     def shard_of(self, camera: str) -> str:
-        return camera[0]
+        return self.homes.get(camera, camera[0])
 
     def hold(self, shard: str) -> asyncio.Event:
         """Its calls do not end until this is set."""
@@ -151,6 +153,19 @@ async def test_a_shard_that_hangs_holds_up_no_other(tmp_path: Path) -> None:
         await at.writer.write([write("a-1"), write("b-1", 1, 4)])
         await until(lambda: at.done == [4], "the other shard")
         assert at.frames() == {"b-1": 1}
+
+
+async def test_of_a_camera_that_moves_to_another_shard_no_telling_overtakes_an_earlier_one(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        free = at.store.hold("a")
+        await at.writer.write([write("a-1", 1)])
+        await until(lambda: at.store.calls == [[("a-1", 1)]], "the first call")
+        at.store.homes["a-1"] = "b"
+        await at.writer.write([write("a-1", 2), write("a-1", 7, at_ms=NOON + 60_000)])
+        await until(lambda: at.frames() == {"a-1": 7}, "another moment of it goes to its new shard")
+        free.set()
+        await at.writer.flushed()
+        assert at.store.calls == [[("a-1", 1)], [("a-1", 7)], [("a-1", 2)]]
 
 
 async def test_only_the_newest_row_of_a_moment_is_sent_with_what_the_older_ones_still_had_to_say(

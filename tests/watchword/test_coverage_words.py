@@ -119,7 +119,7 @@ def test_json_carries_everything_that_the_wire_does() -> None:
         gaps_in_all=2,
         frames_not_looked_at=5,
         watermarks=[query_pb2.Watermark(camera="gate", looked_ms=NOON)],
-        unsearched=[query_pb2.Unsearched(shard="m1", start_ms=1, end_ms=2)],
+        unsearched=[query_pb2.Unsearched(shard="m1", start_ms=1, end_ms=2, cameras=["dock", "gate"])],
         spaces_unsearched=["f" * 16],
         coverage_unknown=True,
     )
@@ -130,7 +130,8 @@ def test_json_carries_everything_that_the_wire_does() -> None:
     assert (away["camera"], away["reason"], away["start"], away["frames"]) == ("gate", "away", local(NOON), None)
     assert (expired["camera"], expired["frames"]) == (None, 5)
     assert plain["watermarks"] == [{"camera": "gate", "looked": local(NOON), "looked_ms": NOON}]
-    assert plain["unsearched"] == [{"shard": "m1", "start_ms": 1, "end_ms": 2}]
+    assert plain["unsearched"] == [{"shard": "m1", "start_ms": 1, "end_ms": 2, "cameras": ["dock", "gate"]}]
+    assert not_searched(coverage)[0].startswith("m1 did not answer, which may have moments of dock, gate: ")
 
 
 async def test_the_command_prints_hits_for_pipes_and_what_it_missed_for_people(

@@ -11,7 +11,8 @@ import pytest
 
 from catalog.media import Thumbnails
 from catalog.objects import FolderObjects
-from index.milvus import MilvusStore, milvus_removal
+from index.milvus import MilvusStore
+from index.opening import new_removal
 from index.settings import MilvusSettings
 from index.store import Ask
 from proto.types import SpaceInfo, now_ms
@@ -54,7 +55,7 @@ async def test_history_goes_to_another_bundle_and_the_old_space_can_be_dropped(
     pictures.put(moments[3].id, jpeg(picture(320, 180, seed=3)))
     dropped = await migrate("--drop-old", "--yes")
     assert "1 moments were embedded in the other space; 3 were there" in dropped.out
-    rows = milvus_removal(milvus_settings)
+    rows = new_removal(milvus_settings)
     spaces = {one.space for one in (await rows.holdings()).known}
     await rows.close()
     assert bundle.space.id in spaces

@@ -24,6 +24,8 @@ from watchword.stack.state import Addresses
 from workers.settings import EncoderSettings
 
 OPS_PORT = 8710
+OWN_SHARD = "embedded"
+"""The name of the stack's own Milvus among the shards."""
 OPS_PROCESSES = ("worker", "stream", "camera", "query", "gateway")
 PROCESS_GRACE_S = 5.0
 """Our own processes finish their work within four seconds."""
@@ -153,7 +155,8 @@ class Stack:
             "DATA_DIR": self._settings.data_dir.absolute(),
             "CACHE_DIR": self._settings.cache_dir.absolute(),
             "KAFKA__BROKERS": at.broker,
-            "MILVUS__ENDPOINTS": at.milvus,
+            # By name: its own Milvus may have another port at each start.
+            "MILVUS__ENDPOINTS": self._settings.milvus.endpoints or tuple(f"{OWN_SHARD}={one}" for one in at.milvus),
             "REDIS__URL": at.redis,
             "ENCODER__ADDRESS": at.encoder,
             "ENCODER__LISTEN": self._ports.encoder.listen,

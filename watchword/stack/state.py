@@ -12,6 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from catalog.files import write_whole
 from proto.errors import Transient
+from proto.shards import named
 from watchword.settings import Settings
 
 STATE_NAME = "stack.json"
@@ -109,8 +110,10 @@ def query_address(settings: Settings) -> str:
 
 
 def without_password(url: str) -> str:
-    """The address without its password, for display."""
-    parts = urlsplit(url)
+    """The address without its password, for display. A shard's may have a name before it."""
+    name, address = named(url)
+    parts = urlsplit(address)
     if "@" not in parts.netloc:
         return url
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    shown = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return f"{name}={shown}" if name else shown

@@ -33,7 +33,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 - {name: WATCHWORD_KAFKA__REPLICATION, value: {{ $values.kafka.replication | quote }}}
 - {name: WATCHWORD_KAFKA__RETENTION_MINUTES, value: {{ $values.kafka.retentionMinutes | quote }}}
 - {name: WATCHWORD_KAFKA__IDEMPOTENT, value: "true"}
-{{- if not $values.milvus.endpoints }}{{ fail "milvus.endpoints: name your Milvus, such as [\"http://milvus:19530\"]" }}{{ end }}
+{{- if not $values.milvus.endpoints }}{{ fail "milvus.endpoints: name your Milvus, such as [\"milvus=http://milvus:19530\"]" }}{{ end }}
 - {name: WATCHWORD_MILVUS__ENDPOINTS, value: {{ $values.milvus.endpoints | toJson | quote }}}
 {{- with $values.milvus.token }}{{ if and .secret (ne $.process "gateway") }}
 - name: WATCHWORD_MILVUS__TOKEN

@@ -1,0 +1,56 @@
+"""One shard of the index, as the rest of the room sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
+
+from index.filters import Filter
+from index.places import Bucket
+from index.rows import Bare
+from index.store import Ask, Scored
+from proto.errors import WatchwordError
+from proto.types import Moment
+
+
+class Shard(Protocol):
+    """One store with some of the cameras, in time buckets. Raises only WatchwordErrors."""
+
+    async def buckets(self, *, fresh: bool = False) -> Mapping[str, Collection[Bucket]]:
+        """The existing buckets, by space.
+
+        Unless `fresh`, a bucket that another process just created may be missing for a second.
+        """
+
+    async def make(self, bucket: Bucket) -> None:
+        """Create the bucket if it is missing, and make it ready for the methods below."""
+
+    async def upsert(self, bucket: Bucket, moments: Sequence[Moment]) -> Mapping[str, WatchwordError]:
+        """Store them in the bucket, creating it if needed. Returns what was not stored, like MomentStore.upsert."""
+
+    async def search(self, bucket: Bucket, ask: Ask) -> list[Scored]:
+        """The bucket's best moments that pass the filter, best first, as many as asked for if there are.
+
+        Empty when the bucket is gone, as for the methods below.
+        """
+
+    async def read(self, bucket: Bucket, which: Filter, most_rows: int) -> list[Moment] | None:
+        """The bucket's moments that pass, unordered; None when they have `most_rows` rows. Sees every upsert."""
+
+    async def fetch(self, bucket: Bucket, ids: Sequence[str]) -> list[Moment]:
+        """The moments with these ids in the bucket. Sees every upsert."""
+
+    async def count(self, bucket: Bucket, which: Filter, *, exact: bool = True) -> int:
+        """How many of the bucket's moments pass. `exact` sees every upsert, which takes longer."""
+
+    async def rows(self, bucket: Bucket, which: Filter, most: int) -> list[Bare]:
+        """Up to `most` of the bucket's rows that pass, without their vectors. Sees every upsert."""
+
+    async def remove(self, bucket: Bucket, ids: Sequence[str]) -> None:
+        """Delete the rows with these ids; those that are not there are passed over."""
+
+    async def drop(self, bucket: Bucket) -> None:
+        """Delete the bucket with all that is in it. No effect when it is gone."""
+
+    async def close(self) -> None:
+        """Close the connection."""
