@@ -274,6 +274,7 @@ async def test_the_description_is_openapi_3_1_and_names_every_call(client: httpx
         "/api/v1/moments/{id}/picture",
         "/api/v1/clip",
         "/api/v1/cameras",
+        "/api/v1/live/events",
         "/api/v1/health",
     }
     assert all(schema.get("required") for name, schema in document["components"]["schemas"].items() if name == "Hit")
