@@ -42,6 +42,7 @@ async def house_of(issuer: Provider, folder: Path, **changed: Any) -> Any:
     cameras = CameraRegistry(catalog_in(folder))
     async with running(folder, oidc=settings, listen=issuer.home.removeprefix("http://")) as house:
         cameras.change("gate", lambda camera: replace(camera, groups=("yard",)))
+        await house.callers._read_anew()  # else within a second
         yield house, cameras
 
 
