@@ -17,10 +17,10 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from proto.access import needs_token, nobody_asked
+from proto.access import needs_token
 from proto.errors import Broken, Late, Overloaded, Transient, Unknown, WatchwordError
 from proto.metrics import BUILD, DATA_FREE, DATA_SIZE
-from watchword.admitting import checker_of, login_of, rates_of
+from watchword.admitting import callers_of, login_of
 from watchword.auditing import audit_sink
 from watchword.bundles import bundle_folder
 from watchword.catalogs import new_catalog, open_whole
@@ -231,18 +231,15 @@ async def _query(settings: Settings, stage: Stage) -> None:
     from catalog.coverage import Coverage
     from catalog.known import KnownCameras, KnownStatuses
     from catalog.known_life import KnownLife
-    from catalog.known_tokens import KnownTokens
     from catalog.life import Life
     from catalog.media import Thumbnails
     from catalog.objects import objects_of
     from catalog.recordings import Recordings
     from catalog.statuses import Statuses
-    from catalog.tokens import TokenRegistry
     from manage.service import ManageService
     from query.backgrounds import BackgroundReader
     from query.bank import Bank
     from query.cache import VectorCache
-    from query.callers import TokenCallers
     from query.clips import ClipReader
     from query.judging import Judge
     from query.search import Searcher
@@ -273,14 +270,7 @@ async def _query(settings: Settings, stage: Stage) -> None:
         settings=settings.query,
     )
     clips = ClipReader(Recordings(settings.data_dir / "recordings"), settings.query.max_clip_s)
-    known = KnownTokens(TokenRegistry(catalog), settings.access.known_for_s, cameras=CameraRegistry(catalog))
-    callers = TokenCallers(
-        known,
-        needed=needs_token(settings.access.open_to, settings.query.listen),
-        nobody=nobody_asked(settings.access.open_to, named=bool(settings.gateway.hosts)),
-        people=checker_of(settings, stage.closing),
-        rates=rates_of(settings),
-    )
+    callers = callers_of(settings, catalog, stage.closing)
     await callers.start()
     stage.closing.push_async_callback(callers.stop)
     audit = Audit(audit_sink(settings))
