@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
-READY_S = 90.0
-HEALED_S = 90.0
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
+READY_S = 240.0
+HEALED_S = 180.0
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(500)]
 
 
 @dataclass
