@@ -255,7 +255,7 @@ class Mover:
         there = await self._there(move.target, space, piece)
         lacking = [name for name, one in here.items() if not one.is_in(there.get(name))]
         ready = [name for name in lacking if self._may_copy(move, name, here[name])]
-        at_once = max(1, min(_AT_ONCE, int(self._at.per_s)))
+        at_once = max(1, int(min(self._at.per_s, _AT_ONCE)))
         for start in range(0, len(ready), at_once):
             await self._copy(move, space, piece, ready[start : start + at_once])
         if not move.switched:
