@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from proto.errors import Broken, Transient, WatchwordError
+from proto.errors import Broken, Invalid, Transient, WatchwordError
 from watchword.settings import Settings
 
 if TYPE_CHECKING:
@@ -51,7 +51,27 @@ async def known_shards(settings: MilvusSettings, catalog: Catalog) -> KnownShard
 @asynccontextmanager
 async def followed_shards(settings: MilvusSettings, catalog: Catalog) -> AsyncIterator[KnownShards]:
     """The map, followed for as long as a command writes moments by it."""
-    known = await known_shards(settings, catalog)
+    async with _following(await known_shards(settings, catalog)) as known:
+        yield known
+
+
+@asynccontextmanager
+async def followed_map(settings: MilvusSettings, catalog: Catalog) -> AsyncIterator[KnownMap]:
+    """The map, followed for as long as a command reads by it; before there is one, the shards of the settings."""
+    from catalog.known_shards import KnownShards
+    from catalog.shards import Shards
+    from index.shards import listed
+
+    known = KnownShards(Shards(catalog))
+    if not (await known.read()).shards:
+        yield listed(settings)
+        return
+    async with _following(known):
+        yield known
+
+
+@asynccontextmanager
+async def _following(known: KnownShards) -> AsyncIterator[KnownShards]:
     following = asyncio.create_task(known.follow())
     try:
         yield known
@@ -101,6 +121,10 @@ async def mark(
     entry = replace(entry, address=address or entry.address, marked=needed, state=state)
     before = {one: there for one, there in of.shards.items() if one != name or not emptied}
     check_kinds(before, {**of.shards, name: entry})
+    for other in of.serving:
+        # One that was away so far has no mark yet, and would get this shard's.
+        if other.address == entry.address and other.name != name:
+            raise Invalid(f"{address} is the address of shard {other.name}", todo="give each shard a Milvus of its own")
     if is_folder(entry.address):
         return  # its path is its name
     await set_mark(entry.address, mark_of(entry, of), settings)

@@ -34,6 +34,8 @@ def shards(tmp_path: Path, cli: Cli) -> None:
     ("words", "says"),
     [
         (("shards", "add", "B!", NOBODY), "'B!' cannot be a shard's name"),
+        (("shards", "add", "c", NOBODY), f"{NOBODY} is the address of shard a"),
+        (("shards", "address", "b", NOBODY), f"{NOBODY} is the address of shard a"),
         (("shards", "address", "x", NOBODY), "there is no shard 'x'"),
         (("shards", "drain", "x"), "there is no shard 'x'"),
         (("shards", "remove", "x"), "there is no shard 'x'"),
