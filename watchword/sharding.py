@@ -123,7 +123,7 @@ async def mark(
     check_kinds(before, {**of.shards, name: entry})
     for other in of.serving:
         # One that was away so far has no mark yet, and would get this shard's.
-        if other.address == entry.address and other.name != name:
+        if other.address == entry.address and other.name != name and not other.marked:
             raise Invalid(f"{address} is the address of shard {other.name}", todo="give each shard a Milvus of its own")
     if is_folder(entry.address):
         return  # its path is its name
