@@ -29,6 +29,7 @@ from index.scan.bases import load_base
 from index.scan.bucket import BucketRows
 from index.scan.masks import Columns, Names, passing
 from index.scan.store import ScanStore, folder_of
+from index.scan.trouble import ROWS
 from index.scan.view import Base, Told, View
 from index.settings import MilvusSettings
 from index.sharded import ShardedStore
@@ -492,7 +493,7 @@ async def test_a_drop_that_was_killed_is_finished_by_whoever_comes_next(folder: 
 async def test_a_folder_that_cannot_be_read_says_what_to_do(folder: Path, harm: str, told: str) -> None:
     store, _ = await filled(folder, 20)
     await store.close()
-    file = folder_in(folder) / rows.ROWS
+    file = folder_in(folder) / ROWS
     if harm == "garbage":
         for path in file.parent.glob("rows.db*"):
             path.write_bytes(b"no database" * 1000)
