@@ -140,15 +140,13 @@ class Backup:
         begun_ms = self._clock()
         rules = await asyncio.to_thread(self._at.life.rules)
         marks = await self._facts(writing, rules)
-        found = await self._at.rows.holdings()
-        if found.missing:
-            raise first(found.missing)
-        self._total = sum(await whole({one: self._at.rows.count(one, Filter()) for one in found.known}))
+        known = await self._holdings()
+        self._total = sum(await whole({one: self._at.rows.count(one, Filter()) for one in known}))
         listing = await asyncio.to_thread(lambda: Listing(self._at.pictures.listed()))
         try:
-            times = [(one.bucket.start_ms, one.bucket.end_ms) for one in found.known]
+            times = [(one.bucket.start_ms, one.bucket.end_ms) for one in known]
             for day in days_of(times):
-                await self._day(writing, day, found.known, _Shown(rules, begun_ms, marks), listing)
+                await self._day(writing, day, _Shown(rules, begun_ms, marks), listing)
         finally:
             listing.close()
         return Manifest(
@@ -181,10 +179,15 @@ class Backup:
         await writing.put(File("facts", RULES, 0, 1, 1, 0, ""), RULES_AS_JSON.dump_json(rules))
         return marks
 
-    async def _day(
-        self, writing: Writing, day: Slice, known: Sequence[Holding], shown: _Shown, listing: Listing
-    ) -> None:
-        here = [one for one in known if day.meets(one.bucket.start_ms, one.bucket.end_ms)]
+    async def _holdings(self, space: str = "") -> list[Holding]:
+        """Every bucket there is now, of one space or of all: cameras may be moved to other shards meanwhile."""
+        found = await self._at.rows.holdings()
+        if found.missing:
+            raise first(found.missing)
+        return [one for one in found.known if space in ("", one.space)]
+
+    async def _day(self, writing: Writing, day: Slice, shown: _Shown, listing: Listing) -> None:
+        here = [one for one in await self._holdings() if day.meets(one.bucket.start_ms, one.bucket.end_ms)]
         files: list[tuple[File, set[str] | None]] = []
         for space in sorted({one.space for one in here}):
             of_space = [one for one in here if one.space == space]
@@ -214,9 +217,8 @@ class Backup:
         self._done += stored
         if before and before.stored == stored and await self._is_final(before, holdings, part, shown):
             return writing.keep(before), None
-        found = fullest(
-            [one for held in _in(holdings, part) for one in await self._read(held, _within(part, held.bucket))]
-        )
+        now = await self._holdings(space)
+        found = fullest([one for held in _in(now, part) for one in await self._read(held, _within(part, held.bucket))])
         kept = [one for one in found.values() if self._passes(one, shown)]
         self._say("moments", self._done, self._total)
         if not kept:

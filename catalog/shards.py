@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,9 @@ from proto.shards import ACTIVE, DRAINING, GONE, ShardEntry, ShardMap, Slot, che
 
 _COUNTER = "shards"
 _CLUSTER = "shards_cluster"
+
+Check = Callable[[Mapping[str, ShardEntry], Mapping[str, ShardEntry]], None]
+"""Raises when the shards must not become what they would be: by name, as they are and as they would be."""
 
 
 class Shards:
@@ -45,11 +48,12 @@ class Shards:
                 self._known = ShardMap(epoch, cluster, _shards(connection), slots)
             return self._known
 
-    def take_over(self, endpoints: Sequence[str]) -> list[str]:
+    def take_over(self, endpoints: Sequence[str], check: Check = lambda _, __: None) -> list[str]:
         """Make the settings' list of addresses, each with or without a name, part of the map; what was changed.
 
         The first time this makes the map: every camera stays where it was hashed to. Later a name that is new is a new
-        shard, and a name with another address than the settings had before is at that address now.
+        shard, and a name with another address than the settings had before is at that address now. What `check` raises
+        leaves the map as it was.
         """
         with self._catalog.writing() as connection:
             epoch = _counted(connection)
@@ -57,8 +61,9 @@ class Shards:
             wanted = dict.fromkeys(map(named, endpoints))
             _check_unlike(wanted)
             if not shards:
-                return self._first(connection, list(wanted), epoch) if wanted else []
+                return self._first(connection, list(wanted), epoch, check) if wanted else []
             changes = _settled(shards, list(wanted))
+            check(shards, shards | {entry.name: entry for entry, _ in changes})
             self._put(connection, [entry for entry, _ in changes])
             return [what for _, what in changes if what]
 
@@ -165,10 +170,13 @@ class Shards:
                 raise Transient("somebody else moves these cameras", todo="`watchword index rebalance` again") from None
             self._catalog.put(connection, SHARD_SLOTS, rows)
 
-    def _first(self, connection: Connection, wanted: list[tuple[str | None, str]], epoch: int) -> list[str]:
+    def _first(
+        self, connection: Connection, wanted: list[tuple[str | None, str]], epoch: int, check: Check
+    ) -> list[str]:
         taken = {name for name, _ in wanted}
         free = (name for number in range(1, 2 + 2 * len(wanted)) if (name := f"shard-{number}") not in taken)
         made = first_map([(name or next(free), address, address) for name, address in wanted], secrets.randbits(62) + 1)
+        check({}, made.shards)
         self._put(connection, list(made.shards.values()))
         self._catalog.put(
             connection, SHARD_SLOTS, [_row(n, replace(slot, epoch=epoch)) for n, slot in enumerate(made.slots)]

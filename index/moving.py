@@ -168,9 +168,9 @@ class Mover:
         return sum(map(len, strays.values()))
 
     async def held(self, name: str) -> int:
-        """How many rows the shard has, of whatever space."""
+        """How many rows the shard has, of whatever space, also of what was erased."""
         self._map = await asyncio.to_thread(self._at.book.map)
-        return sum([len(rows) async for _, _, rows in self._everything(name, lambda _: None)])
+        return sum([len(rows) async for _, _, rows in self._everything(name, lambda _: None, erased=True)])
 
     async def close(self) -> None:
         """Close the connections."""
@@ -235,9 +235,9 @@ class Mover:
                 await self._handle(move, space, piece, mine)
 
     async def _everything(
-        self, name: str, begins: Callable[[Bucket], None]
+        self, name: str, begins: Callable[[Bucket], None], *, erased: bool = False
     ) -> AsyncIterator[tuple[str, _Piece, Sequence[Bare]]]:
-        """Every row of the shard but those of erased moments, in pieces."""
+        """Every row of the shard, in pieces; those of erased moments only if wanted."""
         known = await self._at_shard(name, _NOBODYS).buckets(fresh=True)
         for space, buckets in sorted(known.items()):
             if " " in space:
@@ -245,8 +245,8 @@ class Mover:
             shard = self._at_shard(name, SpaceInfo(space, 2))
             for bucket in sorted(buckets, key=lambda one: (one.start_ms, one)):
                 begins(bucket)
-                gone = await asyncio.to_thread(self._at.erased)
-                async for which, rows in pieces(_limited(shard, bucket), bucket, Filter(without=gone)):
+                without = Gone() if erased else await asyncio.to_thread(self._at.erased)
+                async for which, rows in pieces(_limited(shard, bucket), bucket, Filter(without=without)):
                     yield space, _Piece(bucket, which), rows
 
     async def _handle(self, move: _Move, space: str, piece: _Piece, rows: Sequence[Bare]) -> None:
@@ -255,7 +255,7 @@ class Mover:
         there = await self._there(move.target, space, piece)
         lacking = [name for name, one in here.items() if not one.is_in(there.get(name))]
         ready = [name for name in lacking if self._may_copy(move, name, here[name])]
-        at_once = max(1, min(_AT_ONCE, int(self._at.per_s)))
+        at_once = max(1, int(min(self._at.per_s, _AT_ONCE)))
         for start in range(0, len(ready), at_once):
             await self._copy(move, space, piece, ready[start : start + at_once])
         if not move.switched:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,13 @@ from index.shard import Shard
 from index.sharded import ShardedStore
 from index.shards import listed
 from proto.errors import Broken
-from proto.shards import KnownMap, ShardEntry, ShardMap
+from proto.shards import GONE, KnownMap, ShardEntry, ShardMap
 from proto.types import SpaceInfo
 
 if TYPE_CHECKING:
     from index.scan.store import Questions
+
+_OTHER_KIND = "leave milvus.endpoints as it was; or use another data_dir, and `watchword restore` a backup there"
 
 
 def new_store(
@@ -73,6 +76,23 @@ def in_folders(of: ShardMap) -> bool:
     if any(folders) and not all(folders):
         raise Broken("some shards are folders and some a Milvus", todo="name one kind of index in milvus.endpoints")
     return any(folders)
+
+
+def check_kinds(before: Mapping[str, ShardEntry], after: Mapping[str, ShardEntry]) -> None:
+    """Raise Broken where shards would be of two kinds, or one that was a Milvus would become a folder, or the other way
+    round: nothing of what it has would be found."""
+    for name, entry in _serving(after).items():
+        there = _serving(before).get(name)
+        if there is not None and is_folder(there.address) != is_folder(entry.address):
+            was, now = ("folder", "Milvus") if is_folder(there.address) else ("Milvus", "folder")
+            raise Broken(f"shard {name} is a {was}, and {entry.address} is a {now}", todo=_OTHER_KIND)
+    if len({is_folder(one.address) for one in _serving(after).values()}) > 1:
+        todo = _OTHER_KIND if _serving(before) else "name one kind of index in milvus.endpoints"
+        raise Broken("some shards are folders and some a Milvus", todo=todo)
+
+
+def _serving(shards: Mapping[str, ShardEntry]) -> dict[str, ShardEntry]:
+    return {name: one for name, one in shards.items() if one.state != GONE}
 
 
 def is_folder(address: str) -> bool:

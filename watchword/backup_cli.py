@@ -70,27 +70,26 @@ async def _backup(settings: Settings, to: str, *, full: bool, quiet: bool) -> tu
     from catalog.objects import objects_of
     from index.opening import new_removal
     from life.signing import Signer
-    from watchword.sharding import map_of_now
+    from watchword.sharding import followed_map
     from watchword.sweeping import holder_name
 
     place = _place(settings, to)
     milvus = milvus_of(settings)
-    with open_catalog(settings) as catalog:
-        rows = new_removal(milvus, map_of_now(milvus, catalog))
-        try:
-            source = Source(
-                rows=rows,
-                pictures=Thumbnails(objects_of(settings.media, settings.data_dir / "thumbnails")),
-                facts=Facts(catalog),
-                life=Life(catalog),
-                leases=Leases(catalog),
-                installation=Signer(Life(catalog)).installation,
-                version=version("watchword"),
-            )
-            run = Backup(source, place, settings.backup, holder_name(), whole=full, say=_saying(quiet))
-            manifest, writing = await run.take()
-        finally:
-            await rows.close()
+    async with AsyncExitStack() as closing:
+        catalog = closing.enter_context(open_catalog(settings))
+        rows = new_removal(milvus, await closing.enter_async_context(followed_map(milvus, catalog)))
+        closing.push_async_callback(rows.close)
+        source = Source(
+            rows=rows,
+            pictures=Thumbnails(objects_of(settings.media, settings.data_dir / "thumbnails")),
+            facts=Facts(catalog),
+            life=Life(catalog),
+            leases=Leases(catalog),
+            installation=Signer(Life(catalog)).installation,
+            version=version("watchword"),
+        )
+        run = Backup(source, place, settings.backup, holder_name(), whole=full, say=_saying(quiet))
+        manifest, writing = await run.take()
     return manifest, writing.written, writing.kept
 
 
@@ -206,8 +205,9 @@ async def _target(settings: Settings, closing: AsyncExitStack) -> Target:
     )
 
 
-async def served_space(settings: Settings) -> str | None:
-    """The space of the encoder that the settings or the running stack name; None when there is none to ask."""
+async def served_space(settings: Settings, *, must: bool = False) -> str | None:
+    """The space of the encoder that the settings or the running stack name; None when there is none to ask, or, unless
+    it `must`, when it does not answer."""
     from watchword.stack import running_stack
     from workers.client import EncoderClient
 
@@ -219,6 +219,8 @@ async def served_space(settings: Settings) -> str | None:
     try:
         return (await client.describe()).space.id
     except WatchwordError as error:
+        if must:
+            raise
         click.echo(f"the encoder was not asked which space it serves: {error}", err=True)
         return None
     finally:

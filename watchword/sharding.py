@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from proto.errors import Broken, Transient, WatchwordError
+from proto.errors import Broken, Invalid, Transient, WatchwordError
 from watchword.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,9 +35,10 @@ async def known_shards(settings: MilvusSettings, catalog: Catalog) -> KnownShard
     """The map, with what the settings say taken over. Broken when a store is not the shard that it should be."""
     from catalog.known_shards import KnownShards
     from catalog.shards import Shards
+    from index.opening import check_kinds
 
     shards = Shards(catalog)
-    for what in await asyncio.to_thread(shards.take_over, settings.endpoints):
+    for what in await asyncio.to_thread(shards.take_over, settings.endpoints, check_kinds):
         log.info("%s", what)
     known = KnownShards(shards)
     if not (await known.read()).shards:
@@ -50,7 +51,27 @@ async def known_shards(settings: MilvusSettings, catalog: Catalog) -> KnownShard
 @asynccontextmanager
 async def followed_shards(settings: MilvusSettings, catalog: Catalog) -> AsyncIterator[KnownShards]:
     """The map, followed for as long as a command writes moments by it."""
-    known = await known_shards(settings, catalog)
+    async with _following(await known_shards(settings, catalog)) as known:
+        yield known
+
+
+@asynccontextmanager
+async def followed_map(settings: MilvusSettings, catalog: Catalog) -> AsyncIterator[KnownMap]:
+    """The map, followed for as long as a command reads by it; before there is one, the shards of the settings."""
+    from catalog.known_shards import KnownShards
+    from catalog.shards import Shards
+    from index.shards import listed
+
+    known = KnownShards(Shards(catalog))
+    if not (await known.read()).shards:
+        yield listed(settings)
+        return
+    async with _following(known):
+        yield known
+
+
+@asynccontextmanager
+async def _following(known: KnownShards) -> AsyncIterator[KnownShards]:
     following = asyncio.create_task(known.follow())
     try:
         yield known
@@ -90,20 +111,21 @@ async def mark(
     from catalog.shards import Shards
     from index.marks import mark_of
     from index.milvus import set_mark
-    from index.opening import in_folders, is_folder
-    from proto.shards import GONE, ShardEntry
+    from index.opening import check_kinds, is_folder
+    from proto.shards import ACTIVE, GONE, ShardEntry
 
     entry = of.shards.get(name, ShardEntry(name, address))
     # One that was removed may come back with another Milvus.
     needed = entry.marked and entry.state != GONE and not emptied
-    entry = replace(entry, address=address or entry.address, marked=needed)
-    in_folders(replace(of, shards={**of.shards, name: entry}))
+    state = ACTIVE if entry.state == GONE else entry.state
+    entry = replace(entry, address=address or entry.address, marked=needed, state=state)
+    before = {one: there for one, there in of.shards.items() if one != name or not emptied}
+    check_kinds(before, {**of.shards, name: entry})
+    for other in of.serving:
+        # One that was away so far has no mark yet, and would get this shard's.
+        if other.address == entry.address and other.name != name and not other.marked:
+            raise Invalid(f"{address} is the address of shard {other.name}", todo="give each shard a Milvus of its own")
     if is_folder(entry.address):
-        if needed:
-            raise Broken(
-                f"shard {name} is a Milvus, and {entry.address} is a folder",
-                todo="use another data_dir, and `watchword restore` a backup there; or set the address of the Milvus",
-            )
         return  # its path is its name
     await set_mark(entry.address, mark_of(entry, of), settings)
     if name in of.shards and not of.shards[name].marked:

@@ -67,12 +67,14 @@ def shards_add(front: Front, name: str, address: str) -> None:
 
     async def added(milvus: MilvusSettings, catalog: Catalog) -> None:
         from catalog.shards import Shards
+        from index.opening import is_folder
         from watchword.sharding import mark
 
         of = await _map(milvus, catalog)
         await mark(name, of, milvus, catalog, address=address.rstrip("/"))
         await asyncio.to_thread(Shards(catalog).add, name, address)
-        await asyncio.to_thread(Shards(catalog).marked, name)
+        if not is_folder(address):
+            await asyncio.to_thread(Shards(catalog).marked, name)
 
     _with_catalog(front.settings(), added)
     click.echo(f"shard {name} is active; `watchword index rebalance` gives it its share of the cameras")

@@ -92,7 +92,7 @@ async def _migrate(
         encoder = await _encoder(settings, bundle, address, closing)
         space = (await encoder.describe()).space
         leaving = old or await _only_other(rows, space.id)
-        if drop_old and await served_space(settings) == leaving:
+        if drop_old and await served_space(settings, must=True) == leaving:
             raise Mismatch(
                 f"the encoder still serves the space {leaving}",
                 todo="set encoder.bundle to the new one, and start anew",
@@ -111,13 +111,14 @@ async def _migrate(
 async def _drop(rows: Removal, old: str, moved: Moved, *, yes: bool) -> None:
     from spaces.moving import drop_space
 
-    stay = moved.open + moved.unreadable
+    # Those that were moved to another shard meanwhile may not have been seen.
+    stay = moved.open + moved.unreadable + max(0, moved.total - moved.seen)
     if not yes:
         lost = f"; {stay:,} of its moments are not in the other space and are lost" if stay else ""
         await asyncio.to_thread(click.confirm, f"Delete the space {old}{lost}?", abort=True)
     elif stay:
         raise Broken(
-            f"{stay:,} moments of the space {old} are not in the other one: open, or without a picture",
+            f"{stay:,} moments of the space {old} are not in the other one: open, without a picture, or not seen",
             todo="run it again without --yes, and answer",
         )
     click.echo(f"the space {old} is deleted: {await drop_space(rows, old)} buckets", err=True)

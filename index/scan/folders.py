@@ -10,9 +10,9 @@ import sqlite3
 from contextlib import suppress
 from pathlib import Path
 
-from index.scan.rows import ROWS, VECTORS, Rows
+from index.scan.rows import VECTORS, Rows
 from index.scan.tables import LAYOUT, SCHEMA
-from index.scan.trouble import Missing, translated
+from index.scan.trouble import ROWS, Missing, translated
 
 _GONE = ".gone-"
 _NEW = ".new-"

@@ -24,11 +24,10 @@ from numpy.typing import NDArray
 
 from index.rows import Row, rows_of
 from index.scan.tables import CHANGED, COLUMNS, DETAIL_NAMES, DETAILS, LAYOUT, ROW_VALUES, STORE_MOMENT, STORE_ROW
-from index.scan.trouble import Missing, translated
+from index.scan.trouble import ROWS, Missing, translated
 from proto.errors import Broken
 from proto.types import Moment
 
-ROWS = "rows.db"
 VECTORS = "vectors.f32"
 LEAST_FREE = 1_000
 """Slots that were freed are used again, the oldest first, while more than so many are free: a reader that is a little

@@ -174,11 +174,13 @@ class ScanShard:
     def _rows(self, bucket: Bucket, *, make: bool) -> BucketRows:
         with self._knowing:
             rows = self._known.get(bucket)
-        rows = rows or self._opened(self._at(bucket), make=make)
+        opened = rows or self._opened(self._at(bucket), make=make)
         with self._knowing:
-            rows = self._known.setdefault(bucket, rows)
+            rows = self._known.setdefault(bucket, opened)
             self._known.move_to_end(bucket)
             idle = next(islice(reversed(self._known.values()), self._most_connected, None), None)
+        if opened is not rows:  # another thread was first
+            opened.close()
         if idle is not None:
             idle.rest()
         return rows

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from proto.errors import Broken, Overloaded, Transient
 
+ROWS = "rows.db"
+"""The file of SQLite in the folder of a bucket."""
+
 
 class Missing(Transient):
     """The bucket is not there, or no longer."""
@@ -27,6 +30,9 @@ def translated(folder: Path) -> Iterator[None]:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         what = f"the rows in {folder} could not be used ({error})"
         if code == sqlite3.SQLITE_CANTOPEN:
+            # A file that is there is not missing: what it has would be believed not to exist.
+            if (folder / ROWS).exists():
+                raise Overloaded(what, todo="look at who owns it, and at how many files are open") from error
             raise Missing(what, todo="try again") from error
         if code == sqlite3.SQLITE_FULL:
             raise Overloaded(what, todo="free some disk, then it goes on") from error

@@ -9,7 +9,7 @@ from backup.giving import Given, Restore, Target
 from backup.manifest import Manifest
 from backup.place import Place, Writing
 from backup.settings import BackupSettings
-from backup.taking import Backup, Source
+from backup.taking import Backup, Say, Source
 from backup.verifying import Verified, verify
 from catalog.backgrounds import Backgrounds
 from catalog.cameras import CameraRegistry
@@ -70,10 +70,12 @@ class Installation:
             self.pictures.put_instants(one.id, [(one.start_ms, f"{one.id} then".encode())])
             self.pictures.put(one.id, one.id.encode())
 
-    async def back_up(self, place: Place, *, each: int = 3, whole: bool = False) -> tuple[Manifest, Writing]:
+    async def back_up(
+        self, place: Place, *, each: int = 3, whole: bool = False, say: Say = lambda *_: None
+    ) -> tuple[Manifest, Writing]:
         source = Source(self.rows, self.pictures, self.facts, self.life, Leases(self.catalog), self.name, "1")
         settings = BackupSettings(moments_each=each)
-        run = Backup(source, place, settings, "me", whole=whole, clock=lambda: self.now_ms, pause=no_pause)
+        run = Backup(source, place, settings, "me", whole=whole, say=say, clock=lambda: self.now_ms, pause=no_pause)
         return await run.take()
 
     def target(self) -> Target:

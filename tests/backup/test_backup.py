@@ -89,6 +89,22 @@ async def test_everything_comes_back_in_another_layout(make: Make, place: Place)
     assert (found.moments, found.missing, found.right) == (len(moments) + 7, 0, found.questions)
 
 
+async def test_cameras_that_move_to_a_new_shard_meanwhile_are_copied_whole(make: Make, place: Place) -> None:
+    house = make(2)
+    moments = some(count=60)
+    await house.add(moments, SPACE)
+    here, there = sorted(house.held.values(), key=len, reverse=True)
+    assert not there
+
+    def moved(*_: object) -> None:
+        if not there:
+            there.update(here)
+            here.clear()
+
+    manifest, _ = await house.back_up(place, say=moved)
+    assert manifest.count("moments") == len(moments)
+
+
 async def test_a_second_run_writes_only_what_changed(make: Make, place: Place) -> None:
     house = make()
     await house.add(some(), SPACE)

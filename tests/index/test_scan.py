@@ -29,11 +29,12 @@ from index.scan.bases import load_base
 from index.scan.bucket import BucketRows
 from index.scan.masks import Columns, Names, passing
 from index.scan.store import ScanStore, folder_of
+from index.scan.trouble import ROWS
 from index.scan.view import Base, Told, View
 from index.settings import MilvusSettings
 from index.sharded import ShardedStore
 from index.store import Ask
-from proto.errors import Broken, WatchwordError
+from proto.errors import Broken, Overloaded, WatchwordError
 from proto.life import Erased, Gone, Stretch
 from proto.types import Moment, SpaceInfo
 from tests.contracts.moments import DAY, HOUR, NOON, SPACE, ids, moment, near, of, ranked, region, unit, until
@@ -492,7 +493,7 @@ async def test_a_drop_that_was_killed_is_finished_by_whoever_comes_next(folder: 
 async def test_a_folder_that_cannot_be_read_says_what_to_do(folder: Path, harm: str, told: str) -> None:
     store, _ = await filled(folder, 20)
     await store.close()
-    file = folder_in(folder) / rows.ROWS
+    file = folder_in(folder) / ROWS
     if harm == "garbage":
         for path in file.parent.glob("rows.db*"):
             path.write_bytes(b"no database" * 1000)
@@ -513,4 +514,22 @@ async def test_a_folder_that_cannot_be_made_is_told(folder: Path) -> None:
     with pytest.raises(WatchwordError, match="cannot be used") as caught:
         await store.open()
     assert caught.value.todo
+    await store.close()
+
+
+async def test_a_bucket_that_cannot_be_opened_is_no_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = ScanStore(SPACE, settings_of(tmp_path))
+    assert not await store.upsert([moment("gate", NOON)])
+    await store.close()
+    store = ScanStore(SPACE, settings_of(tmp_path))
+
+    def no_file(*_: object, **__: object) -> None:
+        error = sqlite3.OperationalError("unable to open database file")
+        error.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+        raise error
+
+    monkeypatch.setattr("index.scan.rows.sqlite3.connect", no_file)
+    for call in (store.search(Ask(unit(1), 5)), store.count(), store.between(frozenset({"gate"}), NOON - 1, NOON + 1)):
+        with pytest.raises(Overloaded, match="unable to open"):
+            await call
     await store.close()

@@ -8,10 +8,12 @@ import pytest
 
 from catalog.shards import Shards
 from index.marks import Mark
+from index.settings import MilvusSettings
 from proto.errors import Broken
 from tests.watchword.terminal import Cli, refused
 from watchword.catalogs import open_catalog
 from watchword.settings import Settings
+from watchword.sharding import known_shards
 
 NOBODY = "http://127.0.0.1:1"
 AT = ("--set", f'milvus.endpoints=["a={NOBODY}"]', "--set", "milvus.timeout_s=1")
@@ -32,6 +34,8 @@ def shards(tmp_path: Path, cli: Cli) -> None:
     ("words", "says"),
     [
         (("shards", "add", "B!", NOBODY), "'B!' cannot be a shard's name"),
+        (("shards", "add", "c", NOBODY), f"{NOBODY} is the address of shard a"),
+        (("shards", "address", "b", NOBODY), f"{NOBODY} is the address of shard a"),
         (("shards", "address", "x", NOBODY), "there is no shard 'x'"),
         (("shards", "drain", "x"), "there is no shard 'x'"),
         (("shards", "remove", "x"), "there is no shard 'x'"),
@@ -57,6 +61,38 @@ def test_the_list_says_who_does_not_answer_and_the_plan_what_would_move(cli: Cli
 
 def test_without_a_milvus_there_is_nothing_to_list(cli: Cli) -> None:
     assert "no stack runs" in refused(cli("index", "shards", "list"))
+
+
+async def test_a_folder_does_not_take_the_place_of_a_milvus_and_the_map_stays_as_it_was(tmp_path: Path) -> None:
+    folder, milvus = f"faiss:{tmp_path / 'index'}", f"embedded={NOBODY}"
+
+    async def starts(name: str, *endpoints: str) -> set[str]:
+        with open_catalog(Settings(data_dir=tmp_path / name)) as catalog:
+            known = await known_shards(MilvusSettings(endpoints=endpoints, timeout_s=1), catalog)
+            return {one.address for one in known.map().serving}
+
+    with pytest.raises(Broken, match="name one kind of index"):
+        await starts("a", milvus, f"b={folder}")
+    assert await starts("a", folder) == {folder}
+    with pytest.raises(Broken, match="some shards are folders and some a Milvus: leave"):
+        await starts("a", milvus)
+    with pytest.raises(Broken, match="shard shard-1 is a folder"):
+        await starts("a", NOBODY)
+    assert await starts("a", folder) == {folder}
+    assert await starts("b", milvus) == {NOBODY}
+    with pytest.raises(Broken, match="shard embedded is a Milvus"):
+        await starts("b", folder)
+    assert await starts("b", milvus) == {NOBODY}
+
+
+def test_a_folder_may_be_drained_come_back_and_have_another_place(cli: Cli, tmp_path: Path) -> None:
+    at = ("--set", f'milvus.endpoints=["a=faiss:{tmp_path / "a"}"]', "index", "shards")
+    for words in (("add", "b"), ("drain", "b"), ("add", "b"), ("address", "b")):
+        place = () if words[0] == "drain" else (f"faiss:{tmp_path / 'b'}",)
+        assert cli(*at, *words, *place).code == 0
+    assert cli(*at, "drain", "b").code == 0
+    assert cli(*at, "remove", "b").code == 0
+    assert "some shards are folders and some a Milvus" in refused(cli(*at, "add", "b", NOBODY))
 
 
 def test_a_store_is_known_by_its_mark() -> None:

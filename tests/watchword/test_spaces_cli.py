@@ -15,11 +15,16 @@ from index.milvus import MilvusStore
 from index.opening import new_removal
 from index.settings import MilvusSettings
 from index.store import Ask
+from proto.errors import Broken, WatchwordError
 from proto.types import SpaceInfo, now_ms
+from spaces.moving import Moved
 from tests.contracts.moments import HOUR, MINUTE, moment, until_found
 from tests.models.parts import jpeg, picture
 from tests.models.small import CONFIGS, export
 from tests.watchword.terminal import Cli, Ended, refused
+from watchword.backup_cli import served_space
+from watchword.settings import Settings
+from watchword.spaces_cli import _drop
 
 pytestmark = pytest.mark.long
 
@@ -65,3 +70,13 @@ async def test_history_goes_to_another_bundle_and_the_old_space_can_be_dropped(
 def test_where_to_go_must_be_clear(cli: Cli) -> None:
     assert "it is not clear where to go" in refused(cli("index", "migrate"))
     assert "a share of 2 cannot be worked" in refused(cli("index", "migrate", "--to", "builtin", "--share", "2"))
+
+
+async def test_what_was_not_seen_or_may_be_served_is_not_dropped() -> None:
+    rows = new_removal(MilvusSettings(endpoints=("http://127.0.0.1:1",)))
+    with pytest.raises(Broken, match="1 moments of the space old"):
+        await _drop(rows, "old", Moved(moments=2, there=1, total=4), yes=True)
+    away = Settings.model_validate({"encoder": {"address": "127.0.0.1:1", "timeout_s": 0.2}})
+    assert await served_space(away) is None
+    with pytest.raises(WatchwordError):
+        await served_space(away, must=True)
