@@ -38,8 +38,19 @@ def shown(url: str) -> str:
     if "://" not in url:
         return url
     scheme, rest = url.split("://", 1)
+    if "@" in rest and not _has_place(rest):
+        # A "/" or "?" in a password ends the address's first part for everybody who reads it.
+        rest = rest.rpartition("@")[2]
     authority, slash, path = rest.split("?", 1)[0].partition("/")
     return f"{scheme}://{authority.rpartition('@')[2]}{slash}{scrubbed(path)}"
+
+
+def _has_place(rest: str) -> bool:
+    """Whether a host, and a port that is one, can be read where they should be."""
+    try:
+        return bool(urlsplit(f"//{rest}").hostname) and urlsplit(f"//{rest}").port != 0
+    except ValueError:
+        return False
 
 
 def kind_of(url: str) -> Kind:

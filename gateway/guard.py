@@ -10,7 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from gateway.entries import Entries
@@ -115,9 +115,19 @@ class Guard:
         if wait_s := self._entries.wait_s(address, token, self._clock()):
             todo = "wait, and bring a token that counts: `watchword token create NAME` makes one"
             raise Overloaded("too many tokens from this address did not count", todo=todo, wait_s=wait_s)
+        trying = ExitStack()
+        trying.enter_context(self._entries.trying(address, token, self._clock()))
+
+        def begun() -> None:
+            # Whether the token counts is known by now, and a stream may last for hours.
+            trying.close()
+            if 200 <= answer.status < 300 and scope.get("watchword.route") in _PROVING:
+                self._entries.passed(token, self._clock())
+
+        answer.begun = begun
         status = 0
         try:
-            with self._entries.trying(address, token, self._clock()):
+            with trying:
                 yield
             status = answer.status
         except WatchwordError as error:
@@ -126,8 +136,6 @@ class Guard:
         finally:
             if status == 401:
                 self._entries.failed(address, self._clock())
-            elif 200 <= status < 300 and scope.get("watchword.route") in _PROVING:
-                self._entries.passed(token, self._clock())
 
     def _check_host(self, headers: Mapping[str, str]) -> None:
         """On loopback only this machine's own names are served: a web page could point a name of its own here."""
@@ -187,10 +195,13 @@ class _Answer:
         self.status = 0
         """0 until it has begun."""
         self.size = 0
+        self.begun: Callable[[], None] = lambda: None
+        """Called when it has begun."""
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            self.begun()
             given = list(message.get("headers", ()))
             names = {key.lower() for key, _ in given}
             more = [(key.encode(), value.encode()) for key, value in self._headers.items()]

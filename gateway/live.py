@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from gateway.calls import Endpoint, parameters_of
 from gateway.entrance import Entrance
@@ -48,4 +51,16 @@ class Live:
         after = request.headers.get("last-event-id", "")[:_MOST_ID]
         events = await self._watches.listen(caller, lambda: queries, after)
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        return StreamingResponse(events, headers=headers, media_type=STREAM)
+        return _Stream(events, headers)
+
+
+class _Stream(StreamingResponse):
+    """Ends the events with the answer, also with one that was given up before the first of them."""
+
+    def __init__(self, events: AsyncGenerator[bytes, None], headers: Mapping[str, str]) -> None:
+        super().__init__(events, headers=headers, media_type=STREAM)
+        self._events = events
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self._events):
+            await super().__call__(scope, receive, send)

@@ -127,8 +127,13 @@ class Watch:
             self._tell("camera", one.name, told)
         for mark in found.coverage.watermarks:
             self._tell("looked", mark.camera, mark.model_dump())
-        for hit in _latest(found.hits):
-            self._tell("moment", hit.camera, hit.model_dump())
+        latest = _latest(found.hits)
+        if not found.coverage.shards_missing and len(found.hits) < _MOST_MOMENTS:
+            # What was erased, or may be seen no more, is not told to those who come now.
+            for camera in [one for name, one in self._state if name == "moment" and one not in latest]:
+                del self._state["moment", camera]
+        for camera, hit in latest.items():
+            self._tell("moment", camera, hit.model_dump())
         self._state.pop(("problem", ""), None)
         if not self._begun:
             self._begun = True
@@ -185,11 +190,15 @@ class Watches:
         if watch is None or watch.over:
             watch = Watch(queries(), self._every_s)
             self._watches[caller] = watch, asyncio.create_task(watch.follow())
-        watch.listeners += 1
-        return self._heard(watch, after, heartbeat_s)
+        heard = self._heard(watch, after, heartbeat_s)
+        # Only what has begun can be closed, and a client may leave before the first event.
+        await anext(heard)
+        return heard
 
     async def _heard(self, watch: Watch, after: str, heartbeat_s: float) -> AsyncGenerator[bytes, None]:
+        watch.listeners += 1
         try:
+            yield b""
             async for one in watch.events(after, heartbeat_s):
                 yield one
         finally:
@@ -215,10 +224,10 @@ class Watches:
         self._watches.clear()
 
 
-def _latest(hits: list[Hit]) -> list[Hit]:
+def _latest(hits: list[Hit]) -> dict[str, Hit]:
     """The latest moment of each camera."""
     found: dict[str, Hit] = {}
     for hit in hits:
         if hit.camera not in found or found[hit.camera].end_ms <= hit.end_ms:
             found[hit.camera] = hit
-    return list(found.values())
+    return found

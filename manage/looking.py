@@ -22,6 +22,8 @@ from pydantic import TypeAdapter
 from proto.errors import Denied, Invalid, Late, Transient, WatchwordError
 from proto.types import Camera
 
+MOST_LOOKS = 2
+"""Test pictures taken at once, and as many addresses of cameras that are added or changed: each is a process."""
 SIDE = 720
 _QUALITY = 85
 _MOST_JPEG = 4 * 1024 * 1024

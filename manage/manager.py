@@ -12,10 +12,10 @@ from google.protobuf.message import Message
 from cameras.address import kind_of
 from manage.cameras import CameraKeeper, Kept, changed, checked
 from manage.desk import Desk
-from manage.looking import Look
+from manage.looking import MOST_LOOKS, Look
 from manage.wire import checked_url, given_of, settings_of
 from proto.access import Caller, Role
-from proto.errors import Denied, Invalid, Unknown
+from proto.errors import Denied, Invalid, Overloaded, Unknown
 from proto.types import Camera, camera_name
 from proto.v1 import manage_pb2
 
@@ -30,6 +30,7 @@ class Manager:
         self._desk = desk
         self._keeper = keeper
         self._looking = looking
+        self._checking = 0
         self._answers: Mapping[type[Message], Answer] = {
             manage_pb2.WhoAmIRequest: self._who,
             manage_pb2.GetCameraRequest: self._get,
@@ -68,7 +69,7 @@ class Manager:
         days = given.pop("retention_days", None)
         wanted = checked(changed(Camera(name, checked_url(request.url, local=_local(who))), given))
         if not request.unchecked:
-            checked(wanted, (await self._looking(wanted)).codec)
+            await self._check_source(wanted)
         return settings_of(await asyncio.to_thread(self._keeper.add, wanted, days))
 
     async def _change(self, request: manage_pb2.ChangeCameraRequest, who: Caller) -> manage_pb2.CameraSettings:
@@ -81,7 +82,7 @@ class Manager:
             given["url"] = checked_url(request.url, local=_local(who))
             if not request.unchecked:
                 wanted = changed(before.camera, given)
-                checked(wanted, (await self._looking(wanted)).codec)
+                await self._check_source(wanted)
         if not given:
             raise Invalid("nothing is to be changed", todo="give what is to be another")
         return settings_of(
@@ -108,6 +109,17 @@ class Manager:
         return manage_pb2.TestPictureReply(
             jpeg=seen.jpeg, width=seen.width, height=seen.height, codec=seen.codec, fps=seen.fps
         )
+
+    async def _check_source(self, camera: Camera) -> None:
+        """Raise unless its source answers, with what its settings allow."""
+        if self._checking >= MOST_LOOKS:
+            todo = "wait a moment and try again, or take the address unchecked"
+            raise Overloaded("the addresses of other cameras are being checked", todo=todo)
+        self._checking += 1
+        try:
+            checked(camera, (await self._looking(camera)).codec)
+        finally:
+            self._checking -= 1
 
     async def _kept(self, name: str, who: Caller) -> Kept:
         return await asyncio.to_thread(self._keeper.kept, name, who.scope)

@@ -10,14 +10,12 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from cameras.address import shown
+from manage.looking import MOST_LOOKS
 from manage.manager import Manager
 from proto.access import Caller
 from proto.admission import Admission
 from proto.serving import Door, answers, caller
 from proto.v1 import manage_pb2, manage_pb2_grpc
-
-MOST_LOOKS = 2
-"""Test pictures taken at once: each is a process."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Noted = Callable[[Caller, str, Any, Mapping[str, Any]], AbstractContextManager[dict[str, Any]]]

@@ -205,5 +205,8 @@ def test_other_kinds_of_address_are_invalid(url: str) -> None:
 
 def test_the_address_is_shown_without_secrets() -> None:
     assert shown("rtsp://user:p@ss@host:554/live?key=1") == "rtsp://host:554/live"
+    for password in ("p/ss", "p?ss", "p#ss", "[p"):
+        assert shown(f"rtsp://user:{password}@host:554/live") == "rtsp://host:554/live"
+    assert shown("rtsp://host:554/live@2") == "rtsp://host:554/live@2"
     assert shown("/videos/a b.mp4") == "/videos/a b.mp4"
     assert "secret" not in shown("rtsp://host/user=admin_password=secret_channel=1_stream=0.sdp")

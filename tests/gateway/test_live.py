@@ -11,8 +11,12 @@ from typing import Any
 
 import pytest
 
+from gateway.app import application
+from gateway.entries import MOST_TRYING
+from gateway.settings import GatewaySettings
 from gateway.watching import HEARTBEAT, Watch, Watches
 from proto.errors import Overloaded, Transient, Unauthenticated
+from tests.contracts.moments import until as holds
 from tests.gateway.fakes import FakeQueries, client_of
 from tests.gateway.test_access import client, running
 
@@ -123,3 +127,57 @@ async def test_a_real_stream_tells_nothing_of_what_the_token_may_not_see(tmp_pat
                 while b"event: ready" not in told:
                     told += await answer.content.readany()
             assert (b':"dock"' in told, b':"gate"' in told) == (True, cameras is None)
+
+
+async def test_what_is_gone_from_the_answers_is_not_told_to_who_comes_later() -> None:
+    queries = FakeQueries()
+    async with followed(queries) as watch, aclosing(watch.events("")) as stream:
+        await anext(stream)
+        del queries.reply.hits[:]
+        asked = len(queries.asked)
+        await holds(lambda: len(queries.asked) > asked + 4)
+        async with aclosing(watch.events("")) as fresh:  # a part of the index is away
+            assert "moment" in [name for name, _ in events_in(await anext(fresh))]
+        del queries.reply.coverage.shards_missing[:]
+        asked_whole = len(queries.asked)
+        await holds(lambda: len(queries.asked) > asked_whole + 4)
+        async with aclosing(watch.events("")) as fresh:
+            assert "moment" not in [name for name, _ in events_in(await anext(fresh))]
+
+
+async def test_who_leaves_before_the_first_event_takes_nobodys_place() -> None:
+    queries = FakeQueries()
+    watches = Watches(most=1, every_s=60)
+    stream = await watches.listen("a", lambda: queries, "")
+    with pytest.raises(Overloaded):
+        await watches.listen("b", lambda: queries, "")
+    await stream.aclose()
+    await (await watches.listen("b", lambda: queries, "")).aclose()
+    await watches.stop()
+
+
+async def test_a_stream_under_way_is_no_token_that_is_being_tried() -> None:
+    queries, path = FakeQueries(), b"/api/v1/live/events"
+    app = application(queries, GatewaySettings(), "1")
+    begun: asyncio.Queue[int] = asyncio.Queue()
+
+    async def streaming(number: int) -> None:
+        async def receive() -> dict[str, Any]:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        async def send(message: Any) -> None:
+            if "status" in message:
+                begun.put_nowait(message["status"])
+
+        headers = [(b"host", b"127.0.0.1"), (b"authorization", b"Bearer %d" % number)]
+        scope = {"type": "http", "method": "GET", "path": path.decode(), "raw_path": path, "query_string": b""}
+        await app({**scope, "headers": headers, "client": ("10.0.0.9", 1)}, receive, send)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = []
+        for number in range(MOST_TRYING + 1):
+            tasks.append(group.create_task(streaming(number)))
+            assert await begun.get() == 200
+        for task in tasks:
+            task.cancel()

@@ -19,10 +19,11 @@ from catalog.store import Catalog
 from manage.cameras import CameraKeeper
 from manage.client import ManageClient
 from manage.desk import Desk, Surroundings
+from manage.looking import MOST_LOOKS, Look
 from manage.manager import Manager
-from manage.service import MOST_LOOKS, ManageService
+from manage.service import ManageService
 from proto.access import Caller, Role, Scope
-from proto.errors import Denied, Unknown
+from proto.errors import Denied, Overloaded, Unknown
 from proto.types import Camera, Recording
 from proto.v1 import manage_pb2
 from query.service import serve_query
@@ -237,6 +238,30 @@ async def test_a_name_that_is_none_and_a_body_that_is_none(desk: Front) -> None:
     cut = {"content": b'{"url": "rtsp://' + SECRET.encode(), "headers": {"content-type": "application/json"}}
     assert (await desk.ask("operator", "PUT", "cameras/new", **cut)).status_code == 400
     assert (await desk.ask("operator", "PATCH", "cameras/gate", json={}, headers={"if-match": "*"})).status_code == 400
+
+
+async def test_few_addresses_are_checked_at_once(desk: Front) -> None:
+    waiting = asyncio.Event()
+    look = desk.sources.look
+
+    async def slow(camera: Camera) -> Look:
+        await waiting.wait()
+        return await look(camera)
+
+    manager = Manager(CameraKeeper(desk.catalog), slow, Desk(desk.catalog, Surroundings()))
+
+    def adding(name: str, *, unchecked: bool = False) -> asyncio.Task[Any]:
+        settings = manage_pb2.CameraSettings(name=name)
+        request = manage_pb2.AddCameraRequest(settings=settings, url=URL, unchecked=unchecked)
+        return asyncio.create_task(manager.answer(request, CALLERS["operator"]))
+
+    first = [adding(f"c{number}") for number in range(MOST_LOOKS)]
+    with pytest.raises(Overloaded):
+        await adding("more")
+    await adding("more", unchecked=True)
+    waiting.set()
+    await asyncio.gather(*first)
+    await adding("again")
 
 
 @pytest.mark.parametrize(
