@@ -87,9 +87,9 @@ async def test_a_folder_does_not_take_the_place_of_a_milvus_and_the_map_stays_as
 
 def test_a_folder_may_be_drained_come_back_and_have_another_place(cli: Cli, tmp_path: Path) -> None:
     at = ("--set", f'milvus.endpoints=["a=faiss:{tmp_path / "a"}"]', "index", "shards")
-    for words in (("add", "b"), ("drain", "b"), ("add", "b"), ("address", "b")):
-        place = () if words[0] == "drain" else (f"faiss:{tmp_path / 'b'}",)
-        assert cli(*at, *words, *place).code == 0
+    place = f"faiss:{tmp_path / 'b'}"
+    for words in (("add", "b", place), ("drain", "b"), ("add", "b", place), ("address", "b", place)):
+        assert cli(*at, *words).code == 0
     assert cli(*at, "drain", "b").code == 0
     assert cli(*at, "remove", "b").code == 0
     assert "some shards are folders and some a Milvus" in refused(cli(*at, "add", "b", NOBODY))
