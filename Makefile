@@ -32,8 +32,8 @@ endef
 test:  ## every test, on the real parts (one file: .venv/bin/pytest FILE)
 	@$(MAKE) --no-print-directory -j 2 .venv/.ready-dev s3-server
 	@$(MAKE) --no-print-directory test-fast
-	@echo "== the other tests (real servers, real models, real video), four files at once"
-	$(call tests,-n 4 --dist loadfile --no-loadscope-reorder,--rest)
+	@echo "== the other tests (real servers, real models, real video), three files at once"
+	$(call tests,-n 3 --dist loadfile --no-loadscope-reorder,--rest)
 
 s3-server:
 	@python3 -m tests.tools.versitygw

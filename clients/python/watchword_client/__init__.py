@@ -25,6 +25,7 @@ from watchword_client.client import Client
 from watchword_client.connecting import Tls
 from watchword_client.errors import (
     Broken,
+    Conflict,
     Denied,
     Invalid,
     Late,
@@ -45,6 +46,7 @@ __all__ = [
     "CameraStatus",
     "Client",
     "Clip",
+    "Conflict",
     "Coverage",
     "Denied",
     "Filters",

@@ -9,6 +9,7 @@
     ├── Unknown         a camera or a moment that is not there, or may not be seen
     ├── Unauthenticated no token was sent, or one that does not count
     ├── Denied          the token's role may not do this
+    ├── Conflict        somebody changed it meanwhile
     ├── Mismatch        the service changes to another bundle: try again in some seconds
     └── Broken          the installation is wrong, or the service has a bug
 
@@ -69,6 +70,10 @@ class Denied(WatchwordError):
     """The caller may not do this."""
 
 
+class Conflict(WatchwordError):
+    """What is to be changed is not as the caller saw it."""
+
+
 class Mismatch(WatchwordError):
     """The service is about to start anew on another bundle."""
 
@@ -81,7 +86,7 @@ _KINDS = {
     kind.__name__: kind
     for kind in (
         *(Transient, Overloaded, Late, Invalid, Poison),
-        *(Unknown, Unauthenticated, Denied, Mismatch, Broken),
+        *(Unknown, Unauthenticated, Denied, Conflict, Mismatch, Broken),
     )
 }
 _OF_STATUS: dict[grpc.StatusCode, tuple[type[WatchwordError], str]] = {
@@ -93,6 +98,7 @@ _OF_STATUS: dict[grpc.StatusCode, tuple[type[WatchwordError], str]] = {
     grpc.StatusCode.NOT_FOUND: (Unknown, ""),
     grpc.StatusCode.UNAUTHENTICATED: (Unauthenticated, "give the client a token"),
     grpc.StatusCode.PERMISSION_DENIED: (Denied, ""),
+    grpc.StatusCode.ABORTED: (Conflict, ""),
     grpc.StatusCode.FAILED_PRECONDITION: (Mismatch, "try again in some seconds"),
     grpc.StatusCode.UNIMPLEMENTED: (Broken, "is this a query service, of the client's version or later?"),
 }
