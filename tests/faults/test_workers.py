@@ -20,7 +20,7 @@ from tests.workers.fakes import until
 from watchword.stack.ports import Port
 from workers.client import EncoderClient
 
-pytestmark = [pytest.mark.timeout(150), pytest.mark.long]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.long]
 IMAGES, CALLERS = 12, 8
 SETTINGS = {"engine": "onnxruntime", "threads": 1}
 

@@ -148,8 +148,12 @@ def test_the_console_shows_the_moments_of_a_running_stack_and_asks_for_more(up: 
 
 
 def test_the_doctor_finds_nothing_wrong(up: Up) -> None:
-    ended = up.cli("doctor")
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+    def nothing() -> bool:
+        ended = up.cli("doctor")
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return True
+
+    until(nothing, within_s=60.0, what="a part that is slow for a moment answers the doctor later")
 
 
 def test_nothing_listens_outside_loopback(up: Up) -> None:
