@@ -83,9 +83,7 @@ async def _wanted(
     settings: Settings, catalog: Catalog, camera: str | None, begins: str | None, ends: str | None, moment: str | None
 ) -> Stretch:
     """The time to erase."""
-    from index.opening import new_removal
     from proto.types import now_ms
-    from watchword.sharding import map_of_now
 
     now = now_ms()
     if camera is not None:
@@ -94,10 +92,18 @@ async def _wanted(
         if stretch.end_ms > now:
             raise Invalid("the time ends in the future", todo="erase what is there now, and later again")
         return stretch
+    return await stored_time(settings, catalog, moment or "")
+
+
+async def stored_time(settings: Settings, catalog: Catalog, moment: str) -> Stretch:
+    """Camera and time of the moment, read from the index. Unknown when there is none."""
+    from index.opening import new_removal
+    from watchword.sharding import map_of_now
+
     milvus = milvus_of(settings)
     rows = new_removal(milvus, map_of_now(milvus, catalog))
     try:
-        return await time_of_moment(rows, moment or "")
+        return await time_of_moment(rows, moment)
     finally:
         await rows.close()
 

@@ -20,7 +20,7 @@ from proto.life import Stretch
 from proto.types import Camera
 from watchword.auditing import audited, user
 from watchword.catalogs import open_catalog
-from watchword.erase_cli import time_of_moment
+from watchword.erase_cli import stored_time
 from watchword.life_cli import milvus_of, span_words, time_of
 from watchword.settings import Front, Settings
 
@@ -84,21 +84,14 @@ async def _wanted_time(
     settings: Settings, catalog: Catalog, camera: str | None, begins: str | None, ends: str | None, moment: str | None
 ) -> Stretch:
     from catalog.cameras import CameraRegistry
-    from index.opening import new_removal
     from proto.types import now_ms
-    from watchword.sharding import map_of_now
 
     if camera is not None:
         stretch = time_of(begins, ends, CameraRegistry(catalog).get(camera).name, now_ms(), open_ended=False)
         if stretch.end_ms > now_ms():
             raise Invalid("the time ends in the future", todo="export what is there now, and later again")
         return stretch
-    milvus = milvus_of(settings)
-    rows = new_removal(milvus, map_of_now(milvus, catalog))
-    try:
-        return await time_of_moment(rows, moment or "")
-    finally:
-        await rows.close()
+    return await stored_time(settings, catalog, moment or "")
 
 
 def _export(
