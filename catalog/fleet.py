@@ -69,7 +69,7 @@ class Fleet:
         return Seen(
             tuple(sorted((Member(*row) for row in members), key=lambda one: one.holder)),
             {name.removeprefix(_CAMERA): holder for name, holder in held},
-            {camera: cost for camera, cost in costs},
+            {row.camera: row.cost for row in costs},
         )
 
 

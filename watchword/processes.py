@@ -153,6 +153,7 @@ async def _camera(settings: Settings, stage: Stage) -> None:
     from cameras.worst import worst
     from catalog.cameras import CameraRegistry
     from catalog.coverage import Coverage
+    from catalog.fleet import Fleet
     from catalog.leases import Leases
     from catalog.life import Life
     from catalog.progress import Progresses
@@ -172,6 +173,7 @@ async def _camera(settings: Settings, stage: Stage) -> None:
         settings.camera,
         info.image_side,
         leases=Leases(catalog),
+        fleet=Fleet(catalog),
         progress=Progresses(catalog),
         coverage=Coverage(catalog),
         views=Views(catalog),

@@ -19,6 +19,7 @@ cameras:
     url: rtsp://user:hush@10.0.0.7/stream
     fps: 1
     groups: [yard, doors]
+    site: north
     masks:
       - 0,0 0.5,0 0.5,0.25
     ignore: "640x480: 0,0 320,0 320,120"
@@ -90,6 +91,7 @@ def test_what_the_file_says_is_added_and_once_only(cli: Cli, tmp_path: Path) -> 
         "rtsp://user:hush@10.0.0.7/stream",
         fps=1,
         groups=("yard", "doors"),
+        site="north",
         masks=(area,),
         ignored=(area,),
         record=Recording(7, 20 * 10**9),

@@ -64,7 +64,10 @@ class Stack:
             encoder=_listening(settings.encoder, "encoder.listen", needed=not settings.encoder.address),
             query=_listening(settings.query, "query.listen"),
             gateway=_listening(settings.gateway, "gateway.listen"),
-            ops={name: Port(first_ops + place, host=settings.ops.host) for place, name in enumerate(OPS_PROCESSES)},
+            ops={
+                name: Port(first_ops + place, host=settings.ops.host)
+                for place, name in enumerate([*OPS_PROCESSES, *camera_parts(settings)[1:]])
+            },
         )
 
     def addresses(self) -> Addresses:
@@ -91,7 +94,7 @@ class Stack:
             self._redis(),
             self._worker(),
             self._process("stream", "broker", "milvus", "worker"),
-            self._process("camera", "broker", "worker"),
+            *(self._process(name, "broker", "worker") for name in camera_parts(self._settings)),
             self._process("query", "milvus", "redis", "worker"),
             self._process("gateway", "query"),
         ]
@@ -118,7 +121,8 @@ class Stack:
         return self._process("worker")
 
     def _process(self, name: str, *needs: str) -> Part:
-        """One of our own processes: `watchword run NAME`, with its settings in the environment."""
+        """One of our own processes: `watchword run NAME`, with its settings in the environment. Of several camera
+        processes each has a name of its own here."""
         ports = self._ports
         tls = self._settings.query if name == "query" else self._settings.encoder
         serving = {"worker": ports.encoder, "query": ports.query, "gateway": ports.gateway}.get(name)
@@ -128,7 +132,9 @@ class Stack:
             if serving is not None:
                 serving.settle()
             return Launch(
-                argv=(sys.executable, "-m", "watchword", "run", name), cwd=Path.cwd(), env=self._environment(name)
+                argv=(sys.executable, "-m", "watchword", "run", name.partition("-")[0]),
+                cwd=Path.cwd(),
+                env=self._environment(name),
             )
 
         async def asked() -> None:
@@ -168,6 +174,11 @@ class Stack:
         if not self._settings.kafka.brokers and "session_s" not in self._settings.kafka.model_fields_set:
             told["KAFKA__SESSION_S"] = EMBEDDED_SESSION_S
         return {**_ONE_BLAS_THREAD, **{f"{PREFIX}{key}": _written(value) for key, value in told.items()}}
+
+
+def camera_parts(settings: Settings) -> list[str]:
+    """The names of the camera processes: camera, camera-2, …"""
+    return ["camera", *(f"camera-{number}" for number in range(2, settings.camera.processes + 1))]
 
 
 def _check_tls(settings: Settings) -> None:
