@@ -39,6 +39,14 @@ def named(pid: int) -> str:
     return f"{machine.rpartition('/')[0]}/{pid}/{mark}"
 
 
+@pytest.fixture
+def child() -> Iterator[subprocess.Popen[bytes]]:
+    """A process of this machine, to be killed."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        yield process
+        process.kill()
+
+
 def live(camera: Camera, settings: object, stop: object, resume: Resume | None) -> Iterator[Picture]:
     """A live camera with a new picture twice a second."""
     number = 0
@@ -49,11 +57,10 @@ def live(camera: Camera, settings: object, stop: object, resume: Resume | None) 
 
 
 async def test_two_processes_share_forty_cameras_and_one_that_is_killed_leaves_its_own_to_the_other(
-    facts: Facts, tmp_path: Path
+    facts: Facts, tmp_path: Path, child: subprocess.Popen[bytes]
 ) -> None:
     other, register = Facts(tmp_path), Register(*FORTY)
     sinks = {name: Sink() for name in ("one", "two")}
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     async with AsyncExitStack() as survivor:
         async with hosting(register, sinks["one"], facts, holder=named(child.pid), pictures=live) as one:
             await until(lambda: len(one.states()) == 40, "the first one watches all")
