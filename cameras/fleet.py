@@ -42,6 +42,7 @@ class Place:
         self._tell_s = self._look_s = 0.0
         self._cameras: Mapping[str, Camera] = {}
         self._of: Mapping[str, str] = {}
+        self._costs: Mapping[str, float] = {}
         self._free: frozenset[str] = frozenset()
         self._hosts: tuple[str, ...] = ()
 
@@ -57,6 +58,10 @@ class Place:
     def of(self, camera: str) -> str | None:
         """Who is to watch the camera."""
         return self._of.get(camera)
+
+    def cost(self, camera: str) -> float:
+        """What the camera costs, in cores; 0: not known."""
+        return self._costs.get(camera, 0.0)
 
     def takes(self) -> Collection[str]:
         """The cameras whose leases are to be taken: its own, but those that another one is about to hand over."""
@@ -86,7 +91,7 @@ class Place:
     def _place(self, seen: Seen) -> None:
         sites = {**_living(seen), self._me.holder: self._me.site}
         wanted = {name: Wanted(one.site, seen.costs.get(name, 0.0)) for name, one in self._cameras.items()}
-        self._of = placed(wanted, sites, seen.held)
+        self._of, self._costs = placed(wanted, sites, seen.held), seen.costs
         others = sites.keys() - {self._me.holder}
         self._free = frozenset(
             name for name, holder in self._of.items() if holder == self._me.holder and seen.held.get(name) not in others

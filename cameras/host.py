@@ -104,7 +104,7 @@ class CameraHost:
         self._watched: dict[str, Watching] = {}
         self._leaving: dict[str, asyncio.Task[None]] = {}
         self._hanging: list[Watching] = []
-        self._teller = Teller(statuses, self._watched.values, self._place.host)
+        self._teller = Teller(statuses, self._watched.values, self._place.host, self._place.cost)
         self._told = asyncio.Event()
         self._ending = False
         self._look_s = min(_LOOK_S, lease_s / 10)

@@ -45,10 +45,11 @@ class Counted:
 class StatusWatch:
     """The status of one camera, as long as one process watches it."""
 
-    def __init__(self, camera: str, fps_wanted: float, began_ms: int, watched_by: str = "") -> None:
+    def __init__(self, camera: str, fps_wanted: float, began_ms: int, watched_by: str = "", cost: float = 0.0) -> None:
+        """`cost`: what it cost where it was watched before; 0: not known."""
         self._camera = camera
         self._watched_by = watched_by
-        self._cost = Cost(began_ms)
+        self._cost = Cost(began_ms, cost)
         self._fps_wanted = fps_wanted
         self._state, self._since_ms = "connecting", began_ms
         self._samples = deque([(began_ms, 0, 0)])
@@ -134,17 +135,25 @@ class StatusWatch:
 
 
 class Cost:
-    """What a camera costs, in cores: at first the mean, and later that of about the last ten minutes."""
+    """What a camera costs, in cores: at first the mean, and later that of about the last ten minutes.
 
-    def __init__(self, began_ms: int) -> None:
-        self._began_ms = self._at_ms = began_ms
-        self._spent_s = self._cost = 0.0
+    What is known from before goes on: the first minutes of a camera, in which all is decoded, say little.
+    """
+
+    def __init__(self, began_ms: int, before: float = 0.0) -> None:
+        self._at_ms = began_ms
+        self._began_ms = began_ms - _COST_MS if before else began_ms
+        self._spent_s, self._cost = 0.0, before
 
     def now(self, spent_s: float, now_ms: int) -> float:
         """The cost, given the processor time spent so far. 0 until it is known."""
         passed_ms = now_ms - self._at_ms
         if not 0 <= passed_ms < _COST_MS:
-            self._began_ms = self._at_ms = now_ms  # the clock was set
+            self._began_ms, self._at_ms, self._spent_s = (
+                self._began_ms + passed_ms,
+                now_ms,
+                spent_s,
+            )  # the clock was set
         elif passed_ms >= _SAMPLE_MS:
             share = passed_ms / min(now_ms - self._began_ms, _COST_MS)
             self._cost += share * (1000 * (spent_s - self._spent_s) / passed_ms - self._cost)

@@ -32,11 +32,14 @@ class Teller:
     So many cameras cost one transaction a second. What the catalog does not take is told the next time.
     """
 
-    def __init__(self, statuses: StatusStore, watched: Callable[[], Collection[Watching]], by: str) -> None:
-        """`by`: what this process is called."""
+    def __init__(
+        self, statuses: StatusStore, watched: Callable[[], Collection[Watching]], by: str, cost: Callable[[str], float]
+    ) -> None:
+        """`by`: what this process is called. `cost`: what a camera is known to cost."""
         self._statuses = statuses
         self._watched = watched
         self._by = by
+        self._cost = cost
         self._watches: dict[Watching, StatusWatch] = {}
         self._outage = Outage("the catalog", "how cameras are doing is told later")
 
@@ -71,7 +74,8 @@ class Teller:
             self._watches[one].told(status)
 
     def _watch_of(self, watching: Watching) -> StatusWatch:
-        return StatusWatch(watching.camera.name, watching.fps, watching.began_ms, self._by)
+        name = watching.camera.name
+        return StatusWatch(name, watching.fps, watching.began_ms, self._by, self._cost(name))
 
 
 def _counted(watching: Watching) -> Counted:

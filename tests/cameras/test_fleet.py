@@ -33,6 +33,10 @@ def facts(tmp_path: Path) -> Iterator[Facts]:
     made.catalog.close()
 
 
+def away_since(facts: Facts, at_ms: int) -> set[str]:
+    return {gap.camera for gap in facts.gaps() if gap.reason is Reason.AWAY and gap.start_ms <= at_ms < gap.end_ms}
+
+
 def named(pid: int) -> str:
     """What a camera process of this machine with this number calls itself."""
     machine, _, mark = new_holder().rpartition("/")
@@ -71,11 +75,13 @@ async def test_two_processes_share_forty_cameras_and_one_that_is_killed_leaves_i
             lost = set(one.states())
             assert not lost & two.states().keys()
             await until(lambda: {frame.camera for frame in sinks["two"].frames} == set(two.states()), "all produce")
+            await until(lambda: all(map(other.get, lost)), "it is known when they were seen", 60)
+            killed_ms = now_ms()
             facts.trouble = AWAY  # it leaves nothing in order, as if it had been killed
         child.kill()
         child.wait()
         await until(lambda: lost <= {frame.camera for frame in sinks["two"].frames}, "all produce again", 60)
-        await until(lambda: lost <= {gap.camera for gap in other.gaps() if gap.reason is Reason.AWAY}, "the gaps")
+        await until(lambda: lost <= away_since(other, killed_ms), "the gaps are told")
     other.catalog.close()
     for name in FORTY:
         first, second = sinks["one"].of(name.name), sinks["two"].of(name.name)
