@@ -75,7 +75,8 @@ class _Loads:
         self._worth = WORTH * median_low(self.costs.values()) if self.costs else 0
 
     def can_have(self, process: str | None, name: str) -> bool:
-        return process in self._sites and reaches(self._sites[process], self._cameras[name].site)
+        site = self._sites.get(process) if process is not None else None
+        return site is not None and reaches(site, self._cameras[name].site)
 
     def put(self, name: str, process: str) -> None:
         before = self.place.get(name)

@@ -78,7 +78,10 @@ def registered(tmp_path: Path) -> dict[str, Camera]:
 def test_without_apply_it_says_what_would_be_added_and_adds_nothing(cli: Cli, tmp_path: Path) -> None:
     said = given(cli, tmp_path, OURS)
     assert said.code == 0
-    assert "would add gate: rtsp://10.0.0.7/stream, 1 pictures a second, in yard, doors, at the site north, 1 masks" in said.out
+    assert (
+        "would add gate: rtsp://10.0.0.7/stream, 1 pictures a second, in yard, doors, at the site north, 1 masks"
+        in said.out
+    )
     assert "2 cameras would be added" in said.out
     assert registered(tmp_path) == {}
 
