@@ -33,6 +33,7 @@ from watchword.catalogs import new_catalog
 from watchword.settings import Settings
 from watchword.stack.compose import Stack
 from watchword.stack.parts import Launch, Part
+from watchword.stack.ports import next_free
 
 PARTS = ("broker", "worker", "camera", "camera-2")
 LONGEST_S = 150.0
@@ -61,7 +62,14 @@ async def fleet(asked: argparse.Namespace, folder: Path) -> int:
     """Run it; exit code 1 when a promise was not kept."""
     settings = settings_in(
         folder,
-        {"camera.processes": 2, "camera.fps": 1, "camera.novelty": 0, "camera.crops": 0, "encoder.threads": 1},
+        {
+            "camera.processes": 2,
+            "camera.fps": 1,
+            "camera.novelty": 0,
+            "camera.crops": 0,
+            "encoder.threads": 1,
+            "ops.port": next_free(0),  # other stacks may be starting
+        },
     )
     names = [f"cam-{number:02}" for number in range(asked.cameras)]
     catalog = new_catalog(settings)
