@@ -40,7 +40,7 @@ LONGEST_S = 150.0
 """The test ends after so long, whatever it has seen."""
 STEADY_S = 5.0
 AFTER_S = 5.0
-ELSEWHERE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+ELSEWHERE = ("/usr/bin/unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 
 @dataclass(frozen=True)
