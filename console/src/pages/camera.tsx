@@ -23,6 +23,7 @@ interface Draft {
   enabled: boolean;
   loop: boolean;
   fps: string;
+  packetGate: manage.PacketGate | "";
   groups: string;
   days: string;
   record: boolean;
@@ -40,6 +41,7 @@ function draftOf(now: manage.CameraSettings | null): Draft {
     enabled: now?.enabled ?? true,
     loop: now?.loop ?? false,
     fps: now?.fps?.toString() ?? "",
+    packetGate: now?.packet_gate ?? "",
     groups: now?.groups.join(", ") ?? "",
     days: now?.retention_days?.toString() ?? "",
     record: now?.record?.on ?? false,
@@ -60,6 +62,7 @@ export function changeOf(draft: Draft, before: Draft): manage.CameraChange {
   if (differs("enabled")) change.enabled = draft.enabled;
   if (differs("loop")) change.loop = draft.loop;
   if (differs("fps")) change.fps = draft.fps.trim() ? Number(draft.fps) : null;
+  if (differs("packetGate")) change.packet_gate = draft.packetGate || null;
   if (differs("groups")) change.groups = draft.groups.split(/[\s,]+/).filter(Boolean);
   if (differs("days")) change.retention_days = draft.days.trim() ? Number(draft.days) : null;
   if (differs("record", "recordDays", "recordGb")) {
@@ -143,6 +146,9 @@ export function CameraDialog({ edit }: { edit: string }) {
   const picture = shot?.url ?? last;
   const complete = fresh ? Boolean(draft.name.trim() && draft.url.trim()) : there !== null;
   const whole = me.value?.every_camera ?? false;
+  const isFile = draft.url.trim()
+    ? /^(file:|\/(?!dev\/))/.test(draft.url.trim())
+    : there?.settings.kind === "file";
   return (
     <Dialog title={fresh ? t("cameras.add") : edit} kind="camera-dialog" onClose={close}>
       {problem && (
@@ -222,8 +228,20 @@ export function CameraDialog({ edit }: { edit: string }) {
                 />
               </Field>
             </div>
+            {!isFile && (
+              <Field name={t("edit.packet_gate")} hint={t("edit.packet_gate_hint")}>
+                <select
+                  value={draft.packetGate}
+                  onChange={(event) => set({ packetGate: event.currentTarget.value as Draft["packetGate"] })}
+                >
+                  <option value="">{t("edit.usual")}</option>
+                  <option value="auto">{t("edit.packet_gate_auto")}</option>
+                  <option value="off">{t("edit.packet_gate_off")}</option>
+                </select>
+              </Field>
+            )}
             <Check name={t("edit.enabled")} on={draft.enabled} onChange={(enabled) => set({ enabled })} />
-            {(there?.settings.kind === "file" || /^(file:|\/(?!dev\/))/.test(draft.url)) && (
+            {isFile && (
               <Check name={t("edit.loop")} on={draft.loop} onChange={(loop) => set({ loop })} />
             )}
             <Check name={t("edit.record")} on={draft.record} onChange={(record) => set({ record })} />
