@@ -13,6 +13,8 @@ import { NEW } from "../route";
 import { go, isAdmin, lookAtHouse, me } from "../state";
 
 const GB = 1e9;
+/** The status of a change to what was changed meanwhile. */
+const CHANGED = 412;
 /** What a recording may take where nothing is said. */
 const USUAL = { days: 30, gb: 50 };
 
@@ -79,6 +81,8 @@ export function CameraDialog({ edit }: { edit: string }) {
   const [there, setThere] = useState<manage.Tagged | null>(null);
   const [draft, setDraft] = useState<Draft>(draftOf(null));
   const [problem, setProblem] = useState<Problem | null>(null);
+  /** What failed, and may do when it is tried again. */
+  const again = useRef<(() => Promise<void>) | null>(null);
   const [shot, setShot] = useState<manage.Shot | null>(null);
   /** The address that the test picture was taken of. */
   const seen = useRef<string | null>(null);
@@ -110,6 +114,7 @@ export function CameraDialog({ edit }: { edit: string }) {
   const during = async (what: "look" | "save", work: () => Promise<void>): Promise<void> => {
     setBusy(what);
     setProblem(null);
+    again.current = () => during(what, work);
     try {
       await work();
     } catch (error) {
@@ -143,6 +148,13 @@ export function CameraDialog({ edit }: { edit: string }) {
       close();
     });
 
+  /** What was typed and drawn is kept, but where somebody else changed the camera: then it is read anew. */
+  const retry = (): void => {
+    if (!fresh && (!there || problem?.status === CHANGED)) load();
+    else if (problem?.passing && again.current) void again.current();
+    else setProblem(null);
+  };
+
   const picture = shot?.url ?? last;
   const complete = fresh ? Boolean(draft.name.trim() && draft.url.trim()) : there !== null;
   const whole = me.value?.every_camera ?? false;
@@ -151,9 +163,7 @@ export function CameraDialog({ edit }: { edit: string }) {
     : there?.settings.kind === "file";
   return (
     <Dialog title={fresh ? t("cameras.add") : edit} kind="camera-dialog" onClose={close}>
-      {problem && (
-        <ProblemTold problem={problem} onRetry={fresh ? () => setProblem(null) : load} />
-      )}
+      {problem && <ProblemTold problem={problem} onRetry={retry} />}
       {(fresh || there) && (
         <form
           class="camera-form"
