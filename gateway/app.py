@@ -56,12 +56,12 @@ def application(
     manage: Manage | None = None,
     watches: Watches | None = None,
     around: Callable[[App], App] | None = None,
-) -> App:
+) -> Guard:
     """The whole application over a query service. `assistant`, which must be running, is served too, and with `manage`
-    the calls that change the house. Whoever gives `watches` stops them before the server. `around` is put between the
-    guard and everything else: `gateway.login.Login`."""
+    the calls that change the house. `around` is put between the guard and everything else: `gateway.login.Login`."""
     api = Api(queries, version, needs_token=needs_token)
-    live = Live(queries, needs_token=needs_token, watches=watches)
+    watches = watches or Watches()
+    live = Live(queries, watches, needs_token=needs_token)
     endpoints: tuple[Endpoint, ...] = (*api.endpoints, *live.endpoints)
     if manage is not None:
         managing = Managing(manage, needs_token=needs_token)
@@ -91,7 +91,7 @@ def application(
             allow_headers=("authorization", "content-type", "if-match", "if-none-match", "last-event-id"),
             expose_headers=("etag", "retry-after", AT_HEADER, SEEN_HEADER),
         )
-    return Guard(around(app) if around else app, settings)
+    return Guard(around(app) if around else app, settings, ending=watches.stop)
 
 
 class _Routed:

@@ -23,10 +23,10 @@ _MOST_ID = 64
 class Live:
     """The stream, on a query service."""
 
-    def __init__(self, queries: Queries, *, needs_token: bool = False, watches: Watches | None = None) -> None:
+    def __init__(self, queries: Queries, watches: Watches, *, needs_token: bool = False) -> None:
         """`needs_token`: whether requests without one are refused."""
         self._entrance = Entrance(queries, needed=needs_token)
-        self._watches = watches or Watches()
+        self._watches = watches
         self.endpoints = (
             Endpoint(
                 "GET",

@@ -294,7 +294,6 @@ async def _gateway(settings: Settings, stage: Stage) -> None:
     from gateway.app import application
     from gateway.assistant import Assistant
     from gateway.serving import serve_gateway
-    from gateway.watching import Watches
     from manage.client import ManageClient
     from query.client import QueryClient
     from watchword.stack import query_address
@@ -309,19 +308,11 @@ async def _gateway(settings: Settings, stage: Stage) -> None:
     if assistant is not None:
         await stage.closing.enter_async_context(assistant.running())
     around = login_of(settings, stage.closing, needed=needed)
-    watches = Watches()
     app = application(
-        *(client, settings.gateway, version),
-        needs_token=needed,
-        assistant=assistant,
-        manage=manage,
-        watches=watches,
-        around=around,
+        client, settings.gateway, version, assistant=assistant, needs_token=needed, manage=manage, around=around
     )
-    server = await serve_gateway(app, settings.gateway, grace_s=round(GRACE_S))
+    server = await serve_gateway(app, settings.gateway, grace_s=round(GRACE_S), ending=app.end)
     stage.closing.push_async_callback(server.stop)
-    # First: their streams end only when they are told to.
-    stage.closing.push_async_callback(watches.stop)
     await stage.serve(None, lambda: None)
 
 

@@ -124,6 +124,20 @@ def test_what_somebody_else_changed_is_not_overwritten(page: Page, house: House)
     assert house.registry.get("bikes").fps == 3
 
 
+def test_a_save_that_failed_for_a_moment_is_tried_again_with_all_that_was_drawn(page: Page, house: House) -> None:
+    page.goto("/?page=cameras&edit=bikes")
+    draw_left_half(page)
+    away = {"title": "Transient", "detail": "the catalog is busy", "todo": "try again"}
+    page.route("**/api/v1/cameras/bikes", lambda route: route.fulfill(status=503, json=away))
+    page.get_by_role("button", name="Save").click()
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("The catalog is busy")
+    page.unroute("**/api/v1/cameras/bikes")
+    alert.get_by_role("button", name="Try again").click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    assert len(house.registry.get("bikes").masks) == 1
+
+
 def test_what_is_decoded_is_chosen_for_a_stream_and_not_offered_for_a_file(page: Page, house: House) -> None:
     page.goto("/?page=cameras&edit=meadow")
     expect(page.get_by_label("Start the file again")).to_be_visible()

@@ -126,8 +126,9 @@ async def test_one_caller_holds_a_few_listeners_and_others_are_served() -> None:
 
 
 async def test_streams_end_with_the_gateway() -> None:
-    watches, settings = Watches(every_s=60), GatewaySettings(listen="127.0.0.1:0")
-    server = await serve_gateway(application(FakeQueries(), settings, "1", watches=watches), settings, grace_s=60)
+    settings = GatewaySettings(listen="127.0.0.1:0")
+    app = application(FakeQueries(), settings, "1")
+    server = await serve_gateway(app, settings, grace_s=600, ending=app.end)
     async with (
         aiohttp.ClientSession() as session,
         session.get(f"http://{server.address}/api/v1/live/events") as answer,
@@ -135,9 +136,8 @@ async def test_streams_end_with_the_gateway() -> None:
         told = b""
         while b"event: ready" not in told:
             told += await answer.content.readany()
-        await watches.stop()
+        await server.stop()
         assert await answer.content.read() == b""
-    await server.stop()
 
 
 async def test_who_may_not_ask_gets_a_status_and_no_stream() -> None:

@@ -38,7 +38,7 @@ DESKTOP: ViewportSize = {"width": 1280, "height": 800}
 LOW: ViewportSize = {"width": 1280, "height": 640}
 PHONE: ViewportSize = {"width": 390, "height": 844}
 WORDS = "a person"
-LEAST_SURE = 12
+LEAST_SURE = 10
 """Confident answers before pictures of them are taken."""
 LEAST_CAMERAS = 4
 MASK = ((0.002, 0.004), (0.42, 0.004), (0.3, 0.996), (0.002, 0.996))
@@ -79,9 +79,10 @@ class Walk:
         with self._step("the first camera, by its address"):
             self._add_yard()
         with self._step("the other cameras"):
-            for name, clip in self._clips.items():
+            for name in set(self._clips) - {"yard"}:
                 group = "inside" if name in ("hall", "lobby") else "outside"
-                self._put(name, {"url": str(clip), "loop": True, "groups": [group]})
+                camera = {"url": str(self._clips[name]), "loop": True, "groups": [group]}
+                self._clock.until(lambda: self._added(name, camera), f"the camera {name}")  # noqa: B023
         with self._step("a mask is drawn"):
             self._clock.until(lambda: self._has_moment("yard"), "a moment of the yard")
             self._mask_yard()
@@ -120,12 +121,18 @@ class Walk:
         page.get_by_label("Start the file again").check()
         page.get_by_label("Groups").fill("outside")
         page.get_by_role("button", name="Add", exact=True).click()
+        self._clock.until(self._done, "the yard added")
         expect(page.locator(".row", has_text="yard")).to_be_visible()
 
-    def _put(self, name: str, camera: dict[str, Any]) -> None:
-        if name != "yard":
-            answer = self._page.request.put(f"/api/v1/cameras/{name}", data=camera)
-            assert answer.status in (200, 201), answer.text()
+    def _added(self, name: str, camera: dict[str, Any]) -> bool:
+        return self._page.request.put(f"/api/v1/cameras/{name}", data=camera).status in (200, 201, 409, 412)
+
+    def _done(self) -> bool:
+        """Whether the dialog is done; what failed for a moment on a busy machine is tried again."""
+        retry = self._page.get_by_role("alert").get_by_role("button", name="Try again")
+        if retry.count():
+            retry.click()
+        return not self._page.get_by_role("dialog").count()
 
     def _mask_yard(self) -> None:
         page = self._page
@@ -139,7 +146,7 @@ class Walk:
         page.get_by_role("button", name="Close the area").click()
         self._take("cameras")
         page.get_by_role("button", name="Save").click()
-        expect(page.get_by_role("dialog")).to_have_count(0)
+        self._clock.until(self._done, "the mask saved")
 
     def _masked(self) -> bool:
         """Whether the left of the yard's picture is black, and the right is not."""
@@ -217,10 +224,14 @@ def stack_in(scratch: Path, clock: Clock) -> Iterator[str]:
     data = scratch / "data"
     print(f"the stack's log: {scratch / 'up.log'}", flush=True)
     with (scratch / "up.log").open("wb") as log:
-        command = [sys.executable, "-m", "watchword", "--data-dir", str(data), "up"]
+        # An index in a folder starts sooner than a Milvus, and what the console shows is the same.
+        front = [sys.executable, "-m", "watchword", "--data-dir", str(data), "--set", "camera.fps=1"]
+        command = [*front, "up", "--milvus", f"faiss:{data / 'index'}"]
         up = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
     try:
-        clock.until(lambda: answers(data), "a gateway that answers")
+        clock.until(lambda: up.poll() is not None or answers(data), "a gateway that answers")
+        if up.poll() is not None:
+            raise Late(f"the stack ended: {(scratch / 'up.log').read_text()[-300:]}")
         yield gateway_of(data)
     finally:
         up.send_signal(signal.SIGINT)
