@@ -30,6 +30,7 @@ from playwright.sync_api import Page, ViewportSize, expect, sync_playwright
 
 from tests.tools.chromium import chromium
 from tests.tools.console_footage import footage
+from watchword.stack.ports import Port
 
 MOST_S = 230.0
 MOST_BYTES = 150_000
@@ -94,7 +95,7 @@ class Walk:
             self._take("ask")
             self._take("phone", PHONE)
         with self._step("pictures of when"):
-            began = datetime.fromtimestamp(time.time() - MOST_S + self._clock.left_s, UTC)
+            began = datetime.fromtimestamp(min(hit["start_ms"] for hit in self._found()) / 1000 - 20, UTC)
             asked = {"page": "when", "q": WORDS, "from": began.isoformat(timespec="seconds")}
             self._page.set_viewport_size(LOW)
             self._page.goto(f"/?{urlencode(asked)}")
@@ -103,7 +104,7 @@ class Walk:
             self._take("when", LOW)
         with self._step("a picture in the dark"):
             self._page.emulate_media(color_scheme="dark")
-            self._page.goto(f"/?{urlencode({'q': 'a bicycle'})}")
+            self._page.goto(f"/?{urlencode({'q': WORDS, 'order': 'time'})}")
             expect(self._page.locator(".card img").first).to_be_visible()
             self._take("dark")
             self._page.emulate_media(color_scheme="light")
@@ -229,7 +230,9 @@ def stack_in(scratch: Path, clock: Clock) -> Iterator[str]:
     with (scratch / "up.log").open("wb") as log:
         # An index in a folder starts sooner than a Milvus, and what the console shows is the same.
         front = [sys.executable, "-m", "watchword", "--data-dir", str(data), "--set", "camera.fps=1"]
-        command = [*front, "up", "--milvus", f"faiss:{data / 'index'}"]
+        # A port of its own: at the usual one another stack of this machine may answer.
+        own = ["--set", f"gateway.listen=127.0.0.1:{Port().settle()}"]
+        command = [*front, *own, "up", "--milvus", f"faiss:{data / 'index'}"]
         up = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
     try:
         # Not sooner: a part that starts anew, since its port was taken meanwhile, has another address then.
@@ -250,9 +253,11 @@ def main() -> int:
     """Run it all. What failed leaves the scratch folder behind."""
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "docs")
     folder.mkdir(parents=True, exist_ok=True)
-    clips = footage()
+    composed = footage()
     clock = Clock()
-    scratch = Path(tempfile.mkdtemp(prefix="console-pictures-"))
+    scratch = Path(tempfile.mkdtemp(prefix="console-"))
+    # Their addresses are in the pictures, and nobody's home folder is to be.
+    clips = {name: Path(shutil.copy(clip, scratch / f"{name}.mp4")) for name, clip in composed.items()}
     with stack_in(scratch, clock) as address, sync_playwright() as playwright:
         arguments = ["--disable-background-networking", "--no-sandbox", "--disable-gpu"]
         browser = playwright.chromium.launch(executable_path=chromium(), args=arguments)
