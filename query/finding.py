@@ -43,10 +43,14 @@ class Finder:
     and unsure ones filtered. If too few hits remain it is asked again for more, at most _MOST_REQUESTS times in all.
     """
 
-    def __init__(self, store: MomentStore, judge: Judge, settings: QuerySettings) -> None:
+    def __init__(
+        self, store: MomentStore, judge: Judge, settings: QuerySettings, newer: MomentStore | None = None
+    ) -> None:
+        """Moments that `newer` has are left out."""
         self._store = store
         self._judge = judge
         self._settings = settings
+        self._newer = newer
 
     async def find(self, question: Question, vector: Vector, timeout_s: float, gone: Gone = NOTHING) -> Finding:
         """At most `question.limit` hits, of what is not gone. Raises the errors of the store, unless it answered
@@ -68,6 +72,8 @@ class Finder:
             try:
                 with spent.on("index"), tracing.span("index", moments=wanted):
                     answer = _allowed(await self._store.search(ask), question.scope)
+                    got = len(answer.hits)
+                    answer = await self._without_newer(answer)
             except WatchwordError:
                 if found is None:
                     raise
@@ -83,7 +89,7 @@ class Finder:
                 found = Finding(self._shaped(question, verdict), answer, verdict.threshold)
             if (
                 len(found.hits) >= question.limit
-                or len(answer.hits) < wanted
+                or got < wanted
                 or wanted >= most
                 or _hopeless(question, verdict.judged)
                 or deadline - loop.time() < 2 * (loop.time() - begun)
@@ -92,6 +98,12 @@ class Finder:
             wanted = min(4 * wanted, most)
         assert found is not None
         return found
+
+    async def _without_newer(self, answer: Answer) -> Answer:
+        if self._newer is None or not answer.hits:
+            return answer
+        there = {moment.id for moment in await self._newer.fetch([hit.span.id for hit in answer.hits])}
+        return replace(answer, hits=[hit for hit in answer.hits if hit.span.id not in there])
 
     def _shaped(self, question: Question, verdict: Verdict) -> list[Hit]:
         """The hits that these candidates make."""

@@ -11,24 +11,22 @@ from catalog.cameras import unknown_camera
 from catalog.coverage import Coverage
 from catalog.known import KnownCameras
 from catalog.media import Thumbnails, no_picture
-from index.store import Answer, MomentStore
+from index.store import Answer
 from proto import tracing
 from proto.access import Scope
 from proto.life import Gone, GoneNow
 from proto.metrics import SEARCH_PART_SECONDS
-from proto.types import Camera, Span, check_moment_ids, start_of
+from proto.types import Camera, Moment, Span, check_moment_ids, start_of
 from query.aside import Aside
 from query.asking import Question, checked
-from query.cache import VectorCache
 from query.coverage import CoverageTold
 from query.coverage_reader import CoverageReader
-from query.finding import Finder
+from query.finding import Finding
 from query.groups import are_known, with_members
 from query.joining import Hit
-from query.judging import Judge
 from query.settings import QuerySettings
-from query.vectors import QuestionVectors, unknown_moment
-from workers.client import Encoder
+from query.space import FormerSpace, SearchedSpace, together
+from query.vectors import unknown_moment
 
 _PICTURES_AT_ONCE = 16
 _COVERAGE_SHARE = 0.5
@@ -76,13 +74,10 @@ class Searcher:
     def __init__(
         self,
         *,
-        encoder: Encoder,
-        store: MomentStore,
-        cache: VectorCache,
+        space: SearchedSpace,
         cameras: KnownCameras,
         thumbnails: Thumbnails,
         coverage: Coverage,
-        judge: Judge,
         kinds: Sequence[str],
         settings: QuerySettings,
         life: GoneNow,
@@ -90,15 +85,18 @@ class Searcher:
         """`kinds` are the kinds of objects that the bundle knows."""
         self._life = life
         self.kinds = tuple(sorted(kinds))
-        self._store = store
+        self._space = space
+        self._former: FormerSpace | None = None
         self._cameras = cameras
         self._thumbnails = thumbnails
         self._pictures = Aside(_PICTURES_AT_ONCE, "pictures")
         self._coverage = CoverageReader(coverage, cameras, settings.behind_s)
         self._settings = settings
         self._cameras_of: dict[str, str] = {}
-        self._vectors = QuestionVectors(encoder, store, cache)
-        self._finder = Finder(store, judge, settings)
+
+    def also_search(self, former: SearchedSpace) -> None:
+        """From now on ask this space too, for what was not embedded anew."""
+        self._former = FormerSpace(former)
 
     async def search(self, question: Question, *, timeout_s: float) -> Found:
         """The moments most similar to the question. For `moment_id`, the moment itself is left out."""
@@ -115,29 +113,45 @@ class Searcher:
         gone = await self._life.gone()
         if question.moment_id is not None:
             await self.moment(question.moment_id, question.scope)
-        with SEARCH_PART_SECONDS.labels(part="embed").time(), tracing.span("embed"):
-            vector, cached = await self._vectors.find(question)
-        embedded = time.perf_counter()
-        left_s = timeout_s - (embedded - begun)
+        left_s = timeout_s - (time.perf_counter() - begun)
         reading = asyncio.create_task(self._read_coverage(question, left_s, gone))
+        before = asyncio.create_task(self._in_former(question, left_s, gone))
         try:
-            finding = await self._finder.find(question, vector, left_s, gone)
+            found = await self._space.find(question, left_s, gone)
+            finding = together(question, found.finding, await before, self._asked())
             coverage = await reading
             answer = await self._named(finding.answer, question)
         finally:
             reading.cancel()
+            before.cancel()
         ended = time.perf_counter()
         return Found(
             hits=finding.hits,
             answer=_told(answer, question.scope),
             coverage=coverage,
-            space=self._store.space.id,
+            space=self._space.id,
             threshold=finding.threshold,
-            vector_cached=cached,
-            embed_s=embedded - begun,
-            index_s=ended - embedded,
+            vector_cached=found.cached,
+            embed_s=found.embed_s,
+            index_s=ended - begun - found.embed_s,
             total_s=ended - begun,
         )
+
+    async def _in_former(self, question: Question, left_s: float, gone: Gone) -> Finding | None:
+        return None if self._former is None else await self._former.find(question, left_s, gone)
+
+    def _asked(self) -> list[str]:
+        return [space.id for space in self._spaces()]
+
+    def _spaces(self) -> list[SearchedSpace]:
+        return [self._space] if self._former is None else [self._space, self._former.space]
+
+    async def _fetch(self, moment_id: str) -> list[Moment]:
+        """The moment, if there is one: in the present space, else in the former one."""
+        for space in self._spaces():
+            if found := await space.store.fetch([moment_id]):
+                return found
+        return []
 
     async def _named(self, answer: Answer, question: Question) -> Answer:
         """The answer with the cameras whose moments may lie where nobody answered."""
@@ -148,7 +162,7 @@ class Searcher:
             names = await asyncio.to_thread(self._cameras.names, (), question.scope)
         asked = sorted(names)
         parts = [
-            replace(part, cameras=tuple(self._store.cameras_at(part.shard, asked)[:_MOST_NAMED]))
+            replace(part, cameras=tuple(self._space.store.cameras_at(part.shard, asked)[:_MOST_NAMED]))
             for part in answer.unsearched
         ]
         return replace(answer, unsearched=parts)
@@ -176,7 +190,7 @@ class Searcher:
         """The moment with this id. Raises Unknown when there is none that may be shown and seen."""
         check_moment_ids([moment_id])
         gone = await self._life.gone()
-        for moment in await self._store.fetch([moment_id]):
+        for moment in await self._fetch(moment_id):
             if scope.allows(moment.camera) and not gone.covers(moment.camera, moment.start_ms, moment.end_ms):
                 return moment
         raise unknown_moment(moment_id)
@@ -213,7 +227,7 @@ class Searcher:
         if (camera := self._cameras_of.get(moment_id)) is not None and scope.allows(camera):
             return True
         check_moment_ids([moment_id])
-        for moment in await self._store.fetch([moment_id]):
+        for moment in await self._fetch(moment_id):
             if scope.allows(moment.camera):
                 if len(self._cameras_of) >= _MOST_SEEN:
                     del self._cameras_of[next(iter(self._cameras_of))]

@@ -5,27 +5,36 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
+from catalog.media import Thumbnails
 from index.store import MomentStore
 from proto import tracing
 from proto.access import Scope
 from proto.errors import Invalid, Poison, Unknown
 from proto.types import Vector
+from query.aside import Aside
 from query.asking import Question
 from query.cache import VectorCache
 from workers.client import Encoder
+
+_PICTURES_AT_ONCE = 4
 
 
 class QuestionVectors:
     """Finds vectors of questions. Raises Invalid, Unknown, and the errors of the encoder and the store."""
 
-    def __init__(self, encoder: Encoder, store: MomentStore, cache: VectorCache) -> None:
+    def __init__(self, encoder: Encoder, store: MomentStore, cache: VectorCache, thumbnails: Thumbnails) -> None:
         self._encoder = encoder
         self._store = store
         self._cache = cache
+        self._thumbnails = thumbnails
+        self._pictures = Aside(_PICTURES_AT_ONCE, "pictures of moments")
         self._asked: dict[tuple[Scope, str], asyncio.Task[tuple[Vector, bool]]] = {}
 
     async def find(self, question: Question) -> tuple[Vector, bool]:
-        """The question's vector, and whether it came from the cache."""
+        """The question's vector, and whether it came from the cache.
+
+        A moment that only another space has is embedded here by its picture. Whoever asks must be allowed to see it.
+        """
         if question.text is not None:
             return await self._of_text(question.text, question.scope)
         if question.image is not None:
@@ -35,7 +44,13 @@ class QuestionVectors:
         for moment in await self._store.fetch([question.moment_id]):
             if question.scope.allows(moment.camera):
                 return moment.vector, False
-        raise unknown_moment(question.moment_id)
+        return await self._of_picture(question.moment_id), False
+
+    async def _of_picture(self, moment_id: str) -> Vector:
+        (result,) = await self._encoder.embed_images(
+            [await self._pictures.run(lambda: self._thumbnails.get(moment_id))]
+        )
+        return _good(result, "picture of this moment")
 
     async def _of_text(self, text: str, scope: Scope) -> tuple[Vector, bool]:
         """The text's vector, and whether it was cached. Concurrent callers of one scope and text share one call."""

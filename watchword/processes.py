@@ -25,6 +25,7 @@ from watchword.auditing import audit_sink
 from watchword.bundles import bundle_folder
 from watchword.catalogs import new_catalog, open_whole
 from watchword.ending import Ending
+from watchword.former import also_search_former
 from watchword.ops import Ready, Worst, ops_endpoint
 from watchword.settings import Settings
 from watchword.sharding import known_shards
@@ -244,13 +245,15 @@ async def _query(settings: Settings, stage: Stage) -> None:
     from query.judging import Judge
     from query.search import Searcher
     from query.service import serve_query
+    from query.space import SearchedSpace
     from watchword.managing import new_manager
 
     encoder, info = await _encoder(settings, stage)
     catalog = await _catalog(settings, stage)
-    store, _ = await _store(settings, stage, catalog, encoder, info.space)
+    store, known = await _store(settings, stage, catalog, encoder, info.space)
     cache = VectorCache(settings.redis)
     stage.closing.push_async_callback(cache.close)
+    thumbnails = Thumbnails(objects_of(settings.media, settings.data_dir / "thumbnails"))
     bank = Bank(encoder, cache, info.space, kinds=info.kinds)
     judge = Judge(info.calibration, bank, BackgroundReader(Backgrounds(catalog), info.space))
     judge.start()
@@ -258,17 +261,17 @@ async def _query(settings: Settings, stage: Stage) -> None:
     life = KnownLife(Life(catalog), every_s=0.0)
     await life.rules()
     searcher = Searcher(
-        encoder=encoder,
-        store=store,
-        cache=cache,
+        space=SearchedSpace(encoder, store, cache, judge, thumbnails, settings.query),
         cameras=KnownCameras(CameraRegistry(catalog)),
         life=life,
-        thumbnails=Thumbnails(objects_of(settings.media, settings.data_dir / "thumbnails")),
+        thumbnails=thumbnails,
         coverage=Coverage(catalog),
-        judge=judge,
         kinds=info.kinds,
         settings=settings.query,
     )
+    if settings.encoder.former_address:
+        also = also_search_former(settings, stage.closing, catalog, known, cache, thumbnails, searcher, store)
+        await _beside(stage, also)
     clips = ClipReader(Recordings(settings.data_dir / "recordings"), settings.query.max_clip_s)
     callers = callers_of(settings, catalog, stage.closing)
     await callers.start()
@@ -332,7 +335,7 @@ async def _store(
 
 
 async def _beside(stage: Stage, work: Coroutine[Any, Any, None]) -> None:
-    """Have it done until the process ends. It ends by itself only by a mistake of ours, which is told."""
+    """Have it done while the process runs. An unforeseen error in it is told."""
     task = asyncio.create_task(work)
 
     async def end() -> None:
@@ -340,7 +343,7 @@ async def _beside(stage: Stage, work: Coroutine[Any, Any, None]) -> None:
         await asyncio.gather(task, return_exceptions=True)
 
     def tell(done: asyncio.Task[None]) -> None:
-        if not done.cancelled():
+        if not done.cancelled() and done.exception() is not None:
             log.error("work in the background ended", exc_info=done.exception())
 
     task.add_done_callback(tell)

@@ -49,9 +49,9 @@ def migrate(
 ) -> None:
     """Embed stored pictures again in the space of another bundle, the newest first, while everything runs.
 
-    Answers come from the old space until you set encoder.bundle and start workers, stream and query anew; then run it
-    once more, for what came meanwhile. It goes on where it was cut off. To go back, set encoder.bundle back and
-    migrate to the old bundle: the old space stays as it is until --drop-old.
+    It goes on where it was cut off. Set encoder.bundle to the new bundle and encoder.former_bundle to the old one, and
+    start anew, before or after it: then both answer, each moment in the newest space that has it. To go back, exchange
+    the two: the old space stays as it is until --drop-old.
     """
     if (bundle is None) == (encoder is None):
         raise Invalid("it is not clear where to go", todo="give --to BUNDLE, or --encoder HOST:PORT")

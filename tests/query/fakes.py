@@ -22,6 +22,7 @@ from query.cache import VectorCache
 from query.judging import Judge
 from query.search import Searcher
 from query.settings import QuerySettings, RedisSettings
+from query.space import SearchedSpace
 from tests.contracts.moments import NOON, SPACE, moment
 from workers.client import EncoderInfo, Seen
 
@@ -104,15 +105,16 @@ def searcher(
     kinds: Sequence[str] = (),
     life: GoneNow | None = None,
 ) -> Searcher:
+    settings = settings or QuerySettings()
+    thumbnails = Thumbnails(FolderObjects(folder / "thumbnails"))
+    cache = cache or VectorCache(RedisSettings())
+    judge = judge or Judge("", None, None)
     return Searcher(
-        encoder=encoder or WordEncoder(),
-        store=store,
-        cache=cache or VectorCache(RedisSettings()),
+        space=SearchedSpace(encoder or WordEncoder(), store, cache, judge, thumbnails, settings),
         cameras=KnownCameras(cameras or registry(folder)),
-        thumbnails=Thumbnails(FolderObjects(folder / "thumbnails")),
+        thumbnails=thumbnails,
         coverage=coverage or coverage_in(folder),
-        judge=judge or Judge("", None, None),
         kinds=kinds,
-        settings=settings or QuerySettings(),
+        settings=settings,
         life=life or AllKept(),
     )

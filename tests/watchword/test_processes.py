@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,14 @@ import grpc.aio
 import numpy as np
 import pytest
 
+from index.milvus import MilvusStore
+from index.settings import MilvusSettings
 from proto.errors import Mismatch, WatchwordError
 from proto.serving import Door, GrpcServer, answers
+from proto.types import SpaceInfo, now_ms
 from proto.v1 import encoder_pb2, encoder_pb2_grpc
 from query.client import QueryClient
+from tests.contracts.moments import HOUR, MINUTE, moment
 from watchword.stack import ready
 from watchword.stack.ports import Port
 
@@ -65,12 +71,13 @@ class Encoder(encoder_pb2_grpc.EncoderServicer):
 
 
 @asynccontextmanager
-async def encoding() -> AsyncIterator[tuple[Encoder, str]]:
+async def encoding(space: str = OLD, listen: str = "127.0.0.1:0") -> AsyncIterator[tuple[Encoder, str]]:
     """The encoder and its address."""
     server = GrpcServer("the encoder", "watchword.v1.Encoder", most_calls=8)
     encoder = Encoder(server.door)
+    encoder.space = space
     encoder_pb2_grpc.add_EncoderServicer_to_server(encoder, server.methods)
-    await server.start("127.0.0.1:0")
+    await server.start(listen)
     try:
         yield encoder, server.address
     finally:
@@ -78,12 +85,15 @@ async def encoding() -> AsyncIterator[tuple[Encoder, str]]:
 
 
 @asynccontextmanager
-async def querying(folder: Path, address: str, encoder: str, milvus: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def querying(
+    folder: Path, address: str, encoder: str, milvus: str, former: str = ""
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """`watchword run query`, ready to serve at `address`."""
     settings = {
         "WATCHWORD_DATA_DIR": str(folder),
         "WATCHWORD_QUERY__LISTEN": address,
         "WATCHWORD_ENCODER__ADDRESS": encoder,
+        "WATCHWORD_ENCODER__FORMER_ADDRESS": former,
         "WATCHWORD_MILVUS__ENDPOINTS": f'["{milvus}"]',
     }
     child = await asyncio.create_subprocess_exec(
@@ -129,3 +139,39 @@ async def test_a_query_process_ends_when_the_encoders_change_their_bundle_and_an
             assert told.decode().splitlines()[-1].startswith("watchword: ")
         async with querying(tmp_path, port.address, at, milvus):
             assert (await client.search(text="a cat")).space == NEW
+
+
+async def test_the_former_bundle_is_searched_too_from_when_its_worker_answers(tmp_path: Path, milvus: str) -> None:
+    old, new = SpaceInfo(secrets.token_hex(8), 4), SpaceInfo(secrets.token_hex(8), 4)
+    began = now_ms() - HOUR
+    near = np.array([1, 0, 0, 0], np.float32)
+    again = [moment("gate", began + number * MINUTE, space=old, vector=near) for number in range(2)]
+    for space, moments in ((old, again), (new, [replace(again[0], space=new.id)])):
+        store = MilvusStore(space, MilvusSettings(endpoints=(milvus,)))
+        assert not await store.upsert(moments)
+        await store.close()
+    former, port = Port(), Port()
+    former.settle()
+    port.settle()
+    async with (
+        encoding(new.id) as (_, at),
+        QueryClient(port.address, 20) as client,
+        querying(tmp_path, port.address, at, milvus, former.address),
+    ):
+
+        async def until(answered: set[str], unsearched: list[str]) -> None:
+            async with asyncio.timeout(60):
+                while True:
+                    reply = await client.search(text="a dog", all_moments=True)
+                    found = [hit.moment_id for hit in reply.hits]
+                    assert len(found) == len(set(found))
+                    if set(found) == answered and list(reply.coverage.spaces_unsearched) == unsearched:
+                        assert reply.space == new.id
+                        return
+                    await asyncio.sleep(0.1)
+
+        await until({again[0].id}, [old.id])
+        for _ in range(2):
+            async with encoding(old.id, former.address):
+                await until({one.id for one in again}, [])
+            await until({again[0].id}, [old.id])

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -48,8 +49,13 @@ class Up:
         return answer
 
     def moments(self) -> dict[str, dict[str, Any]]:
-        """Every moment that a search finds now, by id, not joined."""
-        return {hit["moment_id"]: hit for hit in self.search("a bicycle", "--all", "--limit", "1000")["hits"]}
+        """Every moment that a search finds now, by id, not joined.
+
+        It is asked again and again, so over HTTP: a process for each would keep the stack waiting for a processor.
+        """
+        with contextlib.closing(HTTPConnection(self.state()["addresses"]["gateway"], timeout=20)) as gateway:
+            gateway.request("GET", "/api/v1/search?q=a+bicycle&all_moments=true&limit=1000")
+            return {hit["moment_id"]: hit for hit in json.load(gateway.getresponse())["hits"]}
 
     def pids(self) -> dict[str, int]:
         return {str(name): int(pid) for name, pid in self.state()["pids"].items()}
@@ -67,7 +73,7 @@ def until(ask: Callable[[], Value], *, within_s: float, what: str) -> Value:
     while time.monotonic() < deadline:
         try:
             value = ask()
-        except (AssertionError, OSError, KeyError, ValueError) as problem:
+        except (AssertionError, OSError, HTTPException, KeyError, ValueError) as problem:
             last = problem
         else:
             if value:

@@ -26,7 +26,7 @@ from workers.settings import EncoderSettings
 OPS_PORT = 8710
 OWN_SHARD = "embedded"
 """The name of the stack's own Milvus among the shards."""
-OPS_PROCESSES = ("worker", "stream", "camera", "query", "gateway")
+OPS_PROCESSES = ("worker", "stream", "camera", "query", "gateway", "former")
 PROCESS_GRACE_S = 5.0
 """Our own processes finish their work within four seconds."""
 EMBEDDED_SESSION_S = 6.0
@@ -44,6 +44,7 @@ class _Ports:
     milvus: Port
     redis: Port
     encoder: Port
+    former: Port
     query: Port
     gateway: Port
     ops: Mapping[str, Port]
@@ -62,6 +63,7 @@ class Stack:
             milvus=Port(19530),
             redis=Port(6379),
             encoder=_listening(settings.encoder, "encoder.listen", needed=not settings.encoder.address),
+            former=Port(8704),
             query=_listening(settings.query, "query.listen"),
             gateway=_listening(settings.gateway, "gateway.listen"),
             ops={name: Port(first_ops + place, host=settings.ops.host) for place, name in enumerate(OPS_PROCESSES)},
@@ -73,6 +75,8 @@ class Stack:
         ops = dict(ports.ops)
         if given.encoder.address:
             del ops["worker"]
+        if not self._runs_former:
+            del ops["former"]
         return Addresses(
             broker=given.kafka.brokers or ports.broker.address,
             milvus=given.milvus.endpoints or (f"http://{ports.milvus.address}",),
@@ -83,6 +87,11 @@ class Stack:
             ops={name: port.address for name, port in ops.items()},
         )
 
+    @property
+    def _runs_former(self) -> bool:
+        """Whether it has a worker for the bundle before."""
+        return bool(self._settings.encoder.former_bundle and not self._settings.encoder.former_address)
+
     def parts(self) -> list[Part]:
         """Every part, with dependencies first."""
         return [
@@ -90,6 +99,7 @@ class Stack:
             self._milvus(),
             self._redis(),
             self._worker(),
+            *([self._process("former")] if self._runs_former else []),
             self._process("stream", "broker", "milvus", "worker"),
             self._process("camera", "broker", "worker"),
             self._process("query", "milvus", "redis", "worker"),
@@ -121,14 +131,18 @@ class Stack:
         """One of our own processes: `watchword run NAME`, with its settings in the environment."""
         ports = self._ports
         tls = self._settings.query if name == "query" else self._settings.encoder
-        serving = {"worker": ports.encoder, "query": ports.query, "gateway": ports.gateway}.get(name)
+        serving = {"worker": ports.encoder, "former": ports.former, "query": ports.query, "gateway": ports.gateway}.get(
+            name
+        )
 
         def plan() -> Launch:
             ports.ops[name].settle()
             if serving is not None:
                 serving.settle()
             return Launch(
-                argv=(sys.executable, "-m", "watchword", "run", name), cwd=Path.cwd(), env=self._environment(name)
+                argv=(sys.executable, "-m", "watchword", "run", "worker" if name == "former" else name),
+                cwd=Path.cwd(),
+                env=self._environment(name),
             )
 
         async def asked() -> None:
@@ -143,7 +157,7 @@ class Stack:
             asked,
             plan,
             needs=needs,
-            deadline_s=WORKER_DEADLINE_S if name == "worker" else 60.0,
+            deadline_s=WORKER_DEADLINE_S if name in ("worker", "former") else 60.0,
             grace_s=PROCESS_GRACE_S,
         )
 
@@ -165,6 +179,13 @@ class Stack:
             "GATEWAY__LISTEN": self._ports.gateway.listen,
             "OPS__PORT": self._ports.ops[name].number,
         }
+        if self._runs_former:
+            told["ENCODER__FORMER_ADDRESS"] = self._ports.former.address
+        if name == "former":
+            told |= {
+                "ENCODER__BUNDLE": self._settings.encoder.former_bundle,
+                "ENCODER__LISTEN": self._ports.former.listen,
+            }
         if not self._settings.kafka.brokers and "session_s" not in self._settings.kafka.model_fields_set:
             told["KAFKA__SESSION_S"] = EMBEDDED_SESSION_S
         return {**_ONE_BLAS_THREAD, **{f"{PREFIX}{key}": _written(value) for key, value in told.items()}}
