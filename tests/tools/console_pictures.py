@@ -222,6 +222,11 @@ def answers(data: Path) -> bool:
         return False
 
 
+def ready(scratch: Path) -> bool:
+    """Whether every part of the stack is ready."""
+    return b"everything is ready" in (scratch / "up.log").read_bytes()
+
+
 @contextmanager
 def stack_in(scratch: Path, clock: Clock) -> Iterator[str]:
     """HOST:PORT of the gateway of a whole stack."""
@@ -236,8 +241,7 @@ def stack_in(scratch: Path, clock: Clock) -> Iterator[str]:
         up = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
     try:
         # Not sooner: a part that starts anew, since its port was taken meanwhile, has another address then.
-        ready = lambda: b"everything is ready" in (scratch / "up.log").read_bytes()  # noqa: E731
-        clock.until(lambda: up.poll() is not None or (ready() and answers(data)), "a stack that answers")
+        clock.until(lambda: up.poll() is not None or (ready(scratch) and answers(data)), "a stack that answers")
         if up.poll() is not None:
             raise Late(f"the stack ended: {(scratch / 'up.log').read_text()[-300:]}")
         yield gateway_of(data)
