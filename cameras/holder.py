@@ -13,6 +13,12 @@ def new_holder() -> str:
     return f"{_machine()}/{os.getpid()}/{secrets.token_hex(4)}"
 
 
+def host_of(holder: str) -> str:
+    """Host and process, for people."""
+    parts = holder.split("/")
+    return f"{parts[0]}/{parts[-2]}" if len(parts) > 2 else holder
+
+
 def is_gone(holder: str) -> bool:
     """Whether it was a process of this machine, and ended. Its lease need not be waited for."""
     machine, _, rest = holder.rpartition("/")[0].rpartition("/")

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Collection, Coroutine
 from typing import Any, Protocol
 
-from cameras.holder import is_gone
 from cameras.outage import Outage
+from catalog.fleet import lease_of
 from proto.errors import WatchwordError
 from proto.types import now_ms
 
@@ -30,8 +30,8 @@ class LeaseStore(Protocol):
     def give_back(self, name: str, holder: str) -> None:
         """End the lease, if it is this holder's."""
 
-    def holder(self, name: str, now_ms: int) -> str | None:
-        """Whose lease runs now."""
+    def hand_over(self, name: str, holder: str, to: str, now_ms: int, for_ms: int) -> None:
+        """Make it another holder's, if it is this one's."""
 
 
 class Holding:
@@ -45,6 +45,7 @@ class Holding:
         self._leases = leases
         self._holder = holder
         self._lease_s = lease_s
+        self._for_ms = round(lease_s * 1000)
         self._until_s: dict[str, float] = {}
         self._due_s: dict[str, float] = {}
         self._elsewhere: set[str] = set()
@@ -63,18 +64,18 @@ class Holding:
                 due = [camera for camera in wanted() if self._due_s.get(camera, 0.0) <= now_s]
                 if due:
                     # Whoever cancels this waits for the call, so that no lease is taken behind its back.
-                    await _finished(asyncio.to_thread(self.ask, due))
+                    await finished(asyncio.to_thread(self.ask, due))
             await asyncio.sleep(min(0.25, self._lease_s / 12))
 
-    async def give_back(self, camera: str) -> None:
-        """Let another process take the camera at once."""
+    async def give_back(self, camera: str, to: str | None = None) -> None:
+        """Let another process take the camera at once. With `to`, it is that one's from now on."""
         async with self.asking:
             self._due_s.pop(camera, None)
             self._elsewhere.discard(camera)
             if self._until_s.pop(camera, None) is None:
                 return
             try:
-                await asyncio.to_thread(self._leases.give_back, _name(camera), self._holder)
+                await asyncio.to_thread(self._give, camera, to)
             except WatchwordError as error:
                 self._outage.failed(error)  # it ends by itself
 
@@ -83,7 +84,7 @@ class Holding:
         for camera in cameras:
             asked_s = time.monotonic()
             try:
-                taken = self._take(camera) or (self._take_over(camera) and self._take(camera))
+                taken = self._leases.take(lease_of(camera), self._holder, now_ms(), self._for_ms)
             except WatchwordError as error:
                 self._outage.failed(error)
                 again_s = time.monotonic() + min(_AGAIN_S, self._lease_s / 8)
@@ -100,20 +101,14 @@ class Holding:
                     log.warning("camera %s is watched by another process", camera)
                 self._elsewhere.add(camera)
 
-    def _take(self, camera: str) -> bool:
-        return self._leases.take(_name(camera), self._holder, now_ms(), round(self._lease_s * 1000))
-
-    def _take_over(self, camera: str) -> bool:
-        """End the lease of a process of this machine that was killed. False when it is somebody else's."""
-        holder = self._leases.holder(_name(camera), now_ms())
-        if holder is None or not is_gone(holder):
-            return False
-        log.info("camera %s was watched by a process that is gone", camera)
-        self._leases.give_back(_name(camera), holder)
-        return True
+    def _give(self, camera: str, to: str | None) -> None:
+        if to is None:
+            self._leases.give_back(lease_of(camera), self._holder)
+        else:
+            self._leases.hand_over(lease_of(camera), self._holder, to, now_ms(), self._for_ms)
 
 
-async def _finished(work: Coroutine[Any, Any, None]) -> None:
+async def finished(work: Coroutine[Any, Any, None]) -> None:
     """Wait for the work, also when cancelled meanwhile."""
     task = asyncio.ensure_future(work)
     try:
@@ -121,7 +116,3 @@ async def _finished(work: Coroutine[Any, Any, None]) -> None:
     except asyncio.CancelledError:
         await asyncio.wait({task}, timeout=_STOP_S)
         raise
-
-
-def _name(camera: str) -> str:
-    return f"camera/{camera}"

@@ -9,7 +9,8 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Protocol
 
-from cameras.holding import Holding, LeaseStore
+from cameras.fleet import FleetStore, Place
+from cameras.holding import Holding, LeaseStore, finished
 from cameras.notes import GapStore, Notes, ProgressStore, ViewStore
 from cameras.outage import Outage
 from cameras.ports import CameraState, Sender
@@ -29,6 +30,7 @@ log = logging.getLogger("watchword.cameras")
 _LOOK_S = 0.5
 _STOP_S = 4.0
 _LEASE_S = 15.0
+"""A camera whose process was killed on another host is watched again within this and about three seconds."""
 _MOST_HANGING = 8
 """Threads that hang cannot be ended, and each holds a decoder: with more, the process is started anew."""
 
@@ -62,10 +64,11 @@ class _Leased:
 
 
 class CameraHost:
-    """Follows the registry: a camera that is added is watched within a second, one that is removed is let go.
+    """Follows the registry: a camera that is added is watched within a second or two, one that is removed is let go.
 
     Each camera has a thread of its own, since PyAV blocks, and a task that hands its frames to the broker. It is
-    watched while this process holds its lease, so that two processes never watch one camera.
+    watched by the process that the fleet's placement names, and while that one holds its lease: the placement shares
+    the work, and the lease makes sure that two processes never watch one camera.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class CameraHost:
         image_side: int,
         *,
         leases: LeaseStore,
+        fleet: FleetStore,
         progress: ProgressStore,
         coverage: GapStore,
         views: ViewStore,
@@ -92,6 +96,7 @@ class CameraHost:
         self._image_side = image_side
         self._pictures = pictures
         self._follower = follower
+        self._place = Place(fleet, holder, settings.site, lease_s)
         self._holding = Holding(leases, holder, lease_s)
         self._notes = Notes(coverage, progress, views)
         self._wanted: dict[str, Camera] = {}
@@ -99,8 +104,9 @@ class CameraHost:
         self._watched: dict[str, Watching] = {}
         self._leaving: dict[str, asyncio.Task[None]] = {}
         self._hanging: list[Watching] = []
-        self._teller = Teller(statuses, self._watched.values)
+        self._teller = Teller(statuses, self._watched.values, self._place.host, self._place.cost)
         self._told = asyncio.Event()
+        self._ending = False
         self._look_s = min(_LOOK_S, lease_s / 10)
 
     def states(self) -> dict[str, CameraState]:
@@ -125,6 +131,7 @@ class CameraHost:
         self._know(await asyncio.to_thread(self._registry.all))
         beside = [
             asyncio.create_task(self._follow_registry()),
+            asyncio.create_task(self._follow_fleet()),
             asyncio.create_task(self._holding.keep(self._concerned)),
             asyncio.create_task(self._notes.keep_writing()),
             asyncio.create_task(self._teller.keep_telling()),
@@ -140,7 +147,19 @@ class CameraHost:
             await self._end(beside)
 
     def _concerned(self) -> Collection[str]:
-        return self._wanted.keys() | self._watched.keys() | self._leaving.keys()
+        return {*self._place.takes(), *self._watched, *self._leaving}
+
+    async def _follow_fleet(self) -> None:
+        outage = Outage("the catalog", "cameras stay where they are, as long as their leases last")
+        while True:
+            try:
+                # Whoever cancels this waits for the call: what has left the fleet must not tell that it lives.
+                await finished(asyncio.to_thread(self._place.look, self._wanted))
+            except WatchwordError as error:
+                outage.failed(error)
+            else:
+                outage.worked()
+            await asyncio.sleep(self._look_s / 2)
 
     async def _follow_registry(self) -> None:
         outage = Outage("the registry of cameras", "what is known is watched on")
@@ -165,10 +184,10 @@ class CameraHost:
             if not self._holding.holds(name):
                 log.warning("camera %s is let go: its lease is not held any more", name)
                 self._let_go(name, held=False)
-            elif not _same_source(self._wanted.get(name), watching.camera):
+            elif not _same_source(self._wanted.get(name), watching.camera) or not self._place.mine(name):
                 self._let_go(name, held=True)
         for name in self._wanted.keys() - self._watched.keys() - self._leaving.keys():
-            if self._holding.holds(name):
+            if self._place.mine(name) and self._holding.holds(name):
                 log.info("watching camera %s", name)
                 sender = _Leased(self._producer, self._holding, name)
                 self._watched[name] = Watching(
@@ -220,22 +239,27 @@ class CameraHost:
             ):  # when it is added again, its recording is replayed from the start
                 self._notes.forget(name)
             del self._leaving[name]
-        if removed and name not in self._wanted:
+        if held and not self._ending and not self._stays(name):
             await self._notes.write()
-            await self._holding.give_back(name)
+            if not self._stays(name):
+                await self._holding.give_back(name, self._place.of(name) if name in self._wanted else None)
+
+    def _stays(self, name: str) -> bool:
+        """Whether a camera that was let go is to be watched here all the same, or already is."""
+        return name in self._wanted and self._place.mine(name)
 
     async def _end(self, beside: list[asyncio.Task[None]]) -> None:
-        """Let every camera go, write what there is to write, and give the leases back."""
+        """Let every camera go, write what there is to write, and leave the fleet."""
+        self._ending = True
         for task in beside:
             task.cancel()
         await asyncio.wait(beside)
-        names = self._concerned()
         for name in list(self._watched):
             self._let_go(name, held=True)
         await asyncio.gather(*self._leaving.values(), return_exceptions=True)
         await self._notes.write()
-        for name in names:
-            await self._holding.give_back(name)
+        with contextlib.suppress(WatchwordError):  # the others learn it when the leases end
+            await asyncio.to_thread(self._place.leave)
 
 
 def _facts(watching: Watching, now: int) -> CameraFacts:
@@ -254,12 +278,12 @@ def _facts(watching: Watching, now: int) -> CameraFacts:
 
 
 def _same_source(one: Camera | None, other: Camera) -> bool:
-    """Whether they are watched alike: what is recorded, and its groups, change while a camera is watched."""
+    """Whether they are watched alike: what is recorded, its groups and site change while a camera is watched."""
     return one is not None and _as_watched(one) == _as_watched(other)
 
 
 def _as_watched(camera: Camera) -> Camera:
-    return replace(camera, record=None, unmasked_recording=False, groups=())
+    return replace(camera, record=None, unmasked_recording=False, groups=(), site="")
 
 
 async def _wait(event: asyncio.Event, at_most_s: float) -> None:

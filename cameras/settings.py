@@ -7,12 +7,18 @@ from typing import Literal
 from pydantic import Field
 
 from proto.section import Section
-from proto.types import Camera
+from proto.types import CAMERA_NAME, Camera
 
 
 class CameraSettings(Section):
     """What is taken from cameras."""
 
+    site: str = Field("", pattern=f"^({CAMERA_NAME.pattern})?$")
+    """Where this camera process is, such as `north`: it watches cameras of this site (`watchword camera set NAME --site
+    north`) and those of none. Empty: only those of none."""
+    processes: int = Field(1, ge=1, le=64)
+    """So many camera processes `watchword up` runs; they share the cameras by what these cost. One holds about as many
+    as a core decodes; with several, a decoder that crashes takes only the cameras of its process along."""
     fps: float = Field(2.0, gt=0, le=60)
     """Pictures looked at per second and camera. More finds shorter events and costs encoder time."""
     novelty: float = Field(0.02, ge=0, le=1)

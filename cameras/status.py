@@ -12,6 +12,8 @@ from catalog.statuses import STALE_MS, CameraStatus
 STATES = ("connecting", "live", "silent", "failing", "done")
 _RATES_MS = 30_000
 _SAMPLE_MS = 1_000
+_COST_MS = 600_000
+"""Long: a camera before which somebody walks by must not change its process for that."""
 _SILENT_MS = 5_000
 _SILENT_PICTURES = 3
 """A camera is silent when nothing came for as long as so many pictures take, and for five seconds."""
@@ -36,13 +38,18 @@ class Counted:
     failures: int
     lost: int
     source: SourceFacts | None
+    spent_s: float = 0.0
+    """Processor time that it took."""
 
 
 class StatusWatch:
     """The status of one camera, as long as one process watches it."""
 
-    def __init__(self, camera: str, fps_wanted: float, began_ms: int) -> None:
+    def __init__(self, camera: str, fps_wanted: float, began_ms: int, watched_by: str = "", cost: float = 0.0) -> None:
+        """`cost`: what it cost where it was watched before; 0: not known."""
         self._camera = camera
+        self._watched_by = watched_by
+        self._cost = Cost(began_ms, cost)
         self._fps_wanted = fps_wanted
         self._state, self._since_ms = "connecting", began_ms
         self._samples = deque([(began_ms, 0, 0)])
@@ -76,6 +83,8 @@ class StatusWatch:
             decoded_share=round(source.decoded_share, 3),
             gate=source.gate,
             gate_why=source.gate_why[:_LONGEST_WHY],
+            cost=self._cost.now(counted.spent_s, now_ms),
+            watched_by=self._watched_by,
             advice=advice_on(source, self._fps_wanted) if counted.live and state == "live" else (),
         )
 
@@ -123,6 +132,33 @@ class StatusWatch:
         if passed_s <= 0:
             return 0.0, 0.0
         return (counted.looked - looked) / passed_s, (counted.kept - kept) / passed_s
+
+
+class Cost:
+    """What a camera costs, in cores: at first the mean, and later that of about the last ten minutes.
+
+    What is known from before goes on: the first minutes of a camera, in which all is decoded, say little.
+    """
+
+    def __init__(self, began_ms: int, before: float = 0.0) -> None:
+        self._at_ms = began_ms
+        self._began_ms = began_ms - _COST_MS if before else began_ms
+        self._spent_s, self._cost = 0.0, before
+
+    def now(self, spent_s: float, now_ms: int) -> float:
+        """The cost, given the processor time spent so far. 0 until it is known."""
+        passed_ms = now_ms - self._at_ms
+        if not 0 <= passed_ms < _COST_MS:
+            self._began_ms, self._at_ms, self._spent_s = (
+                self._began_ms + passed_ms,
+                now_ms,
+                spent_s,
+            )  # the clock was set
+        elif passed_ms >= _SAMPLE_MS:
+            share = passed_ms / min(now_ms - self._began_ms, _COST_MS)
+            self._cost += share * (1000 * (spent_s - self._spent_s) / passed_ms - self._cost)
+            self._at_ms, self._spent_s = now_ms, spent_s
+        return round(self._cost, 5) if self._at_ms - self._began_ms >= _RATES_MS else 0.0
 
 
 def advice_on(source: SourceFacts, fps_wanted: float) -> tuple[str, ...]:

@@ -32,9 +32,14 @@ class Teller:
     So many cameras cost one transaction a second. What the catalog does not take is told the next time.
     """
 
-    def __init__(self, statuses: StatusStore, watched: Callable[[], Collection[Watching]]) -> None:
+    def __init__(
+        self, statuses: StatusStore, watched: Callable[[], Collection[Watching]], by: str, cost: Callable[[str], float]
+    ) -> None:
+        """`by`: what this process is called. `cost`: what a camera is known to cost."""
         self._statuses = statuses
         self._watched = watched
+        self._by = by
+        self._cost = cost
         self._watches: dict[Watching, StatusWatch] = {}
         self._outage = Outage("the catalog", "how cameras are doing is told later")
 
@@ -48,7 +53,7 @@ class Teller:
         """Look once, and write what is to be told."""
         now = now_ms()
         watched = list(self._watched())
-        self._watches = {one: self._watches.get(one) or _watch_of(one) for one in watched}
+        self._watches = {one: self._watches.get(one) or self._watch_of(one) for one in watched}
         statuses = {one: watch.status(_counted(one), now) for one, watch in self._watches.items()}
         counts = Counter(status.state for status in statuses.values())
         for state in STATES:
@@ -68,9 +73,9 @@ class Teller:
         for one, status in due.items():
             self._watches[one].told(status)
 
-
-def _watch_of(watching: Watching) -> StatusWatch:
-    return StatusWatch(watching.camera.name, watching.fps, watching.began_ms)
+    def _watch_of(self, watching: Watching) -> StatusWatch:
+        name = watching.camera.name
+        return StatusWatch(name, watching.fps, watching.began_ms, self._by, self._cost(name))
 
 
 def _counted(watching: Watching) -> Counted:
@@ -82,4 +87,5 @@ def _counted(watching: Watching) -> Counted:
         failures=watching.failures,
         lost=watching.lost,
         source=watching.source,
+        spent_s=watching.spent_s,
     )

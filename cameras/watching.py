@@ -74,8 +74,8 @@ class Watching:
         self.state = CameraState("waiting")
         self.failures = self.lost = self.sent = 0  # sources that failed, and frames
         self.looked = self.kept = 0  # pictures
-        self.source: SourceFacts | None = None
-        """What it sends, since a picture of it came."""
+        self.spent_s = 0.0  # processor time of its threads
+        self.source: SourceFacts | None = None  # what it sends, since a picture of it came
         self.began_ms = now_ms()
         self._sender = sender
         self._settings = settings_for(settings, camera)
@@ -213,11 +213,12 @@ class Watching:
             return True
         resume = Resume(begun.start_ms, begun.at_s if begun.sequence else None) if self._file else None
         looking = Looking(self._settings, self._view.begin(), (*self.camera.masks, *self.camera.ignored))
-        sequence, same_ms = begun.sequence, 0
+        sequence, same_ms, spent_s = begun.sequence, 0, time.thread_time()
         for picture in self._pictures(self.camera, self._settings, run.stop, resume):
             if run.stop.is_set():
                 return True
-            run.moved_s = time.monotonic()
+            run.moved_s, before_s, spent_s = time.monotonic(), spent_s, time.thread_time()
+            self.spent_s += spent_s - before_s
             self._tell(run, CameraState("open", picture.grabbed_ms))
             self.source = picture.source
             self._see(run, picture)

@@ -16,7 +16,7 @@ from catalog.store import Catalog
 from catalog.tables import CAMERAS, META
 from proto.areas import checked_areas
 from proto.errors import Broken, Invalid, Unknown
-from proto.types import MOST_GROUPS, Camera, Recording, camera_name, group_name
+from proto.types import MOST_GROUPS, Camera, Recording, camera_name, group_name, site_name
 
 MOST_FPS = 60
 """The most pictures of one camera that are looked at in a second."""
@@ -159,6 +159,7 @@ def check_camera(camera: Camera) -> None:
         raise Invalid(f"{camera.name} would be in {len(camera.groups)} groups", todo=f"give at most {MOST_GROUPS}")
     for group in camera.groups:
         group_name(group)
+    site_name(camera.site)
     recorded = camera.watching and camera.record is not None and camera.record.on
     if recorded and camera.masks and not camera.unmasked_recording:
         raise Invalid(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, and_, delete, or_, select
+from sqlalchemy import ColumnElement, and_, delete, or_, select, update
 
 from catalog.store import Catalog
 from catalog.tables import LEASES
@@ -16,7 +16,7 @@ class Leases:
 
     def take(self, name: str, holder: str, now_ms: int, for_ms: int) -> bool:
         """Take or renew the lease (compare-and-set). False while another holder's lease runs."""
-        mine_or_over = or_(LEASES.c.holder == holder, ~_runs(now_ms))
+        mine_or_over = or_(LEASES.c.holder == holder, ~runs(LEASES.c.taken_ms, LEASES.c.for_ms, now_ms))
         row = {"name": name, "holder": holder, "taken_ms": now_ms, "for_ms": for_ms}
         with self._catalog.writing() as connection:
             return self._catalog.put(connection, LEASES, [row], where=lambda _: mine_or_over) == 1
@@ -26,14 +26,21 @@ class Leases:
         with self._catalog.writing() as connection:
             connection.execute(delete(LEASES).where(LEASES.c.name == name, LEASES.c.holder == holder))
 
+    def hand_over(self, name: str, holder: str, to: str, now_ms: int, for_ms: int) -> None:
+        """Make it another holder's, as if that one had taken it now. No effect unless it is this holder's."""
+        mine = (LEASES.c.name == name, LEASES.c.holder == holder)
+        with self._catalog.writing() as connection:
+            connection.execute(update(LEASES).where(*mine).values(holder=to, taken_ms=now_ms, for_ms=for_ms))
+
     def holder(self, name: str, now_ms: int) -> str | None:
         """Who holds the lease now; None when nobody does."""
         with self._catalog.reading() as connection:
-            return connection.scalar(select(LEASES.c.holder).where(LEASES.c.name == name, _runs(now_ms)))
+            running = runs(LEASES.c.taken_ms, LEASES.c.for_ms, now_ms)
+            return connection.scalar(select(LEASES.c.holder).where(LEASES.c.name == name, running))
 
 
-def _runs(now_ms: int) -> ColumnElement[bool]:
+def runs(taken: ColumnElement[int], length: ColumnElement[int], now_ms: int) -> ColumnElement[bool]:
+    """Whether what was taken then, for so long, has not run out."""
     # A lease taken further in the future than its length dates from before the clock was set back. Without the upper
     # bound it would run for hours.
-    taken, length = LEASES.c.taken_ms, LEASES.c.for_ms
     return and_(taken > now_ms - length, taken < now_ms + length)

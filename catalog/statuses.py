@@ -58,6 +58,10 @@ class CameraStatus:
     nothing moves, and key frames are decoded. open: something moves, and all is decoded. intra: every picture is a key
     frame, and those looked at are decoded. unable: all is decoded, see `gate_why`."""
     gate_why: str = ""
+    cost: float = 0.0
+    """Processor time that it takes, in cores, over the last minutes: decoding, looking at pictures, and cutting."""
+    watched_by: str = ""
+    """Host and process that watch it."""
 
     @property
     def gop_s(self) -> float:
@@ -89,7 +93,12 @@ class Statuses:
     def put_statuses(self, statuses: Iterable[CameraStatus]) -> None:
         """Replace the status of each of these cameras, in one transaction."""
         rows = [
-            {"camera": one.camera, "told_ms": one.told_ms, "status": _STATUS.dump_json(one).decode()}
+            {
+                "camera": one.camera,
+                "told_ms": one.told_ms,
+                "status": _STATUS.dump_json(one).decode(),
+                "cost": one.cost,
+            }
             for one in statuses
         ]
         with self._catalog.writing() as connection:
@@ -117,5 +126,14 @@ def fields_of(status: CameraStatus) -> dict[str, Any]:
 
 def _without_rates(status: CameraStatus) -> CameraStatus:
     return replace(
-        status, fps_got=0.0, fps_kept=0.0, bits_per_second=0, advice=(), decoded_share=1.0, gate="off", gate_why=""
+        status,
+        fps_got=0.0,
+        fps_kept=0.0,
+        bits_per_second=0,
+        advice=(),
+        decoded_share=1.0,
+        gate="off",
+        gate_why="",
+        cost=0.0,
+        watched_by="",
     )

@@ -6,7 +6,7 @@ from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Index, Integer,
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
-REVISION = "0005"
+REVISION = "0006"
 """The newest file in catalog/migrations/versions. A higher one was made by a later Watchword."""
 REVISION_TABLE = "watchword_version"
 """Where Alembic keeps it: under a name that no other program's tables have."""
@@ -214,6 +214,19 @@ STATUSES = Table(
     Column("told_ms", BigInteger, nullable=False),
     # `CameraStatus` as JSON, so that a new field of it needs no migration.
     Column("status", String, nullable=False),
+    # Its cost once more: placing cameras reads that of all of them, often.
+    Column("cost", Float(53), nullable=False, server_default="0"),
+)
+
+# The camera processes that live.
+FLEET = Table(
+    "fleet",
+    METADATA,
+    Column("holder", name_of(256), primary_key=True),
+    Column("host", String(256), nullable=False),
+    Column("site", name_of(64), nullable=False),
+    Column("seen_ms", BigInteger, nullable=False),
+    Column("for_ms", BigInteger, nullable=False),
 )
 
 SHARDS = Table(

@@ -65,6 +65,8 @@ class CameraSettings(Shape):
     packet_gate: str | None
     """auto or off: whether its packets decide what is decoded of it; null: as the settings say."""
     groups: list[str]
+    site: str
+    """Where it can be reached from: by camera processes of this site. Empty: by all."""
     masks: list[list[tuple[Number, Number]]]
     """What is blanked in every picture: corners in shares of its width and height."""
     ignored: list[list[tuple[Number, Number]]]
@@ -94,6 +96,7 @@ class CameraChange(BaseModel):
     novelty: GivenNumber | None = None
     packet_gate: Literal["auto", "off"] | None = None
     groups: Names = []
+    site: Annotated[str, Field(max_length=64)] = ""
     masks: Areas = []
     ignored: Areas = []
     unmasked_recording: bool = False
@@ -282,6 +285,7 @@ def camera_of(told: manage_pb2.CameraSettings) -> CameraSettings:
         novelty=given("novelty"),
         packet_gate=told.packet_gate if told.HasField("packet_gate") else None,
         groups=list(told.groups),
+        site=told.site,
         masks=[_corners(area) for area in told.masks],
         ignored=[_corners(area) for area in told.ignored],
         unmasked_recording=told.unmasked_recording,
@@ -300,6 +304,7 @@ def message_of(name: str, change: CameraChange) -> tuple[manage_pb2.CameraSettin
         loop=change.loop,
         speed=change.speed,
         groups=change.groups,
+        site=change.site,
         masks=[_area(area) for area in change.masks],
         ignored=[_area(area) for area in change.ignored],
         unmasked_recording=change.unmasked_recording,

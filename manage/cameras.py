@@ -31,6 +31,7 @@ USUAL: Mapping[str, Any] = {
     "novelty": None,
     "packet_gate": None,
     "groups": (),
+    "site": "",
     "masks": (),
     "ignored": (),
     "unmasked_recording": False,

@@ -29,6 +29,7 @@ def settings_of(kept: Kept) -> manage_pb2.CameraSettings:
         loop=camera.loop,
         speed=camera.speed,
         groups=camera.groups,
+        site=camera.site,
         masks=map(_area, camera.masks),
         ignored=map(_area, camera.ignored),
         unmasked_recording=camera.unmasked_recording,

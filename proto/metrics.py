@@ -51,6 +51,7 @@ CAMERA_GATES = Gauge(
     ["state"],
 )
 CAMERAS_WANTED = Gauge("watchword_camera_sources_wanted", "Cameras that are registered to be watched, by whomever.")
+FLEET_PROCESSES = Gauge("watchword_camera_fleet_processes", "Camera processes that share the cameras, this one too.")
 CAMERAS_OPEN = Gauge("watchword_camera_sources_open", "Sources that deliver pictures now.")
 CAMERA_STATES = Gauge(
     "watchword_camera_states", "Cameras watched here: connecting, live, silent, failing, done.", ["state"]

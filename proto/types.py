@@ -54,6 +54,16 @@ def group_name(name: str) -> str:
     return name
 
 
+def site_name(name: str) -> str:
+    """Return the name, or raise Invalid when it is not valid for a site. Empty: no site."""
+    if name and not CAMERA_NAME.fullmatch(name):
+        raise Invalid(
+            f"{name[:80]!r} cannot be a site's name",
+            todo="use 1 to 64 of a-z A-Z 0-9 . _ - and begin with a letter or a digit",
+        )
+    return name
+
+
 def check_moment_ids(ids: Sequence[str]) -> None:
     """Raise Invalid unless each has the form of a moment's id."""
     for text in ids:
@@ -132,6 +142,8 @@ class Camera:
     """False: it is not watched for now, and stays as it is."""
     groups: tuple[str, ...] = ()
     """The groups that it belongs to, by which it can be listed and searched."""
+    site: str = ""
+    """Where it can be reached from: by camera processes whose `camera.site` is this. Empty: by all."""
 
     @property
     def wanted(self) -> bool:

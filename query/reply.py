@@ -56,6 +56,7 @@ def info_of(camera: Camera, status: CameraStatus, *, whole: bool) -> query_pb2.C
     if not whole and status.why and status.state not in ("unknown", "disabled", "removed"):
         status = replace(status, why=_NOT_TOLD)
     told = {**fields_of(status), "gop_s": status.gop_s, "clock_ahead_ms": status.clock_ahead_ms or 0}
+    del told["cost"], told["watched_by"]  # which host does what is for those who run it
     return query_pb2.CameraInfo(
         name=camera.name,
         watching=camera.watching,

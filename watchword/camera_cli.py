@@ -14,7 +14,7 @@ import click
 from manage.recordings import recording_of
 from proto.areas import area_of, written
 from proto.errors import Invalid
-from proto.types import Area, Camera, group_name
+from proto.types import Area, Camera, group_name, site_name
 from watchword.recording_cli import bytes_of
 from watchword.settings import Front, Settings
 
@@ -50,6 +50,10 @@ def _groups(_: click.Context, __: click.Parameter, names: tuple[str, ...]) -> tu
     return tuple(dict.fromkeys(map(group_name, names)))
 
 
+def _site(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
+    return None if name is None else site_name(name)
+
+
 Command = TypeVar("Command", bound=Callable[..., object])
 
 
@@ -68,6 +72,7 @@ def _how(command: Command) -> Command:
             click.option("--mask", "masks", help=f"Blank an area: {_CORNERS}. Repeatable.", **corners),
             click.option("--ignore", "ignored", help="Movement in this area says nothing. Repeatable.", **corners),
             click.option("--group", "groups", multiple=True, callback=_groups, help="A group it is in. Repeatable."),
+            click.option("--site", callback=_site, help="Only processes with this camera.site reach it; '': all do."),
         ]
     ):
         command = option(command)
@@ -119,7 +124,7 @@ def camera_add(
         speed=speed,
         start_ms=instant(start, now_ms()) if start else None,
         record=recording_of(record_days, record_bytes) if recorded else None,
-        **how,
+        **{**how, "site": how["site"] or ""},
     )
     checked(added)
     seen = "" if unchecked else _looked_at(added, settings)

@@ -19,7 +19,7 @@ from watchword.recording_cli import bytes_of
 
 KEYS = (
     *("url", "fps", "novelty", "packet_gate", "enabled", "loop", "speed", "groups", "masks", "ignore", "record"),
-    "recordings_stay_unmasked",
+    *("recordings_stay_unmasked", "site"),
 )
 _RECORD_KEYS = ("days", "bytes")
 Plain = TypeVar("Plain", str, float, bool)
@@ -84,6 +84,8 @@ def in_words(camera: Camera) -> str:
         parts.append(f"{camera.fps:g} pictures a second")
     if camera.groups:
         parts.append(f"in {', '.join(camera.groups)}")
+    if camera.site:
+        parts.append(f"at the site {camera.site}")
     for count, what in ((len(camera.masks), "masks"), (len(camera.ignored), "areas to ignore")):
         if count:
             parts.append(f"{count} {what}")
@@ -117,6 +119,7 @@ def _camera(name: str, at: Value, part: dict[str, Value], problems: Problems, fo
         ignored=areas(part, "ignore", problems),
         record=_recording(part["record"], problems) if "record" in part else None,
         unmasked_recording=_one(part, "recordings_stay_unmasked", bool, problems) or False,
+        site=_one(part, "site", str, problems) or "",
     )
     if camera.record is not None:
         check_recordable(camera)

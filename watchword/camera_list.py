@@ -103,6 +103,7 @@ def plain(row: Listed) -> dict[str, Any]:
         "enabled": one.enabled,
         "loop": one.loop,
         "groups": list(one.groups),
+        "site": one.site,
         "fps": one.fps,
         "novelty": one.novelty,
         "packet_gate": one.packet_gate,
@@ -135,7 +136,7 @@ def _page(rows: Sequence[Listed]) -> Group:
 
 def _table(rows: Sequence[Listed]) -> Table:
     table = Table(box=None, pad_edge=False)
-    for heading in ("camera", "state", "view", "pictures a second", "sends", "groups", "source"):
+    for heading in ("camera", "state", "view", "pictures a second", "sends", "groups", "site", "watched by", "source"):
         table.add_column(heading, no_wrap=True)
     for row in rows:
         status, camera = row.status, row.camera
@@ -149,6 +150,8 @@ def _table(rows: Sequence[Listed]) -> Table:
             _rates(status),
             _sends(status),
             " ".join(camera.groups),
+            camera.site,
+            escape(status.watched_by) + (f" at {status.cost:.1%} of a core" if status.cost else ""),
             escape(without_secrets(camera.url)) + marks,
         )
     return table

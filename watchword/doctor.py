@@ -7,14 +7,15 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from catalog.cameras import CameraRegistry
+from catalog.fleet import Fleet, Member
 from proto.errors import Broken, WatchwordError
-from proto.types import Camera
+from proto.types import Camera, now_ms
 from watchword.catalogs import catalog_as_it_is
 from watchword.doctor_cluster import (
     SeenEncoder,
@@ -34,6 +35,7 @@ LEAST_FREE_BYTES = 2 * 1024**3
 """Milvus needs about 0.3 GB when empty; moments and logs come on top."""
 CAMERA_S = 10.0
 CAMERAS_AT_ONCE = 8
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,8 @@ async def _servers(settings: Settings, stack: RunningStack | None) -> list[Findi
         _ask("query", query, lambda: look_at_query(query, seen, settings)),
     ]
     if at is not None:
-        own = {name: address for name, address in at.ops.items() if name in {"stream", "camera", "gateway"}}
+        ours = {"stream", "camera", "gateway"}
+        own = {name: address for name, address in at.ops.items() if name.partition("-")[0] in ours}
         checks += [_ask(f"{name} process", address, partial(_process, address)) for name, address in own.items()]
     return [*encoders, *await asyncio.gather(*checks)]
 
@@ -201,21 +204,44 @@ async def _nothing() -> str:
 
 async def _cameras(settings: Settings) -> list[Finding]:
     try:
-        catalog, cameras = await asyncio.to_thread(_watched, settings)
+        catalog, cameras, members = await asyncio.to_thread(_watched, settings)
     except WatchwordError as problem:
         return [Finding("catalog", False, problem.message, problem.todo)]
     if not cameras:
         return [catalog, Finding("cameras", True, "none yet; `watchword camera add NAME URL` adds one")]
     turn = asyncio.Semaphore(CAMERAS_AT_ONCE)
-    return [catalog, *await asyncio.gather(*(_camera(camera, turn) for camera in cameras))]
+    return [catalog, _fleet(cameras, members), *await asyncio.gather(*(_camera(camera, turn) for camera in cameras))]
 
 
-def _watched(settings: Settings) -> tuple[Finding, list[Camera]]:
+def _watched(settings: Settings) -> tuple[Finding, list[Camera], tuple[Member, ...]]:
     with catalog_as_it_is(settings) as catalog:
         if catalog is None:
-            return Finding("catalog", True, "made, or brought up to this version, by the first process that starts"), []
+            return (
+                Finding("catalog", True, "made, or brought up to this version, by the first process that starts"),
+                [],
+                (),
+            )
         cameras = [camera for camera in CameraRegistry(catalog).all() if camera.wanted]
-        return Finding("catalog", True, catalog.shown), cameras
+        return Finding("catalog", True, catalog.shown), cameras, Fleet(catalog).seen(now_ms()).members
+
+
+def _fleet(cameras: list[Camera], members: Sequence[Member]) -> Finding:
+    """Whether there is a camera process for every camera."""
+    from cameras.placing import reaches
+
+    if not members:
+        return Finding("fleet", True, "no camera process is running; `watchword up` starts one")
+    apart = [one for one in cameras if not any(reaches(member.site, one.site) for member in members)]
+    if apart:
+        sites = ", ".join(sorted({one.site for one in apart}))
+        named = ", ".join(one.name for one in apart[:_NAMED]) + (", …" if len(apart) > _NAMED else "")
+        return Finding(
+            "fleet",
+            False,
+            f"no camera process reaches {named}: none is at {sites}",
+            "start one there with camera.site set, or `watchword camera set NAME --site SITE`",
+        )
+    return Finding("fleet", True, f"{len(members)} camera processes: {', '.join(one.host for one in members[:_NAMED])}")
 
 
 async def _camera(camera: Camera, turn: asyncio.Semaphore) -> Finding:

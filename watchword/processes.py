@@ -154,6 +154,7 @@ async def _camera(settings: Settings, stage: Stage) -> None:
     from cameras.worst import worst
     from catalog.cameras import CameraRegistry
     from catalog.coverage import Coverage
+    from catalog.fleet import Fleet
     from catalog.leases import Leases
     from catalog.life import Life
     from catalog.progress import Progresses
@@ -173,6 +174,7 @@ async def _camera(settings: Settings, stage: Stage) -> None:
         settings.camera,
         info.image_side,
         leases=Leases(catalog),
+        fleet=Fleet(catalog),
         progress=Progresses(catalog),
         coverage=Coverage(catalog),
         views=Views(catalog),
@@ -181,8 +183,7 @@ async def _camera(settings: Settings, stage: Stage) -> None:
         pictures=recorder.watch,
         follower=recorder,
     )
-    eraser = Eraser(settings.data_dir / "recordings", Life(catalog), settings.retention.settle_s)
-    await _beside(stage, eraser.run())
+    await _beside(stage, Eraser(settings.data_dir / "recordings", Life(catalog), settings.retention.settle_s).run())
     stage.worst_cameras = lambda asked: worst(host.facts(), asked)
     await stage.serve(host.run(), host.stop)
 

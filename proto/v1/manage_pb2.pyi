@@ -152,6 +152,7 @@ class CameraSettings(_message.Message):
     OTHERS_DAYS_FIELD_NUMBER: _builtins.int
     TAG_FIELD_NUMBER: _builtins.int
     PACKET_GATE_FIELD_NUMBER: _builtins.int
+    SITE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     address: _builtins.str
     """Without user, password and query: they are never shown again."""
@@ -176,6 +177,8 @@ class CameraSettings(_message.Message):
     """Changes whenever one of these does."""
     packet_gate: _builtins.str
     """"auto" or "off": whether packets alone may tell that nothing moves. Not there: as the settings say."""
+    site: _builtins.str
+    """Where it can be reached from: by camera processes of this site. Empty: by all."""
     @_builtins.property
     def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -209,10 +212,11 @@ class CameraSettings(_message.Message):
         others_days: _builtins.float | None = ...,
         tag: _builtins.str = ...,
         packet_gate: _builtins.str | None = ...,
+        site: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_fps", b"_fps", "_novelty", b"_novelty", "_others_days", b"_others_days", "_packet_gate", b"_packet_gate", "_record", b"_record", "_retention_days", b"_retention_days", "fps", b"fps", "novelty", b"novelty", "others_days", b"others_days", "packet_gate", b"packet_gate", "record", b"record", "retention_days", b"retention_days"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fps", b"_fps", "_novelty", b"_novelty", "_others_days", b"_others_days", "_packet_gate", b"_packet_gate", "_record", b"_record", "_retention_days", b"_retention_days", "address", b"address", "enabled", b"enabled", "fps", b"fps", "groups", b"groups", "ignored", b"ignored", "kind", b"kind", "loop", b"loop", "masks", b"masks", "name", b"name", "novelty", b"novelty", "others_days", b"others_days", "packet_gate", b"packet_gate", "record", b"record", "retention_days", b"retention_days", "speed", b"speed", "tag", b"tag", "unmasked_recording", b"unmasked_recording", "watching", b"watching"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fps", b"_fps", "_novelty", b"_novelty", "_others_days", b"_others_days", "_packet_gate", b"_packet_gate", "_record", b"_record", "_retention_days", b"_retention_days", "address", b"address", "enabled", b"enabled", "fps", b"fps", "groups", b"groups", "ignored", b"ignored", "kind", b"kind", "loop", b"loop", "masks", b"masks", "name", b"name", "novelty", b"novelty", "others_days", b"others_days", "packet_gate", b"packet_gate", "record", b"record", "retention_days", b"retention_days", "site", b"site", "speed", b"speed", "tag", b"tag", "unmasked_recording", b"unmasked_recording", "watching", b"watching"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__fps: _TypeAlias = _typing.Literal["fps"]  # noqa: Y015
     _WhichOneofArgType__fps: _TypeAlias = _typing.Literal["_fps", b"_fps"]  # noqa: Y015

@@ -20,6 +20,7 @@ from cameras.settings import CameraSettings
 from cameras.source import watch
 from cameras.watching import Pictures
 from catalog.coverage import Coverage, Gap
+from catalog.fleet import Fleet, Member, Seen
 from catalog.leases import Leases
 from catalog.progress import Progress, Progresses
 from catalog.statuses import CameraStatus, Statuses
@@ -93,6 +94,7 @@ class Facts:
         self.catalog.open()
         self._leases, self._progress = Leases(self.catalog), Progresses(self.catalog)
         self._coverage, self._views = Coverage(self.catalog), Views(self.catalog)
+        self._fleet = Fleet(self.catalog)
         self.declared: list[Gap] = []
 
     def _answers(self) -> None:
@@ -107,6 +109,22 @@ class Facts:
     def give_back(self, name: str, holder: str) -> None:
         self._answers()
         self._leases.give_back(name, holder)
+
+    def hand_over(self, name: str, holder: str, to: str, now_ms: int, for_ms: int) -> None:
+        self._answers()
+        self._leases.hand_over(name, holder, to, now_ms, for_ms)
+
+    def tell(self, member: Member, now_ms: int, for_ms: int) -> None:
+        self._answers()
+        self._fleet.tell(member, now_ms, for_ms)
+
+    def leave(self, holder: str) -> None:
+        self._answers()
+        self._fleet.leave(holder)
+
+    def seen(self, now_ms: int) -> Seen:
+        self._answers()
+        return self._fleet.seen(now_ms)
 
     def holder(self, name: str, now_ms: int) -> str | None:
         return self._leases.holder(name, now_ms)
@@ -165,6 +183,7 @@ async def hosting(
         settings,
         64,
         leases=facts,
+        fleet=facts,
         progress=facts,
         coverage=facts,
         views=facts,

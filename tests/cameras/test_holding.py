@@ -9,11 +9,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 
 import pytest
 
-from cameras.holder import new_holder
 from cameras.holding import Holding
 from cameras.picture import Picture
 from cameras.source import Resume
@@ -65,8 +65,9 @@ async def test_two_processes_do_not_watch_one_camera_at_once(facts: Facts, tmp_p
         assert not one.states().keys() & two.states().keys()
     other.catalog.close()
     for camera in register.cameras:
-        frames = sink.of(camera.name)
-        assert [frame.sequence for frame in frames] == list(range(len(frames)))
+        runs = [(run, [*frames]) for run, frames in groupby(sink.of(camera.name), lambda frame: frame.run)]
+        assert [run for run, _ in runs] == sorted({run for run, _ in runs})
+        assert all([frame.sequence for frame in frames] == [*range(len(frames))] for _, frames in runs)
 
 
 async def test_a_process_that_ends_gives_its_cameras_to_the_other_one_at_once(facts: Facts) -> None:
@@ -118,8 +119,8 @@ class Slow:
     def give_back(self, name: str, holder: str) -> None:
         pass
 
-    def holder(self, name: str, now_ms: int) -> str | None:
-        return None
+    def hand_over(self, name: str, holder: str, to: str, now_ms: int, for_ms: int) -> None:
+        pass
 
 
 async def test_a_store_that_hangs_does_not_make_a_lease_longer() -> None:
@@ -167,30 +168,6 @@ async def test_a_process_that_stood_still_sends_nothing_without_its_lease(facts:
         assert len(sink.frames) == sent
 
 
-def a_process_that_ended() -> int:
-    child = subprocess.Popen([sys.executable, "-c", ""])
-    child.wait()
-    return child.pid
-
-
-def test_the_lease_of_a_killed_process_of_this_machine_is_taken_over_at_once(facts: Facts) -> None:
-    machine, _, mark = new_holder().rpartition("/")
-    killed = f"{machine.rpartition('/')[0]}/{a_process_that_ended()}/{mark}"
-    assert facts.take("camera/gate", killed, now_ms(), 60_000)
-    holding = Holding(facts, new_holder(), 15.0)
-    holding.ask(["gate"])
-    assert holding.holds("gate")
-
-
-@pytest.mark.parametrize("other", ["elsewhere/boot/1/{ended}/x", "{alive}", "?", ""])
-def test_a_lease_of_another_machine_or_of_a_living_process_is_waited_for(facts: Facts, other: str) -> None:
-    holder = other.format(ended=a_process_that_ended(), alive=new_holder())
-    assert facts.take("camera/gate", holder, now_ms(), 60_000)
-    holding = Holding(facts, new_holder(), 15.0)
-    holding.ask(["gate"])
-    assert not holding.holds("gate")
-
-
 PROGRAM = """
 import asyncio, json, sys
 from pathlib import Path
@@ -205,8 +182,8 @@ class Printing:
         print(json.dumps([holder, frame.run, frame.sequence, frame.captured_ms]), flush=True)
 
 facts = Facts(folder)
-host = CameraHost(Register(Camera("gate", url, speed=4.0)), Printing(), EVERYTHING, 64, leases=facts, progress=facts,
-                  coverage=facts, views=facts, statuses=facts, holder=holder, lease_s=2.0)
+host = CameraHost(Register(Camera("gate", url, speed=4.0)), Printing(), EVERYTHING, 64, leases=facts, fleet=facts,
+                  progress=facts, coverage=facts, views=facts, statuses=facts, holder=holder, lease_s=2.0)
 print("up", flush=True)
 asyncio.run(host.run())
 """

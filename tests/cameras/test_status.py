@@ -24,6 +24,17 @@ def seen(now_ms: int, looked: int = 0, kept: int = 0) -> Counted:
     return replace(NOTHING, state=CameraState("open", now_ms), looked=looked, kept=kept)
 
 
+def test_what_a_camera_costs_is_the_mean_of_ten_minutes_and_is_known_from_before() -> None:
+    new, moved = StatusWatch("gate", 2.0, START_MS), StatusWatch("gate", 2.0, START_MS, "north/7", 0.2)
+    told = []
+    for second in range(0, 1201, 10):
+        counted = replace(seen(START_MS + 1000 * second), spent_s=0.05 * second)
+        told.append([watch.status(counted, START_MS + 1000 * second).cost for watch in (new, moved)])
+    assert told[2] == [0.0, pytest.approx(0.195, abs=0.001)]
+    assert told[60] == [pytest.approx(0.05), pytest.approx(0.1, abs=0.01)]
+    assert moved.status(NOTHING, START_MS).watched_by == "north/7"
+
+
 def test_a_camera_is_connecting_live_silent_and_failing_since_when_it_began() -> None:
     watch = StatusWatch("gate", 2.0, START_MS)
     told = [watch.status(NOTHING, START_MS + 3_000)]

@@ -126,6 +126,7 @@ async def test_a_camera_is_looked_at_added_changed_removed_and_returns_with_its_
         "url": URL,
         "groups": ["outside"],
         "packet_gate": "off",
+        "site": "north",
         "fps": 1.5,
         "retention_days": 7,
         "record": {"days": 2},
@@ -135,6 +136,7 @@ async def test_a_camera_is_looked_at_added_changed_removed_and_returns_with_its_
     assert added.json()["address"] == "rtsp://10.0.0.7/stream"
     assert (added.json()["retention_days"], added.json()["record"]["days"]) == (7, 2)
     assert added.json()["packet_gate"] == desk.camera("yard").packet_gate == "off"
+    assert added.json()["site"] == desk.camera("yard").site == "north"
     assert Life(desk.catalog).rules().days["yard"] == 7
     tag = added.headers["etag"]
     change = {"masks": [MASK], "unmasked_recording": True, "fps": None, "retention_days": None, "record": {"on": False}}
@@ -193,6 +195,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"url": "concat:/etc/passwd"}, "network"),
     ({"url": "synthetic:9999x9999@99"}, "network"),
     ({"url": URL, "packet_gate": "wide"}, "packet_gate"),
+    ({"url": URL, "site": "no site"}, "site"),
     ({"url": "rtsp://away/"}, "answers"),
     ({"url": URL, "fps": 0}, "looked at"),
     ({"url": URL, "fps": "NaN"}, "fps"),

@@ -64,6 +64,7 @@ ONLY_IN: dict[str, str] = {
             *("cameras", "coverage", "forgetting", "leases", "life", "progress", "views", "backgrounds", "statuses"),
             "facts",
             *("migrations/versions/r0004_statuses", "shards", "migrations/versions/r0005_shards"),
+            *("fleet", "migrations/versions/r0006_fleet"),
         )
     ),
     "alembic": " ".join(
@@ -72,6 +73,7 @@ ONLY_IN: dict[str, str] = {
             *("migrating", "migrations/env", "migrations/versions/r0001_first"),
             *("migrations/versions/r0002_tokens", "migrations/versions/r0003_life"),
             *("migrations/versions/r0004_statuses", "migrations/versions/r0005_shards"),
+            "migrations/versions/r0006_fleet",
         )
     ),
     "pg8000": "catalog/postgres.py",

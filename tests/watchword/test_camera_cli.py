@@ -68,6 +68,7 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
     (("camera", "mask", "add", "gaet", TOP), "no camera is named 'gaet': known here: gate"),
     (("camera", "mask", "clear", "gaet"), "no camera is named 'gaet': known here: gate"),
     (("camera", "add", "dock", URL, "--unchecked", "--mask", "all"), "is not made of numbers"),
+    (("camera", "add", "dock", URL, "--unchecked", "--site", "a b"), "'a b' cannot be a site's name"),
 ]
 
 
@@ -91,6 +92,10 @@ def test_settings_change_and_the_camera_stays_the_same(cli: Cli, registry: Camer
     assert not registry.get("gate").wanted and registry.get("gate").watching
     cli("camera", "set", "gate", "--enable", "--no-groups", "--url", "rtsp://new:hush@127.0.0.1:9/", "--unchecked")
     assert registry.get("gate").wanted and registry.get("gate").url == "rtsp://new:hush@127.0.0.1:9/"
+    cli("camera", "set", "gate", "--site", "north")
+    assert registry.get("gate").site == "north"
+    cli("camera", "set", "gate", "--site", "")
+    assert registry.get("gate").site == ""
     cli("camera", "ignore", "add", "gate", TOP)
     assert cli("camera", "ignore", "list", "gate").out == f"{TOP}\n"
     assert "hush" not in cli("camera", "list").out + cli("camera", "list", "--json").out
@@ -140,7 +145,25 @@ def test_the_list_says_how_each_camera_is_doing(cli: Cli, registry: CameraRegist
     now = now_ms()
     told(
         tmp_path,
-        CameraStatus("gate", "live", now, now, "", 2, 1.9, 0.3, 1920, 1080, "h264", 25, 4_100_000, 250, advice=("do",)),
+        CameraStatus(
+            "gate",
+            "live",
+            now,
+            now,
+            "",
+            2,
+            1.9,
+            0.3,
+            1920,
+            1080,
+            "h264",
+            25,
+            4_100_000,
+            250,
+            advice=("do",),
+            cost=0.021,
+            watched_by="north/7",
+        ),
         CameraStatus("dock", "failing", now - 60_000, now, "no camera answers at rtsp://127.0.0.1:9/live"),
         CameraStatus("off", "live", now, now),
         CameraStatus("old", "live", now - 90_000, now - 90_000, fps_got=2.0),
@@ -148,6 +171,7 @@ def test_the_list_says_how_each_camera_is_doing(cli: Cli, registry: CameraRegist
     lines = {line.split()[0]: line for line in cli("camera", "list").out.splitlines()}
     assert "live" in lines["gate"] and "1.9 of 2, 0.3 kept" in lines["gate"]
     assert "h264 1920x1080 25/s 4.1 Mbit/s key frame each 250" in lines["gate"]
+    assert "north/7 at 2.1% of a core" in lines["gate"]
     assert lines["gate:"] == "gate: do"
     assert "failing since 20" in lines["dock"] and "no camera answers" in lines["dock"]
     assert "disabled" in lines["off"]

@@ -19,6 +19,7 @@ cameras:
     url: rtsp://user:hush@10.0.0.7/stream
     fps: 1
     groups: [yard, doors]
+    site: north
     masks:
       - 0,0 0.5,0 0.5,0.25
     ignore: "640x480: 0,0 320,0 320,120"
@@ -77,7 +78,10 @@ def registered(tmp_path: Path) -> dict[str, Camera]:
 def test_without_apply_it_says_what_would_be_added_and_adds_nothing(cli: Cli, tmp_path: Path) -> None:
     said = given(cli, tmp_path, OURS)
     assert said.code == 0
-    assert "would add gate: rtsp://10.0.0.7/stream, 1 pictures a second, in yard, doors, 1 masks" in said.out
+    assert (
+        "would add gate: rtsp://10.0.0.7/stream, 1 pictures a second, in yard, doors, at the site north, 1 masks"
+        in said.out
+    )
     assert "2 cameras would be added" in said.out
     assert registered(tmp_path) == {}
 
@@ -90,6 +94,7 @@ def test_what_the_file_says_is_added_and_once_only(cli: Cli, tmp_path: Path) -> 
         "rtsp://user:hush@10.0.0.7/stream",
         fps=1,
         groups=("yard", "doors"),
+        site="north",
         masks=(area,),
         ignored=(area,),
         record=Recording(7, 20 * 10**9),

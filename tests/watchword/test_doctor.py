@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from broker.kafka import ensure_topics
-from proto.types import Camera
+from catalog.cameras import CameraRegistry
+from catalog.fleet import Fleet, Member
+from proto.types import Camera, now_ms
 from tests.catalog.test_migrating import VERSION_1
 from tests.clips import CLIPS
-from watchword.catalogs import open_registry
+from watchword.catalogs import open_catalog, open_registry
 from watchword.doctor import Finding, examine
 from watchword.settings import Settings, read_settings
 from watchword.stack.ports import Port
@@ -115,6 +117,17 @@ async def test_every_camera_is_opened_and_a_broken_one_is_told(tmp_path: Path) -
     assert not found["camera gone"].ok
     assert "camera removed" not in found
     assert found["catalog"].seen == str(tmp_path / "catalog.db")
+
+
+async def test_a_camera_that_no_process_reaches_is_told(tmp_path: Path) -> None:
+    with open_catalog(Settings(data_dir=tmp_path)) as catalog:
+        CameraRegistry(catalog).add(Camera("bikes", str(CLIPS["bikes"]), site="north"))
+        assert (await findings(Settings(data_dir=tmp_path)))["fleet"].ok
+        Fleet(catalog).tell(Member("one", "quay/7", "south"), now_ms(), 60_000)
+        found = (await findings(Settings(data_dir=tmp_path)))["fleet"]
+        assert (found.ok, found.seen) == (False, "no camera process reaches bikes: none is at north")
+        Fleet(catalog).tell(Member("two", "pier/9", "north"), now_ms(), 60_000)
+        assert (await findings(Settings(data_dir=tmp_path)))["fleet"].seen == "2 camera processes: quay/7, pier/9"
 
 
 async def test_the_doctor_leaves_a_catalog_of_an_earlier_version_as_it_is(tmp_path: Path) -> None:

@@ -40,6 +40,16 @@ def test_a_taken_default_port_is_passed_over() -> None:
         assert is_free(port.number)
 
 
+def test_several_camera_processes_are_parts_with_names_and_ports_of_their_own(tmp_path: Path) -> None:
+    stack = Stack(read_settings({"data_dir": str(tmp_path), "camera.processes": "3"}), print)
+    cameras = {part.name: part for part in stack.parts() if part.name.startswith("camera")}
+    assert list(cameras) == ["camera", "camera-2", "camera-3"]
+    launched = [part.plan() for part in cameras.values() if part.plan is not None]
+    assert {launch.argv[-2:] for launch in launched} == {("run", "camera")}
+    assert len({launch.env["WATCHWORD_OPS__PORT"] for launch in launched}) == 3
+    assert cameras.keys() <= stack.addresses().ops.keys()
+
+
 def test_a_taken_port_that_the_settings_name_is_refused() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]

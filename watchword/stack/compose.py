@@ -66,7 +66,10 @@ class Stack:
             former=Port(8704),
             query=_listening(settings.query, "query.listen"),
             gateway=_listening(settings.gateway, "gateway.listen"),
-            ops={name: Port(first_ops + place, host=settings.ops.host) for place, name in enumerate(OPS_PROCESSES)},
+            ops={
+                name: Port(first_ops + place, host=settings.ops.host)
+                for place, name in enumerate([*OPS_PROCESSES, *camera_parts(settings)[1:]])
+            },
         )
 
     def addresses(self) -> Addresses:
@@ -101,7 +104,7 @@ class Stack:
             self._worker(),
             *([self._process("former")] if self._runs_former else []),
             self._process("stream", "broker", "milvus", "worker"),
-            self._process("camera", "broker", "worker"),
+            *(self._process(name, "broker", "worker") for name in camera_parts(self._settings)),
             self._process("query", "milvus", "redis", "worker"),
             self._process("gateway", "query"),
         ]
@@ -128,19 +131,22 @@ class Stack:
         return self._process("worker")
 
     def _process(self, name: str, *needs: str) -> Part:
-        """One of our own processes: `watchword run NAME`, with its settings in the environment."""
+        """One of our own processes: `watchword run NAME`, with its settings in the environment. Of several camera
+        processes each has a name of its own here."""
         ports = self._ports
         tls = self._settings.query if name == "query" else self._settings.encoder
         serving = {"worker": ports.encoder, "former": ports.former, "query": ports.query, "gateway": ports.gateway}.get(
             name
         )
 
+        program = "worker" if name == "former" else name.partition("-")[0]
+
         def plan() -> Launch:
             ports.ops[name].settle()
             if serving is not None:
                 serving.settle()
             return Launch(
-                argv=(sys.executable, "-m", "watchword", "run", "worker" if name == "former" else name),
+                argv=(sys.executable, "-m", "watchword", "run", program),
                 cwd=Path.cwd(),
                 env=self._environment(name),
             )
@@ -189,6 +195,11 @@ class Stack:
         if not self._settings.kafka.brokers and "session_s" not in self._settings.kafka.model_fields_set:
             told["KAFKA__SESSION_S"] = EMBEDDED_SESSION_S
         return {**_ONE_BLAS_THREAD, **{f"{PREFIX}{key}": _written(value) for key, value in told.items()}}
+
+
+def camera_parts(settings: Settings) -> list[str]:
+    """The names of the camera processes: camera, camera-2, …"""
+    return ["camera", *(f"camera-{number}" for number in range(2, settings.camera.processes + 1))]
 
 
 def _check_tls(settings: Settings) -> None:
