@@ -27,6 +27,7 @@ from gateway.problems import Refused
 from gateway.queries import Manage, Queries
 from gateway.settings import GatewaySettings
 from gateway.shapes import API, WHO
+from gateway.watching import Watches
 
 CONSOLE = Path(__file__).with_name("console")
 """The console's files, where they were built."""
@@ -53,12 +54,15 @@ def application(
     console: Path = CONSOLE,
     needs_token: bool = False,
     manage: Manage | None = None,
+    watches: Watches | None = None,
     around: Callable[[App], App] | None = None,
-) -> App:
+) -> Guard:
     """The whole application over a query service. `assistant`, which must be running, is served too, and with `manage`
     the calls that change the house. `around` is put between the guard and everything else: `gateway.login.Login`."""
     api = Api(queries, version, needs_token=needs_token)
-    endpoints: tuple[Endpoint, ...] = (*api.endpoints, *Live(queries, needs_token=needs_token).endpoints)
+    watches = watches or Watches()
+    live = Live(queries, watches, needs_token=needs_token)
+    endpoints: tuple[Endpoint, ...] = (*api.endpoints, *live.endpoints)
     if manage is not None:
         managing = Managing(manage, needs_token=needs_token)
         endpoints += (*managing.endpoints, *Desk(managing).endpoints)
@@ -87,7 +91,7 @@ def application(
             allow_headers=("authorization", "content-type", "if-match", "if-none-match", "last-event-id"),
             expose_headers=("etag", "retry-after", AT_HEADER, SEEN_HEADER),
         )
-    return Guard(around(app) if around else app, settings)
+    return Guard(around(app) if around else app, settings, ending=watches.stop)
 
 
 class _Routed:

@@ -63,8 +63,16 @@ _PROVING = {
 class Guard:
     """Admits requests to `app`, and makes an answer of every error that it raises."""
 
-    def __init__(self, app: App, settings: GatewaySettings, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        app: App,
+        settings: GatewaySettings,
+        clock: Callable[[], float] = time.monotonic,
+        ending: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """`ending` ends the answers that `app` gives without an end."""
         self._app = app
+        self._ending = ending
         self._entries = Entries()
         self._clock = clock
         self._settings = settings
@@ -93,6 +101,11 @@ class Guard:
             GATEWAY_REQUESTS.labels(part=route, outcome=str(answer.status or "gone")).inc()
             GATEWAY_SECONDS.labels(part=route).observe(took_s)
             _note(scope, answer, took_s)
+
+    async def end(self) -> None:
+        """End the answers that have no end of their own."""
+        if self._ending is not None:
+            await self._ending()
 
     async def _admitted(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}

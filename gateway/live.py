@@ -23,10 +23,10 @@ _MOST_ID = 64
 class Live:
     """The stream, on a query service."""
 
-    def __init__(self, queries: Queries, *, needs_token: bool = False, watches: Watches | None = None) -> None:
+    def __init__(self, queries: Queries, watches: Watches, *, needs_token: bool = False) -> None:
         """`needs_token`: whether requests without one are refused."""
         self._entrance = Entrance(queries, needed=needs_token)
-        self._watches = watches or Watches()
+        self._watches = watches
         self.endpoints = (
             Endpoint(
                 "GET",
@@ -41,15 +41,16 @@ class Live:
 
     async def _events(self, request: Request) -> Response:
         parameters_of(request, Nothing)
-        authorization, client = request.headers.getlist("authorization"), request.client
-        queries = self._entrance.of(authorization, client.host if client else "")
+        authorization = request.headers.getlist("authorization")
+        address = request.client.host if request.client else ""
+        queries = self._entrance.of(authorization, address)
         if request.method == "HEAD":
             return Response(media_type=STREAM)
         # Whoever may not ask learns it as a status, before anything is streamed.
         await queries.known()
         caller = hashlib.sha256("\n".join(authorization).encode("utf-8", "replace")).hexdigest()
         after = request.headers.get("last-event-id", "")[:_MOST_ID]
-        events = await self._watches.listen(caller, lambda: queries, after)
+        events = await self._watches.listen(caller, lambda: queries, after, address="" if authorization else address)
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
         return _Stream(events, headers)
 

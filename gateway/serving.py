@@ -8,7 +8,7 @@ import json
 import logging
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import h11
@@ -109,8 +109,11 @@ class _Server(uvicorn.Server):
 class GatewayServer:
     """A running gateway."""
 
-    def __init__(self, server: _Server, work: asyncio.Task[None], address: str) -> None:
+    def __init__(
+        self, server: _Server, work: asyncio.Task[None], address: str, ending: Callable[[], Awaitable[None]] | None
+    ) -> None:
         self._server = server
+        self._ending = ending
         self._work = work
         self.address = address
         """HOST:PORT that it listens on."""
@@ -128,11 +131,16 @@ class GatewayServer:
     async def stop(self) -> None:
         """Take no new connections, let requests in progress finish within the grace, then cancel them."""
         self._server.should_exit = True
+        if self._ending is not None:
+            await self._ending()
         await asyncio.wait([self._work])
 
 
-async def serve_gateway(app: App, settings: GatewaySettings, *, grace_s: int) -> GatewayServer:
-    """Serve `app` at `settings.listen`; port 0 takes a free one. Broken when that fails."""
+async def serve_gateway(
+    app: App, settings: GatewaySettings, *, grace_s: int, ending: Callable[[], Awaitable[None]] | None = None
+) -> GatewayServer:
+    """Serve `app` at `settings.listen`; port 0 takes a free one. Broken when that fails. `ending` is called first when
+    it stops: without it the stop waits the whole grace for answers that have no end."""
     context = server_context(settings) if settings.certificate else None
     listening = _listening(settings.listen)
     protocol: type[Any] = type("_Bounded", (_Protocol,), {"settings": settings})
@@ -160,7 +168,7 @@ async def serve_gateway(app: App, settings: GatewaySettings, *, grace_s: int) ->
             raise Broken("the gateway did not start", todo="its log says why")
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     log.info("the gateway answers on %s://%s", "https" if context else "http", address)
-    return GatewayServer(server, work, address)
+    return GatewayServer(server, work, address, ending)
 
 
 def _listening(listen: str) -> socket.socket:

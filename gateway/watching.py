@@ -11,20 +11,21 @@ import asyncio
 import json
 import secrets
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from gateway.problems import problem_of
 from gateway.queries import Queries
 from gateway.shapes import CameraInfo, Hit, SearchReply
-from proto.errors import Denied, Overloaded, Unauthenticated, WatchwordError
+from proto.errors import Denied, Overloaded, Transient, Unauthenticated, WatchwordError
 
 EVERY_S = 2.0
 HEARTBEAT_S = 15.0
 MOST_LISTENERS = 64
+MOST_EACH = 8
+"""Of them for one caller: a page in a tab is one."""
 _MOST_EVENTS = 512
 _LINGER_S = 30.0
 """After the last listener left, so that one whose connection broke can go on where it was."""
@@ -82,8 +83,12 @@ class Watch:
                     self._tell("problem", "", problem_of(error).body)
                 await asyncio.sleep(self._every_s)
         finally:
-            self.over = True
-            self._wake()
+            self.end()
+
+    def end(self) -> None:
+        """End the streams of all who listen."""
+        self.over = True
+        self._wake()
 
     async def events(self, after: str, heartbeat_s: float = HEARTBEAT_S) -> AsyncGenerator[bytes, None]:
         """Events as they come: those after this one where that is known, else all that is known now, and what follows.
@@ -173,36 +178,63 @@ class Watch:
 class Watches:
     """The watches by caller."""
 
-    def __init__(self, *, most: int = MOST_LISTENERS, every_s: float = EVERY_S, linger_s: float = _LINGER_S) -> None:
+    def __init__(
+        self,
+        *,
+        most: int = MOST_LISTENERS,
+        most_each: int = MOST_EACH,
+        every_s: float = EVERY_S,
+        linger_s: float = _LINGER_S,
+    ) -> None:
         self._most = most
+        self._most_each = most_each
         self._every_s = every_s
         self._linger_s = linger_s
         self._watches: dict[str, tuple[Watch, asyncio.Task[None]]] = {}
+        self._listening: Counter[str] = Counter()
+        self._ended = False
 
     async def listen(
-        self, caller: str, queries: Callable[[], Queries], after: str, heartbeat_s: float = HEARTBEAT_S
+        self,
+        caller: str,
+        queries: Callable[[], Queries],
+        after: str,
+        heartbeat_s: float = HEARTBEAT_S,
+        *,
+        address: str = "",
     ) -> AsyncGenerator[bytes, None]:
-        """The events for this caller, whom `queries` acts for. Overloaded when too many listen."""
+        """The events for this caller, whom `queries` acts for. Overloaded when too many listen, in all or of this
+        caller; give the `address` of those who bring no token, so that they are told apart. Transient once stopped."""
         self._end_unheard()
-        if sum(watch.listeners for watch, _ in self._watches.values()) >= self._most:
+        if self._ended:
+            raise Transient("the gateway is ending", todo="connect again")
+        who = address or caller
+        if self._listening[who] >= self._most_each:
+            todo = "close a page that shows what is live, or bring another token"
+            raise Overloaded(f"the caller has {self._most_each} listeners, as many as one may have", todo=todo)
+        if self._listening.total() >= self._most:
             raise Overloaded("the gateway has as many listeners as it takes", todo="wait a moment and try again")
         watch, _ = self._watches.get(caller, (None, None))
         if watch is None or watch.over:
             watch = Watch(queries(), self._every_s)
             self._watches[caller] = watch, asyncio.create_task(watch.follow())
-        heard = self._heard(watch, after, heartbeat_s)
+        heard = self._heard(watch, who, after, heartbeat_s)
         # Only what has begun can be closed, and a client may leave before the first event.
         await anext(heard)
         return heard
 
-    async def _heard(self, watch: Watch, after: str, heartbeat_s: float) -> AsyncGenerator[bytes, None]:
+    async def _heard(self, watch: Watch, who: str, after: str, heartbeat_s: float) -> AsyncGenerator[bytes, None]:
         watch.listeners += 1
+        self._listening[who] += 1
         try:
             yield b""
             async for one in watch.events(after, heartbeat_s):
                 yield one
         finally:
             watch.listeners -= 1
+            self._listening[who] -= 1
+            if not self._listening[who]:
+                del self._listening[who]
             watch.left_s = time.monotonic()
             asyncio.get_running_loop().call_later(self._linger_s + 0.1, self._end_unheard)
 
@@ -215,12 +247,13 @@ class Watches:
                 del self._watches[caller]
 
     async def stop(self) -> None:
-        """End all of them."""
-        tasks = [task for _, task in self._watches.values()]
-        for task in tasks:
+        """End all of them, with their streams, and begin none: else an ending gateway waits for its listeners."""
+        self._ended = True
+        ending = list(self._watches.values())
+        for watch, task in ending:
             task.cancel()
-        with suppress(asyncio.CancelledError):
-            await asyncio.gather(*tasks, return_exceptions=True)
+            watch.end()  # a task that has not run yet is cancelled without a word
+        await asyncio.gather(*(task for _, task in ending), return_exceptions=True)
         self._watches.clear()
 
 

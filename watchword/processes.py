@@ -315,7 +315,7 @@ async def _gateway(settings: Settings, stage: Stage) -> None:
     app = application(
         client, settings.gateway, version, assistant=assistant, needs_token=needed, manage=manage, around=around
     )
-    server = await serve_gateway(app, settings.gateway, grace_s=round(GRACE_S))
+    server = await serve_gateway(app, settings.gateway, grace_s=round(GRACE_S), ending=app.end)
     stage.closing.push_async_callback(server.stop)
     await stage.serve(None, lambda: None)
 

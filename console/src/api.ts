@@ -38,6 +38,11 @@ export class Problem extends Error {
   get busy(): boolean {
     return this.status === 429 || this.status === 503;
   }
+
+  /** The same may do a moment later. */
+  get passing(): boolean {
+    return this.offline || this.busy || this.status === 504;
+  }
 }
 
 export function address(path: string, query?: URLSearchParams): string {

@@ -30,7 +30,8 @@ export function App() {
   const [help, setHelp] = useState(false);
   const over = useDroppedPictures();
   useKeys(() => setHelp(true));
-  useEffect(() => void learnSession(), []);
+  // Again when a token is wanted: the login may be over.
+  useEffect(() => void learnSession(), [tokenWanted.value]);
   useEffect(() => {
     document.documentElement.lang = language.value;
     document.title = now.q ? `${now.q} · Watchword` : "Watchword";
@@ -111,6 +112,16 @@ function Header({ onHelp }: { onHelp: () => void }) {
           </a>
         ))}
       </nav>
+      {session.value.name && (
+        <span class="who" title={t("login.as", { name: session.value.name })}>
+          {session.value.name}
+        </span>
+      )}
+      {session.value.login && !session.value.name && !token.value && (
+        <a class="button main" href={loginAddress()}>
+          {t("login.in")}
+        </a>
+      )}
       <Menu label={<Icon name="menu" />} name={t("settings")} kind="quiet round">
         {(close) => (
           <>
@@ -152,7 +163,7 @@ function Header({ onHelp }: { onHelp: () => void }) {
                 </button>
               </>
             )}
-            {session.value.login && !session.value.name && <a href={loginAddress()}>{t("login.in")}</a>}
+            {session.value.login && !session.value.name && token.value && <a href={loginAddress()}>{t("login.in")}</a>}
           </>
         )}
       </Menu>
@@ -232,8 +243,12 @@ function TokenWanted() {
           onInput={(event) => setText(event.currentTarget.value)}
         />
         <p class="hint">{t("token.kept")}</p>
-        {session.value.login && <a href={loginAddress()}>{t("login.in")}</a>}
-        <button type="submit" class="button main" disabled={!text.trim()}>
+        {session.value.login && (
+          <a class="button main" href={loginAddress()}>
+            {t("login.in")}
+          </a>
+        )}
+        <button type="submit" class={session.value.login ? "button" : "button main"} disabled={!text.trim()}>
           {t("token.use")}
         </button>
       </form>

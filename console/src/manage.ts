@@ -20,6 +20,8 @@ export interface RecordingLimits {
   bytes: number;
 }
 
+export type PacketGate = "auto" | "off";
+
 export interface CameraSettings {
   name: string;
   /** Without user, password and query. */
@@ -31,6 +33,7 @@ export interface CameraSettings {
   speed: number;
   fps: number | null;
   novelty: number | null;
+  packet_gate: PacketGate | null;
   groups: string[];
   masks: Area[];
   ignored: Area[];
@@ -114,6 +117,7 @@ export interface TokenInfo {
   name: string;
   role: string;
   cameras: string[];
+  groups: string[];
   every_camera: boolean;
   expires_ms: number;
   used_ms: number;
@@ -142,8 +146,14 @@ export const tokens = async (): Promise<TokenInfo[]> => (await json<{ tokens: To
 export const erasures = async (): Promise<Erasure[]> =>
   (await json<{ erasures: Erasure[] }>(address("erasures"))).erasures;
 
-export async function createToken(name: string, role: string, cameras: string[], days: number): Promise<string> {
-  return (await read<{ secret: string }>(await post("tokens", { name, role, cameras, days }))).secret;
+export async function createToken(
+  name: string,
+  role: string,
+  cameras: string[],
+  groups: string[],
+  days: number,
+): Promise<string> {
+  return (await read<{ secret: string }>(await post("tokens", { name, role, cameras, groups, days }))).secret;
 }
 
 export async function revokeToken(id: string): Promise<void> {

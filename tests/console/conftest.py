@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.console.house import House, Serving
+from tests.console.house import House, gateway_of, served
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -43,9 +44,8 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[House, str]]:
     house = House(tmp_path_factory.mktemp("house"))
-    server = Serving(house)
-    yield house, server.address
-    server.end()
+    with served(gateway_of(house)) as address:
+        yield house, address
     house.catalog.close()
 
 
@@ -58,9 +58,16 @@ def house(serving: tuple[House, str]) -> House:
 @pytest.fixture
 def page(browser: Browser, serving: tuple[House, str], house: House) -> Iterator[Page]:
     """A page of a browser that has never been here. Fails when the page met an error that nobody caught."""
+    with opened(browser, serving[1]) as page:
+        yield page
+
+
+@contextmanager
+def opened(browser: Browser, address: str) -> Iterator[Page]:
+    """The same for the gateway at this address."""
     with_errors: list[str] = []
     context = browser.new_context(
-        base_url=serving[1],
+        base_url=address,
         viewport={"width": 1280, "height": 860},
         locale="en-GB",
         timezone_id="UTC",

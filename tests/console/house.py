@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
-import threading
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -18,7 +19,7 @@ from cameras.source import probe
 from catalog.cameras import CameraRegistry
 from catalog.store import Catalog, sqlite_url
 from gateway.app import application
-from gateway.serving import GatewayServer, serve_gateway
+from gateway.serving import serve_gateway
 from gateway.settings import GatewaySettings
 from manage.cameras import CameraKeeper
 from manage.desk import Desk, Surroundings
@@ -32,6 +33,7 @@ from tests.clips import CLIPS
 from tests.manage.fakes import InProcess
 
 Reply = TypeVar("Reply", bound=Message)
+Served = TypeVar("Served")
 NOW_MS = 1_790_000_000_000
 """The time of all moments: 2026-09-21, 14:13:20 UTC. The page shows other days than today with their date."""
 MINUTE_MS = 60_000
@@ -231,25 +233,38 @@ class _Manage:
         return await self._house.manage.acting(Caller("someone", self._house.role)).ask(request, kind)
 
 
-class Serving:
-    """The gateway on a thread with a loop of its own, because the browser is driven from this one."""
+@contextmanager
+def served(running: AbstractAsyncContextManager[Served]) -> Iterator[Served]:
+    """What `running` gives, on a thread with a loop of its own, because the browser is driven from this one."""
+    begun: Future[Served] = Future()
+    over = asyncio.Event()
+    loop = asyncio.new_event_loop()
 
-    def __init__(self, house: House) -> None:
-        self._house = house
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-        self._server: GatewayServer = asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(60)
-        self.address = f"http://{self._server.address}"
+    async def work() -> None:
+        try:
+            async with running as it:
+                begun.set_result(it)
+                await over.wait()
+        except BaseException as error:
+            if begun.done():
+                raise
+            begun.set_exception(error)
 
-    async def _start(self) -> GatewayServer:
-        settings = GatewaySettings(listen="127.0.0.1:0")
-        return await serve_gateway(
-            application(self._house, settings, "1.2.3", manage=_Manage(self._house)), settings, grace_s=1
-        )
+    with ThreadPoolExecutor(1) as thread:
+        ended = thread.submit(lambda: loop.run_until_complete(work()))
+        try:
+            yield begun.result(120)
+        finally:
+            loop.call_soon_threadsafe(over.set)
+            ended.result(120)
+            loop.close()
 
-    def end(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._server.stop(), self._loop).result(60)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(60)
-        self._loop.close()
+
+@asynccontextmanager
+async def gateway_of(house: House) -> AsyncIterator[str]:
+    """The address of a gateway before this house."""
+    settings = GatewaySettings(listen="127.0.0.1:0")
+    app = application(house, settings, "1.2.3", manage=_Manage(house))
+    server = await serve_gateway(app, settings, grace_s=1, ending=app.end)
+    yield f"http://{server.address}"
+    await server.stop()

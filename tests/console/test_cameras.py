@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -123,6 +124,43 @@ def test_what_somebody_else_changed_is_not_overwritten(page: Page, house: House)
     assert house.registry.get("bikes").fps == 3
 
 
+def test_a_save_that_failed_for_a_moment_is_tried_again_with_all_that_was_drawn(page: Page, house: House) -> None:
+    page.goto("/?page=cameras&edit=bikes")
+    draw_left_half(page)
+    away = {"title": "Transient", "detail": "the catalog is busy", "todo": "try again"}
+    page.route("**/api/v1/cameras/bikes", lambda route: route.fulfill(status=503, json=away))
+    page.get_by_role("button", name="Save").click()
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("The catalog is busy")
+    page.unroute("**/api/v1/cameras/bikes")
+    alert.get_by_role("button", name="Try again").click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    assert len(house.registry.get("bikes").masks) == 1
+
+
+def test_what_is_decoded_is_chosen_for_a_stream_and_not_offered_for_a_file(page: Page, house: House) -> None:
+    page.goto("/?page=cameras&edit=meadow")
+    expect(page.get_by_label("Start the file again")).to_be_visible()
+    expect(page.get_by_label("Decode")).to_have_count(0)
+    house.registry.change("bikes", lambda one: Camera(one.name, "rtsp://127.0.0.1:9/stream"))
+    for chosen, kept in (("off", "off"), ("auto", "auto"), ("", None)):
+        page.goto("/?page=cameras&edit=bikes")
+        page.get_by_label("Decode").select_option(chosen)
+        page.get_by_role("button", name="Save").click()
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        assert house.registry.get("bikes").packet_gate == kept
+
+
+def test_a_form_outlasts_the_first_cameras_coming(page: Page, house: House) -> None:
+    page.route("**/api/v1/cameras", lambda route: route.fulfill(json={"cameras": [], "kinds": []}))
+    page.goto("/?page=cameras&edit=%2B")
+    expect(page.get_by_text("No camera yet")).to_be_attached()
+    page.get_by_label("Name").fill("yard")
+    page.unroute("**/api/v1/cameras")
+    expect(page.locator(".row", has_text="bikes")).to_be_attached()
+    expect(page.get_by_label("Name")).to_have_value("yard")
+
+
 def test_an_address_is_never_shown_with_its_password(page: Page, house: House) -> None:
     secret = f"rtsp://boss:{SECRET}@127.0.0.1:9/stream?pwd={SECRET}"
     house.registry.change("bikes", lambda one: Camera(one.name, secret))
@@ -173,13 +211,19 @@ def test_an_empty_house_is_one_click_from_its_first_camera_and_from_the_demo(pag
 
 
 def test_a_token_is_made_shown_once_and_revoked_and_a_camera_is_erased(page: Page, house: House) -> None:
+    house.registry.change("meadow", lambda one: replace(one, groups=("outside", "inside")))
     page.goto("/?page=system")
     page.get_by_role("button", name="New token").click()
     dialog = page.get_by_role("dialog", name="New token")
     dialog.get_by_label("Name").fill("guard")
-    dialog.get_by_role("textbox", name="Cameras").fill("bikes")
+    dialog.get_by_role("textbox", name=re.compile("^Cameras")).fill("bikes")
+    dialog.get_by_label("Groups").fill("nowhere")
+    dialog.get_by_role("button", name="Create").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("nowhere")
+    dialog.get_by_label("Groups").fill("outside, inside")
     dialog.get_by_role("button", name="Create").click()
     expect(page.get_by_text("it is not shown again")).to_be_visible()
+    expect(page.get_by_role("row", name=re.compile("guard"))).to_contain_text("inside, outside")
     expect(page.locator(".command code", has_text=re.compile("^ww_"))).to_be_visible()
     page.get_by_role("button", name="Revoke").click()
     page.get_by_role("dialog", name="Revoke guard?").get_by_role("button", name="Revoke").click()

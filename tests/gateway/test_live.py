@@ -9,10 +9,12 @@ from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from gateway.app import application
 from gateway.entries import MOST_TRYING
+from gateway.serving import serve_gateway
 from gateway.settings import GatewaySettings
 from gateway.watching import HEARTBEAT, Watch, Watches
 from proto.errors import Overloaded, Transient, Unauthenticated
@@ -104,6 +106,38 @@ async def test_silence_is_filled_with_heartbeats_and_listeners_are_few() -> None
     await anext(one)
     await one.aclose()
     await watches.stop()
+
+
+async def test_one_caller_holds_a_few_listeners_and_others_are_served() -> None:
+    watches = Watches(most_each=2, every_s=60)
+    async with client_of(FakeQueries(), watches=watches) as http:
+        streams = [await watches.listen(who, FakeQueries, "", address="127.0.0.1") for who in ("a", "b")]
+        refused = await http.get("/api/v1/live/events")
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+        assert (refused.headers["content-type"], refused.json()["title"]) == ("application/problem+json", "Overloaded")
+        assert "close a page" in refused.json()["todo"]
+        streams.append(await watches.listen("a", FakeQueries, ""))
+        await streams.pop(0).aclose()
+        streams.append(await watches.listen("c", FakeQueries, "", address="127.0.0.1"))
+        await watches.stop()
+        for stream in streams:
+            assert [name for name, _ in events_in(b"".join([data async for data in stream]))][:1] == ["all"]
+        assert (await http.get("/api/v1/live/events")).status_code == 503
+
+
+async def test_streams_end_with_the_gateway() -> None:
+    settings = GatewaySettings(listen="127.0.0.1:0")
+    app = application(FakeQueries(), settings, "1")
+    server = await serve_gateway(app, settings, grace_s=600, ending=app.end)
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"http://{server.address}/api/v1/live/events") as answer,
+    ):
+        told = b""
+        while b"event: ready" not in told:
+            told += await answer.content.readany()
+        await server.stop()
+        assert await answer.content.read() == b""
 
 
 async def test_who_may_not_ask_gets_a_status_and_no_stream() -> None:

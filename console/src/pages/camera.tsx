@@ -13,6 +13,8 @@ import { NEW } from "../route";
 import { go, isAdmin, lookAtHouse, me } from "../state";
 
 const GB = 1e9;
+/** The status of a change to what was changed meanwhile. */
+const CHANGED = 412;
 /** What a recording may take where nothing is said. */
 const USUAL = { days: 30, gb: 50 };
 
@@ -23,6 +25,7 @@ interface Draft {
   enabled: boolean;
   loop: boolean;
   fps: string;
+  packetGate: manage.PacketGate | "";
   groups: string;
   days: string;
   record: boolean;
@@ -40,6 +43,7 @@ function draftOf(now: manage.CameraSettings | null): Draft {
     enabled: now?.enabled ?? true,
     loop: now?.loop ?? false,
     fps: now?.fps?.toString() ?? "",
+    packetGate: now?.packet_gate ?? "",
     groups: now?.groups.join(", ") ?? "",
     days: now?.retention_days?.toString() ?? "",
     record: now?.record?.on ?? false,
@@ -60,6 +64,7 @@ export function changeOf(draft: Draft, before: Draft): manage.CameraChange {
   if (differs("enabled")) change.enabled = draft.enabled;
   if (differs("loop")) change.loop = draft.loop;
   if (differs("fps")) change.fps = draft.fps.trim() ? Number(draft.fps) : null;
+  if (differs("packetGate")) change.packet_gate = draft.packetGate || null;
   if (differs("groups")) change.groups = draft.groups.split(/[\s,]+/).filter(Boolean);
   if (differs("days")) change.retention_days = draft.days.trim() ? Number(draft.days) : null;
   if (differs("record", "recordDays", "recordGb")) {
@@ -76,6 +81,8 @@ export function CameraDialog({ edit }: { edit: string }) {
   const [there, setThere] = useState<manage.Tagged | null>(null);
   const [draft, setDraft] = useState<Draft>(draftOf(null));
   const [problem, setProblem] = useState<Problem | null>(null);
+  /** What failed, and may do when it is tried again. */
+  const again = useRef<(() => Promise<void>) | null>(null);
   const [shot, setShot] = useState<manage.Shot | null>(null);
   /** The address that the test picture was taken of. */
   const seen = useRef<string | null>(null);
@@ -107,6 +114,7 @@ export function CameraDialog({ edit }: { edit: string }) {
   const during = async (what: "look" | "save", work: () => Promise<void>): Promise<void> => {
     setBusy(what);
     setProblem(null);
+    again.current = () => during(what, work);
     try {
       await work();
     } catch (error) {
@@ -140,14 +148,22 @@ export function CameraDialog({ edit }: { edit: string }) {
       close();
     });
 
+  /** What was typed and drawn is kept, but where somebody else changed the camera: then it is read anew. */
+  const retry = (): void => {
+    if (!fresh && (!there || problem?.status === CHANGED)) load();
+    else if (problem?.passing && again.current) void again.current();
+    else setProblem(null);
+  };
+
   const picture = shot?.url ?? last;
   const complete = fresh ? Boolean(draft.name.trim() && draft.url.trim()) : there !== null;
   const whole = me.value?.every_camera ?? false;
+  const isFile = draft.url.trim()
+    ? /^(file:|\/(?!dev\/))/.test(draft.url.trim())
+    : there?.settings.kind === "file";
   return (
     <Dialog title={fresh ? t("cameras.add") : edit} kind="camera-dialog" onClose={close}>
-      {problem && (
-        <ProblemTold problem={problem} onRetry={fresh ? () => setProblem(null) : load} />
-      )}
+      {problem && <ProblemTold problem={problem} onRetry={retry} />}
       {(fresh || there) && (
         <form
           class="camera-form"
@@ -222,8 +238,20 @@ export function CameraDialog({ edit }: { edit: string }) {
                 />
               </Field>
             </div>
+            {!isFile && (
+              <Field name={t("edit.packet_gate")} hint={t("edit.packet_gate_hint")}>
+                <select
+                  value={draft.packetGate}
+                  onChange={(event) => set({ packetGate: event.currentTarget.value as Draft["packetGate"] })}
+                >
+                  <option value="">{t("edit.usual")}</option>
+                  <option value="auto">{t("edit.packet_gate_auto")}</option>
+                  <option value="off">{t("edit.packet_gate_off")}</option>
+                </select>
+              </Field>
+            )}
             <Check name={t("edit.enabled")} on={draft.enabled} onChange={(enabled) => set({ enabled })} />
-            {(there?.settings.kind === "file" || /^(file:|\/(?!dev\/))/.test(draft.url)) && (
+            {isFile && (
               <Check name={t("edit.loop")} on={draft.loop} onChange={(loop) => set({ loop })} />
             )}
             <Check name={t("edit.record")} on={draft.record} onChange={(record) => set({ record })} />

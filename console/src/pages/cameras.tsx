@@ -23,15 +23,16 @@ export function CamerasPage() {
     // Its last picture is drawn on.
     if (edit) void lookAtRecent(new AbortController().signal);
   }, [edit]);
-  const dialog = mayChange.value && edit && <CameraDialog key={edit} edit={edit} />;
-  if (house.value && !house.value.cameras.length) {
-    return (
-      <>
-        <FirstStart />
-        {dialog}
-      </>
-    );
-  }
+  // The dialog has one place whatever is behind it: a form being filled in outlasts the first camera's coming.
+  return (
+    <>
+      {house.value && !house.value.cameras.length ? <FirstStart /> : <List />}
+      {mayChange.value && edit && <CameraDialog key={edit} edit={edit} />}
+    </>
+  );
+}
+
+function List() {
   const cameras = (house.value?.cameras ?? []).toSorted(
     (a, b) => Number(b.watching) - Number(a.watching) || a.name.localeCompare(b.name),
   );
@@ -58,7 +59,6 @@ export function CamerasPage() {
           <Command>watchword camera add gate rtsp://user:password@10.0.0.7/stream</Command>
         </section>
       )}
-      {dialog}
     </div>
   );
 }

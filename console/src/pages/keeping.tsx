@@ -1,16 +1,15 @@
 // What only those see who look after the house: storage, tokens, the audit, erasures.
 
-import type { ComponentChildren } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 import { Problem } from "../api";
 import * as format from "../format";
-import { t, type Key } from "../i18n";
+import { t } from "../i18n";
 import * as manage from "../manage";
-import { Icon } from "../parts/icons";
-import { Dialog } from "../parts/overlay";
-import { Command, ProblemTold, Words } from "../parts/told";
+import { day, Sure, Table, useRead } from "../parts/kept";
+import { ProblemTold } from "../parts/told";
 import { house, isAdmin, mayChange, me } from "../state";
 import { Field } from "./camera";
+import { Tokens } from "./tokens";
 
 /** Storage, tokens, audit and erasure, each where the reader may see it. */
 export function Keeping() {
@@ -25,22 +24,7 @@ export function Keeping() {
   );
 }
 
-/** Something that is read when it is shown, and again when it was changed. */
-function useRead<T>(readIt: () => Promise<T>): [T | null, Problem | null, () => void, (error: unknown) => void] {
-  const [found, setFound] = useState<T | null>(null);
-  const [problem, setProblem] = useState<Problem | null>(null);
-  const failed = (error: unknown): void =>
-    setProblem(error instanceof Problem ? error : new Problem(-1, "", String(error), ""));
-  const look = (): void => {
-    setProblem(null);
-    readIt().then(setFound, failed);
-  };
-  useEffect(look, []);
-  return [found, problem, look, failed];
-}
-
 const gigabytes = (bytes: number): string => `${format.number(Math.round(bytes / 1e8) / 10)} GB`;
-const day = (ms: number): string => (ms ? format.moment(ms) : t("never"));
 
 function Storage() {
   const [now, problem, look] = useRead(manage.storage);
@@ -72,185 +56,6 @@ function Storage() {
         </>
       )}
     </section>
-  );
-}
-
-function Table({ heads, name, children }: { heads: Key[]; name: string; children: ComponentChildren }) {
-  return (
-    <div class="scroll" role="region" tabIndex={0} aria-label={name}>
-      <table>
-        <thead>
-          <tr>
-            {heads.map((head) => (
-              <th key={head} scope="col">
-                {t(head)}
-              </th>
-            ))}
-          </tr>
-        </thead>
-        <tbody>{children}</tbody>
-      </table>
-    </div>
-  );
-}
-
-const ROLES = ["viewer", "operator", "admin", "ingest"] as const;
-
-function Tokens() {
-  const [found, problem, look, failed] = useRead(manage.tokens);
-  const [making, setMaking] = useState(false);
-  const [secret, setSecret] = useState("");
-  const [ending, setEnding] = useState<manage.TokenInfo | null>(null);
-  const revoke = async (id: string): Promise<void> => {
-    setEnding(null);
-    await manage.revokeToken(id).then(look, failed);
-  };
-  return (
-    <section>
-      <h2>{t("tokens")}</h2>
-      {problem && <ProblemTold problem={problem} onRetry={look} />}
-      {secret && (
-        <div class="told" role="status">
-          <div>
-            <p class="told-title">{t("tokens.secret")}</p>
-            <Command>{secret}</Command>
-          </div>
-        </div>
-      )}
-      {Boolean(found?.length) && (
-        <Table heads={["tokens.name", "tokens.role", "cameras", "tokens.ends", "tokens.used", "tokens.state"]} name={t("tokens")}>
-          {found?.map((one) => (
-            <tr key={one.id}>
-              <th scope="row">{one.name}</th>
-              <td>{one.role}</td>
-              <td>{one.every_camera ? t("live.all") : one.cameras.join(", ")}</td>
-              <td>{day(one.expires_ms)}</td>
-              <td>{day(one.used_ms)}</td>
-              <td>
-                {one.counts ? (
-                  <button type="button" class="button" onClick={() => setEnding(one)}>
-                    {t("tokens.revoke")}
-                  </button>
-                ) : (
-                  t("tokens.over")
-                )}
-              </td>
-            </tr>
-          ))}
-        </Table>
-      )}
-      <p>
-        <button type="button" class="button" onClick={() => setMaking(true)}>
-          <Icon name="plus" />
-          {t("tokens.new")}
-        </button>
-      </p>
-      {making && (
-        <NewToken
-          onClose={() => setMaking(false)}
-          onMade={(made) => {
-            setSecret(made);
-            setMaking(false);
-            look();
-          }}
-        />
-      )}
-      {ending && (
-        <Sure
-          title={t("tokens.sure", { name: ending.name })}
-          words={t("tokens.sure_words")}
-          yes={t("tokens.revoke")}
-          onYes={() => void revoke(ending.id)}
-          onClose={() => setEnding(null)}
-        />
-      )}
-    </section>
-  );
-}
-
-function NewToken({ onClose, onMade }: { onClose: () => void; onMade: (secret: string) => void }) {
-  const [name, setName] = useState("");
-  const [role, setRole] = useState<string>("viewer");
-  const [cameras, setCameras] = useState("");
-  const [days, setDays] = useState("");
-  const [problem, setProblem] = useState<Problem | null>(null);
-  const make = async (): Promise<void> => {
-    try {
-      onMade(await manage.createToken(name.trim(), role, cameras.split(/[\s,]+/).filter(Boolean), Number(days) || 0));
-    } catch (error) {
-      setProblem(error instanceof Problem ? error : new Problem(-1, "", String(error), ""));
-    }
-  };
-  return (
-    <Dialog title={t("tokens.new")} kind="small" onClose={onClose}>
-      {problem && <ProblemTold problem={problem} onRetry={() => setProblem(null)} />}
-      <form
-        class="fields"
-        onSubmit={(event) => {
-          event.preventDefault();
-          void make();
-        }}
-      >
-        <Field name={t("tokens.name")}>
-          <input required autofocus maxLength={64} value={name} onInput={(event) => setName(event.currentTarget.value)} />
-        </Field>
-        <Field name={t("tokens.role")}>
-          <select value={role} onChange={(event) => setRole(event.currentTarget.value)}>
-            {ROLES.map((one) => (
-              <option key={one} value={one}>
-                {t(`role.${one}`)}
-              </option>
-            ))}
-          </select>
-        </Field>
-        <Field name={t("cameras")} hint={t("tokens.cameras_hint")}>
-          <input value={cameras} onInput={(event) => setCameras(event.currentTarget.value)} />
-        </Field>
-        <Field name={t("tokens.days")}>
-          <input
-            type="number"
-            min="0"
-            step="any"
-            placeholder={t("edit.ever")}
-            value={days}
-            onInput={(event) => setDays(event.currentTarget.value)}
-          />
-        </Field>
-        <div class="form-end">
-          <span class="spring" />
-          <button type="submit" class="button main" disabled={!name.trim()}>
-            {t("tokens.make")}
-          </button>
-        </div>
-      </form>
-    </Dialog>
-  );
-}
-
-interface SureProps {
-  title: string;
-  words: string;
-  yes: string;
-  onYes: () => void;
-  onClose: () => void;
-}
-
-function Sure({ title, words, yes, onYes, onClose }: SureProps) {
-  return (
-    <Dialog title={title} kind="small" onClose={onClose}>
-      <p>
-        <Words>{words}</Words>
-      </p>
-      <div class="form-end">
-        <span class="spring" />
-        <button type="button" class="button" autofocus onClick={onClose}>
-          {t("cancel")}
-        </button>
-        <button type="button" class="button main danger" onClick={onYes}>
-          {yes}
-        </button>
-      </div>
-    </Dialog>
   );
 }
 
