@@ -108,7 +108,9 @@ class Statuses:
 def status_now(camera: Camera, statuses: Mapping[str, CameraStatus], now_ms: int) -> CameraStatus:
     """How the camera is doing, to be shown at `now_ms`: what was told, unless the registry or the clock say else."""
     told = statuses.get(camera.name)
-    status = told or CameraStatus(camera.name, "unknown", 0, 0, "no camera process watches it yet: is one running?")
+    where = f" at {camera.site}" if camera.site else ""
+    never = f"no camera process watches it yet: is one running{where}?"
+    status = told or CameraStatus(camera.name, "unknown", 0, 0, never)
     if not camera.watching or not camera.enabled:
         state = "disabled" if camera.watching else "removed"
         return CameraStatus(camera.name, state, 0, status.told_ms)
