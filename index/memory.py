@@ -52,7 +52,7 @@ class MemoryStore:
         matching = self._matching(asked(ask)) if ask.cameras is None or ask.cameras else []
         return Answer(nearest(matching, ask), shards_searched=1, buckets_searched=1, moments_searched=len(matching))
 
-    async def fetch(self, ids: Sequence[str]) -> list[Moment]:
+    async def fetch(self, ids: Sequence[str], *, exact: bool = True) -> list[Moment]:  # noqa: ARG002  # it always is
         check_moment_ids(ids)
         return [self._moments[name] for name in ids if name in self._moments]
 

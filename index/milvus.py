@@ -198,16 +198,17 @@ class _MilvusShard:
         rows = await self._query(bucket, expression(which), ROW_FIELDS, limit=most_rows)
         return moments_from(rows, self._space.id) if len(rows) < most_rows else None
 
-    async def fetch(self, bucket: Bucket, ids: Sequence[str]) -> list[Moment]:
+    async def fetch(self, bucket: Bucket, ids: Sequence[str], *, exact: bool = True) -> list[Moment]:
         found: list[Moment] = []
         for first in range(0, len(ids), _MOMENTS_AT_ONCE):
-            rows = await self._query(bucket, rows_filter(ids[first : first + _MOMENTS_AT_ONCE]), ROW_FIELDS)
+            wanted = rows_filter(ids[first : first + _MOMENTS_AT_ONCE])
+            rows = await self._query(bucket, wanted, ROW_FIELDS, consistency=_consistency(exact))
             found += moments_from(rows, self._space.id)
         return found
 
     async def count(self, bucket: Bucket, which: Filter, *, exact: bool = True) -> int:
         passing = " and ".join(filter(None, (WHOLE_ROWS, expression(which))))
-        rows = await self._query(bucket, passing, ["count(*)"], consistency="Strong" if exact else "Bounded")
+        rows = await self._query(bucket, passing, ["count(*)"], consistency=_consistency(exact))
         return int(rows[0]["count(*)"]) if rows else 0
 
     async def rows(self, bucket: Bucket, which: Filter, most: int) -> list[Bare]:
@@ -335,6 +336,11 @@ class _MilvusShard:
 
     def _name(self, bucket: Bucket) -> str:
         return collection_name(self._space.id, bucket)
+
+
+def _consistency(exact: bool) -> str:
+    """Strong waits until the server has seen all that was written before: some 200 ms."""
+    return "Strong" if exact else "Bounded"
 
 
 async def milvus_server(endpoint: str, settings: MilvusSettings) -> tuple[tuple[int, int], frozenset[str]]:

@@ -37,7 +37,7 @@ class Shard(Protocol):
     async def read(self, bucket: Bucket, which: Filter, most_rows: int) -> list[Moment] | None:
         """The bucket's moments that pass, unordered; None when they have `most_rows` rows. Sees every upsert."""
 
-    async def fetch(self, bucket: Bucket, ids: Sequence[str]) -> list[Moment]:
+    async def fetch(self, bucket: Bucket, ids: Sequence[str], *, exact: bool = True) -> list[Moment]:
         """The moments with these ids in the bucket. Sees every upsert."""
 
     async def count(self, bucket: Bucket, which: Filter, *, exact: bool = True) -> int:

@@ -149,11 +149,13 @@ class ShardedStore:
             spaces=sorted({space for part in parts.values() for space in part.spaces}),
         )
 
-    async def fetch(self, ids: Sequence[str]) -> list[Moment]:
+    async def fetch(self, ids: Sequence[str], *, exact: bool = True) -> list[Moment]:
         check_moment_ids(ids)
         if not ids:
             return []
-        parts, missing = await all_of({name: self._fetch_from(shard, ids) for name, shard in self._asked(None).items()})
+        parts, missing = await all_of(
+            {name: self._fetch_from(shard, ids, exact) for name, shard in self._asked(None).items()}
+        )
         found = fullest(moment for part in parts.values() for moment in part)
         if missing and not found.keys() >= set(ids):
             raise first(missing)
@@ -270,10 +272,10 @@ class ShardedStore:
         """All moments of the bucket that pass."""
         return await read_all(lambda part: shard.read(bucket, part, self._most_rows), bucket, which)
 
-    async def _fetch_from(self, shard: Shard, ids: Sequence[str]) -> list[Moment]:
-        held = (await shard.buckets(fresh=True)).get(self._space.id, ())
+    async def _fetch_from(self, shard: Shard, ids: Sequence[str], exact: bool) -> list[Moment]:
+        held = (await shard.buckets(fresh=exact)).get(self._space.id, ())
         wanted = {bucket: [name for name in ids if bucket.holds(start_of(name))] for bucket in held}
-        parts = await whole({bucket: shard.fetch(bucket, own) for bucket, own in wanted.items() if own})
+        parts = await whole({bucket: shard.fetch(bucket, own, exact=exact) for bucket, own in wanted.items() if own})
         return [moment for part in parts for moment in part]
 
     async def _count_in(self, shard: Shard, which: Filter) -> int:

@@ -143,8 +143,9 @@ class MomentStore(Protocol):
         The answer names the parts that did not answer. Raises only when no part answered.
         """
 
-    async def fetch(self, ids: Sequence[str]) -> list[Moment]:
-        """The moments with these ids, in this order; unknown ids are left out. Sees every upsert."""
+    async def fetch(self, ids: Sequence[str], *, exact: bool = True) -> list[Moment]:
+        """The moments with these ids, in this order; unknown ids are left out. Sees every upsert; unless `exact`, those
+        of the last moments only as far as a search does, and in a fraction of the time."""
 
     async def count(
         self, cameras: frozenset[str] | None = None, start_ms: int | None = None, end_ms: int | None = None

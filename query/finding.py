@@ -102,7 +102,7 @@ class Finder:
     async def _without_newer(self, answer: Answer) -> Answer:
         if self._newer is None or not answer.hits:
             return answer
-        there = {moment.id for moment in await self._newer.fetch([hit.span.id for hit in answer.hits])}
+        there = {moment.id for moment in await self._newer.fetch([hit.span.id for hit in answer.hits], exact=False)}
         return replace(answer, hits=[hit for hit in answer.hits if hit.span.id not in there])
 
     def _shaped(self, question: Question, verdict: Verdict) -> list[Hit]:

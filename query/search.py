@@ -16,7 +16,7 @@ from proto import tracing
 from proto.access import Scope
 from proto.life import Gone, GoneNow
 from proto.metrics import SEARCH_PART_SECONDS
-from proto.types import Camera, Moment, Span, check_moment_ids, start_of
+from proto.types import Camera, Moment, check_moment_ids, start_of
 from query.aside import Aside
 from query.asking import Question, checked
 from query.coverage import CoverageTold
@@ -110,14 +110,14 @@ class Searcher:
         if question.cameras:
             with tracing.span("cameras"):
                 await self.check_cameras(question.cameras, question.scope)
-        gone = await self._life.gone()
-        if question.moment_id is not None:
-            await self.moment(question.moment_id, question.scope)
+        with tracing.span("rules"):
+            gone = await self._life.gone()
+        like = None if question.moment_id is None else await self.moment(question.moment_id, question.scope)
         left_s = timeout_s - (time.perf_counter() - begun)
         reading = asyncio.create_task(self._read_coverage(question, left_s, gone))
-        before = asyncio.create_task(self._in_former(question, left_s, gone))
+        before = asyncio.create_task(self._in_former(question, like, left_s, gone))
         try:
-            found = await self._space.find(question, left_s, gone)
+            found = await self._space.find(question, like, left_s, gone)
             finding = together(question, found.finding, await before, self._asked())
             coverage = await reading
             answer = await self._named(finding.answer, question)
@@ -137,8 +137,8 @@ class Searcher:
             total_s=ended - begun,
         )
 
-    async def _in_former(self, question: Question, left_s: float, gone: Gone) -> Finding | None:
-        return None if self._former is None else await self._former.find(question, left_s, gone)
+    async def _in_former(self, question: Question, like: Moment | None, left_s: float, gone: Gone) -> Finding | None:
+        return None if self._former is None else await self._former.find(question, like, left_s, gone)
 
     def _asked(self) -> list[str]:
         return [space.id for space in self._spaces()]
@@ -146,12 +146,17 @@ class Searcher:
     def _spaces(self) -> list[SearchedSpace]:
         return [self._space] if self._former is None else [self._space, self._former.space]
 
-    async def _fetch(self, moment_id: str) -> list[Moment]:
-        """The moment, if there is one: in the present space, else in the former one."""
-        for space in self._spaces():
-            if found := await space.store.fetch([moment_id]):
-                return found
-        return []
+    async def _seen(self, moment_id: str, scope: Scope) -> Moment | None:
+        """The moment, if there is one that may be seen: in the present space, else in the former one.
+
+        One that may not be seen is looked up in every way, as one that is not there is: so both take the same time.
+        """
+        for exact in (False, True):
+            for space in self._spaces():
+                for moment in await space.store.fetch([moment_id], exact=exact):
+                    if scope.allows(moment.camera):
+                        return moment
+        return None
 
     async def _named(self, answer: Answer, question: Question) -> Answer:
         """The answer with the cameras whose moments may lie where nobody answered."""
@@ -186,14 +191,14 @@ class Searcher:
         found = await asyncio.to_thread(self._cameras.all)
         return [camera for camera in found if scope.allows(camera.name)]
 
-    async def moment(self, moment_id: str, scope: Scope) -> Span:
+    async def moment(self, moment_id: str, scope: Scope) -> Moment:
         """The moment with this id. Raises Unknown when there is none that may be shown and seen."""
         check_moment_ids([moment_id])
         gone = await self._life.gone()
-        for moment in await self._fetch(moment_id):
-            if scope.allows(moment.camera) and not gone.covers(moment.camera, moment.start_ms, moment.end_ms):
-                return moment
-        raise unknown_moment(moment_id)
+        moment = await self._seen(moment_id, scope)
+        if moment is None or gone.covers(moment.camera, moment.start_ms, moment.end_ms):
+            raise unknown_moment(moment_id)
+        return moment
 
     async def gone(self) -> Gone:
         """What may not be shown now."""
@@ -220,20 +225,17 @@ class Searcher:
         return replace(told, gaps=[gap if gap.camera else replace(gap, frames=0) for gap in told.gaps])
 
     async def _may_see(self, moment_id: str, scope: Scope) -> bool:
-        """Whether the moment is of a camera that may be seen. What may be is remembered: an id says its camera.
-
-        What may not be seen is looked up each time, as what is not there is: so both take the same time.
-        """
+        """Whether the moment is of a camera that may be seen. What may be is remembered: an id says its camera."""
         if (camera := self._cameras_of.get(moment_id)) is not None and scope.allows(camera):
             return True
         check_moment_ids([moment_id])
-        for moment in await self._fetch(moment_id):
-            if scope.allows(moment.camera):
-                if len(self._cameras_of) >= _MOST_SEEN:
-                    del self._cameras_of[next(iter(self._cameras_of))]
-                self._cameras_of[moment_id] = moment.camera
-                return True
-        return False
+        moment = await self._seen(moment_id, scope)
+        if moment is None:
+            return False
+        if len(self._cameras_of) >= _MOST_SEEN:
+            del self._cameras_of[next(iter(self._cameras_of))]
+        self._cameras_of[moment_id] = moment.camera
+        return True
 
 
 def _told(answer: Answer, scope: Scope) -> Answer:

@@ -15,6 +15,7 @@ from proto import tracing
 from proto.errors import WatchwordError
 from proto.life import Gone
 from proto.metrics import SEARCH_PART_SECONDS
+from proto.types import Moment
 from query.asking import Question
 from query.cache import VectorCache
 from query.finding import Finder, Finding
@@ -67,11 +68,11 @@ class SearchedSpace:
         """The id of the space."""
         return self.store.space.id
 
-    async def find(self, question: Question, timeout_s: float, gone: Gone) -> InSpace:
-        """The hits of the question."""
+    async def find(self, question: Question, like: Moment | None, timeout_s: float, gone: Gone) -> InSpace:
+        """The hits of the question, which may ask by the moment `like`."""
         begun = time.perf_counter()
         with SEARCH_PART_SECONDS.labels(part="embed").time(), tracing.span("embed"):
-            vector, cached = await self._vectors.find(question)
+            vector, cached = await self._vectors.find(question, like)
         embed_s = time.perf_counter() - begun
         return InSpace(await self._finder.find(question, vector, timeout_s - embed_s, gone), cached, embed_s)
 
@@ -85,7 +86,7 @@ class FormerSpace:
         self._again_s: float | None = None
         """When to try again; None while it answers."""
 
-    async def find(self, question: Question, timeout_s: float, gone: Gone) -> Finding | None:
+    async def find(self, question: Question, like: Moment | None, timeout_s: float, gone: Gone) -> Finding | None:
         """What it found; None when it did not answer in time, or not at all."""
         within_s, now_s = _FORMER_SHARE * timeout_s, self._clock()
         if self._again_s is not None:
@@ -95,7 +96,7 @@ class FormerSpace:
         try:
             with tracing.span("former space"):
                 async with asyncio.timeout(within_s):
-                    found = await self.space.find(question, within_s, gone)
+                    found = await self.space.find(question, like, within_s, gone)
         except (WatchwordError, TimeoutError) as error:
             if self._again_s is None:  # once, not at every search
                 log.warning("moments of the space %s are not searched: %s", self.space.id, error or "no answer in time")

@@ -10,7 +10,7 @@ from index.store import MomentStore
 from proto import tracing
 from proto.access import Scope
 from proto.errors import Invalid, Poison, Unknown
-from proto.types import Vector
+from proto.types import Moment, Vector
 from query.aside import Aside
 from query.asking import Question
 from query.cache import VectorCache
@@ -30,21 +30,18 @@ class QuestionVectors:
         self._pictures = Aside(_PICTURES_AT_ONCE, "pictures of moments")
         self._asked: dict[tuple[Scope, str], asyncio.Task[tuple[Vector, bool]]] = {}
 
-    async def find(self, question: Question) -> tuple[Vector, bool]:
-        """The question's vector, and whether it came from the cache.
+    async def find(self, question: Question, like: Moment | None) -> tuple[Vector, bool]:
+        """The question's vector, and whether it came from the cache. `like` is the moment that it asks by, if it does.
 
-        A moment that only another space has is embedded here by its picture. Whoever asks must be allowed to see it.
+        One of another space is embedded here by its picture.
         """
         if question.text is not None:
             return await self._of_text(question.text, question.scope)
         if question.image is not None:
             (result,) = await self._encoder.embed_images([question.image])
             return _good(result, "image"), False
-        assert question.moment_id is not None
-        for moment in await self._store.fetch([question.moment_id]):
-            if question.scope.allows(moment.camera):
-                return moment.vector, False
-        return await self._of_picture(question.moment_id), False
+        assert like is not None
+        return (like.vector if like.space == self._store.space.id else await self._of_picture(like.id)), False
 
     async def _of_picture(self, moment_id: str) -> Vector:
         (result,) = await self._encoder.embed_images(

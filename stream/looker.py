@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
@@ -27,7 +28,9 @@ from workers.client import Seen
 log = logging.getLogger("watchword.stream")
 
 _TOGETHER = 8
-"""Looks that are sent to the encoder at once."""
+"""Most looks that are sent to the encoder at once."""
+_LONG_S = 0.25
+"""Where an answer takes longer, fewer are sent at once: frames that come meanwhile wait behind them."""
 _MOST_WAITING = 16
 """While so many wait, live cameras are not looked at up close."""
 _TRIES = 3
@@ -48,6 +51,7 @@ class Looker:
         self._saw = saw
         self._waiting: deque[Look] = deque()
         self._under_way = 0
+        self._together = _TOGETHER
         self._filled = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -94,11 +98,14 @@ class Looker:
     async def _run(self) -> None:
         while True:
             await self._filled.wait()
-            looks = [self._waiting.popleft() for _ in range(min(_TOGETHER, len(self._waiting)))]
+            looks = [self._waiting.popleft() for _ in range(min(self._together, len(self._waiting)))]
             if not self._waiting:
                 self._filled.clear()
             self._under_way = len(looks)
-            await self._saw(list(zip(looks, await self._found(looks), strict=True)))
+            began_s = time.monotonic()
+            found = await self._found(looks)
+            self._together = together(self._together, len(looks), time.monotonic() - began_s)
+            await self._saw(list(zip(looks, found, strict=True)))
             self._under_way = 0
             self._patience.moved()
             if not self._waiting:
@@ -153,6 +160,11 @@ class Looker:
             log.warning("moments are stored without a closer look %s from now on: %s", what, error)
         self._failing.add(what)
         return [None] * len(pictures)
+
+
+def together(most: int, sent: int, took_s: float) -> int:
+    """How many looks to send at once, after `sent` of them took so long."""
+    return max(1, sent // 2) if took_s > _LONG_S else min(_TOGETHER, most + 1)
 
 
 def _cost_of(objects: int) -> int:

@@ -90,7 +90,13 @@ class ScanShard:
     async def read(self, bucket: Bucket, which: Filter, most_rows: int) -> list[Moment] | None:
         return await self._unless_gone(bucket, "read moments", lambda rows: rows.read(which, most_rows), [])
 
-    async def fetch(self, bucket: Bucket, ids: Sequence[str]) -> list[Moment]:
+    async def fetch(
+        self,
+        bucket: Bucket,
+        ids: Sequence[str],
+        *,
+        exact: bool = True,  # noqa: ARG002  # it always is
+    ) -> list[Moment]:
         return await self._unless_gone(bucket, "read moments", lambda rows: rows.fetch(ids), [])
 
     async def count(self, bucket: Bucket, which: Filter, *, exact: bool = True) -> int:  # noqa: ARG002

@@ -61,7 +61,7 @@ class MemoryShard:
         moments = list(self._passing(bucket, which))
         return moments if sum(1 + len(m.regions) for m in moments) < most_rows else None
 
-    async def fetch(self, bucket: Bucket, ids: Sequence[str]) -> list[Moment]:
+    async def fetch(self, bucket: Bucket, ids: Sequence[str], *, exact: bool = True) -> list[Moment]:
         await self._act("fetch", bucket)
         return [self.held[bucket][name] for name in ids if name in self.held[bucket]]
 

@@ -122,12 +122,12 @@ async def test_while_it_is_away_one_question_in_some_seconds_waits_for_it(house:
     now_s, asked = 100.0, 0
 
     class Away(SearchedSpace):
-        async def find(self, question: Question, timeout_s: float, gone: Gone) -> InSpace:
+        async def find(self, question: Question, like: Moment | None, timeout_s: float, gone: Gone) -> InSpace:
             nonlocal asked
             asked += 1
             if now_s < 109:
                 raise Transient("away")
-            return await super().find(question, timeout_s, gone)
+            return await super().find(question, like, timeout_s, gone)
 
     thumbnails, cache, judge = house.thumbnails, VectorCache(RedisSettings()), Judge("", None, None)
     away = Away(house.encoder, house.former, cache, judge, thumbnails, QuerySettings())
@@ -135,7 +135,7 @@ async def test_while_it_is_away_one_question_in_some_seconds_waits_for_it(house:
     answers = []
     for at_s in (100, 100, 104, 106, 106, 110, 116, 116):
         now_s = at_s
-        answers.append(await former.find(Question(text="dog"), 5, NOTHING) is not None)
+        answers.append(await former.find(Question(text="dog"), None, 5, NOTHING) is not None)
     assert answers == [False] * 6 + [True] * 2
     assert asked == 4
 
