@@ -25,7 +25,7 @@ from query.finding import Finding
 from query.groups import are_known, with_members
 from query.joining import Hit
 from query.settings import QuerySettings
-from query.space import FormerSpace, SearchedSpace, together
+from query.space import FormerSpace, SearchedSpace, merged
 from query.vectors import unknown_moment
 
 _PICTURES_AT_ONCE = 16
@@ -118,7 +118,7 @@ class Searcher:
         before = asyncio.create_task(self._in_former(question, like, left_s, gone))
         try:
             found = await self._space.find(question, like, left_s, gone)
-            finding = together(question, found.finding, await before, self._asked())
+            finding = merged(question, found.finding, await before, self._asked())
             coverage = await reading
             answer = await self._named(finding.answer, question)
         finally:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from catalog.media import Thumbnails
 from index.store import Answer, MomentStore
 from proto import tracing
-from proto.errors import WatchwordError
+from proto.errors import Invalid, Unknown, WatchwordError
 from proto.life import Gone
 from proto.metrics import SEARCH_PART_SECONDS
 from proto.types import Moment
@@ -97,6 +97,8 @@ class FormerSpace:
             with tracing.span("former space"):
                 async with asyncio.timeout(within_s):
                     found = await self.space.find(question, like, within_s, gone)
+        except (Invalid, Unknown):  # the fault of this question, not of the space
+            return None
         except (WatchwordError, TimeoutError) as error:
             if self._again_s is None:  # once, not at every search
                 log.warning("moments of the space %s are not searched: %s", self.space.id, error or "no answer in time")
@@ -108,7 +110,7 @@ class FormerSpace:
         return found.finding
 
 
-def together(question: Question, present: Finding, former: Finding | None, spaces: Iterable[str]) -> Finding:
+def merged(question: Question, present: Finding, former: Finding | None, spaces: Iterable[str]) -> Finding:
     """One finding of both. `spaces` are those that were asked: each is told as not searched only where it was not.
 
     Scores of two spaces say nothing to each other, so the two lists are merged by confidence, and each keeps its order.

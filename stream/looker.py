@@ -104,7 +104,7 @@ class Looker:
             self._under_way = len(looks)
             began_s = time.monotonic()
             found = await self._found(looks)
-            self._together = together(self._together, len(looks), time.monotonic() - began_s)
+            self._together = most_at_once(self._together, len(looks), time.monotonic() - began_s)
             await self._saw(list(zip(looks, found, strict=True)))
             self._under_way = 0
             self._patience.moved()
@@ -162,7 +162,7 @@ class Looker:
         return [None] * len(pictures)
 
 
-def together(most: int, sent: int, took_s: float) -> int:
+def most_at_once(most: int, sent: int, took_s: float) -> int:
     """How many looks to send at once, after `sent` of them took so long."""
     return max(1, sent // 2) if took_s > _LONG_S else min(_TOGETHER, most + 1)
 

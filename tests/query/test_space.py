@@ -23,7 +23,7 @@ from query.joining import Judged, alone
 from query.judging import Judge
 from query.search import Found, Searcher
 from query.settings import QuerySettings, RedisSettings
-from query.space import FormerSpace, InSpace, SearchedSpace, together
+from query.space import FormerSpace, InSpace, SearchedSpace, merged
 from tests.contracts.moments import MINUTE, NOON, SPACE, moment
 from tests.query.fakes import WordEncoder, searcher, vector_of
 
@@ -150,6 +150,12 @@ async def test_more_like_a_moment_of_the_former_space_goes_by_its_picture(house:
     assert (await house.asker.moment(OLD.id, Question().scope)).camera == "dock"
 
 
+async def test_a_question_that_cannot_be_asked_there_keeps_nobody_else_from_asking(house: House) -> None:
+    # Of NEW there is no picture, by which the former space could be asked.
+    assert (await house.ask(Question(moment_id=NEW.id))).answer.spaces == [FORMER.id]
+    assert ids(await house.ask(Question(text="red truck"))) == {NEW.id, OLD.id}
+
+
 async def test_more_like_a_new_moment_finds_old_ones(house: House) -> None:
     house.thumbnails.put(NEW.id, b"jpeg:red truck gate")
     assert ids(await house.ask(Question(moment_id=NEW.id))) == {OLD.id}
@@ -180,7 +186,7 @@ def test_lists_are_merged_by_confidence_or_time() -> None:
     moments = [moment("gate", NOON + number * MINUTE) for number in range(4)]
     present = finding((moments[0], 0.4), (moments[1], 0.9))  # the order within a space stays
     former = finding((moments[3], 0.6), (moments[2], 0.1))
-    merged = together(Question(text="x", limit=3), present, former, [])
-    assert [hit.best.scored.span.id for hit in merged.hits] == [moments[n].id for n in (3, 0, 1)]
-    by_time = together(Question(text="x", limit=3, by_time=True), present, former, [])
+    both = merged(Question(text="x", limit=3), present, former, [])
+    assert [hit.best.scored.span.id for hit in both.hits] == [moments[n].id for n in (3, 0, 1)]
+    by_time = merged(Question(text="x", limit=3, by_time=True), present, former, [])
     assert [hit.best.scored.span.id for hit in by_time.hits] == [moments[n].id for n in (0, 1, 3)]

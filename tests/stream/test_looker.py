@@ -18,7 +18,7 @@ from proto.types import Box as Rectangle
 from proto.types import Moment, Vector
 from proto.v1.events_pb2 import Frame
 from stream.embedding import Embedding
-from stream.looker import Looker, together
+from stream.looker import Looker, most_at_once
 from stream.looks import Found, Look, Part
 from stream.patience import Patience
 from stream.regions import RESERVED
@@ -284,6 +284,6 @@ async def test_a_worker_that_leaves_does_not_wait_for_a_detector_that_hangs(
 def test_slow_answers_make_requests_small_and_quick_ones_large_again() -> None:
     sizes = [8]
     for took_s in (0.4, 0.3, 0.3, 0.3, *[0.1] * 9):
-        sizes.append(together(sizes[-1], sizes[-1], took_s))
+        sizes.append(most_at_once(sizes[-1], sizes[-1], took_s))
     assert sizes == [8, 4, 2, 1, 1, 2, 3, 4, 5, 6, 7, 8, 8, 8]
-    assert together(8, 1, 0.4) == 1
+    assert most_at_once(8, 1, 0.4) == 1
