@@ -28,6 +28,8 @@ log = logging.getLogger("watchword.index")
 
 MOST_ROWS = 4096
 """Most rows per read: a few MB, and well below Milvus' own limit of 16,384."""
+_PATIENT_S = 1.0
+"""A search that had less time does not judge a shard that did not answer: it may have asked for the impossible."""
 _FORMER_S = 3.0
 """How long `between` waits for shards that are home to none of the cameras."""
 
@@ -47,8 +49,9 @@ class _Part:
 class ShardedStore:
     """A MomentStore over the shards of a map: each camera has one home shard, and time is divided into buckets.
 
-    Moments are written to the camera's home, and read from every shard that may have some by the map. A shard that is
-    down is tried at every call, so it is used as soon as it is back. An existing bucket is used whatever its width.
+    Moments are written to the camera's home, and read from every shard that may have some by the map. A shard that
+    refuses is tried at every call, so it is used as soon as it is back; one that hangs is passed over until it answers
+    a probe. An existing bucket is used whatever its width.
     """
 
     def __init__(
@@ -127,8 +130,9 @@ class ShardedStore:
         if ask.cameras is not None and not ask.cameras:
             return Answer([])
         deadline_s = min(ask.timeout_s or self._settings.timeout_s, self._settings.timeout_s)
+        asked = self._asked(ask.cameras)
         parts, missing = await all_of(
-            {name: self._search_shard(name, ask, deadline_s) for name in self._asked(ask.cameras)}
+            {name: self._search_shard(name, ask, deadline_s, alone=len(asked) == 1) for name in asked}
         )
         for error in missing.values():
             SHARDS_MISSING.inc()
@@ -207,10 +211,18 @@ class ShardedStore:
                 self._prepare(name, bucket_for(bucket.end_ms, self._settings.bucket_hours, existing), existing)
         return refused | failed
 
-    async def _search_shard(self, name: str, ask: Ask, deadline_s: float) -> _Part:
-        """The answers of the shard's buckets within the deadline. Raises when none answers."""
-        with tracing.span("shard", shard=name):
-            return await self._search_buckets(name, ask, deadline_s)
+    async def _search_shard(self, name: str, ask: Ask, deadline_s: float, *, alone: bool) -> _Part:
+        """The answers of the shard's buckets within the deadline. Raises when none answers, and at once when the shard
+        hangs, unless it is `alone`: then there is nothing else to answer with."""
+        if not alone:
+            self._silence.check(name)
+        try:
+            with tracing.span("shard", shard=name):
+                return await self._search_buckets(name, ask, deadline_s)
+        except Silent:
+            if deadline_s >= _PATIENT_S:
+                self._silence.begins(name)
+            raise
 
     async def _search_buckets(self, name: str, ask: Ask, deadline_s: float) -> _Part:
         shard = self._shards.get(name)

@@ -214,6 +214,38 @@ async def test_nobody_waits_for_a_shard_that_hangs_until_it_answers_again(
     await store.close()
 
 
+async def test_a_shard_that_hangs_costs_one_search_its_time_and_the_next_ones_nothing(
+    store: ShardedStore, shards: dict[str, MemoryShard], caplog: pytest.LogCaptureFixture
+) -> None:
+    shard, others = shards["http://b"], [m for m in MOMENTS if m.camera not in at_home("http://b")]
+
+    async def missing(timeout_s: float | None = None) -> str:
+        caplog.clear()
+        answer = await store.search(Ask(unit(99), 40, timeout_s=timeout_s))
+        if answer.shards_missing:
+            assert (answer.shards_missing, ids(answer.hits)) == (["http://b"], ranked(others, unit(99)))
+        await asyncio.sleep(0)
+        return caplog.text
+
+    shard.silent = True
+    assert "in time" in await missing(timeout_s=0.5)
+    assert "in time" in await missing()  # the one before was in a hurry, and judged nothing
+    assert "has not answered lately" in await missing()
+    assert "has not answered lately" in await missing()
+    shard.silent = False
+    await missing()
+    assert await missing() == ""
+    await store.close()
+
+
+async def test_a_shard_that_is_the_only_one_is_asked_although_it_hangs() -> None:
+    store = over({"http://a": MemoryShard(SPACE, silent=True)})
+    for _ in range(2):
+        with pytest.raises(Transient, match="in time"):
+            await store.search(Ask(unit(99), 40))
+    await store.close()
+
+
 async def test_truth_is_not_told_while_a_shard_is_away(store: ShardedStore, shards: dict[str, MemoryShard]) -> None:
     shards["http://b"].away = True
     with pytest.raises(Transient):
