@@ -59,6 +59,7 @@ def test_a_camera_is_tested_added_seen_live_masked_and_removed(page: Page, house
     expect(page.get_by_text("h264 640 × 272, 25/s")).to_be_visible()
     assert min(halves(page.locator(".drawer-stage img"))) > 40
     page.get_by_label("Groups").fill("outside, yard")
+    page.get_by_label("Site").fill("north")
     page.get_by_label("Start the file again").check()
     page.get_by_role("button", name="Add", exact=True).click()
     expect(page.locator(".row", has_text="yard")).to_contain_text("outside, yard")
@@ -72,7 +73,7 @@ def test_a_camera_is_tested_added_seen_live_masked_and_removed(page: Page, house
     draw_left_half(page)
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("dialog")).to_have_count(0)
-    assert len(house.added[0].masks) == 1
+    assert (len(house.added[0].masks), house.added[0].site) == (1, "north")
     page.get_by_role("link", name="Live").click()
     deadline = time.monotonic() + PATIENCE_MS / 1000
     while True:  # the stream tells of the masked picture within some seconds
