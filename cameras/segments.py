@@ -130,11 +130,13 @@ class Segments:
         limit = self.limits.get(fragment.camera)
         if limit is None:
             return False
-        for _ in range(_MOST_TRIES):
+        for tries_left in range(_MOST_TRIES, 0, -1):
             try:
                 done = self._add(fragment, limit, now_ms)
             except OSError as error:
                 self._close(fragment.camera)
+                if error.errno == errno.ENOENT and tries_left > 1:
+                    continue  # another process swept up the empty folder before the segment was in it
                 trouble = disk_trouble("write", self._folder, error)
                 if error.errno not in _FULL or not self._make_free(len(fragment.data), trouble):
                     self._disk.failed(trouble)

@@ -75,12 +75,11 @@ class Fleet:
         One that comes `calm_ms` after the one before counts as the first.
         """
         with self._catalog.writing() as connection:
-            known = select(CRASHES).where(CRASHES.c.camera == camera).with_for_update()
-            before = connection.execute(known).first()
-            if before is not None and before.mark == mark:
+            known = select(CRASHES.c.count, CRASHES.c.at_ms, CRASHES.c.mark).where(CRASHES.c.camera == camera)
+            before, before_ms, told = connection.execute(known.with_for_update()).first() or (0, 0, "")
+            if told == mark:
                 return
-            soon = before is not None and abs(at_ms - before.at_ms) < calm_ms
-            count = before.count + 1 if before is not None and soon else 1
+            count = before + 1 if abs(at_ms - before_ms) < calm_ms else 1
             row = {"camera": camera, "count": count, "at_ms": at_ms, "mark": mark}
             self._catalog.put(connection, CRASHES, [row])
 
