@@ -25,7 +25,8 @@ class Following:
     def __init__(self, folder: Path, ring: Ring) -> None:
         self._recordings = Recordings(folder)
         self._ring = ring
-        self._sizes: dict[str, tuple[Path, int]] = {}
+        self._sizes: dict[str, int] = {}
+        """Of each camera's open segment when it was looked at last."""
         self.known: set[str] = set()
         """The cameras all of whose segments the ring knows, or knew."""
 
@@ -44,19 +45,22 @@ class Following:
         new = [one for one in found if newest_ms is None or one.start_ms > newest_ms]
         if not new:
             self._ring.grown(camera, 0)
+            self._sizes.pop(camera, None)
             return
         *closed, last = new
+        before = self._sizes.pop(camera, None)
+        written = 0
         for segment, following in zip(closed, new[1:], strict=True):
             if (kept := unread(segment, following)) is not None:
                 self._ring.add(kept)
+                written += kept.size
         told = last.video.stat()
         if time.time() - told.st_mtime > _OPEN_S:
             if (kept := mended(last)) is not None:
                 self._ring.add(kept)
             return
         size = told.st_size + last.index.stat().st_size
-        before = self._sizes.get(camera)
-        self._sizes[camera] = last.video, size
-        # Until it is looked at again it may grow by as much as since the last time.
-        more = size - before[1] if before is not None and before[0] == last.video else 0
-        self._ring.grown(camera, size + max(0, more))
+        self._sizes[camera] = size
+        # Until it is looked at again it may grow by twice as much as since the last time.
+        more = 0 if before is None else max(0, written + size - before)
+        self._ring.grown(camera, size + 2 * more)
