@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from cameras.mending import unlink_segment, written_elsewhere
 from cameras.outage import Outage
-from cameras.segments import unlink_segment, written_elsewhere
 from catalog.files import disk_trouble, write_whole
 from catalog.life import Work
 from catalog.recordings import MAGIC, Entry, Recordings, Segment, is_gone, read_index

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
+from cameras.black_box import LeftBehind
+from cameras.crashing import CALM_MS
 from cameras.holder import host_of, is_gone
 from cameras.placing import Wanted, placed
-from catalog.fleet import Member, Seen
+from catalog.fleet import Crash, Member, Seen
 from proto.metrics import FLEET_PROCESSES
 from proto.types import Camera, now_ms
 
@@ -25,8 +27,11 @@ class FleetStore(Protocol):
     def leave(self, holder: str) -> None:
         """It lives no more, and holds no camera."""
 
+    def crashed(self, camera: str, at_ms: int, mark: str, calm_ms: int) -> None:
+        """A process crashed on the camera."""
+
     def seen(self, now_ms: int) -> Seen:
-        """Who lives now, who holds which camera, and what each costs."""
+        """Who lives now, who holds which camera, what each costs, and on which ones a process crashed."""
 
 
 class Place:
@@ -35,8 +40,18 @@ class Place:
     `look` and `leave` block and are to be called by one thread at a time; the rest is for the event loop.
     """
 
-    def __init__(self, store: FleetStore, holder: str, site: str, lease_s: float) -> None:
+    def __init__(
+        self,
+        store: FleetStore,
+        holder: str,
+        site: str,
+        lease_s: float,
+        left_behind: Callable[[], Iterable[LeftBehind]] = tuple,
+    ) -> None:
+        """`left_behind`: what processes of this machine that crashed left."""
         self._store = store
+        self._left_behind = left_behind
+        self._began = False
         self._me = Member(holder, host_of(holder), site)
         self._lease_s = lease_s
         self._tell_s = self._look_s = 0.0
@@ -44,6 +59,7 @@ class Place:
         self._of: Mapping[str, str] = {}
         self._costs: Mapping[str, float] = {}
         self._free: frozenset[str] = frozenset()
+        self._crashes: Mapping[str, Crash] = {}
         self._hosts: tuple[str, ...] = ()
 
     @property
@@ -63,6 +79,14 @@ class Place:
         """What the camera costs, in cores; 0: not known."""
         return self._costs.get(camera, 0.0)
 
+    def crashes(self) -> Mapping[str, Crash]:
+        """The cameras on which a process crashed."""
+        return self._crashes
+
+    def all_mine(self) -> frozenset[str]:
+        """The cameras that this process is to watch."""
+        return frozenset(name for name, holder in self._of.items() if holder == self._me.holder)
+
     def takes(self) -> Collection[str]:
         """The cameras whose leases are to be taken: its own, but those that another one is about to hand over."""
         return self._free
@@ -75,8 +99,12 @@ class Place:
             self._tell_s = now_s + self._lease_s / 3
         if now_s < self._look_s and cameras == self._cameras:
             return
+        if not self._began:
+            self._tell_crashes()
+            self._began = True
         seen = self._store.seen(now_ms())
         if gone := {one for one in (*_living(seen), *seen.held.values()) if is_gone(one)}:
+            self._tell_crashes()  # before anybody takes the camera that did it
             for holder in gone:
                 log.info("the camera process %s is gone; its cameras are free", host_of(holder))
                 self._store.leave(holder)
@@ -88,9 +116,14 @@ class Place:
         """Leave the fleet; the others take the cameras at once."""
         self._store.leave(self._me.holder)
 
+    def _tell_crashes(self) -> None:
+        for one in self._left_behind():
+            self._store.crashed(one.camera, one.at_ms, one.mark, CALM_MS)
+
     def _place(self, seen: Seen) -> None:
         sites = {**_living(seen), self._me.holder: self._me.site}
         wanted = {name: Wanted(one.site, seen.costs.get(name, 0.0)) for name, one in self._cameras.items()}
+        self._crashes = seen.crashes  # first: what is to be watched is never known without it
         self._of, self._costs = placed(wanted, sites, seen.held), seen.costs
         others = sites.keys() - {self._me.holder}
         self._free = frozenset(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from typing import Any, Protocol
 
 from cameras.outage import Outage
@@ -24,8 +24,8 @@ _STOP_S = 2.0
 class LeaseStore(Protocol):
     """Where leases are kept. Blocks; raises an error of the tree when it is away."""
 
-    def take(self, name: str, holder: str, now_ms: int, for_ms: int) -> bool:
-        """Take or renew the lease. False while another holder's runs."""
+    def take_all(self, names: Iterable[str], holder: str, now_ms: int, for_ms: int) -> Collection[str]:
+        """Take or renew the leases, in one transaction. Gives those that are the holder's now."""
 
     def give_back(self, name: str, holder: str) -> None:
         """End the lease, if it is this holder's."""
@@ -81,18 +81,19 @@ class Holding:
 
     def ask(self, cameras: list[str]) -> None:
         """Take or renew the leases of these cameras. Blocks."""
+        asked_s = time.monotonic()
+        try:
+            taken = self._leases.take_all(map(lease_of, cameras), self._holder, now_ms(), self._for_ms)
+        except WatchwordError as error:
+            self._outage.failed(error)
+            again_s = time.monotonic() + min(_AGAIN_S, self._lease_s / 8)
+            self._due_s.update(dict.fromkeys(cameras, again_s))
+            return
+        self._outage.worked()
         for camera in cameras:
-            asked_s = time.monotonic()
-            try:
-                taken = self._leases.take(lease_of(camera), self._holder, now_ms(), self._for_ms)
-            except WatchwordError as error:
-                self._outage.failed(error)
-                again_s = time.monotonic() + min(_AGAIN_S, self._lease_s / 8)
-                self._due_s.update(dict.fromkeys(cameras, again_s))
-                return
-            self._outage.worked()
-            self._due_s[camera] = asked_s + self._lease_s / (3 if taken else 8)
-            if taken:
+            mine = lease_of(camera) in taken
+            self._due_s[camera] = asked_s + self._lease_s / (3 if mine else 8)
+            if mine:
                 self._until_s[camera] = asked_s + _SURE * self._lease_s
                 self._elsewhere.discard(camera)
             else:

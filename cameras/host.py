@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
+from cameras.black_box import LeftBehind
+from cameras.crashing import Run, held_back
 from cameras.fleet import FleetStore, Place
 from cameras.holding import Holding, LeaseStore, finished
 from cameras.notes import GapStore, Notes, ProgressStore, ViewStore
@@ -20,6 +22,7 @@ from cameras.telling import StatusStore, Teller
 from cameras.view import View
 from cameras.watching import Pictures, Watching
 from cameras.worst import CameraFacts
+from catalog.fleet import Crash
 from proto.errors import Transient, WatchwordError
 from proto.metrics import CAMERA_VIEWS, CAMERAS_OPEN, CAMERAS_WANTED
 from proto.types import Camera, now_ms
@@ -88,15 +91,17 @@ class CameraHost:
         lease_s: float = _LEASE_S,
         pictures: Pictures = watch_sparing,
         follower: Follower | None = None,
+        left_behind: Callable[[], Iterable[LeftBehind]] = tuple,
     ) -> None:
-        """`holder` names this process, and no other one, wherever it runs."""
+        """`holder` names this process, and no other one, wherever it runs. `left_behind`: what processes of this
+        machine left that crashed (`BlackBox.left_behind`)."""
         self._registry = registry
         self._producer = producer
         self._settings = settings
         self._image_side = image_side
         self._pictures = pictures
         self._follower = follower
-        self._place = Place(fleet, holder, settings.site, lease_s)
+        self._place = Place(fleet, holder, settings.site, lease_s, left_behind)
         self._holding = Holding(leases, holder, lease_s)
         self._notes = Notes(coverage, progress, views)
         self._wanted: dict[str, Camera] = {}
@@ -104,7 +109,8 @@ class CameraHost:
         self._watched: dict[str, Watching] = {}
         self._leaving: dict[str, asyncio.Task[None]] = {}
         self._hanging: list[Watching] = []
-        self._teller = Teller(statuses, self._watched.values, self._place.host, self._place.cost)
+        self._teller = Teller(statuses, self._watched.values, self._place.host, self._place.cost, self._waiting)
+        self._began_ms = now_ms()
         self._told = asyncio.Event()
         self._ending = False
         self._look_s = min(_LOOK_S, lease_s / 10)
@@ -147,7 +153,24 @@ class CameraHost:
             await self._end(beside)
 
     def _concerned(self) -> Collection[str]:
-        return {*self._place.takes(), *self._watched, *self._leaving}
+        return {*(set(self._place.takes()) - self._held_back()), *self._watched, *self._leaving}
+
+    def _held_back(self) -> frozenset[str]:
+        """The cameras that are not begun now, since a process crashed on them."""
+        crashes = self._place.crashes()
+        if not crashes:
+            return frozenset()
+        now = now_ms()
+        runs = {
+            name: Run(watching.state.now != "waiting", now - watching.began_ms)
+            for name, watching in list(self._watched.items())
+        }
+        return held_back(self._place.all_mine() & self._wanted.keys(), crashes, runs, now, now - self._began_ms)
+
+    def _waiting(self) -> Mapping[str, Crash]:
+        """The same, and why."""
+        crashes = self._place.crashes()
+        return {name: crashes[name] for name in self._held_back()}
 
     async def _follow_fleet(self) -> None:
         outage = Outage("the catalog", "cameras stay where they are, as long as their leases last")
@@ -186,7 +209,7 @@ class CameraHost:
                 self._let_go(name, held=False)
             elif not _same_source(self._wanted.get(name), watching.camera) or not self._place.mine(name):
                 self._let_go(name, held=True)
-        for name in self._wanted.keys() - self._watched.keys() - self._leaving.keys():
+        for name in self._wanted.keys() - self._watched.keys() - self._leaving.keys() - self._held_back():
             if self._place.mine(name) and self._holding.holds(name):
                 log.info("watching camera %s", name)
                 sender = _Leased(self._producer, self._holding, name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -55,8 +55,11 @@ class Ring:
         self._closed[kept.camera] = self._closed.get(kept.camera, 0) + kept.size
 
     def grown(self, camera: str, size: int) -> None:
-        """The camera's open segment has this size."""
-        self._open[camera] = size
+        """The camera's open segment has this size; 0: it has none."""
+        if size:
+            self._open[camera] = size
+        else:
+            self._open.pop(camera, None)
 
     def used(self, camera: str | None = None) -> int:
         """Bytes of the camera's recordings, or of all."""
@@ -65,9 +68,25 @@ class Ring:
         return self._closed.get(camera, 0) + self._open.get(camera, 0)
 
     def forget(self, camera: str) -> None:
-        """Know nothing of its closed segments: they are looked at anew."""
+        """Know nothing of its segments: they are looked at anew."""
         self._kept.pop(camera, None)
         self._closed.pop(camera, None)
+        self._open.pop(camera, None)
+
+    def growing(self) -> int:
+        """How many segments are open."""
+        return len(self._open)
+
+    def newest_ms(self, camera: str) -> int | None:
+        """When the camera's latest closed segment begins."""
+        kept = self._kept.get(camera)
+        return kept[-1].start_ms if kept else None
+
+    def drop(self, camera: str, is_gone: Callable[[str], bool]) -> None:
+        """Forget the camera's oldest segments that somebody else removed."""
+        kept = self._kept.get(camera)
+        while kept and is_gone(kept[0].name):
+            self._closed[camera] -= kept.popleft().size
 
     def expired(self, now_ms: int, limits: Mapping[str, Recording]) -> list[Removal]:
         """The segments that are older than their camera's days."""

@@ -14,29 +14,21 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from cameras.following import Following
+from cameras.mending import mended, sweep_up, unlink_segment, unread
 from cameras.outage import Outage
 from cameras.recording import Kept, Removal, Ring, segment_full
 from cameras.remux import Format, Fragment
 from cameras.settings import RecordingSettings
 from catalog.files import disk_trouble
-from catalog.recordings import (
-    LONGEST_SEGMENT_MS,
-    MAGIC,
-    TOGETHER_MS,
-    Entry,
-    Recordings,
-    Segment,
-    hour_folder,
-    index_size,
-    is_hour_folder,
-    read_index,
-    segment_start,
-)
+from catalog.recordings import MAGIC, TOGETHER_MS, Entry, Recordings, hour_folder, index_size
 from proto.errors import Broken, WatchwordError
 from proto.metrics import RECORDED_BYTES, RECORDED_SIZE, RECORDING_LOST, RECORDINGS_REMOVED
 from proto.types import Recording
 
 _SWEEP_S = 60.0
+_FOLLOW_S = 2.0
+"""What other processes record is looked at so often, where there is a budget of all."""
 _AWAY_S = 60.0
 """What is known of a camera that was not written for so long is looked at anew: another process may have had it."""
 _IDLE_S = 30.0
@@ -118,10 +110,11 @@ class Segments:
         self._folder = folder
         self._settings = settings
         self._ring = Ring()
+        self._following = Following(folder, self._ring)
         self._open: dict[str, _Open] = {}
         self._unseen: set[str] = set()
         self._written_s: dict[str, float] = {}
-        self._swept_s = self._freed_s = float("-inf")
+        self._swept_s = self._freed_s = self._followed_s = float("-inf")
         self._disk = Outage("recordings", "nothing is recorded meanwhile")
         self._full = Outage("the disk of recordings", "the oldest recordings go")
 
@@ -137,11 +130,13 @@ class Segments:
         limit = self.limits.get(fragment.camera)
         if limit is None:
             return False
-        for _ in range(_MOST_TRIES):
+        for tries_left in range(_MOST_TRIES, 0, -1):
             try:
                 done = self._add(fragment, limit, now_ms)
             except OSError as error:
                 self._close(fragment.camera)
+                if error.errno == errno.ENOENT and tries_left > 1:
+                    continue  # another process swept up the empty folder before the segment was in it
                 trouble = disk_trouble("write", self._folder, error)
                 if error.errno not in _FULL or not self._make_free(len(fragment.data), trouble):
                     self._disk.failed(trouble)
@@ -158,6 +153,8 @@ class Segments:
 
     def tend(self, now_ms: int) -> None:
         """To be called now and then: remove what is too old; close what is not added to any more."""
+        if self._settings.most_bytes:
+            self._follow()
         if self._unseen:
             self._look_at(next(iter(self._unseen)))
         for camera, one in list(self._open.items()):
@@ -177,6 +174,18 @@ class Segments:
     def used(self, camera: str | None = None) -> int:
         """Bytes of the camera's recordings, or of all."""
         return self._ring.used(camera)
+
+    def _follow(self) -> None:
+        """Know what other processes of this machine write: the budget is that of all."""
+        if time.monotonic() - self._followed_s < _FOLLOW_S:
+            return
+        self._followed_s = time.monotonic()
+        try:
+            self._unseen |= self._following.look({*self._open, *self._unseen})
+        except OSError as error:
+            self._disk.failed(disk_trouble("read", self._folder, error))
+        except WatchwordError as error:
+            self._disk.failed(error)
 
     def _add(self, fragment: Fragment, limit: Recording, now_ms: int) -> bool:
         camera = fragment.camera
@@ -210,7 +219,7 @@ class Segments:
     def _share(self, limit: Recording) -> int:
         """How much of the budgets is this camera's."""
         total = self._settings.most_bytes
-        return min(limit.bytes, total // max(1, len(self._open))) if total else limit.bytes
+        return min(limit.bytes, total // max(1, self._ring.growing())) if total else limit.bytes
 
     def _has_space(self, size: int) -> bool:
         """Whether the disk keeps its free space with so much more on it; the oldest recordings make room."""
@@ -267,85 +276,19 @@ class Segments:
         """Know what there is of the camera, and mend what a killed process left open."""
         self._unseen.discard(camera)
         self._ring.forget(camera)
+        self._following.known.add(camera)
         try:
-            _sweep_up(self._folder / camera)
+            sweep_up(self._folder / camera)
             segments = Recordings(self._folder).segments(camera)
             for number, segment in enumerate(segments):
                 last = number >= len(segments) - _TORN
-                kept = _mended(segment) if last else _unread(segment, segments[number + 1])
+                kept = mended(segment) if last else unread(segment, segments[number + 1])
                 if kept is not None:
                     self._ring.add(kept)
         except OSError as error:
             self._disk.failed(disk_trouble("read", self._folder / camera, error))
         except WatchwordError as error:
             self._disk.failed(error)
-
-
-def _unread(segment: Segment, following: Segment) -> Kept | None:
-    """A segment that was closed long ago, without a look into it."""
-    try:
-        size = segment.video.stat().st_size + segment.index.stat().st_size
-    except FileNotFoundError:
-        return None
-    # The camera may have been off for weeks before the following one.
-    end_ms = min(following.start_ms, segment.start_ms + LONGEST_SEGMENT_MS)
-    return Kept(segment.camera, segment.start_ms, end_ms, size, str(segment.video))
-
-
-def _mended(segment: Segment) -> Kept | None:
-    """The segment without what was not whole when its writer was killed. None when nothing of it is whole."""
-    entries = read_index(segment.index)
-    size = entries[-1].offset + entries[-1].size if entries else 0
-    try:
-        if segment.video.stat().st_size < size:
-            # The machine lost power before the disk had all of it.
-            entries = [one for one in entries if one.offset + one.size <= segment.video.stat().st_size]
-            size = entries[-1].offset + entries[-1].size if entries else 0
-        if not entries:
-            if not written_elsewhere(segment.video):
-                unlink_segment(segment.video)
-            return None
-        if (segment.video.stat().st_size, segment.index.stat().st_size) != (size, index_size(len(entries))):
-            if written_elsewhere(segment.video):
-                return None
-            os.truncate(segment.video, size)
-            os.truncate(segment.index, index_size(len(entries)))
-    except FileNotFoundError:
-        segment.index.unlink(missing_ok=True)
-        return None
-    whole = size + index_size(len(entries))
-    return Kept(segment.camera, entries[0].start_ms, entries[-1].end_ms, whole, str(segment.video))
-
-
-def written_elsewhere(path: Path) -> bool:
-    """Whether another process has it open for writing."""
-    handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
-
-
-def _sweep_up(folder: Path) -> None:
-    """Remove segments without an index, whose writer was killed before it had one, and empty folders.
-
-    Other files and folders are somebody else's.
-    """
-    for hour in folder.iterdir() if folder.is_dir() else ():
-        if not is_hour_folder(hour.name):
-            continue
-        for path in hour.glob("*.mp4"):
-            if (
-                segment_start(path.name, ".mp4") is not None
-                and not path.with_suffix(".idx").exists()
-                and not written_elsewhere(path)
-            ):
-                path.unlink(missing_ok=True)
-        with suppress(OSError):
-            hour.rmdir()
 
 
 def _free_path(folder: Path, start_ms: int) -> Path:
@@ -356,14 +299,6 @@ def _free_path(folder: Path, start_ms: int) -> Path:
         if not path.exists():
             return path
         start_ms += 1
-
-
-def unlink_segment(path: Path) -> None:
-    """Remove the segment; the index first, so that no reader begins to read it."""
-    path.with_suffix(".idx").unlink(missing_ok=True)
-    path.unlink(missing_ok=True)
-    with suppress(OSError):
-        path.parent.rmdir()
 
 
 def _write(handle: int, data: bytes, offset: int) -> None:

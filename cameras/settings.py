@@ -57,8 +57,8 @@ class RecordingSettings(Section):
     (`watchword recording set`)."""
 
     most_bytes: int = Field(0, ge=0)
-    """All recordings of this machine take at most so many bytes; when they would take more, the oldest go. 0: each
-    camera's own limit is all."""
+    """All recordings of this machine, of all its camera processes, take at most so many bytes; when they would take
+    more, the oldest go. 0: each camera's own limit is all."""
     keep_free_bytes: int = Field(2_000_000_000, ge=0)
     """So much of the disk stays free, for the index and the catalog: where less is free, the oldest recordings go."""
     segment_s: float = Field(60.0, ge=2, le=600)

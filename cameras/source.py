@@ -183,6 +183,10 @@ class _Source:
         self._camera = camera
         self._kind: Kind = kind
         self.stream = container.streams.video[0]
+        if self.stream.codec_context is None:  # PyAV's stubs do not say that it may be
+            raise Invalid(
+                f"{shown(camera.url)} has video of a kind that cannot be decoded", todo="give H.264, H.265 or JPEG"
+            )
         # Cameras are many and cores are few; threads of one decoder would only add delay.
         self.stream.thread_count = 1
         self.darkroom = Darkroom(camera.masks)

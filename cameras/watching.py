@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from cameras.absences import Absences
 from cameras.address import identity, is_file
-from cameras.clock import this_instant
-from cameras.gaps import AwayGaps, LostGaps
+from cameras.black_box import marked
 from cameras.looking import Looking, WatchedView
 from cameras.meter import SourceFacts
 from cameras.outbox import Outbox, Outgoing
@@ -42,9 +42,6 @@ _SEND_PAUSE_S = 0.5
 _DRAIN_S = 2.0
 _HANGS_S = 5.0
 _LONGEST_HANG_S = 600.0
-_NOTE_S = 5.0
-_LIVE = "live"
-"""`Progress.source` of a live camera: its `at_s` is when it was last seen, in seconds since the Unix epoch."""
 
 
 class _Run:
@@ -89,14 +86,9 @@ class Watching:
             loop=asyncio.get_running_loop(),
             lost=self._lose,
         )
-        self._began = this_instant()
-        self._away: AwayGaps | None = None
-        self._losses = LostGaps(camera.name)
+        self._absences = Absences(camera.name, notes, self._settings.fps)
         self._view = WatchedView(camera.name, notes)
-        self._telling = threading.Lock()  # gaps are told from the thread and from the loop
         self._handed: Progress | None = None  # how far the replay was handed over
-        self._opened_ms = 0
-        self._noted_s = time.monotonic()
         self._sending: asyncio.Task[None] | None = None
         self._under_way: Frame | None = None
         self._run = _Run()
@@ -131,7 +123,7 @@ class Watching:
         """
         if self._file:
             return  # it may well stand still: it waits for the broker, and for its pace
-        self._note()
+        self._absences.note()
         run = self._run
         if run.resting or run.thread is None or not run.thread.is_alive():
             return
@@ -173,7 +165,7 @@ class Watching:
             for frame in unsent:
                 FRAMES_LOST.labels(reason="left").inc()
                 self._lose(frame)
-            self._note(now=True)
+            self._absences.note(now=True)
         thread = self._run.thread
         if thread is not None and thread.is_alive() and thread not in self._abandoned:
             self._abandoned.append(thread)
@@ -181,7 +173,10 @@ class Watching:
     def _start_thread(self) -> None:
         run = self._run = _Run()
         # A daemon: a decoder that hangs must not keep the process from ending.
-        run.thread = threading.Thread(target=self._read, args=(run,), name=f"camera-{self.camera.name}", daemon=True)
+        name = self.camera.name
+        run.thread = threading.Thread(
+            target=marked(Watching._read, name), args=(self, run), name=f"camera-{name}", daemon=True
+        )
         run.thread.start()
 
     def _read(self, run: _Run) -> None:
@@ -207,7 +202,7 @@ class Watching:
     def _read_once(self, run: _Run) -> bool:
         """Read the source to its end. True when this camera is finished for good."""
         run.opened_s = run.moved_s = time.monotonic()
-        begun = self._begin_file() if self._file else self._begin_live()
+        begun = self._begin_file() if self._file else self._absences.begin_live()
         if begun.ended:
             self._tell(run, CameraState("done", self.state.picture_ms))
             return True
@@ -281,23 +276,6 @@ class Watching:
         self.looked += count
         return captured_ms if count else same_ms
 
-    def _begin_live(self) -> Progress:
-        """A new run of a live camera. When it was seen before, the time since then is a gap."""
-        if self._away is None:
-            known: Progress | None = None
-            try:
-                known = self._notes.progress_of(self.camera.name)
-            except WatchwordError as error:
-                log.warning("camera %s: when it was last seen cannot be read: %s", self.camera.name, error)
-            last_ms = round(known.at_s * 1000) if known is not None and known.source == _LIVE else None
-            interval_s = 1 / self._settings.fps
-            with self._telling:  # a thread that was left behind here may come back
-                self._away = self._away or AwayGaps(
-                    self.camera.name, self._began, last_ms, live=True, interval_s=interval_s
-                )
-        self._opened_ms = max(now_ms(), self._opened_ms + 1)
-        return Progress(self.camera.name, _LIVE, self._opened_ms, 0, 0.0, 0, ended=False)
-
     def _begin_file(self) -> Progress:
         """How far the replay is; a new one is begun when this recording was not replayed before."""
         source = identity(self.camera)
@@ -310,7 +288,7 @@ class Watching:
             # Known before the first frame goes out: whoever goes on after a crash numbers the frames alike.
             self._notes.begin(known)
         self._handed = known
-        self._away = AwayGaps(self.camera.name, this_instant(), None, live=False)
+        self._absences.begin_file()
         return known
 
     def _hand_over(self, item: Outgoing) -> bool:
@@ -320,31 +298,12 @@ class Watching:
         return handed
 
     def _see(self, run: _Run, picture: Picture | Passed) -> None:
-        if run is self._run and self._away is not None:
-            with self._telling:
-                gap = self._away.picture(picture.captured_ms, run.moved_s, after_gap=picture.after_gap)
-                if gap is not None:
-                    self._notes.gap(gap)
+        if run is self._run:
+            self._absences.picture(picture.captured_ms, run.moved_s, after_gap=picture.after_gap)
 
     def _lose(self, frame: Frame) -> None:
         self.lost += 1
-        with self._telling:
-            self._notes.gap(self._losses.frame(frame.captured_ms))
-
-    def _note(self, *, now: bool = False) -> None:
-        """Tell a gap that lasts, and when the camera was last seen."""
-        away = self._away
-        if away is None:
-            return
-        with self._telling:
-            gap = away.lasting(this_instant())
-            if gap is not None:
-                self._notes.gap(gap)
-        if away.last_ms is not None and (now or time.monotonic() - self._noted_s > _NOTE_S):
-            self._noted_s = time.monotonic()
-            self._notes.progress(
-                Progress(self.camera.name, _LIVE, self._opened_ms, 0, away.last_ms / 1000, 0, ended=False)
-            )
+        self._absences.lost(frame.captured_ms)
 
     def _failed(self, run: _Run, error: WatchwordError, reason: str) -> None:
         if run is not self._run or run.stop.is_set():

@@ -10,10 +10,10 @@ from difflib import get_close_matches
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from catalog.store import Catalog
-from catalog.tables import CAMERAS, META
+from catalog.tables import CAMERAS, CRASHES, META
 from proto.areas import checked_areas
 from proto.errors import Broken, Invalid, Unknown
 from proto.types import MOST_GROUPS, Camera, Recording, camera_name, group_name, site_name
@@ -127,6 +127,8 @@ class CameraRegistry:
     def _put(self, connection: Connection, camera: Camera, stored: Mapping[str, Any], change: int) -> None:
         check_camera(camera)
         self._catalog.put(connection, CAMERAS, [_row(camera, stored, change)])
+        # With other settings it may well work.
+        connection.execute(delete(CRASHES).where(CRASHES.c.camera == camera.name))
 
     def _read(self) -> dict[str, Camera]:
         """The cameras by name. The dict is shared: callers must not change it."""

@@ -9,7 +9,7 @@ from sqlalchemy import delete, select
 
 from catalog.leases import runs
 from catalog.store import Catalog
-from catalog.tables import FLEET, LEASES, STATUSES
+from catalog.tables import CRASHES, FLEET, LEASES, STATUSES
 
 _CAMERA = "camera/"
 
@@ -27,6 +27,16 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class Crash:
+    """Camera processes crashed on a camera."""
+
+    count: int
+    """How often one after another."""
+    at_ms: int
+    """When last."""
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
     """The fleet at one time."""
 
@@ -36,6 +46,8 @@ class Seen:
     """Who holds the lease of each camera that is held, also if it is no member."""
     costs: Mapping[str, float]
     """What each camera costs where it was measured, in cores."""
+    crashes: Mapping[str, Crash]
+    """The cameras on which a process crashed."""
 
 
 class Fleet:
@@ -57,6 +69,20 @@ class Fleet:
             connection.execute(delete(FLEET).where(FLEET.c.holder == holder))
             connection.execute(delete(LEASES).where(LEASES.c.holder == holder, LEASES.c.name.startswith(_CAMERA)))
 
+    def crashed(self, camera: str, at_ms: int, mark: str, calm_ms: int) -> None:
+        """A process crashed on the camera. `mark` is what this crash is known by: told again, it does not count again.
+
+        One that comes `calm_ms` after the one before counts as the first.
+        """
+        with self._catalog.writing() as connection:
+            known = select(CRASHES.c.count, CRASHES.c.at_ms, CRASHES.c.mark).where(CRASHES.c.camera == camera)
+            before, before_ms, told = connection.execute(known.with_for_update()).first() or (0, 0, "")
+            if told == mark:
+                return
+            count = before + 1 if abs(at_ms - before_ms) < calm_ms else 1
+            row = {"camera": camera, "count": count, "at_ms": at_ms, "mark": mark}
+            self._catalog.put(connection, CRASHES, [row])
+
     def seen(self, now_ms: int) -> Seen:
         """Who lives now, who holds what, and what it costs: all of one moment, so that processes agree."""
         lives, holds = runs(FLEET.c.seen_ms, FLEET.c.for_ms, now_ms), runs(LEASES.c.taken_ms, LEASES.c.for_ms, now_ms)
@@ -66,10 +92,12 @@ class Fleet:
                 select(LEASES.c.name, LEASES.c.holder).where(LEASES.c.name.startswith(_CAMERA), holds)
             ).all()
             costs = connection.execute(select(STATUSES.c.camera, STATUSES.c.cost).where(STATUSES.c.cost > 0)).all()
+            crashes = connection.execute(select(CRASHES.c.camera, CRASHES.c.count, CRASHES.c.at_ms)).all()
         return Seen(
             tuple(sorted((Member(*row) for row in members), key=lambda one: one.holder)),
             {name.removeprefix(_CAMERA): holder for name, holder in held},
             {row.camera: row.cost for row in costs},
+            {camera: Crash(count, at_ms) for camera, count, at_ms in crashes},
         )
 
 

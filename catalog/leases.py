@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sqlalchemy import ColumnElement, and_, delete, or_, select, update
 
 from catalog.store import Catalog
 from catalog.tables import LEASES
+
+_AT_ONCE = 500
+"""Names in one question: databases bound how many parameters it may have."""
 
 
 class Leases:
@@ -16,10 +21,21 @@ class Leases:
 
     def take(self, name: str, holder: str, now_ms: int, for_ms: int) -> bool:
         """Take or renew the lease (compare-and-set). False while another holder's lease runs."""
+        return name in self.take_all([name], holder, now_ms, for_ms)
+
+    def take_all(self, names: Iterable[str], holder: str, now_ms: int, for_ms: int) -> frozenset[str]:
+        """Take or renew each of the leases, in one transaction. Gives those that are the holder's now: the others run
+        for another one."""
         mine_or_over = or_(LEASES.c.holder == holder, ~runs(LEASES.c.taken_ms, LEASES.c.for_ms, now_ms))
-        row = {"name": name, "holder": holder, "taken_ms": now_ms, "for_ms": for_ms}
+        rows = [{"name": name, "holder": holder, "taken_ms": now_ms, "for_ms": for_ms} for name in sorted(set(names))]
+        found: set[str] = set()
         with self._catalog.writing() as connection:
-            return self._catalog.put(connection, LEASES, [row], where=lambda _: mine_or_over) == 1
+            self._catalog.put(connection, LEASES, rows, where=lambda _: mine_or_over)
+            for first in range(0, len(rows), _AT_ONCE):
+                asked = [row["name"] for row in rows[first : first + _AT_ONCE]]
+                held = select(LEASES.c.name).where(LEASES.c.name.in_(asked), LEASES.c.holder == holder)
+                found.update(connection.scalars(held))
+        return frozenset(found)
 
     def give_back(self, name: str, holder: str) -> None:
         """End the lease now, so that another holder need not wait for it to run out. No effect on another's lease."""

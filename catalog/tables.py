@@ -6,7 +6,7 @@ from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Index, Integer,
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
-REVISION = "0006"
+REVISION = "0007"
 """The newest file in catalog/migrations/versions. A higher one was made by a later Watchword."""
 REVISION_TABLE = "watchword_version"
 """Where Alembic keeps it: under a name that no other program's tables have."""
@@ -227,6 +227,17 @@ FLEET = Table(
     Column("site", name_of(64), nullable=False),
     Column("seen_ms", BigInteger, nullable=False),
     Column("for_ms", BigInteger, nullable=False),
+)
+
+# Cameras that a camera process crashed on.
+CRASHES = Table(
+    "crashes",
+    METADATA,
+    Column("camera", name_of(64), primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    # What the latest crash is known by.
+    Column("mark", String(256), nullable=False),
 )
 
 SHARDS = Table(

@@ -29,6 +29,9 @@ class Manage(OnBehalf, Protocol):
 class Queries(OnBehalf, Protocol):
     """What the gateway asks of the query service: `query.client.QueryClient`."""
 
+    def watching(self, mark: str) -> Self:
+        """The same, as a part of the live watch of this mark: the audit has its beginning and its end."""
+
     async def search(
         self,
         *,

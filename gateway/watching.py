@@ -117,9 +117,10 @@ class Watch:
                     yield HEARTBEAT
 
     async def _look(self) -> None:
-        cameras = (await self._queries.known()).cameras
+        queries = self._queries.watching(f"{self._run}/{self._count}")
+        cameras = (await queries.known()).cameras
         now = time.time_ns() // 1_000_000
-        reply = await self._queries.search(
+        reply = await queries.search(
             text=_ANY_WORDS, start_ms=now - _BACK_MS, limit=_MOST_MOMENTS, all_moments=True, by_time=True
         )
         found = SearchReply.model_validate(reply)

@@ -16,6 +16,8 @@ Reply = TypeVar("Reply")
 
 CLIENT_KEY = "watchword-client"
 """For whom a gateway calls: an address, for the audit. Nothing depends on it."""
+WATCH_KEY = "watchword-watch"
+"""Of which live watch a gateway's call is a part, and how many events it told so far: `ID/EVENTS`, for the audit."""
 
 
 class Client(ABC):

@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from proto.calling import CLIENT_KEY, Client, answer_of, open_channel
+from proto.calling import CLIENT_KEY, WATCH_KEY, Client, answer_of, open_channel
 from proto.errors import Invalid, Late, Transient
 from proto.tls import ClientTls
 from proto.v1 import query_pb2, query_pb2_grpc
@@ -43,6 +43,12 @@ class QueryClient(Client):
         """The client, over the same connection, of whoever brought this token (empty: none) from this address."""
         other = copy.copy(self)
         other._metadata = _metadata(token, client)
+        return other
+
+    def watching(self, mark: str) -> Self:
+        """The client, as a part of the live watch of this mark (WATCH_KEY)."""
+        other = copy.copy(self)
+        other._metadata = (*self._metadata, (WATCH_KEY, mark))
         return other
 
     async def search(

@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from proto.access import Caller
-from proto.calling import CLIENT_KEY
+from proto.calling import CLIENT_KEY, WATCH_KEY
 from proto.errors import WatchwordError
+from proto.types import now_ms
 from proto.v1 import query_pb2
+from query.watched import QUIET_S, LiveWatches
 
 Note = Callable[[Mapping[str, Any]], None]
 
@@ -30,6 +32,8 @@ class Notes:
         self._room = _REFUSALS_A_SECOND
         self._seen_s = clock()
         self._passed_over = 0
+        self._watches = LiveWatches(note)
+        self._ending: asyncio.TimerHandle | None = None
 
     @contextmanager
     def of(self, who: Caller, what: str, context: Any, asked: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -56,7 +60,27 @@ class Notes:
             outcome = "cancelled"
             raise
         finally:
-            self._note({**entry, "outcome": outcome})
+            self._noted({**entry, "outcome": outcome}, context)
+
+    def close(self) -> None:
+        """Note the end of what goes on."""
+        if self._ending is not None:
+            self._ending.cancel()
+        self._watches.end_all()
+
+    def _noted(self, entry: Mapping[str, Any], context: Any) -> None:
+        """Note it, unless it is one call of many of a live watch."""
+        marks = [str(value) for key, value in context.invocation_metadata() or () if key == WATCH_KEY]
+        if not marks or not self._watches.took(marks[0], entry, self._clock(), now_ms()):
+            self._note(entry)
+        if len(self._watches) and self._ending is None:
+            self._ending = asyncio.get_running_loop().call_later(QUIET_S / 4, self._end_quiet)
+
+    def _end_quiet(self) -> None:
+        self._ending = None
+        self._watches.end_quiet(self._clock())
+        if len(self._watches):
+            self._ending = asyncio.get_running_loop().call_later(QUIET_S / 4, self._end_quiet)
 
     def refused(self, method: str, peer: str, error: WatchwordError) -> None:
         """A call by nobody who is known. A flood of them is counted, so that it does not fill the disk."""

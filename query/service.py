@@ -56,8 +56,9 @@ class QueryServer:
     Mismatch: only a new process opens the index of the new space.
     """
 
-    def __init__(self, server: GrpcServer) -> None:
+    def __init__(self, server: GrpcServer, notes: Notes) -> None:
         self._server = server
+        self._notes = notes
         self._over = asyncio.Event()
         self._mismatch: Mismatch | None = None
 
@@ -79,6 +80,7 @@ class QueryServer:
     async def stop(self, grace_s: float) -> None:
         """Refuse new calls, wait at most `grace_s` for running ones, then cancel the rest."""
         await self._server.stop(grace_s)
+        self._notes.close()
 
     def outlived(self, mismatch: Mismatch) -> None:
         """A search met vectors of another space."""
@@ -118,7 +120,7 @@ async def serve_query(
         callers=callers or Everyone(),
         refused=notes.refused,
     )
-    running = QueryServer(server)
+    running = QueryServer(server, notes)
     service = _QueryService(searcher, clips, statuses, settings, server.door, running.outlived, notes)
     query_pb2_grpc.add_QueryServicer_to_server(service, server.methods)
     for one in beside:

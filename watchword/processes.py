@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import importlib.metadata
 import logging
 import shutil
 import signal
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from proto.access import needs_token
-from proto.errors import Broken, Late, Overloaded, Transient, Unknown, WatchwordError
+from proto.errors import Broken, Late, Overloaded, Transient
 from proto.metrics import BUILD, DATA_FREE, DATA_SIZE
 from watchword.admitting import callers_of, login_of
 from watchword.auditing import audit_sink
@@ -26,9 +24,10 @@ from watchword.bundles import bundle_folder
 from watchword.catalogs import new_catalog, open_whole
 from watchword.ending import Ending
 from watchword.former import also_search_former
-from watchword.ops import Ready, Worst, ops_endpoint
+from watchword.ops import ops_endpoint
 from watchword.settings import Settings
 from watchword.sharding import known_shards
+from watchword.stage import Stage
 from workers.client import EncoderClient, EncoderInfo
 
 if TYPE_CHECKING:
@@ -49,57 +48,6 @@ END_S = 10.0
 """A process whose work is over ends within this, even if a thread hangs."""
 TOLD_S = 60.0
 """A process that was told to stop ends within this. The stream worker leaves its group within about 35 s."""
-
-
-def no_cameras(_: Mapping[str, str]) -> NoReturn:
-    """What a process without cameras says of them."""
-    raise Unknown("this process watches no cameras", todo="ask a camera process")
-
-
-class Stage:
-    """The state of a process: starting, ready, stopping."""
-
-    def __init__(self) -> None:
-        self.closing = AsyncExitStack()
-        """Closes what the process opened, in reverse order."""
-        self.worst_cameras: Worst = no_cameras
-        self._ready: Ready = lambda: "starting"
-        self._stop: Callable[[], None] | None = None
-        self._told = asyncio.Event()
-
-    def why_not_ready(self) -> str | None:
-        """None when ready, else a sentence about what it waits for."""
-        return self._ready()
-
-    def tell_worst_cameras(self, asked: Mapping[str, str]) -> Mapping[str, Any]:
-        """What /cameras/worst answers. Unknown when the process watches none."""
-        return self.worst_cameras(asked)
-
-    def waits_for(self, error: WatchwordError) -> None:
-        """Say why the process is not ready yet."""
-        self._ready = lambda: str(error)
-
-    def tell_to_stop(self, work: asyncio.Task[None]) -> None:
-        """Called on signals. A process that is not ready yet has nothing to finish and is cancelled."""
-        self._told.set()
-        if self._stop is None:
-            work.cancel()
-        else:
-            self._stop()
-
-    async def serve(self, work: Awaitable[None] | None, stop: Callable[[], None], ready: Ready = lambda: None) -> None:
-        """Report ready until told to stop; with `work`, until it ends. `stop` is called to end it."""
-        self._stop, self._ready = stop, ready
-        # Objects loaded so far stay alive. Frozen, they do not prolong the pauses of later collections.
-        gc.collect()
-        gc.freeze()
-        log.info("ready")
-        if self._told.is_set():
-            stop()
-        try:
-            await (self._told.wait() if work is None else work)
-        finally:
-            self._ready = lambda: "stopping"
 
 
 Process = Callable[[Settings, Stage], Awaitable[None]]
@@ -147,6 +95,7 @@ async def _worker(settings: Settings, stage: Stage) -> None:
 
 async def _camera(settings: Settings, stage: Stage) -> None:
     from broker.kafka import FrameProducer, ensure_topics
+    from cameras.black_box import BlackBox
     from cameras.erasing import Eraser
     from cameras.holder import new_holder
     from cameras.host import CameraHost
@@ -168,6 +117,9 @@ async def _camera(settings: Settings, stage: Stage) -> None:
     recorder = Recorder(settings.data_dir / "recordings", settings.recording)
     stage.closing.push_async_callback(asyncio.to_thread, recorder.close, GRACE_S)
     recorder.start()
+    box = BlackBox(settings.data_dir / "crashes")
+    box.open()
+    stage.closing.callback(box.close)
     host = CameraHost(
         CameraRegistry(catalog),
         producer,
@@ -182,6 +134,7 @@ async def _camera(settings: Settings, stage: Stage) -> None:
         holder=new_holder(),
         pictures=recorder.watch,
         follower=recorder,
+        left_behind=box.left_behind,
     )
     await _beside(stage, Eraser(settings.data_dir / "recordings", Life(catalog), settings.retention.settle_s).run())
     stage.worst_cameras = lambda asked: worst(host.facts(), asked)

@@ -35,6 +35,8 @@ export interface CameraSettings {
   novelty: number | null;
   packet_gate: PacketGate | null;
   groups: string[];
+  /** Where it can be reached from; empty: from everywhere. */
+  site: string;
   masks: Area[];
   ignored: Area[];
   unmasked_recording: boolean;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,6 +14,7 @@ from typing import Any, cast
 import av
 import numpy as np
 
+from cameras.black_box import LeftBehind
 from cameras.host import CameraHost, Follower
 from cameras.picture import Picture
 from cameras.settings import CameraSettings
@@ -103,8 +104,11 @@ class Facts:
             raise self.trouble
 
     def take(self, name: str, holder: str, now_ms: int, for_ms: int) -> bool:
+        return name in self.take_all([name], holder, now_ms, for_ms)
+
+    def take_all(self, names: Iterable[str], holder: str, now_ms: int, for_ms: int) -> Collection[str]:
         self._answers()
-        return self._leases.take(name, holder, now_ms, for_ms)
+        return self._leases.take_all(names, holder, now_ms, for_ms)
 
     def give_back(self, name: str, holder: str) -> None:
         self._answers()
@@ -121,6 +125,10 @@ class Facts:
     def leave(self, holder: str) -> None:
         self._answers()
         self._fleet.leave(holder)
+
+    def crashed(self, camera: str, at_ms: int, mark: str, calm_ms: int) -> None:
+        self._answers()
+        self._fleet.crashed(camera, at_ms, mark, calm_ms)
 
     def seen(self, now_ms: int) -> Seen:
         self._answers()
@@ -176,6 +184,7 @@ async def hosting(
     lease_s: float = 15.0,
     pictures: Pictures = watch,
     follower: Follower | None = None,
+    left_behind: Callable[[], Iterable[LeftBehind]] = tuple,
 ) -> AsyncIterator[CameraHost]:
     host = CameraHost(
         register,
@@ -192,6 +201,7 @@ async def hosting(
         lease_s=lease_s,
         pictures=pictures,
         follower=follower,
+        left_behind=left_behind,
     )
     task = asyncio.create_task(host.run())
     try:

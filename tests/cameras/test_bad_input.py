@@ -164,6 +164,17 @@ def test_titles_that_are_no_text_are_no_error(tmp_path: Path) -> None:
     assert probe(Camera("gate", str(path)), 5)[1].size == (64, 48)
 
 
+@pytest.mark.parametrize("speed", [0.0, 1.0])
+def test_video_of_an_unknown_codec_is_told(tmp_path: Path, speed: float) -> None:
+    path = film(tmp_path / "a.mp4", 1, container="mp4")
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz"))
+    camera = Camera("gate", str(path), speed=speed)
+    with pytest.raises(Invalid, match="of a kind that cannot be decoded"):
+        probe(camera, 5)
+    with pytest.raises(Invalid, match="of a kind that cannot be decoded"):
+        list(watch(camera, SETTINGS, threading.Event()))
+
+
 def test_a_camera_with_sound_alone_is_told(tmp_path: Path) -> None:
     path = tmp_path / "sound.ts"
     with av.open(str(path), "w", format="mpegts") as out:

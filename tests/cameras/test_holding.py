@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 
@@ -110,11 +110,11 @@ class Slow:
         self.asked = 0
         self.release = threading.Event()
 
-    def take(self, name: str, holder: str, now_ms: int, for_ms: int) -> bool:
+    def take_all(self, names: Iterable[str], holder: str, now_ms: int, for_ms: int) -> Collection[str]:
         self.asked += 1
         if self.asked > 1:
             self.release.wait(60)
-        return True
+        return list(names)
 
     def give_back(self, name: str, holder: str) -> None:
         pass
@@ -142,11 +142,11 @@ def test_a_lease_counts_from_before_it_was_asked_for_and_ends_here_before_it_end
     monkeypatch.setattr("cameras.holding.time.monotonic", lambda: now_s)
 
     class Late(Slow):
-        def take(self, name: str, holder: str, now_ms: int, for_ms: int) -> bool:
+        def take_all(self, names: Iterable[str], holder: str, now_ms: int, for_ms: int) -> Collection[str]:
             nonlocal now_s
             now_s += 3
             assert for_ms == 15_000
-            return True
+            return list(names)
 
     holding = Holding(Late(), "one", 15.0)
     holding.ask(["gate"])

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cameras import gaps, source, watching
+from cameras.absences import Absences
 from cameras.clock import Instant
 from cameras.meter import SourceFacts
 from cameras.notes import Notes
@@ -254,10 +255,10 @@ async def test_a_thread_that_hung_in_the_catalog_and_comes_back_changes_nothing(
     one = Watching(LIVE, Sink(), QUICK, 64, Notes(hanging, hanging, hanging), refusing)
     one.start()
     await until_checked(one, lambda: one.state.error == "connection refused")
-    before = one._away
+    before = one._absences._away
     sleeper.release.set()
     await until(lambda: not one.hanging(), "the thread came back")
-    assert one._away is before is not None
+    assert one._absences._away is before is not None
     one.leave()
     await one.left()
     hanging.catalog.close()
@@ -280,6 +281,20 @@ async def test_the_time_between_two_lives_of_the_process_is_told_as_a_gap(facts:
             await until(lambda sink=sink, frames=frames: len(sink.frames) == frames, "frames")  # type: ignore[misc]
     (gap,) = facts.gaps()
     assert (gap.start_ms, gap.end_ms) == (START_MS + 1000, START_MS + 15_000)
+
+
+async def test_a_process_that_is_killed_right_after_the_first_picture_of_a_camera_leaves_a_gap(facts: Facts) -> None:
+    notes = Notes(facts, facts, facts)  # what waits in them is never written
+    killed, next_one = (Absences("gate", notes, 2.0) for _ in range(2))
+    killed.begin_live()
+    killed.picture(now_ms(), 1.0, after_gap=True)
+    later_ms = now_ms() + 9000
+    next_one.begin_live()
+    next_one.picture(later_ms, 10.0, after_gap=True)
+    await notes.write()
+    (gap,) = facts.gaps()
+    assert later_ms - 10_000 < gap.start_ms <= later_ms - 9000
+    assert gap.end_ms == later_ms
 
 
 async def test_frames_that_a_live_camera_cannot_keep_are_counted(facts: Facts) -> None:

@@ -97,6 +97,24 @@ def test_the_oldest_of_all_go_when_all_take_too_much(tmp_path: Path) -> None:
     assert max(oldest) - min(oldest) <= 2
 
 
+def test_the_budget_of_all_holds_for_several_processes_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segments, "_FOLLOW_S", 0)
+    settings = RecordingSettings(segment_s=2, keep_free_bytes=0, most_bytes=60_000)
+    names = ("gate", "dock"), ("yard", "quay")
+    limits = dict.fromkeys((*names[0], *names[1]), LIMIT)
+    processes = [writer(tmp_path, settings, **limits) for _ in names]
+    for number in range(60):
+        for one, cameras in zip(processes, names, strict=True):
+            one.tend(0)
+            assert all(write(one, *(made_up(number, camera=camera) for camera in cameras)))
+        assert size_of(tmp_path) <= 60_000 + 2 * 1100
+    assert size_of(tmp_path) > 45_000
+    oldest = [kept(tmp_path, camera)[0] for camera in limits]
+    assert max(oldest) - min(oldest) <= 4
+
+
 def test_what_is_too_old_goes_also_when_nothing_new_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segments, "_SWEEP_S", 0)
     one = writer(tmp_path, gate=Recording(1, 10**9))

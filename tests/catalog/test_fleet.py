@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from catalog.fleet import Fleet, Member, lease_of
+from catalog.cameras import CameraRegistry
+from catalog.fleet import Crash, Fleet, Member, lease_of
 from catalog.leases import Leases
 from catalog.statuses import CameraStatus, Statuses
 from catalog.store import Catalog
+from proto.types import Camera
 from tests.catalog.shared import opened
 
 NOW = 1_767_268_800_000
@@ -55,3 +57,13 @@ def test_what_cameras_cost_is_seen_where_it_was_measured(catalog: Catalog) -> No
         [CameraStatus("gate", "live", NOW, NOW, cost=0.125), CameraStatus("dock", "live", NOW, NOW)]
     )
     assert Fleet(catalog).seen(NOW).costs == {"gate": 0.125}
+
+
+def test_crashes_are_counted_once_each_until_one_comes_late_or_the_camera_changes(catalog: Catalog) -> None:
+    fleet, registry = Fleet(catalog), CameraRegistry(catalog)
+    registry.add(Camera("gate", "rtsp://host/gate"))
+    for at_ms, mark, count in ((0, "a", 1), (500, "b", 2), (500, "b", 2), (1400, "c", 3), (2400, "d", 1)):
+        fleet.crashed("gate", NOW + at_ms, mark, 1000)
+        assert fleet.seen(NOW).crashes == {"gate": Crash(count, NOW + at_ms)}
+    registry.change("gate", lambda camera: camera)
+    assert fleet.seen(NOW).crashes == {}

@@ -47,6 +47,16 @@ def test_nobody_gives_back_anothers_lease(leases: Leases) -> None:
     assert leases.holder("gate", NOW) == "a"
 
 
+def test_many_are_taken_at_once_but_those_of_another_holder(leases: Leases) -> None:
+    names = [f"cam-{number}" for number in range(1200)]
+    assert leases.take("cam-7", "b", NOW, 60_000)
+    assert leases.take("cam-8", "b", NOW - 60_000, 60_000)
+    assert leases.take_all(names, "a", NOW, 1000) == set(names) - {"cam-7"}
+    assert leases.take_all([*names, "cam-9"], "a", NOW + 500, 1000) == set(names) - {"cam-7"}
+    assert leases.holder("cam-9", NOW + 1400) == "a"
+    assert leases.take_all([], "a", NOW, 1000) == set()
+
+
 def test_a_lease_taken_before_the_clock_was_set_back_does_not_run_for_hours(leases: Leases) -> None:
     leases.take("gate", "a", NOW + 3_600_000, 10_000)
     assert leases.take("gate", "b", NOW, 10_000)

@@ -111,6 +111,9 @@ class House:
     def on_behalf(self, token: str, client: str = "") -> House:
         return self
 
+    def watching(self, mark: str) -> House:
+        return self
+
     async def search(
         self,
         *,

@@ -1,10 +1,11 @@
-"""Adding, masking and removing a camera in a real Chromium, with real pictures of a real file."""
+"""Adding, masking and removing a camera in a real Chromium, with real pictures of a real file or RTSP server."""
 
 from __future__ import annotations
 
 import io
 import re
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from tests.clips import CLIPS
 from tests.console.conftest import PATIENCE_MS
 from tests.console.house import House
 from tests.manage.fakes import InProcess
+from tests.tools.rtsp import rtsp_camera
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
@@ -47,22 +49,33 @@ def draw_left_half(page: Page) -> None:
     expect(page.locator(".drawer-list")).to_contain_text("Mask 1")
 
 
-def test_a_camera_is_tested_added_seen_live_masked_and_removed(page: Page, house: House) -> None:
+@pytest.fixture
+def source() -> Iterator[str]:
+    """The address of a camera: of a real RTSP server, or the path of a file where there is none."""
+    with rtsp_camera(CLIPS["bikes"]) as address:
+        yield address or str(CLIPS["bikes"])
+
+
+def test_a_camera_is_tested_added_seen_live_masked_and_removed(page: Page, house: House, source: str) -> None:
     page.goto("/?page=cameras")
     page.get_by_role("button", name="Add a camera").click()
     page.get_by_label("Name").fill("yard")
     page.get_by_label("Address").fill("/nowhere/at/all.mp4")
     page.get_by_role("button", name="Take a test picture").click()
     expect(page.get_by_role("alert")).to_contain_text("There is no file /nowhere/at/all.mp4")
-    page.get_by_label("Address").fill(str(CLIPS["bikes"]))
+    page.get_by_label("Address").fill(source)
     page.get_by_role("button", name="Take a test picture").click()
     expect(page.get_by_text("h264 640 × 272, 25/s")).to_be_visible()
     assert min(halves(page.locator(".drawer-stage img"))) > 40
     page.get_by_label("Groups").fill("outside, yard")
-    page.get_by_label("Start the file again").check()
+    page.get_by_label("Site").fill("north")
+    is_file = source.startswith("/")
+    expect(page.get_by_label("Start the file again")).to_have_count(int(is_file))
+    if is_file:
+        page.get_by_label("Start the file again").check()
     page.get_by_role("button", name="Add", exact=True).click()
     expect(page.locator(".row", has_text="yard")).to_contain_text("outside, yard")
-    assert [(one.name, one.groups, one.loop) for one in house.added] == [("yard", ("outside", "yard"), True)]
+    assert [(one.name, one.groups, one.loop) for one in house.added] == [("yard", ("outside", "yard"), is_file)]
 
     page.get_by_role("link", name="Live").click()
     live = page.locator(".cameras .card", has_text="yard").locator("img")
@@ -72,7 +85,7 @@ def test_a_camera_is_tested_added_seen_live_masked_and_removed(page: Page, house
     draw_left_half(page)
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("dialog")).to_have_count(0)
-    assert len(house.added[0].masks) == 1
+    assert (len(house.added[0].masks), house.added[0].site) == (1, "north")
     page.get_by_role("link", name="Live").click()
     deadline = time.monotonic() + PATIENCE_MS / 1000
     while True:  # the stream tells of the masked picture within some seconds

@@ -70,6 +70,9 @@ class FakeQueries:
         self.callers.append(token)
         return self
 
+    def watching(self, mark: str) -> FakeQueries:
+        return self
+
     async def search(self, **asked: Any) -> query_pb2.SearchReply:
         self._note(asked)
         return self.reply

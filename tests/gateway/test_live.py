@@ -161,6 +161,12 @@ async def test_a_real_stream_tells_nothing_of_what_the_token_may_not_see(tmp_pat
                 while b"event: ready" not in told:
                     told += await answer.content.readany()
             assert (b':"dock"' in told, b':"gate"' in told) == (True, cameras is None)
+        # A stream is begun by one call for the caller, so that a refusal has a status.
+        assert sorted(line["what"] for line in house.noted) == ["cameras", "cameras", "watch", "watch"]
+    ended = [line for line in house.noted if line["what"] == "watch ended"]
+    assert {line["who"]: line["sees"] for line in ended} == {"dock": [], "all": []}  # nothing that is recent
+    assert all(line["calls"] > 1 and line["events"] >= 0 and line["text"] for line in ended)
+    assert len(house.noted) == 6
 
 
 async def test_what_is_gone_from_the_answers_is_not_told_to_who_comes_later() -> None:

@@ -64,7 +64,7 @@ ONLY_IN: dict[str, str] = {
             *("cameras", "coverage", "forgetting", "leases", "life", "progress", "views", "backgrounds", "statuses"),
             "facts",
             *("migrations/versions/r0004_statuses", "shards", "migrations/versions/r0005_shards"),
-            *("fleet", "migrations/versions/r0006_fleet"),
+            *("fleet", "migrations/versions/r0006_fleet", "migrations/versions/r0007_crashes"),
         )
     ),
     "alembic": " ".join(
@@ -74,6 +74,7 @@ ONLY_IN: dict[str, str] = {
             *("migrations/versions/r0002_tokens", "migrations/versions/r0003_life"),
             *("migrations/versions/r0004_statuses", "migrations/versions/r0005_shards"),
             "migrations/versions/r0006_fleet",
+            "migrations/versions/r0007_crashes",
         )
     ),
     "pg8000": "catalog/postgres.py",

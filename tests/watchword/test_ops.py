@@ -12,8 +12,8 @@ from pydantic import SecretStr, ValidationError
 
 from cameras.worst import CameraFacts, worst
 from watchword.ops import Worst, _may_see, ops_endpoint
-from watchword.processes import no_cameras
 from watchword.settings import OpsSettings
+from watchword.stage import no_cameras
 
 CAMERAS = [
     CameraFacts("gate", "open", "clear", 0.4, 0, 0, 900, ""),

@@ -9,10 +9,10 @@ import pytest
 from proto.errors import Transient
 from proto.serving import GrpcServer
 from watchword.ops import ops_endpoint
-from watchword.processes import no_cameras
 from watchword.settings import OpsSettings
 from watchword.stack import ready
 from watchword.stack.ready import NotServing
+from watchword.stage import no_cameras
 
 
 async def test_a_service_that_says_it_does_not_serve_has_answered() -> None:

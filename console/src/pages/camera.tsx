@@ -27,6 +27,7 @@ interface Draft {
   fps: string;
   packetGate: manage.PacketGate | "";
   groups: string;
+  site: string;
   days: string;
   record: boolean;
   recordDays: string;
@@ -45,6 +46,7 @@ function draftOf(now: manage.CameraSettings | null): Draft {
     fps: now?.fps?.toString() ?? "",
     packetGate: now?.packet_gate ?? "",
     groups: now?.groups.join(", ") ?? "",
+    site: now?.site ?? "",
     days: now?.retention_days?.toString() ?? "",
     record: now?.record?.on ?? false,
     recordDays: String(now?.record?.days ?? USUAL.days),
@@ -66,6 +68,7 @@ export function changeOf(draft: Draft, before: Draft): manage.CameraChange {
   if (differs("fps")) change.fps = draft.fps.trim() ? Number(draft.fps) : null;
   if (differs("packetGate")) change.packet_gate = draft.packetGate || null;
   if (differs("groups")) change.groups = draft.groups.split(/[\s,]+/).filter(Boolean);
+  if (differs("site")) change.site = draft.site.trim();
   if (differs("days")) change.retention_days = draft.days.trim() ? Number(draft.days) : null;
   if (differs("record", "recordDays", "recordGb")) {
     change.record = { on: draft.record, days: Number(draft.recordDays), bytes: Math.round(Number(draft.recordGb) * GB) };
@@ -215,6 +218,13 @@ export function CameraDialog({ edit }: { edit: string }) {
                 <input value={draft.groups} onInput={(event) => set({ groups: event.currentTarget.value })} />
               </Field>
             )}
+            <Field name={t("edit.site")} hint={t("edit.site_hint")}>
+              <input
+                pattern="([A-Za-z0-9][A-Za-z0-9._\-]{0,63})?"
+                value={draft.site}
+                onInput={(event) => set({ site: event.currentTarget.value })}
+              />
+            </Field>
             <div class="pair">
               <Field name={t("edit.fps")}>
                 <input
