@@ -13,6 +13,7 @@ from catalog.coverage import MOST_ROWS, TOGETHER_MS, Coverage, Gap, Looked, Reas
 from catalog.progress import Progress, Progresses
 from catalog.store import Catalog
 from tests.catalog.shared import opened, run_together
+from tests.histories import examples
 
 LOG, OTHER_LOG = "a" * 32, "b" * 32
 HOUR = 3_600_000
@@ -71,7 +72,7 @@ def test_many_asked_cameras_are_told_apart_from_the_others_too(coverage: Coverag
     before=st.integers(-2, 2),
     after=st.integers(-2, 2),
 )
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_gap_of_any_length_is_told_exactly_where_it_overlaps(
     coverage: Coverage, length: int, before: int, after: int
 ) -> None:
