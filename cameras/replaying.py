@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from cameras.clock import RecordingClock
 from cameras.meter import SourceFacts
 from cameras.pace import Pace
 from cameras.picture import Darkroom, Picture, Recorded
+from cameras.remux import Tap
 from cameras.sampling import RecordingSampler
 from cameras.settings import CameraSettings
 from proto.errors import Invalid
@@ -44,6 +45,9 @@ class Played(Protocol):
     ) -> tuple[RecordingClock, Iterator[Any]]:
         """What is left when all was passed over that need not be decoded to see the picture at `until_s`."""
 
+    def seen(self, tap: Tap, packets: Iterator[Any]) -> AbstractContextManager[Iterator[Any]]:
+        """The packets, seen by `tap`."""
+
     def frames(self, silent_after_s: float | None = None, packets: Iterable[Any] | None = None) -> Iterator[Any]:
         """The packets, decoded."""
 
@@ -58,8 +62,10 @@ class Replay:
         stop: threading.Event,
         opened: Callable[[Path], AbstractContextManager[Played]],
         pts_s: Callable[[Any], float | None],
+        tap: Tap,
     ) -> None:
-        self._camera, self._settings, self._stop = camera, settings, stop
+        """The packets of videos pass through `tap`."""
+        self._camera, self._settings, self._stop, self._tap = camera, settings, stop, tap
         self._opened, self._pts_s = opened, pts_s
         self._sampler = RecordingSampler(settings.fps)
         self._pace = Pace(camera.speed, 0.0)
@@ -110,29 +116,40 @@ class Replay:
             clock, packets = RecordingClock(one_s or source.frame_s(), self._at_s), source.packets()
             if sought_s is not None and first_s is not None:
                 clock, packets = source.skipped(packets, clock, first_s, sought_s)
+            seen = nullcontext(packets) if one_s else source.seen(self._tap, packets)
             try:
-                for frame in source.frames(packets=packets):
-                    if self._stop.is_set():
-                        return
-                    placed = clock.place(self._pts_s(frame))
-                    after_gap = after_gap or (placed.after_gap and not one_s)
-                    if not self._wanted(placed.at_s):
-                        continue
-                    if not self._pace.wait(placed.at_s, self._stop):
-                        self._over = True
-                        return
-                    resumed, self._sought_s = self._sought_s is not None, None
-                    yield Picture(
-                        source.darkroom,
-                        frame,
-                        self._start_ms + round(placed.at_s * 1000),
-                        after_gap=after_gap and not resumed,
-                        recorded=Recorded(placed.at_s, resumed=resumed),
-                        source=source.facts(),
-                    )
-                    after_gap = False
+                with seen as passing:
+                    yield from self._pictures(source, source.frames(packets=passing), clock, after_gap, one_s)
             finally:
                 self._at_s = clock.next_s
+
+    def _pictures(
+        self, source: Played, frames: Iterator[Any], clock: RecordingClock, after_gap: bool, one_s: float
+    ) -> Iterator[Picture]:
+        """Those of the frames that are wanted, each at its time."""
+        for frame in frames:
+            if self._stop.is_set():
+                return
+            placed = clock.place(self._pts_s(frame))
+            captured_ms = self._start_ms + round(placed.at_s * 1000)
+            if not one_s:
+                self._tap.stamped(frame, captured_ms)
+            after_gap = after_gap or (placed.after_gap and not one_s)
+            if not self._wanted(placed.at_s):
+                continue
+            if not self._pace.wait(placed.at_s, self._stop):
+                self._over = True
+                return
+            resumed, self._sought_s = self._sought_s is not None, None
+            yield Picture(
+                source.darkroom,
+                frame,
+                captured_ms,
+                after_gap=after_gap and not resumed,
+                recorded=Recorded(placed.at_s, resumed=resumed),
+                source=source.facts(),
+            )
+            after_gap = False
 
     def _wanted(self, at_s: float) -> bool:
         if self._sought_s is not None and at_s < self._sought_s - _SAME_S:

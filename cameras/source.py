@@ -95,12 +95,13 @@ def watch(
     Raises like `probe`, and Transient when a live source ends or stays silent. A file is given at its own pace times
     `camera.speed`, as fast as possible when that is 0, and stamped with file time. It goes on where `resume` says; the
     first picture is then the one that was kept last, and says so. A live source is stamped with the stream's own clock,
-    anchored to the wall clock (cameras/clock.py), and its packets pass through `tap`.
+    anchored to the wall clock (cameras/clock.py). The packets pass through `tap`.
     """
+    tap = tap or _recording_nothing(camera)
     if kind_of(camera.url) == "file":
         if resume is None:
             resume = Resume(now_ms() if camera.start_ms is None else camera.start_ms, None)
-        return _replay(camera, settings, stop, resume)
+        return _replay(camera, settings, stop, resume, tap)
     return _live(camera, settings, stop, tap, _whole)
 
 
@@ -116,20 +117,23 @@ def watch_sparing(
     """
     if kind_of(camera.url) == "file" or settings.packet_gate == "off":
         return watch(camera, settings, stop, resume, tap)
-    return _live(camera, settings, stop, tap, gated)
+    return _live(camera, settings, stop, tap or _recording_nothing(camera), gated)
+
+
+def _recording_nothing(camera: Camera) -> Tap:
+    return Tap(camera.name, lambda: False, lambda _: None)
 
 
 def _live(
     camera: Camera,
     settings: CameraSettings,
     stop: threading.Event,
-    tap: Tap | None,
+    tap: Tap,
     read: Callable[..., Iterator[Shown]],
 ) -> Iterator[Shown]:
-    tap = tap or Tap(camera.name, lambda: False, lambda _: None)
     with (
         _opened(camera, settings.open_timeout_s, settings.silent_after_s) as source,
-        source.passing(tap) as packets,
+        source.seen(tap, source.packets()) as packets,
     ):
         yield from read(source, source.metered(packets), settings, stop, tap)
         if stop.is_set():
@@ -153,11 +157,13 @@ def _whole(
             after_gap = False
 
 
-def _replay(camera: Camera, settings: CameraSettings, stop: threading.Event, resume: Resume) -> Iterator[Picture]:
+def _replay(
+    camera: Camera, settings: CameraSettings, stop: threading.Event, resume: Resume, tap: Tap
+) -> Iterator[Picture]:
     def opened(path: Path) -> AbstractContextManager[_Source]:
         return _opened(camera, settings.open_timeout_s, settings.silent_after_s, path)
 
-    return Replay(camera, settings, stop, opened, _pts_s).pictures(resume.start_ms, resume.at_s)
+    return Replay(camera, settings, stop, opened, _pts_s, tap).pictures(resume.start_ms, resume.at_s)
 
 
 def _pts_s(timed: VideoFrame | Packet[VideoStream]) -> float | None:
@@ -236,9 +242,11 @@ class _Source:
     def packets(self) -> Iterator[Packet[VideoStream]]:
         return self._container.demux(self.stream)
 
-    def passing(self, tap: Tap) -> AbstractContextManager[Iterator[Packet[VideoStream]]]:
-        """What is to be decoded, seen by `tap`."""
-        return tap.passing(self.stream, self.packets())
+    def seen(
+        self, tap: Tap, packets: Iterator[Packet[VideoStream]]
+    ) -> AbstractContextManager[Iterator[Packet[VideoStream]]]:
+        """The same packets, seen by `tap`."""
+        return tap.passing(self.stream, packets)
 
     def skipped(
         self, packets: Iterator[Packet[VideoStream]], clock: RecordingClock, first_s: float, until_s: float

@@ -238,9 +238,12 @@ class ShardedStore:
     async def _passing(self, name: str, found: Mapping[Bucket, list[Scored]], ask: Ask, deadline: Deadline) -> int:
         """About how many moments of these buckets pass the filter: all that were found, if more were asked for."""
         cut = [bucket for bucket, hits in found.items() if len(hits) >= ask.limit]
+        returned = sum(len(hits) for hits in found.values())
+        if not cut:
+            return returned
         with tracing.span("count", buckets=len(cut)):
             estimates = await asyncio.gather(*(self._estimate(name, bucket, ask, deadline) for bucket in cut))
-        return sum(len(hits) for hits in found.values()) + sum(
+        return returned + sum(
             max(0, estimate - len(found[bucket])) for bucket, estimate in zip(cut, estimates, strict=True)
         )
 

@@ -8,8 +8,8 @@ users are promised; where other programs keep the machine busy promise more: `--
 which Locust began less than 99 % of the questions in time is invalid. What is asked when: loadtests/course.py. `--knee
 N` saves the ramp; a soak lasts `--minutes`.
 
-FOLDER gets phases.csv, load.png, and Locust's own CSV files and report.html. Exits with 1 when a goal is not reached.
-Against another stack: `locust -f loadtests/locustfile.py --headless --host HOST:PORT`.
+FOLDER gets phases.csv, questions.csv (by kind of question), load.png, and Locust's own report.html. Exits with 1 when a
+goal is not reached. Against another stack: `locust -f loadtests/locustfile.py --headless --host HOST:PORT`.
 """
 
 from __future__ import annotations
@@ -69,7 +69,6 @@ def _command(asked: argparse.Namespace, settings: Settings, stack: Running, told
         "minutes": asked.minutes,
         "promised": settings.query.promised_s,
         "out": asked.out,
-        "csv": asked.out / "locust",
         "html": asked.out / "report.html",
         "cameras-file": told,
         "loglevel": "WARNING",

@@ -8,6 +8,7 @@ Several machines: start this with `--master --expect-workers N`, and `locust -f 
 
 from __future__ import annotations
 
+import csv
 import random
 import sys
 import time
@@ -22,6 +23,7 @@ import psutil
 from grpc.experimental import gevent as grpc_gevent
 from locust import LoadTestShape, User, constant, events, task
 from locust.runners import WorkerRunner
+from locust.stats import PERCENTILES_TO_REPORT, StatsCSV
 
 from loadtests.course import PROMISED_S, Course, Zipf, shape_of
 from loadtests.course_report import draw, exit_code, told, write_csv
@@ -249,7 +251,7 @@ def _arguments(parser: Any) -> None:
     parser.add_argument("--knee", type=int, default=None, help="questions a second at the knee; none: found by a ramp")
     parser.add_argument("--minutes", type=float, default=10.0, help="how long a soak lasts")
     parser.add_argument("--promised", type=float, default=PROMISED_S, help="seconds in which an answer is good")
-    parser.add_argument("--out", type=Path, default=None, help="folder for phases.csv and load.png")
+    parser.add_argument("--out", type=Path, default=None, help="folder for phases.csv, questions.csv and load.png")
     parser.add_argument("--cameras-file", type=Path, help="file that gets `stop` and `run` when cameras are to do so")
     parser.add_argument("--process", action="append", default=[], help="NAME=PID of a process whose time is told")
 
@@ -271,6 +273,8 @@ def _report(environment: Any, **_: Any) -> None:
     print(told(course))
     if out:
         write_csv(course, out / "phases.csv")
+        with (out / "questions.csv").open("w", newline="") as file:
+            StatsCSV(environment, PERCENTILES_TO_REPORT).requests_csv(csv.writer(file))
         draw(course, out / "load.png")
     environment.process_exit_code = exit_code(course)
 

@@ -1,14 +1,18 @@
 """`watchword plan` against what is really used, by processor time, so that other programs disturb little.
 
-    python -m loadtests.plan [--cameras 10 50] [--seconds 60] [--hardware FILE] [--save FILE] [--keep FOLDER]
+    python -m loadtests.plan [--learn 5 20] [--cameras 10 30 50] [--seconds 60] [--hardware FILE] [--save FILE]
+                             [--keep FOLDER]
 
 Runs broker, Milvus, encoder worker and stream worker, and a fleet in place of the camera process, as `freshness` does.
-What the first number of cameras uses becomes a profile; the plans that follow from it for the other numbers are
-compared with what these use: processor time by part, Kafka's bytes, rows written and bytes of pictures. With --hardware
-the first is compared too, with a profile of `watchword plan --save`.
+What the numbers of cameras after --learn use becomes a profile; the plans that follow from it for those after --cameras
+are compared with what these use: processor time by part, Kafka's bytes, rows written and bytes of pictures. With
+--hardware they are compared too with a profile of `watchword plan --save`.
 
-When more comes than this machine can look at, frames are shed; what is done for a frame that is looked at is then
-compared for those that were. Exits with 1 when a figure is more than 25 % off.
+Every part works in rounds, and a round costs something however few frames it has, so the cost of a frame is the slope
+between two loads, and what is left at no load is the part's cost of being at work.
+
+When more comes than this machine can look at, frames and closer looks are shed; what is done for those that are looked
+at is then compared for those that were. Exits with 1 when a figure is more than 25 % off.
 """
 
 from __future__ import annotations
@@ -17,9 +21,11 @@ import argparse
 import asyncio
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from loadtests.fleet import Plan
 from loadtests.freshness import KEPT_LOOKS, SCENE_LOOKS, STEP_MS
@@ -64,6 +70,11 @@ class Used:
     """Cores by process, just before, while nothing came."""
     cpu_s: Mapping[str, float]
     """By process, over the whole."""
+
+    def cores(self, name: str) -> float:
+        """Cores that this process used while the fleet sent."""
+        waiting_s = self.whole_s - self.seconds  # while the rest was worked off, the parts rested too
+        return (self.cpu_s[name] - self.resting[name] * waiting_s) / self.seconds
 
 
 async def measure(house: House, cameras: int, seconds: float) -> Used:
@@ -119,44 +130,60 @@ def _spent(probe: Probe) -> float:
     return probe.samples[-1].cpu_s - probe.samples[-2].cpu_s
 
 
-def learned(used: Used, house: House) -> Profile:
-    """The profile that this load shows. Cameras are not in it."""
-    frames, looked = max(1, used.sent), max(1, used.looked)
-
-    def busy(name: str) -> float:
-        return max(0.0, used.cpu_s[name] - used.resting[name] * used.whole_s)
-
+def learned(loads: Sequence[Used], house: House) -> Profile:
+    """The profile that these loads show. Cameras are not in it."""
+    sent, looked = sum(used.sent for used in loads), sum(used.looked for used in loads)
+    pictures, begun = sum(used.pictures for used in loads), sum(used.begun for used in loads)
+    writes = sum(used.writes for used in loads)
     rows = Profile.model_fields["rows_per_moment"].default
+
+    def line(name: str, done: Callable[[Used], float]) -> tuple[float, float]:
+        """Seconds for each thing done, and cores besides."""
+        rates = [done(used) / used.seconds for used in loads]
+        spent = [used.cores(name) for used in loads]
+        each = max(1e-6, float(np.polyfit(rates, spent, 1)[0])) if len(loads) > 1 else spent[0] / rates[0]
+        return each, max(0.0, float(np.mean(spent)) - each * float(np.mean(rates)))
+
+    broker_s, broker_idle = line("broker", lambda used: used.sent)
+    stream_s, stream_idle = line("stream", lambda used: used.looked)
+    picture_s, encoder_idle = line("worker", lambda used: used.pictures)
+    row_write_s, index_idle = line("milvus", lambda used: used.writes * rows)
     return Profile(
         machine="learned by loadtests.plan",
         measured=("broker_s", "stream_s", "picture_s", "row_write_s", "moments_per_frame", "writes_per_moment"),
         dimension=house.info.space.dimension,
         kept_share=KEPT_LOOKS / SCENE_LOOKS,
-        frame_bytes=used.sent_bytes / frames,
-        broker_s=busy("broker") / frames,
-        stream_s=busy("stream") / looked,
-        looks_per_frame=max(0.0, used.pictures / looked - 1),
-        picture_s=max(1e-6, busy("worker") / max(1.0, used.pictures)),
-        moments_per_frame=min(1.0, used.begun / looked),
-        writes_per_moment=max(1.0, used.writes / max(1.0, used.begun)),
-        row_write_s=busy("milvus") / max(1.0, used.writes * rows),
-        index_idle=used.resting["milvus"],
-        process_idle=used.resting["worker"],
-        broker_idle=used.resting["broker"],
-        stream_idle=used.resting["stream"],
-        pictures_bytes=used.pictures_bytes / max(1.0, used.begun),
+        frame_bytes=sum(used.sent_bytes for used in loads) / max(1, sent),
+        broker_s=broker_s,
+        stream_s=stream_s,
+        looks_per_frame=_looks(pictures, looked),
+        picture_s=picture_s,
+        moments_per_frame=min(1.0, begun / max(1, looked)),
+        writes_per_moment=max(1.0, writes / max(1.0, begun)),
+        row_write_s=row_write_s,
+        index_idle=index_idle,
+        encoder_idle=encoder_idle,
+        broker_idle=broker_idle,
+        stream_idle=stream_idle,
+        pictures_bytes=sum(used.pictures_bytes for used in loads) / max(1.0, begun),
     )
+
+
+def _looks(pictures: float, looked: int) -> float:
+    return max(0.0, pictures / max(1, looked) - 1)
 
 
 def compared(profile: Profile, used: Used) -> list[tuple[str, float, float]]:
     """What was planned and what was used: cores by part, MB/s, rows a second and MB of pictures."""
     wanted = Wanted(cameras=used.cameras, fps=1000 / STEP_MS)
     share = used.looked / max(1, used.sent)
-    looked = profile.model_copy(update={"kept_share": profile.kept_share * share})
+    done = {"kept_share": profile.kept_share * share}
+    if share < 1:
+        done["looks_per_frame"] = _looks(used.pictures, used.looked)
+    looked = profile.model_copy(update=done)
     all_of_it, of_looked = cores(profile, wanted), cores(looked, wanted)
     coming, going = flow(profile, wanted), flow(looked, wanted)
-    waiting_s = used.whole_s - used.seconds  # while the rest was worked off, the parts rested too
-    spent = {name: (cpu_s - used.resting[name] * waiting_s) / used.seconds for name, cpu_s in used.cpu_s.items()}
+    spent = {name: used.cores(name) for name in used.cpu_s}
     rows = used.writes * profile.rows_per_moment / used.seconds
     return [
         ("frames/s", coming.frames_per_s, used.sent / used.seconds),
@@ -208,25 +235,27 @@ async def check(asked: argparse.Namespace, folder: Path) -> int:
     own = dict(pair.split("=", 1) for pair in asked.set)
     async with a_house(folder, apache=False, values=own) as house:
         await measure(house, 2, WARM_UP_S)  # collections are made, caches are warm
+        lessons = [await measure(house, cameras, asked.seconds) for cameras in asked.learn]
         loads = [await measure(house, cameras, asked.seconds) for cameras in asked.cameras]
-    first, *others = loads
-    profile = learned(first, house)
+    profile = learned(lessons, house)
+    known = " and ".join(str(used.cameras) for used in lessons)
     if asked.save:
         asked.save.write_text(profile.model_dump_json(indent=2) + "\n")
     good = True
-    if asked.hardware:
-        good &= report(f"by {asked.hardware}", read_profile(asked.hardware), first)
-    for used in others:
-        good &= report(f"by what {first.cameras} cameras used", profile, used)
+    for used in loads:
+        good &= report(f"by what {known} cameras used", profile, used)
+        if asked.hardware:
+            good &= report(f"by {asked.hardware}", read_profile(asked.hardware), used)
     return 0 if good else 1
 
 
 def main() -> int:
     arguments = parser(__doc__)
-    arguments.add_argument("--cameras", type=int, nargs="+", default=[10, 50])
+    arguments.add_argument("--learn", type=int, nargs="+", default=[5, 20], help="cameras whose use makes the profile")
+    arguments.add_argument("--cameras", type=int, nargs="+", default=[10, 30, 50], help="cameras that are compared")
     arguments.add_argument("--seconds", type=float, default=60, help="length of each load")
-    arguments.add_argument("--hardware", type=Path, metavar="FILE", help="a profile to compare the first load with")
-    arguments.add_argument("--save", type=Path, metavar="FILE", help="where the profile of the first load is written")
+    arguments.add_argument("--hardware", type=Path, metavar="FILE", help="a profile to compare with, too")
+    arguments.add_argument("--save", type=Path, metavar="FILE", help="where the learned profile is written")
     arguments.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting of the stack")
     return run(check, arguments.parse_args())
 

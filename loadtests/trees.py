@@ -18,7 +18,7 @@ class Account:
     told_ms: float
     """Of that, the time in which some span without parts went on, or a call was on the wire."""
     untold: dict[str, float]
-    """The rest by the spans that went on then, in ms; "nothing" when there was none."""
+    """The rest by the spans that went on then, and by what ended last before it, in ms; "nothing" when none went on."""
 
     @property
     def share(self) -> float:
@@ -36,7 +36,10 @@ def account(spans: Sequence[Span], root: str = "") -> Account:
         if any(_tells(span, spans) for span in deepest):
             told += end - begin
         else:
+            ended = (span for span in spans if span.end_ns <= begin and span.name != root)
+            before = max(ended, key=lambda one: one.end_ns, default=None)
             name = deepest[0].name if deepest else "nothing"
+            name += f" after {before.name}" if before else ""
             untold[name] = untold.get(name, 0.0) + (end - begin) / 1e6
     return Account((times[-1] - times[0]) / 1e6, told / 1e6, untold)
 

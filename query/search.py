@@ -101,7 +101,9 @@ class Searcher:
     async def search(self, question: Question, *, timeout_s: float) -> Found:
         """The moments most similar to the question. For `moment_id`, the moment itself is left out."""
         begun = time.perf_counter()
-        question = checked(question, self._settings, self.kinds)
+        with tracing.span("rules"):
+            question = checked(question, self._settings, self.kinds)
+            gone = await self._life.gone()
         if question.groups:
             with tracing.span("groups"):
                 question = with_members(
@@ -110,17 +112,16 @@ class Searcher:
         if question.cameras:
             with tracing.span("cameras"):
                 await self.check_cameras(question.cameras, question.scope)
-        with tracing.span("rules"):
-            gone = await self._life.gone()
         like = None if question.moment_id is None else await self.moment(question.moment_id, question.scope)
         left_s = timeout_s - (time.perf_counter() - begun)
         reading = asyncio.create_task(self._read_coverage(question, left_s, gone))
         before = asyncio.create_task(self._in_former(question, like, left_s, gone))
         try:
             found = await self._space.find(question, like, left_s, gone)
-            finding = merged(question, found.finding, await before, self._asked())
-            coverage = await reading
-            answer = await self._named(finding.answer, question)
+            with tracing.span("join"):
+                finding = merged(question, found.finding, await before, self._asked())
+                coverage = await reading
+                answer = await self._named(finding.answer, question)
         finally:
             reading.cancel()
             before.cancel()

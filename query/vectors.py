@@ -29,6 +29,8 @@ class QuestionVectors:
         self._thumbnails = thumbnails
         self._pictures = Aside(_PICTURES_AT_ONCE, "pictures of moments")
         self._asked: dict[tuple[Scope, str], asyncio.Task[tuple[Vector, bool]]] = {}
+        self._keeping: set[asyncio.Task[None]] = set()
+        """Vectors on their way to the cache. The event loop itself holds tasks only weakly."""
 
     async def find(self, question: Question, like: Moment | None) -> tuple[Vector, bool]:
         """The question's vector, and whether it came from the cache. `like` is the moment that it asks by, if it does.
@@ -70,8 +72,10 @@ class QuestionVectors:
             return cached, True
         (result,) = await self._encoder.embed_texts([text])
         vector = _good(result, "text")
-        with tracing.span("cache put"):
-            await self._cache.put(self._store.space, text, vector, scope)
+        # Nobody waits for this, and it never fails.
+        keeping = asyncio.create_task(self._cache.put(self._store.space, text, vector, scope))
+        self._keeping.add(keeping)
+        keeping.add_done_callback(self._keeping.discard)
         return vector, False
 
 

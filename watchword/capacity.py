@@ -49,6 +49,8 @@ class Profile(Section):
     """Processor time of one picture in the encoder worker, JPEG in, vector out."""
     pictures_per_s: float = Field(80.0, gt=0)
     """Pictures a second that one engine does by the clock."""
+    encoder_idle: float = Field(0.02, ge=0)
+    """Cores that one encoder worker uses however few pictures come."""
     looks_per_frame: float = Field(0.5, ge=0)
     """Further pictures' worth of work for regions, for each frame; at most 1 (the budget of stream/regions.py)."""
 
@@ -68,11 +70,11 @@ class Profile(Section):
     """Bytes of a record in the broker: the picture and its parts."""
 
     broker_idle: float = Field(0.03, ge=0)
-    """Cores that the broker uses while nothing happens but workers ask it for more."""
+    """Cores that the broker uses however few frames come: workers ask it for more."""
     broker_s: float = Field(0.0004, ge=0)
     """Processor time of the broker for one frame, in and out."""
     stream_idle: float = Field(0.03, ge=0)
-    """Cores that one stream worker uses while nothing happens."""
+    """Cores that one stream worker uses however few frames come."""
     stream_s: float = Field(0.003, ge=0)
     """Processor time of the stream worker for one frame."""
     moments_per_frame: float = Field(0.2, ge=0, le=1)
@@ -84,13 +86,13 @@ class Profile(Section):
     row_write_s: float = Field(0.001, ge=0)
     """Processor time of the index for one row written."""
     index_idle: float = Field(0.15, ge=0)
-    """Cores that one Milvus uses while nothing happens."""
+    """Cores that one Milvus uses however few rows come."""
     row_bytes: float = Field(2_600.0, gt=0)
     """Bytes on disk of a row."""
     pictures_bytes: float = Field(25_000.0, ge=0)
     """Bytes of a moment's pictures in the object store."""
     process_idle: float = Field(0.02, ge=0)
-    """Cores that each other process of ours uses while nothing happens."""
+    """Cores that each other process of ours uses however little there is to do."""
 
 
 class Wanted(Section):
@@ -185,7 +187,7 @@ def cores(profile: Profile, wanted: Wanted, shards: int = 1) -> Cores:
         + found.frames_per_s * profile.keep_s
         + profile.process_idle,
         broker=found.frames_per_s * profile.broker_s + profile.broker_idle,
-        encoder=encoder + profile.process_idle,
+        encoder=encoder + profile.encoder_idle,
         stream=found.frames_per_s * profile.stream_s + profile.stream_idle,
         index=found.rows_per_s * profile.row_write_s + shards * profile.index_idle,
     )
@@ -267,7 +269,7 @@ def _processors(profile: Profile, wanted: Wanted, used: Cores) -> Iterator[Need]
             "on GPUs" if profile.on_gpu else f"{profile.picture_s * 1000:.1f} ms a picture",
         ),
         ("stream workers", used.stream, f"{profile.stream_s * 1000:.1f} ms a frame"),
-        ("Milvus", used.index, f"{profile.row_write_s * 1000:.1f} ms a row, {profile.index_idle:g} while idle"),
+        ("Milvus", used.index, f"{profile.row_write_s * 1000:.1f} ms a row, {profile.index_idle:g} in any case"),
     )
     for name, amount, because in parts:
         yield Need(f"cores: {name}", amount, "", because)

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from catalog.settings import CatalogSettings, MediaSettings
 from proto.errors import Broken, Late, Transient
-from proto.types import Camera
+from proto.types import Camera, Recording
 from proto.v1 import query_pb2
 from query.client import QueryClient
 from watchword.answers import TypedSearch, ask
@@ -28,6 +28,8 @@ from watchword.stack import Addresses, run_stack
 FOLDER = Path(".watchword/demo")
 LONGEST_CLIP_MS = 10_000
 PATIENCE_S = 120.0
+KEPT = Recording(days=1.0, bytes=100_000_000)
+"""So that a hit can be played."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ async def run_demo(settings: Settings, once: bool) -> int:
     settings = own(settings)
     console = Console(highlight=False)
     with open_registry(settings) as registry:
-        registry.add_missing([Camera(name=name, url=str(path), loop=True) for name, path in _clips().items()])
+        registry.add_missing(Camera(name, str(path), loop=True, record=KEPT) for name, path in _clips().items())
 
     async def show(addresses: Addresses) -> int | None:
         async with query_client(settings, addresses.query) as client:

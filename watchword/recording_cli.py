@@ -76,7 +76,7 @@ def recording_off(front: Front, name: str) -> None:
 @click.pass_obj
 def recording_status(front: Front, as_json: bool) -> None:
     """Show what is recorded of each camera, and for how many days its limits last."""
-    from watchword.times import local
+    from watchword.times import length, local
 
     settings = front.settings()
     with open_registry(settings) as registry:
@@ -94,7 +94,7 @@ def recording_status(front: Front, as_json: bool) -> None:
     for name, limit, seen in rows:
         state = "not recorded" if limit is None or not limit.on else f"{limit.days:g} days, {in_words(limit.bytes)}"
         there = f"{in_words(seen.bytes)} from {local(seen.start_ms)} to {local(seen.end_ms)}" if seen else "nothing yet"
-        lasts = f"; the limits hold {seen.days:.1f} days" if seen and seen.days is not None else ""
+        lasts = f"; the limits hold {length(86_400 * seen.days)}" if seen and seen.days is not None else ""
         click.echo(f"{name}: {state}; there: {there}{lasts}")
 
 

@@ -17,6 +17,7 @@ from watchword.backup_cli import served_space
 from watchword.catalogs import open_catalog
 from watchword.life_cli import milvus_of
 from watchword.settings import Front, Settings
+from watchword.times import length
 
 if TYPE_CHECKING:
     from index.removal import Removal
@@ -165,13 +166,9 @@ def _saying(quiet: bool) -> Callable[[Moved], None]:
             return
         last_s = now_s
         rest_s = (now_s - begun_s) / moved.seen * max(0, moved.total - moved.seen)
-        click.echo(f"  {moved.seen:,} of {moved.total:,} moments; about {_length(rest_s)} more", err=True)
+        click.echo(f"  {moved.seen:,} of {moved.total:,} moments; about {length(rest_s)} more", err=True)
 
     return say
-
-
-def _length(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} hours" if seconds >= 5400 else f"{seconds / 60:.0f} minutes"
 
 
 def _show(moved: Moved) -> None:

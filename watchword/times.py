@@ -33,6 +33,13 @@ def seconds(words: str) -> float:
     return float(length[1]) * _UNITS[length[2]]
 
 
+def length(seconds: float) -> str:
+    """A length of time as people say it: minutes, hours, days."""
+    if seconds < 5_400:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3_600:.1f} hours" if seconds < 172_800 else f"{seconds / 86_400:.1f} days"
+
+
 def local(ms: int) -> str:
     """The local date and time, to the second."""
     return datetime.fromtimestamp(ms / 1000).astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import threading
 from pathlib import Path
 
 import av
@@ -9,6 +10,9 @@ import pytest
 
 from cameras import remux
 from cameras.remux import Fragment, Tap
+from cameras.settings import CameraSettings
+from cameras.source import watch_sparing
+from proto.types import Camera
 from tests.cameras.filming import START_MS, decoded, film, numbers, tap_into, tapped
 from tests.cameras.rig import joined
 
@@ -44,6 +48,17 @@ def test_a_fragment_says_when_its_pictures_were_taken(tmp_path: Path) -> None:
         (2000, 3000),
     ]
     assert [one.ticks for one in fragments] == [90_000] * 3
+
+
+def test_a_file_that_is_watched_as_a_camera_is_recorded_round_by_round(tmp_path: Path) -> None:
+    found: list[Fragment] = []
+    camera = Camera("gate", str(film(tmp_path / "a", 2, container="mp4")), loop=True, speed=0, start_ms=START_MS)
+    tap = Tap("gate", lambda: True, found.append)
+    pictures = watch_sparing(camera, CameraSettings(fps=2), threading.Event(), None, tap)
+    assert len(list(itertools.islice(pictures, 8))) == 8
+    rounds = streams(found)
+    assert [numbers(whole(one)) for one in rounds[:1]] == [list(range(20))]
+    assert [one.start_ms - START_MS for one in found[:3]] == [0, 1000, 2000]
 
 
 def test_where_key_frames_are_rare_fragments_are_short_all_the_same(tmp_path: Path) -> None:

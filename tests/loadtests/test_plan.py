@@ -39,7 +39,13 @@ def used(cameras: int, *, shed: float = 0.0) -> Used:
 
 
 @pytest.mark.parametrize(("cameras", "shed"), [(10, 0.0), (50, 0.0), (200, 0.4)])
-def test_what_is_learned_from_ten_cameras_plans_the_others(cameras: int, shed: float) -> None:
-    profile = learned(used(10), HOUSE)
+def test_what_is_learned_from_two_loads_plans_the_others(cameras: int, shed: float) -> None:
+    profile = learned([used(5), used(20)], HOUSE)
     for name, planned, real in compared(profile, used(cameras, shed=shed)):
+        assert planned == pytest.approx(real, rel=0.01), name
+
+
+def test_one_load_plans_itself() -> None:
+    profile = learned([used(10)], HOUSE)
+    for name, planned, real in compared(profile, used(10)):
         assert planned == pytest.approx(real, rel=0.01), name

@@ -30,7 +30,7 @@ def test_the_plan_follows_from_the_profile_line_by_line() -> None:
         cores=2, memory_bytes=16_000_000_000, dimension=500, picture_s=0.02, looks_per_frame=0.5, kept_share=0.5,
         frame_bytes=20_000, moments_per_frame=0.1, rows_per_moment=2, row_bytes=3_000, pictures_bytes=10_000,
         source_fps=10, decode_s=0.001, look_s=0.001, keep_s=0.002, process_idle=0, source_bytes_per_s=100_000,
-        stream_s=0.01, stream_idle=0, broker_idle=0,
+        stream_s=0.01, stream_idle=0, broker_idle=0, encoder_idle=0,
     )  # fmt: skip
     wanted = Wanted(cameras=100, retention_days=10, recordings_days=2, replication=3, utilisation=0.5)
     found = amounts(profile, wanted)
@@ -57,7 +57,7 @@ def test_on_gpus_pictures_are_counted_and_not_processor_time() -> None:
     profile = Profile(on_gpu=True, pictures_per_s=1000, kept_share=0.5, looks_per_frame=1)
     found = amounts(profile, Wanted(cameras=1000))
     assert found["GPUs"] == 3  # 2,000 a second of 1,000 each, at 0.7
-    assert found["cores: encoder workers"] == profile.process_idle
+    assert found["cores: encoder workers"] == profile.encoder_idle
 
 
 @settings(deadline=None)

@@ -5,7 +5,7 @@ from datetime import datetime
 import pytest
 
 from proto.errors import Invalid
-from watchword.times import instant, local, span
+from watchword.times import instant, length, local, span
 
 NOW = 1_800_000_000_000
 
@@ -25,6 +25,11 @@ def test_a_time_without_an_offset_is_local_and_one_with_an_offset_is_not() -> No
 def test_anything_else_is_refused_with_the_form(words: str) -> None:
     with pytest.raises(Invalid, match="10m"):
         instant(words, NOW)
+
+
+@pytest.mark.parametrize(("s", "words"), [(120, "2 minutes"), (7_200, "2.0 hours"), (864_000, "10.0 days")])
+def test_a_length_is_told_in_the_unit_that_people_would_take(s: float, words: str) -> None:
+    assert length(s) == words
 
 
 def test_a_span_says_the_day_once_unless_it_runs_into_the_next() -> None:
