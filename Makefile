@@ -5,6 +5,9 @@ PY := .venv/bin/python
 SHELL := bash
 DEMO := .[embedded,demo]
 DEV := .[embedded,demo,evals,hub,torch,dev]
+# Python's compiled files are kept even where the environment says otherwise: without them every process that a test
+# starts compiles the house anew, and pytest rewrites every test file at every run.
+export PYTHONDONTWRITEBYTECODE :=
 
 help:  ## what can be done here
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,13 +43,18 @@ endef
 
 test:  ## every test, on the real parts (one file: .venv/bin/pytest FILE)
 	@$(MAKE) --no-print-directory -j 2 .venv/.ready-dev s3-server
-	@$(MAKE) --no-print-directory test-fast
+	@HISTORIES=$${HISTORIES:-100} $(MAKE) --no-print-directory test-fast
 	@echo "== the other tests (real servers, real models, real video), three files at once"
 	$(call tests,-n 3 --dist loadfile --no-loadscope-reorder,--rest)
 
 s3-server:
 	@python3 -m tests.tools.versitygw
 
+# `make test` tries as many random examples as ever; this target alone tries fewer.
+test-fast: export HISTORIES ?= 40
+# The tests share the cores: numeric libraries that start a thread a core on top of that mostly wait for each other.
+test-fast: export OMP_NUM_THREADS := 1
+test-fast: export OPENBLAS_NUM_THREADS := 1
 test-fast: .venv/.ready-dev  ## the tests that need no server and no real model
 	@echo "== tests without servers, three at once"
 	$(call tests,-n 3,--fast)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -57,8 +58,7 @@ def description(endpoints: Sequence[Endpoint], version: str) -> Json:
             models.append((one.body, "validation"))
         if one.gives is not None and not isinstance(one.gives, str):
             models.append((one.gives, "serialization"))
-    found, defined = models_json_schema(sorted(set(models), key=str), ref_template=_PLACES)
-    places: Places = {key: schema for key, schema in found.items() if isinstance(key[0], type)}  # type: ignore[misc]
+    places, defined = _schemas(tuple(sorted(set(models), key=str)))
     paths: dict[str, Json] = {}
     for one in endpoints:
         paths.setdefault(one.path, {})[one.method.lower()] = _call(one, places)
@@ -76,10 +76,18 @@ def description(endpoints: Sequence[Endpoint], version: str) -> Json:
         # A token where one is needed: whoever runs the gateway decides.
         "security": [{}, {"token": []}],
         "components": {
-            "schemas": defined["$defs"],
+            "schemas": defined,
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
     }
+
+
+@cache
+def _schemas(models: tuple[tuple[type[BaseModel], JsonSchemaMode], ...]) -> tuple[Places, Json]:
+    """Where each model is, and all of them. Made once: the models do not change."""
+    found, defined = models_json_schema(models, ref_template=_PLACES)
+    places: Places = {key: schema for key, schema in found.items() if isinstance(key[0], type)}  # type: ignore[misc]
+    return places, defined["$defs"]
 
 
 def _call(one: Endpoint, places: Places) -> Json:
@@ -109,6 +117,7 @@ def _call(one: Endpoint, places: Places) -> Json:
     return told
 
 
+@cache
 def _query_parameters(model: type[BaseModel]) -> list[Json]:
     found = []
     for name, schema in model.model_json_schema(mode="validation").get("properties", {}).items():

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import settings
 
 from proto.errors import WatchwordError
+from tests.histories import examples
 from tests.tools.apache_kafka import NoKafkaHere, apache_kafka_part, jars
 from tests.tools.postgres import NoPostgresHere, Postgres
 from tests.tools.s3 import S3
@@ -24,7 +25,7 @@ from watchword.stack.ports import Port
 
 # The same examples at every run, so that a run tells about the change and not about its luck. `pytest
 # --hypothesis-profile=explore` tries others, and more of them. No test depends on how fast the machine is.
-settings.register_profile("steady", derandomize=True, deadline=None, max_examples=40)
+settings.register_profile("steady", derandomize=True, deadline=None, max_examples=examples(40))
 settings.register_profile("explore", deadline=None)
 settings.load_profile("steady")
 

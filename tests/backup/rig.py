@@ -29,6 +29,7 @@ from proto.shards import FixedMap
 from proto.types import Moment, SpaceInfo
 from tests.contracts.moments import NOON
 from tests.index.shards import Held, MemoryShard
+from tests.tools.catalogs import begun
 
 HOUSE = "house"
 
@@ -51,7 +52,7 @@ class Installation:
         known = FixedMap({name: name for name in endpoints})
         self.rows = Removal(known, lambda one, _, /, *, space: MemoryShard(SpaceInfo(space, 2), self.held[one.name]))
         self.pictures = Thumbnails(FolderObjects(folder / "pictures"))
-        self.catalog = Catalog(sqlite_url(folder / "catalog.db"))
+        self.catalog = Catalog(sqlite_url(begun(folder / "catalog.db")))
         self.catalog.open()
         self.life = Life(self.catalog)
         self.life.trust(NOON)

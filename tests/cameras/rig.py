@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Seque
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -30,6 +32,7 @@ from catalog.views import CameraView, Views
 from proto.errors import Transient, WatchwordError
 from proto.types import Camera, now_ms
 from proto.v1.events_pb2 import Frame
+from tests.tools.catalogs import begun
 
 START_MS = 1_767_225_600_000
 SETTINGS = CameraSettings(open_timeout_s=1, silent_after_s=1, retry_most_s=0.5)
@@ -91,7 +94,7 @@ class Facts:
     refused: int = 0
 
     def __post_init__(self) -> None:
-        self.catalog = Catalog(f"sqlite:///{self.path}/catalog.db")
+        self.catalog = Catalog(f"sqlite:///{begun(self.path / 'catalog.db')}")
         self.catalog.open()
         self._leases, self._progress = Leases(self.catalog), Progresses(self.catalog)
         self._coverage, self._views = Coverage(self.catalog), Views(self.catalog)
@@ -233,7 +236,14 @@ def scripted(
 
 def transport_stream(path: Path, seconds: float, start_s: float = 0.0, shade: int = 0, *, fps: int = 10) -> Path:
     """A recording as network recorders export it: PTS begins anywhere, and each picture differs from the one before."""
-    with av.open(str(path), "w", format="mpegts") as out:
+    path.write_bytes(_recording(seconds, start_s, shade, fps))
+    return path
+
+
+@cache
+def _recording(seconds: float, start_s: float, shade: int, fps: int) -> bytes:
+    file = BytesIO()
+    with av.open(file, "w", format="mpegts") as out:
         stream = out.add_stream("mpeg4", rate=fps)
         stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
         stream.codec_context.gop_size = 5
@@ -245,7 +255,7 @@ def transport_stream(path: Path, seconds: float, start_s: float = 0.0, shade: in
             frame.pts = int((start_s + number / fps) * 90_000)
             out.mux(stream.encode(frame))
         out.mux(stream.encode())
-    return path
+    return file.getvalue()
 
 
 def joined(path: Path, parts: Iterable[Path]) -> Path:

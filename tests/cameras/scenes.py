@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from typing import Any
 
 import av
 import numpy as np
@@ -65,14 +66,23 @@ class Sensor:
     """Makes what a sensor gives of grey levels: noise, and whole numbers from 0 to 255."""
 
     def __init__(self, noise: float = 1.5, seed: int = 0) -> None:
+        self._noises, state = _noises(seed)
         self._random = np.random.default_rng(seed)
-        self._noises = self._random.normal(0.0, 1.0, (16, HEIGHT + 16, WIDTH + 16)).astype(np.float32)
+        self._random.bit_generator.state = state
         self.noise = noise
 
     def __call__(self, picture: Grey) -> Sketch:
         number, top, left = self._random.integers(0, 16, 3)
         noise = self._noises[number, top : top + HEIGHT, left : left + WIDTH]
         return np.clip(picture + self.noise * noise + 0.5, 0, 255).astype(np.uint8)
+
+
+@cache
+def _noises(seed: int) -> tuple[Grey, Mapping[str, Any]]:
+    """Pictures of noise, and the generator's state after them."""
+    random = np.random.default_rng(seed)
+    noises = random.normal(0.0, 1.0, (16, HEIGHT + 16, WIDTH + 16)).astype(np.float32)
+    return noises, random.bit_generator.state
 
 
 def over_time(

@@ -43,7 +43,7 @@ def still(clip: str, at_s: float, width: int, height: int) -> Colours:
 
 
 def written(path: Path, pictures: Iterable[Colours], width: int, height: int, pix_fmt: str = "yuv420p") -> Path:
-    noise = np.random.default_rng(0).normal(0, 2, (height, width, 3))
+    noise = np.random.default_rng(0).normal(0, 2, (height, width, 3)).round().astype(np.int16)
     with av.open(str(path), "w") as out:
         stream = out.add_stream("libx264", rate=FPS)
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt

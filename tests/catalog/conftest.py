@@ -10,6 +10,7 @@ import pytest
 from catalog.objects import FolderObjects, Objects, objects_of
 from catalog.tables import META, METADATA
 from tests.catalog.shared import OPEN, opened, url_of
+from tests.tools.catalogs import begun
 from tests.tools.postgres import Postgres
 from tests.tools.s3 import S3
 
@@ -26,6 +27,7 @@ def postgres_url(postgres: Postgres) -> str:
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of an empty catalog."""
     if request.param == "sqlite":
+        begun(tmp_path / "catalog.db")
         found = url_of(tmp_path)
     else:
         found = request.getfixturevalue("postgres_url")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
+import multiprocessing
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout, suppress
+from io import StringIO
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 from catalog.store import Catalog, sqlite_url
@@ -33,16 +37,36 @@ def run_together(program: str, arguments: Sequence[Sequence[str]]) -> list[str]:
 
     Each must call `input()` once it is ready.
     """
+    # Forked from a process that has imported the house: importing takes longer than what they do.
+    start = multiprocessing.get_context("forkserver")
+    start.set_forkserver_preload(["catalog.cameras", "catalog.coverage", "catalog.takeover", "tests.catalog.shared"])
+    gate = start.Barrier(len(arguments), timeout=60)
+    ends = [start.Pipe(duplex=False) for _ in arguments]
     children = [
-        subprocess.Popen(
-            [sys.executable, "-c", program, *more], cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        for more in arguments
+        start.Process(target=_run, args=(program, ["-c", *more], gate, told), daemon=True)
+        for more, (_, told) in zip(arguments, ends, strict=True)
     ]
     for child in children:
-        assert child.stdin is not None
-        child.stdin.write("\n")
-        child.stdin.flush()
-    said = [child.communicate(timeout=120)[0] for child in children]
-    assert [child.returncode for child in children] == [0] * len(children)
+        child.start()
+    for _, told in ends:
+        told.close()
+    said = [_heard(one) for one, _ in ends]
+    for child in children:
+        child.join(120)
+    assert [child.exitcode for child in children] == [0] * len(children)
     return said
+
+
+def _heard(end: Connection) -> str:
+    """What a child printed; nothing if it failed."""
+    with end, suppress(EOFError):
+        return str(end.recv()) if end.poll(120) else ""
+    return ""
+
+
+def _run(program: str, argv: list[str], gate: Barrier, told: Connection) -> None:
+    """In a child."""
+    sys.argv, printed = argv, StringIO()
+    with redirect_stdout(printed):
+        exec(program, {"__name__": "__main__", "input": gate.wait})
+    told.send(printed.getvalue())

@@ -13,6 +13,7 @@ from catalog.coverage import MOST_ROWS, TOGETHER_MS, Coverage, Gap, Looked, Reas
 from catalog.progress import Progress, Progresses
 from catalog.store import Catalog
 from tests.catalog.shared import opened, run_together
+from tests.histories import examples
 
 LOG, OTHER_LOG = "a" * 32, "b" * 32
 HOUR = 3_600_000
@@ -71,7 +72,7 @@ def test_many_asked_cameras_are_told_apart_from_the_others_too(coverage: Coverag
     before=st.integers(-2, 2),
     after=st.integers(-2, 2),
 )
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_gap_of_any_length_is_told_exactly_where_it_overlaps(
     coverage: Coverage, length: int, before: int, after: int
 ) -> None:
@@ -264,7 +265,7 @@ number = int(sys.argv[2])
 input()
 catalog.open()
 coverage = Coverage(catalog)
-for n in range(50):
+for n in range(20):
     coverage.declare([Gap(f"cam-{{number}}", Reason.SHED, n * 100_000, n * 100_000, 1, {LOG!r}, number, n, n)])
     coverage.looked([Looked(f"cam-{{number}}", n, {LOG!r}, number, n)], {{({LOG!r}, number): (n, n)}})
     coverage.looked([], {{({LOG!r}, number): (n, n)}})  # Reads before it writes.
@@ -277,5 +278,5 @@ def test_processes_that_write_at_once_lose_nothing(url: str) -> None:
     frames = Counter[str]()
     for gap in coverage.gaps(None, None, None):
         frames[gap.camera] += gap.frames
-    assert frames == {f"cam-{number}": 50 for number in range(4)}
-    assert [(mark.camera, mark.offset) for mark in coverage.marks()] == [(f"cam-{number}", 49) for number in range(4)]
+    assert frames == {f"cam-{number}": 20 for number in range(4)}
+    assert [(mark.camera, mark.offset) for mark in coverage.marks()] == [(f"cam-{number}", 19) for number in range(4)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -108,8 +109,19 @@ def sources() -> list[Path]:
     return [path for path in found if not path.stem.endswith(("_pb2", "_pb2_grpc"))]
 
 
+@cache  # several tests ask, and parsing is what takes the time
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """What the rules are about: the imports, and where the environment is read."""
+    tree = ast.walk(ast.parse(path.read_text()))
+    return tuple(node for node in tree if isinstance(node, ast.Import | ast.ImportFrom) or reads_environment(node))
+
+
+def reads_environment(node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"} and ast.unparse(node.value) == "os"
+
+
 def imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -180,10 +192,7 @@ def test_a_file_stays_under_400_lines() -> None:
 
 def test_only_the_settings_read_the_environment() -> None:
     readers = {
-        str(path.relative_to(ROOT))
-        for path in sources()
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"} and ast.unparse(node.value) == "os"
+        str(path.relative_to(ROOT)) for path in sources() if any(reads_environment(node) for node in nodes(path))
     }
     # The wrapper that becomes a child passes its environment on; it reads nothing from it.
     assert readers <= {"watchword/settings.py", "watchword/stack/parts.py", "watchword/stack/child.py"}

@@ -25,7 +25,7 @@ WHOLE = re.compile(
 )
 
 
-@given(st.none() | st.frozensets(NAMES, min_size=1), TIMES, TIMES, TIMES, KINDS)
+@given(st.none() | st.frozensets(NAMES, min_size=1, max_size=4), TIMES, TIMES, TIMES, KINDS)
 def test_an_expression_says_exactly_the_names_times_and_kinds_of_its_filter(
     cameras: frozenset[str] | None,
     ends_from: int | None,

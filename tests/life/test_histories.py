@@ -16,6 +16,7 @@ from proto.life import DAY_MS, DEFAULT, Rules, Stretch
 from proto.metrics import SWEEP_BEHIND
 from proto.types import Moment
 from tests.contracts.moments import HOUR, MINUTE, NOON, moment
+from tests.histories import examples
 from tests.life.twins import House, MemoryLife, directly
 
 CAMERAS = ("gate", "dock")
@@ -120,7 +121,7 @@ class History:
         self.house.fails_in = None
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.lists(STEPS, max_size=25))
 def test_nothing_that_is_gone_is_answered_and_nothing_else_is_lost(steps: list[tuple[str, object]]) -> None:
     async def live() -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from models.preprocess import Picture, PreprocessConfig, Preprocessor, fitted, normalising
 from proto.errors import Poison
+from tests.histories import examples
 from tests.models.parts import jpeg, picture
 
 REASONS = {"empty", "not_an_image", "truncated", "too_large"}
@@ -264,7 +265,7 @@ def test_a_jpeg_that_only_claims_to_be_huge_is_refused_from_its_header() -> None
 WHOLE = {kind: encoded(Image.fromarray(picture(48, 40)), kind) for kind in ("JPEG", "PNG", "WEBP")}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.sampled_from(sorted(WHOLE)), st.data())
 def test_a_damaged_picture_is_read_or_refused_with_a_known_reason(kind: str, data: st.DataObject) -> None:
     damaged = bytearray(WHOLE[kind])
@@ -280,7 +281,7 @@ def test_a_damaged_picture_is_read_or_refused_with_a_known_reason(kind: str, dat
         assert np.isfinite(found).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.binary(max_size=200))
 @example(b"\xff\xd8\xff\xe1\x00\x10Exif\0\0")
 def test_any_bytes_are_refused_with_a_known_reason(data: bytes) -> None:

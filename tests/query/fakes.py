@@ -24,6 +24,7 @@ from query.search import Searcher
 from query.settings import QuerySettings, RedisSettings
 from query.space import SearchedSpace
 from tests.contracts.moments import NOON, SPACE, moment
+from tests.tools.catalogs import begun
 from workers.client import EncoderInfo, Seen
 
 WORDS = ["red", "truck", "gate", "dog", "rain", "bicycle", "night", "snow"]
@@ -75,7 +76,7 @@ def registry(folder: Path) -> CameraRegistry:
 
 def catalog_in(folder: Path) -> Catalog:
     """The catalog that a Searcher on this folder reads."""
-    catalog = Catalog(sqlite_url(folder / "catalog.db"))
+    catalog = Catalog(sqlite_url(begun(folder / "catalog.db")))
     catalog.open()
     return catalog
 

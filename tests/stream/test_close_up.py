@@ -16,6 +16,7 @@ from stream.moments import MomentBuilder, Write
 from stream.regions import Costs
 from stream.resume import from_text, to_text
 from stream.settings import StreamSettings
+from tests.histories import examples
 from tests.stream.histories import looked_at, offsets, tilted, told
 from tests.stream.rig import LOG, SPACE, START_MS, finished, vector
 from tests.stream.sights import close_up, crop, objects_in
@@ -191,7 +192,7 @@ def _without_last(row: Moment) -> str:
     ),
     data=st.data(),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_a_worker_that_goes_on_from_a_row_keeps_the_same_regions_as_one_that_never_stopped(
     made: list[tuple[list[int], int, bool]], data: st.DataObject
 ) -> None:

@@ -11,6 +11,7 @@ from proto.types import moment_id
 from stream.moments import Write
 from stream.resume import from_text
 from stream.settings import StreamSettings
+from tests.histories import examples
 from tests.stream.histories import Step, bounds, builder, feed, history, offsets, steps, take, told
 from tests.stream.rig import LOG, START_MS, finished, span
 
@@ -30,7 +31,7 @@ def test_every_frame_is_in_exactly_one_moment(made: list[Step]) -> None:
 
 
 @given(steps("new", "twice", "shed"), st.data())
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_a_worker_that_goes_on_from_a_row_makes_the_same_moments_as_one_that_never_stopped(
     made: list[Step], data: st.DataObject
 ) -> None:
@@ -88,7 +89,7 @@ def test_a_moment_that_was_told_never_shrinks_whatever_comes_after_a_restart(
 
 
 @given(steps("new", "twice", "shed"), st.data())
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_how_often_somebody_looks_whether_a_camera_is_silent_changes_no_moment(
     made: list[Step], data: st.DataObject
 ) -> None:
