@@ -97,7 +97,10 @@ def test_pictures_that_the_network_held_back_are_looked_at_with_their_own_times(
     class Source:
         darkroom = Darkroom()
 
-        def passing(self, tap: Tap) -> AbstractContextManager[None]:
+        def packets(self) -> None:
+            return None
+
+        def seen(self, tap: Tap, packets: None) -> AbstractContextManager[None]:
             return nullcontext()
 
         def metered(self, packets: None) -> None:
