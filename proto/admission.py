@@ -3,7 +3,8 @@
 What an answer takes while n calls are inside, divided by n, is a call's share: what each call adds to the time of all.
 A new call is expected to take as many shares as calls are inside with it. The share is learnt from every answer. Its
 mean deviation is added, as TCP does for its timeout, so that most answers come within the expected time and not half of
-them. Answers with little company teach nothing, so the door opens to at most twice of what it saw answered in time.
+them. Answers with little company teach nothing, so the door opens to at most four times of what it saw answered in time:
+less would refuse the small crowds that chance makes of calls that come one by one.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ _DEVIATIONS = 2.0
 """How many mean deviations are added to the mean share."""
 _KEPT_BACK = 0.2
 """The part of the promised time that is left for what the service does not see, such as the network."""
+_BEYOND = 4
+"""The door opens to so many times what was seen to be answered in time."""
 _LEAST = 4
 """So many calls are always admitted. Without any, nothing would be learnt after a standstill."""
 
@@ -84,7 +87,7 @@ class Admission:
         if not self._share_s:
             self._share_s, self._deviation_s = share_s, share_s / 2
             return
-        if in_time and company < self._fit() / 2:  # says little of how long many at once take
+        if in_time and company < self._fit() / _BEYOND:  # says little of how long many at once take
             return
         self._deviation_s += _WEIGHT * (abs(share_s - self._share_s) - self._deviation_s)
         self._share_s += _WEIGHT * (share_s - self._share_s)
