@@ -229,10 +229,10 @@ class ShardedStore:
         deadline = Deadline(name, deadline_s)
         with tracing.span("buckets"):
             by_space = await deadline.of(shard.buckets())
-        in_time = {
-            space: [one for one in self._in_time(buckets, ask.start_ms, ask.end_ms) if not _is_over(one, ask.without)]
-            for space, buckets in by_space.items()
-        }
+            in_time = {
+                space: [b for b in self._in_time(buckets, ask.start_ms, ask.end_ms) if not _is_over(b, ask.without)]
+                for space, buckets in by_space.items()
+            }
         own = in_time.pop(self._space.id, [])
         found, failed = await all_of({bucket: deadline.of(_search_bucket(shard, bucket, ask)) for bucket in own})
         if failed and not found:

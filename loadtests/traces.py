@@ -7,8 +7,9 @@ receives the spans of all processes by OTLP, as a collector does. Prints the tra
 median frame that opened a moment as trees, how much of each whole its spans account for, and what a span costs.
 
 A span accounts for its time when it has no parts; a call to another process also while it is on the wire. What goes on
-inside a span between its parts is not accounted for. Exits with 1 when less than 95 % of the median question or frame
-is accounted for, or when no frame's trace arrived whole.
+inside a span between its parts is not accounted for. This is told twice: for the steps of a question or frame, and down
+to the last span, where what is between two small spans is mostly what tracing and the event loop cost. Exits with 1
+when the steps account for less than 95 % of the median question or frame, or when no frame's trace arrived whole.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from loadtests.rig import parser, run, running, say, settings_in
-from loadtests.trees import Account, account, tree
+from loadtests.trees import Account, account, steps, tree
 from proto import tracing
 from proto.tracing import TraceSettings, traced
 from proto.types import Camera
@@ -88,7 +89,7 @@ def _told(receiver: Receiver, off_ns: float, on_ns: float) -> int:
         for spans in by_trace.values()
         if any(_begins(one, "frame", "camera") for one in spans) and set(FRAME) <= {one.name for one in spans}
     ]
-    good = _shown("question", questions, account)
+    good = _shown("question", questions, lambda spans: account(steps(spans)), account)
     good &= _shown("frame", frames, lambda spans: account(spans, root="frame"))
     print(f"\na span costs {off_ns:.0f} ns of processor time while tracing is off, {on_ns / 1000:.0f} us while on")
     return 0 if good else 1
@@ -98,8 +99,13 @@ def _begins(span: Span, name: str, process: str) -> bool:
     return (span.name, span.process, span.parent) == (name, f"watchword-{process}", "")
 
 
-def _shown(what: str, found: Sequence[Sequence[Span]], accounted: Callable[[Sequence[Span]], Account]) -> bool:
-    """Print the median trace; returns whether its spans account for enough."""
+def _shown(
+    what: str,
+    found: Sequence[Sequence[Span]],
+    accounted: Callable[[Sequence[Span]], Account],
+    in_all: Callable[[Sequence[Span]], Account] | None = None,
+) -> bool:
+    """Print the median trace; returns whether its steps account for enough."""
     if not found:
         print(f"no trace of a {what} arrived whole")
         return False
@@ -107,11 +113,18 @@ def _shown(what: str, found: Sequence[Sequence[Span]], accounted: Callable[[Sequ
     middle, spans = ordered[len(ordered) // 2]
     print(f"\nThe median {what} of {len(found)}, whole {middle.whole_ms:.1f} ms:\n")
     print("\n".join(tree(spans)))
-    shares = [one.share for one, _ in ordered]
-    left = ", ".join(f"{name} {ms:.2f}" for name, ms in sorted(middle.untold.items(), key=lambda one: -one[1])[:4])
-    print(f"\nits spans account for {middle.share:.1%}; not accounted for, ms: {left or 'nothing'}")
-    print(f"over all: median {np.median(shares):.1%}, least {min(shares):.1%}")
+    print()
+    _share("its steps account", [accounted(spans) for _, spans in ordered], middle)
+    if in_all is not None:
+        _share("down to the last span they account", [in_all(spans) for _, spans in ordered], in_all(spans))
     return middle.share >= LEAST
+
+
+def _share(what: str, accounts: Sequence[Account], middle: Account) -> None:
+    shares = [one.share for one in accounts]
+    left = ", ".join(f"{name} {ms:.2f}" for name, ms in sorted(middle.untold.items(), key=lambda one: -one[1])[:4])
+    print(f"{what} for {middle.share:.1%} (all: median {np.median(shares):.1%}, least {min(shares):.1%})")
+    print(f"  not accounted for, ms: {left or 'nothing'}")
 
 
 def main() -> int:

@@ -44,6 +44,17 @@ def account(spans: Sequence[Span], root: str = "") -> Account:
     return Account((times[-1] - times[0]) / 1e6, told / 1e6, untold)
 
 
+def steps(spans: Sequence[Span]) -> list[Span]:
+    """The spans down to the steps of the process that answers: a call, its server, and the parts of that."""
+    level = [span for span in spans if span.parent not in {one.id for one in spans}]
+    kept = list(level)
+    for _ in range(2):
+        above = {span.id for span in level}
+        level = [span for span in spans if span.parent in above]
+        kept += level
+    return kept
+
+
 def tree(spans: Sequence[Span]) -> Iterator[str]:
     """The trace as lines: names, processes, when each began and how long it took, in ms."""
     begun = min(span.begin_ns for span in spans)

@@ -3,8 +3,8 @@
 What an answer takes while n calls are inside, divided by n, is a call's share: what each call adds to the time of all.
 A new call is expected to take as many shares as calls are inside with it. The share is learnt from every answer. Its
 mean deviation is added, as TCP does for its timeout, so that most answers come within the expected time and not half of
-them. Answers with little company teach nothing, so the door opens to at most four times of what it saw answered in time:
-less would refuse the small crowds that chance makes of calls that come one by one.
+them. Answers with little company teach nothing, so the door opens to at most four times of what it saw answered in
+time: less would refuse the small crowds that chance makes of calls that come one by one.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from loadtests.trees import account, tree
+from loadtests.trees import account, steps, tree
 from tests.tools.otlp import CLIENT, Span
 
 
@@ -36,3 +36,11 @@ def test_the_tree_is_in_order_of_time_and_shows_children_whose_parent_never_came
     lines = list(tree([span("late", "gone", 5, 9), span("b", "a", 2, 3), span("a", "", 0, 4)]))
     assert [line.split()[0] for line in lines[1:]] == ["a", "b", "late"]
     assert lines[2].startswith("  b")
+
+
+def test_the_steps_of_a_question_are_the_parts_of_what_its_server_did() -> None:
+    call, served = span("call", "", 0, 100, CLIENT), span("served", "call", 20, 90)
+    step, part = span("step", "served", 20, 85), span("part", "step", 30, 40)
+    assert steps([part, step, served, call]) == [call, served, step]
+    assert account(steps([part, step, served, call])).share == pytest.approx(0.95)
+    assert account([part, step, served, call]).share == pytest.approx(0.40)
