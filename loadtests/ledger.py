@@ -7,6 +7,8 @@ and no two moments of a camera overlap. `audit` is pure; `stored_moments` reads 
 
 from __future__ import annotations
 
+import asyncio
+import time
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -151,13 +153,18 @@ def audit(
     return Balance(len(sent), fates, len(stored), len(letters), unopened, tuple(wrong))
 
 
-async def stored_moments(store: MomentStore, cameras: Collection[str]) -> list[Span]:
-    """Every moment of these cameras. Raises when the store's count differs."""
-    found: list[Span] = list(await store.between(frozenset(cameras), 0, LATEST_MS))
-    there = await store.count(frozenset(cameras))
-    if there != len(found):
-        raise AssertionError(f"the store counts {there} moments, and gives {len(found)}")
-    return found
+async def stored_moments(store: MomentStore, cameras: Collection[str], settles_s: float = 15.0) -> list[Span]:
+    """Every moment of these cameras. Raises when the store's count still differs after `settles_s`: on a loaded machine
+    it was seen to differ soon after upserts."""
+    until_s = time.monotonic() + settles_s
+    while True:
+        found: list[Span] = list(await store.between(frozenset(cameras), 0, LATEST_MS))
+        there = await store.count(frozenset(cameras))
+        if there == len(found):
+            return found
+        if time.monotonic() > until_s:
+            raise AssertionError(f"the store counts {there} moments, and gives {len(found)}")
+        await asyncio.sleep(1.0)
 
 
 class _Told:

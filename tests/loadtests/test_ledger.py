@@ -189,4 +189,4 @@ async def test_moments_that_cannot_be_read_back_are_an_error(monkeypatch: pytest
 
     monkeypatch.setattr(store, "count", counts_more)
     with pytest.raises(AssertionError, match="the store counts 2 moments, and gives 1"):
-        await stored_moments(store, {"gate"})
+        await stored_moments(store, {"gate"}, settles_s=0.0)
