@@ -147,6 +147,20 @@ async def test_a_search_that_nothing_answers_fails(store: ShardedStore, shards: 
         await store.search(Ask(unit(99), 5))
 
 
+async def test_what_does_not_fit_into_memory_is_named_and_the_rest_answers(shards: dict[str, MemoryShard]) -> None:
+    shard = shards["http://a"]
+    store = over({"http://a": shard})
+    days = [moment("gate", NOON + n * DAY, vector=unit(n)) for n in (0, 1, 2, 3, 5)]
+    await store.upsert(days)
+    shard.most_loaded = 2  # of which a question that asks for more gets one and a half
+    answer = await store.search(Ask(unit(9), 10))
+    assert ids(answer.hits) == [days[-1].id]
+    cold = [(part.shard, part.start_ms, part.end_ms) for part in answer.unsearched if part.cold]
+    assert cold == [("http://a", TODAY.start_ms, TODAY.start_ms + 4 * DAY)]
+    narrow = await store.search(Ask(unit(9), 10, start_ms=NOON + 2 * DAY, end_ms=NOON + 2 * DAY + MINUTE))
+    assert (ids(narrow.hits), narrow.unsearched) == ([days[2].id], [])
+
+
 async def test_other_spaces_that_may_hold_the_asked_time_are_told(
     store: ShardedStore, shards: dict[str, MemoryShard]
 ) -> None:
