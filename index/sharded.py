@@ -70,7 +70,7 @@ class ShardedStore:
         self._longest_ms = settings.longest_moment_s * 1000
         self._most_rows = most_rows
         self._shards = shards if isinstance(shards, ShardSet) else ShardSet.fixed(shards)
-        self._silence = Silence(lambda name: self._shards.get(name).buckets(fresh=True))
+        self._silence = Silence(self._probe)
         self._preparing: dict[tuple[str, Bucket], asyncio.Task[None]] = {}
         self._counts = Counts()
 
@@ -196,6 +196,14 @@ class ShardedStore:
     def _asked(self, cameras: frozenset[str] | None) -> dict[str, Shard]:
         """The shards that may have moments of these cameras (None: of any)."""
         return {name: self._shards.get(name) for name in sorted(self._shards.map.places(cameras))}
+
+    async def _probe(self, name: str) -> None:
+        """Ask the shard something that it must have its moments at hand for: after a restart a Milvus tells what
+        collections it has long before it has loaded them, and searches hang meanwhile."""
+        shard = self._shards.get(name)
+        held = (await shard.buckets(fresh=True)).get(self._space.id, ())
+        if held:
+            await shard.count(max(held, key=lambda one: one.end_ms), Filter(), exact=False)
 
     async def _upsert_at(self, name: str, moments: Sequence[Moment]) -> Mapping[str, WatchwordError]:
         """Store moments of cameras whose home this is. Raises when the shard is down."""

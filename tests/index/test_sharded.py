@@ -252,6 +252,24 @@ async def test_a_shard_that_hangs_costs_one_search_its_time_and_the_next_ones_no
     await store.close()
 
 
+async def test_a_shard_that_tells_what_it_has_and_cannot_search_it_yet_is_passed_over_until_it_can() -> None:
+    """As a Milvus that was started again and is loading."""
+    shards = {name: MemoryShard(SPACE) for name in ("http://a", "http://b")}
+    store = over(shards, timeout_s=1.0)
+    assert await store.upsert(MOMENTS) == {}
+    loading = shards["http://b"]
+    loading.buckets_hang = {TODAY}
+    loading.asked.clear()
+    for _ in range(4):
+        assert (await store.search(Ask(unit(99), 40))).shards_missing == ["http://b"]
+        await asyncio.sleep(0)
+    assert loading.asked == [("search", TODAY), ("about", TODAY)]  # one search, and one probe
+    loading.buckets_hang = set()
+    await asyncio.sleep(0.05)
+    assert (await store.search(Ask(unit(99), 40))).shards_missing == []
+    await store.close()
+
+
 async def test_a_shard_that_is_the_only_one_is_asked_although_it_hangs() -> None:
     store = over({"http://a": MemoryShard(SPACE, silent=True)})
     for _ in range(2):
