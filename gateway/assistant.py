@@ -313,7 +313,11 @@ def _camera(one: query_pb2.CameraInfo) -> CameraTold:
 
 
 def _based(coverage: query_pb2.Coverage) -> Based:
-    not_searched = [f"{part.shard} from {_time(part.start_ms)} to {_time(part.end_ms)}" for part in coverage.unsearched]
+    not_searched = [
+        f"{part.shard} from {_time(part.start_ms)} to {_time(part.end_ms)}"
+        + (" (not in memory: ask about that time alone)" if part.cold else "")
+        for part in coverage.unsearched
+    ]
     not_searched += [f"all of {shard}" for shard in coverage.shards_missing]
     not_searched += [f"moments of another model ({space})" for space in coverage.spaces_unsearched]
     if coverage.coverage_unknown:

@@ -186,13 +186,15 @@ class Watermark(Shape):
 
 
 class Unsearched(Shape):
-    """A part of the index that did not answer."""
+    """A part of the index that did not answer, or was not asked."""
 
     shard: str
     start_ms: int
     end_ms: int
     cameras: list[str]
     """The requested cameras whose moments may lie there: at most 100."""
+    cold: bool
+    """True: it is not in memory, and more was asked for than fits there. A question about this time alone searches it."""
 
 
 class Coverage(Shape):
@@ -222,6 +224,8 @@ class Timing(Shape):
     embed_ms: Number
     index_ms: Number
     vector_cached: bool
+    loading_ms: Number
+    """Of `index_ms`: how long it took to load into memory what was not there."""
 
 
 class SearchReply(Shape):

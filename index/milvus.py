@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -17,14 +16,24 @@ from functools import partial
 from typing import Any, TypeVar
 
 import grpc
-from pymilvus import AsyncMilvusClient, DataType, MilvusException
+from pymilvus import AsyncMilvusClient, MilvusException
 from pymilvus.exceptions import DataNotMatchException
 
 from index.calls import Silent
 from index.filters import Filter, asked, expression, rows_filter
 from index.marks import NO_MARK, Mark, mark_of
+from index.milvus_calls import (
+    consistency,
+    create_empty,
+    is_loaded,
+    loaded_and_rows,
+    make_mark,
+    put,
+    server_version,
+)
 from index.milvus_errors import STORE, WHICH_MILVUS, Missing, NotLoaded, Refused, translated
 from index.milvus_kinds import Former, check_lite, index_for, is_lite
+from index.milvus_memory import MilvusMemory
 from index.places import Bucket, collection_name, collection_named, former_named
 from index.rows import (
     BARE_FIELDS,
@@ -33,20 +42,19 @@ from index.rows import (
     ROW_FIELDS,
     WHOLE_ROWS,
     Bare,
-    Row,
     bare_of,
     moments_from,
     rows_beyond,
     rows_of,
-    schema,
     scored,
     vectors_out_of,
 )
 from index.settings import MilvusSettings
-from index.shard import Shard
+from index.shard import Nearest, Shard
 from index.sharded import MOST_ROWS, ShardedStore
 from index.shards import ShardSet, listed
 from index.store import Ask, Scored, best
+from proto import tracing
 from proto.errors import Invalid, WatchwordError
 from proto.shards import KnownMap, ShardEntry, ShardMap
 from proto.types import Moment, SpaceInfo
@@ -114,6 +122,7 @@ class _MilvusShard:
         self._known_at = -_REFRESH_S
         self._ready: set[Bucket] = set()
         self._former = Former()
+        self._memory = MilvusMemory(settings.most_loaded_bytes, space.dimension, self._look)
 
     async def buckets(self, *, fresh: bool = False) -> Mapping[str, Collection[Bucket]]:
         asked_at = time.monotonic()
@@ -132,8 +141,16 @@ class _MilvusShard:
         return {**self._others, self._space.id: frozenset(self._known)}
 
     async def make(self, bucket: Bucket) -> None:
-        if bucket not in self._ready:
-            await self._make(bucket, from_start=bucket not in self._known)
+        await self._load(bucket)
+
+    async def fitting(self, buckets: Collection[Bucket]) -> Collection[Bucket]:
+        if not self._settings.most_loaded_bytes:
+            return buckets
+        there = (await self.buckets()).get(self._space.id, ())
+        searched, leaving = await self._memory.room_for(buckets, {*there, *buckets})
+        self._ready -= set(leaving)
+        await asyncio.gather(*map(self._release, leaving))
+        return searched
 
     async def upsert(self, bucket: Bucket, moments: Sequence[Moment]) -> Mapping[str, WatchwordError]:
         failed: dict[str, WatchwordError] = {}
@@ -146,7 +163,7 @@ class _MilvusShard:
         rows = [row for moment in moments for row in rows_of(moment)]
         gone = [row for moment in moments for row in rows_beyond(moment)]
         try:
-            await self._in_bucket(bucket, STORE, partial(_replace, self._name(bucket), gone, rows), make=True)
+            await self._in_bucket(bucket, STORE, partial(put, self._name(bucket), gone, rows), make=True)
         except Refused as error:
             if len(moments) == 1:
                 return {moments[0].id: Invalid(error.message, todo="change what makes such a moment")}
@@ -156,15 +173,19 @@ class _MilvusShard:
             return {moment.id: error for moment in moments}
         return {}
 
-    async def search(self, bucket: Bucket, ask: Ask) -> list[Scored]:
+    async def search(self, bucket: Bucket, ask: Ask) -> Nearest:
         hits: list[Scored] = []
+        try:
+            loading_s = await self._load(bucket)
+        except Missing:
+            return Nearest([])
         for rows_each in (_FIRST_ROWS_EACH, MOST_ROWS_EACH):
             most_rows = ask.limit * rows_each
             rows = await self._nearest(bucket, ask, most_rows)
             hits = best(rows, ask.limit)
             if len(hits) == ask.limit or len(rows) < most_rows:
                 break
-        return hits
+        return Nearest(hits, loading_s)
 
     async def _nearest(self, bucket: Bucket, ask: Ask, limit: int) -> list[Scored]:
         """The nearest rows that pass."""
@@ -202,13 +223,13 @@ class _MilvusShard:
         found: list[Moment] = []
         for first in range(0, len(ids), _MOMENTS_AT_ONCE):
             wanted = rows_filter(ids[first : first + _MOMENTS_AT_ONCE])
-            rows = await self._query(bucket, wanted, ROW_FIELDS, consistency=_consistency(exact))
+            rows = await self._query(bucket, wanted, ROW_FIELDS, consistency=consistency(exact))
             found += moments_from(rows, self._space.id)
         return found
 
     async def count(self, bucket: Bucket, which: Filter, *, exact: bool = True) -> int:
         passing = " and ".join(filter(None, (WHOLE_ROWS, expression(which))))
-        rows = await self._query(bucket, passing, ["count(*)"], consistency=_consistency(exact))
+        rows = await self._query(bucket, passing, ["count(*)"], consistency=consistency(exact))
         return int(rows[0]["count(*)"]) if rows else 0
 
     async def rows(self, bucket: Bucket, which: Filter, most: int) -> list[Bare]:
@@ -257,48 +278,65 @@ class _MilvusShard:
         self, bucket: Bucket, action: str, call: Callable[[AsyncMilvusClient], Awaitable[Result]], *, make: bool
     ) -> Result:
         """Load the bucket's collection and call. Without `make`, raises `Missing` if the collection is gone."""
-        await self.make(bucket)
-        try:
-            return await self._call(action, call)
-        except (Missing, NotLoaded) as error:
-            self._ready.discard(bucket)
-            if isinstance(error, Missing):
-                self._known.discard(bucket)
-                if not make:
-                    raise
-            await self._make(bucket, from_start=True)
-            return await self._call(action, call)
+        with self._memory.use.of(bucket):
+            await self._load(bucket)
+            try:
+                return await self._call(action, call)
+            except (Missing, NotLoaded) as error:
+                self._ready.discard(bucket)
+                if isinstance(error, Missing):
+                    self._known.discard(bucket)
+                    if not make:
+                        raise
+                await self._make(bucket, from_start=True)
+                return await self._call(action, call)
 
-    async def _make(self, bucket: Bucket, *, from_start: bool) -> None:
+    async def _load(self, bucket: Bucket) -> float:
+        """Have the bucket in memory. The seconds that it took to load it; 0 when it was there."""
+        if bucket in self._ready:
+            return 0.0
+        await self.fitting([bucket])
+        return await self._make(bucket, from_start=bucket not in self._known)
+
+    async def _make(self, bucket: Bucket, *, from_start: bool) -> float:
         """Load the collection. `from_start` also creates it and its index, which takes longer.
 
         Every step is idempotent, also across processes.
         """
         name = self._name(bucket)
+        begun_s = time.monotonic()
         async with self._making[bucket]:
             if bucket in self._ready:
-                return
-            if from_start or not await self._call("look at a collection", partial(_is_loaded, name)):
-                await self._call("create a collection", lambda milvus: self._create(milvus, name))
-                await self._call("load a collection", lambda milvus: milvus.load_collection(name, retry_times=1))
+                return 0.0
+            there = not from_start and await self._call("look at a collection", partial(is_loaded, name))
+            if not there:
+                with tracing.span("load", bucket=str(bucket)):
+                    await self._call("create a collection", lambda milvus: self._create(milvus, name))
+                    await self._call("load a collection", lambda milvus: milvus.load_collection(name, retry_times=1))
             self._known.add(bucket)
             self._ready.add(bucket)
+        return 0.0 if there else time.monotonic() - begun_s
+
+    async def _release(self, bucket: Bucket) -> None:
+        name = self._name(bucket)
+        # Where it fails the next look at what is loaded tells.
+        async with self._making[bucket]:
+            with suppress(WatchwordError):
+                await self._call("release a collection", lambda milvus: milvus.release_collection(name, retry_times=1))
+            self._ready.discard(bucket)
+
+    async def _look(self, bucket: Bucket) -> tuple[bool, int]:
+        return await self._call("look at a collection", partial(loaded_and_rows, self._name(bucket)))
 
     async def _create(self, milvus: AsyncMilvusClient, name: str) -> None:
         # Creating it twice is allowed, except after a restart of Milvus, which then reports a different schema.
         if not await milvus.has_collection(name, retry_times=1):
             if not self._makes:
                 raise Missing(f"Milvus at {self._endpoint} has no collection {name}", todo="it was dropped meanwhile")
-            await self._create_empty(milvus, name)
+            await create_empty(milvus, name, self._space.dimension)
         index = AsyncMilvusClient.prepare_index_params()
         index.add_index("vector", metric_type=_METRIC, **self._index)
         await milvus.create_index(name, index, retry_times=1)
-
-    async def _create_empty(self, milvus: AsyncMilvusClient, name: str) -> None:
-        fields = AsyncMilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
-        for field, (of_type, options) in schema(self._space.dimension).items():
-            fields.add_field(field, DataType[of_type], **options)
-        await milvus.create_collection(name, schema=fields, num_shards=1, consistency_level="Bounded", retry_times=1)
 
     async def _call(self, action: str, call: Callable[[AsyncMilvusClient], Awaitable[Result]]) -> Result:
         """Make one call within the timeout and translate its errors."""
@@ -330,7 +368,7 @@ class _MilvusShard:
                     timeout=self._settings.timeout_s,
                     dedicated=True,
                 )
-                self._index = index_for(await _version(client))
+                self._index = index_for(await server_version(client))
                 self._client = client
             return self._client
 
@@ -338,17 +376,12 @@ class _MilvusShard:
         return collection_name(self._space.id, bucket)
 
 
-def _consistency(exact: bool) -> str:
-    """Strong waits until the server has seen all that was written before: some 200 ms."""
-    return "Strong" if exact else "Bounded"
-
-
 async def milvus_server(endpoint: str, settings: MilvusSettings) -> tuple[tuple[int, int], frozenset[str]]:
     """Ask one Milvus for its version, (0, 0) if it tells none, and the spaces of which it holds moments."""
     shard = _MilvusShard(endpoint, SpaceInfo("0" * 16, 2), settings)
     try:
         by_space = await shard.buckets(fresh=True)
-        version = await shard._call("tell its version", _version)
+        version = await shard._call("tell its version", server_version)
         return version, frozenset(space for space, buckets in by_space.items() if buckets)
     finally:
         await shard.close()
@@ -360,37 +393,6 @@ async def set_mark(address: str, mark: Mark, settings: MilvusSettings) -> None:
     try:
         names = await shard._call("list collections", lambda milvus: milvus.list_collections(retry_times=1))
         if not mark.check(names, address) and mark.cluster:
-            await shard._call("mark a shard", partial(_mark, mark.collection))
+            await shard._call("mark a shard", partial(make_mark, mark.collection))
     finally:
         await shard.close()
-
-
-async def _mark(name: str, milvus: AsyncMilvusClient) -> None:
-    fields = AsyncMilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
-    fields.add_field("id", DataType.INT64, is_primary=True)
-    fields.add_field("vector", DataType.FLOAT_VECTOR, dim=2)
-    # Its name is all that it is for: it has no index, is never loaded, and holds nothing.
-    await milvus.create_collection(name, schema=fields, num_shards=1, retry_times=1)
-
-
-async def _replace(name: str, gone: list[str], rows: list[Row], milvus: AsyncMilvusClient) -> None:
-    # First the rows that the moments no longer have: between the two calls a moment may lack rows, but none is stale.
-    if gone:
-        await milvus.delete(name, ids=gone, retry_times=1)
-    await milvus.upsert(name, rows, retry_times=1)
-
-
-async def _is_loaded(name: str, milvus: AsyncMilvusClient) -> bool:
-    found = await milvus.get_load_state(name, retry_times=1)
-    return bool(found["state"].name == "Loaded")
-
-
-async def _version(client: AsyncMilvusClient) -> tuple[int, int]:
-    """The server's major and minor version; (0, 0) for milvus-lite, which does not report one."""
-    try:
-        found = re.search(r"(\d+)\.(\d+)", await client.get_server_version(retry_times=1))
-    except grpc.RpcError as error:
-        if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
-            raise
-        found = None
-    return (int(found[1]), int(found[2])) if found else (0, 0)

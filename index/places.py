@@ -88,6 +88,17 @@ def may_be_made(bucket: Bucket, existing: Collection[Bucket]) -> bool:
     return stretches < MOST_STRETCHES
 
 
+def stretches(buckets: Collection[Bucket]) -> list[tuple[int, int]]:
+    """The times [start_ms, end_ms) that they cover together, in order."""
+    found: list[tuple[int, int]] = []
+    for one in sorted(buckets, key=lambda one: one.start_ms):
+        if found and one.start_ms <= found[-1][1]:
+            found[-1] = found[-1][0], max(found[-1][1], one.end_ms)
+        else:
+            found.append((one.start_ms, one.end_ms))
+    return found
+
+
 def collection_name(space: str, bucket: Bucket) -> str:
     """The collection that holds this bucket's moments of this space."""
     return f"{_SCHEME}_{space}_{bucket.hours}h_{bucket.number}"

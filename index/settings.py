@@ -25,5 +25,10 @@ class MilvusSettings(Section):
     collections. Old buckets stay searchable after a change."""
     timeout_s: float = Field(10.0, gt=0, le=600)
     """Deadline of one call to one shard. A shard that misses it is reported as missing, not waited for."""
+    most_loaded_bytes: int = Field(0, ge=0)
+    """Memory that the moments in one Milvus may take, by estimate, so that a year fits on a small machine. Buckets that
+    were not asked for lately are released, and loaded again for a question about their time. A question about more
+    than fits is answered from the newest, and says what it left out. 0: everything stays loaded. A folder (`faiss:`)
+    has no such limit."""
     longest_moment_s: int = Field(3600, ge=1)
     """Longest moment. A search looks this far before its start for moments that overlap it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from index.filters import Filter
@@ -11,6 +12,15 @@ from index.rows import Bare
 from index.store import Ask, Scored
 from proto.errors import WatchwordError
 from proto.types import Moment
+
+
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """What a bucket answers to a search."""
+
+    hits: list[Scored]
+    loading_s: float = 0.0
+    """How long it took to load the bucket into memory first; 0 when it was there."""
 
 
 class Shard(Protocol):
@@ -28,7 +38,10 @@ class Shard(Protocol):
     async def upsert(self, bucket: Bucket, moments: Sequence[Moment]) -> Mapping[str, WatchwordError]:
         """Store them in the bucket, creating it if needed. Returns what was not stored, like MomentStore.upsert."""
 
-    async def search(self, bucket: Bucket, ask: Ask) -> list[Scored]:
+    async def fitting(self, buckets: Collection[Bucket]) -> Collection[Bucket]:
+        """Those of the buckets that one question may have searched: all, unless they do not fit into memory."""
+
+    async def search(self, bucket: Bucket, ask: Ask) -> Nearest:
         """The bucket's best moments that pass the filter, best first, as many as asked for if there are.
 
         Empty when the bucket is gone, as for the methods below.

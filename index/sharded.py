@@ -12,10 +12,10 @@ from index.calls import Deadline, Key, Silence, Silent, all_of, first, whole
 from index.checks import check_ask, check_batch, check_filter
 from index.counts import Counts, share_of
 from index.filters import Filter, overlapping
-from index.places import MOST_STRETCHES, Bucket, bucket_for, may_be_made
+from index.places import MOST_STRETCHES, Bucket, bucket_for, may_be_made, stretches
 from index.reading import read_all
 from index.settings import MilvusSettings
-from index.shard import Shard
+from index.shard import Nearest, Shard
 from index.shards import ShardSet
 from index.store import LATEST_MS, Answer, Ask, Scored, Unsearched, best, fullest
 from proto import tracing
@@ -41,6 +41,9 @@ class _Part:
     hits: list[Scored]
     searched: Collection[Bucket]
     failed: Mapping[Bucket, WatchwordError]
+    cold: Collection[Bucket]
+    """What does not fit into memory beside what was searched."""
+    loading_s: float
     spaces: Collection[str]
     moments: int
     """About how many moments passed the filter."""
@@ -67,7 +70,7 @@ class ShardedStore:
         self._longest_ms = settings.longest_moment_s * 1000
         self._most_rows = most_rows
         self._shards = shards if isinstance(shards, ShardSet) else ShardSet.fixed(shards)
-        self._silence = Silence(lambda name: self._shards.get(name).buckets(fresh=True))
+        self._silence = Silence(self._probe)
         self._preparing: dict[tuple[str, Bucket], asyncio.Task[None]] = {}
         self._counts = Counts()
 
@@ -148,7 +151,9 @@ class ShardedStore:
             unsearched=[
                 *(Unsearched(name, *time_asked) for name in sorted(missing)),
                 *(Unsearched(name, b.start_ms, b.end_ms) for name, part in parts.items() for b in sorted(part.failed)),
+                *(Unsearched(name, *time, cold=True) for name, part in parts.items() for time in stretches(part.cold)),
             ],
+            loading_s=max(part.loading_s for part in parts.values()),
             moments_searched=sum(part.moments for part in parts.values()),
             spaces=sorted({space for part in parts.values() for space in part.spaces}),
         )
@@ -192,6 +197,14 @@ class ShardedStore:
         """The shards that may have moments of these cameras (None: of any)."""
         return {name: self._shards.get(name) for name in sorted(self._shards.map.places(cameras))}
 
+    async def _probe(self, name: str) -> None:
+        """Ask the shard something that it must have its moments at hand for: after a restart a Milvus tells what
+        collections it has long before it has loaded them, and searches hang meanwhile."""
+        shard = self._shards.get(name)
+        held = (await shard.buckets(fresh=True)).get(self._space.id, ())
+        if held:
+            await shard.count(max(held, key=lambda one: one.end_ms), Filter(), exact=False)
+
     async def _upsert_at(self, name: str, moments: Sequence[Moment]) -> Mapping[str, WatchwordError]:
         """Store moments of cameras whose home this is. Raises when the shard is down."""
         self._silence.check(name)
@@ -234,17 +247,21 @@ class ShardedStore:
                 for space, buckets in by_space.items()
             }
         own = in_time.pop(self._space.id, [])
-        found, failed = await all_of({bucket: deadline.of(_search_bucket(shard, bucket, ask)) for bucket in own})
+        fit = await deadline.of(shard.fitting(own))
+        found, failed = await all_of({bucket: deadline.of(_search_bucket(shard, bucket, ask)) for bucket in fit})
         if failed and not found:
             raise first(failed)
         if failed:
-            log.warning("%d of %d buckets at %s were not searched: %s", len(failed), len(own), name, first(failed))
+            log.warning("%d of %d buckets at %s were not searched: %s", len(failed), len(fit), name, first(failed))
+        hits = {bucket: one.hits for bucket, one in found.items()}
         return _Part(
-            hits=[hit for hits in found.values() for hit in hits],
+            hits=[hit for some in hits.values() for hit in some],
             searched=found.keys(),
             failed=failed,
+            cold=set(own) - set(fit),
+            loading_s=max((one.loading_s for one in found.values()), default=0.0),
             spaces=[space for space, buckets in in_time.items() if buckets],
-            moments=await self._passing(name, found, ask, deadline),
+            moments=await self._passing(name, hits, ask, deadline),
         )
 
     async def _passing(self, name: str, found: Mapping[Bucket, list[Scored]], ask: Ask, deadline: Deadline) -> int:
@@ -342,7 +359,7 @@ def _being_moved(moment: Moment) -> Transient:
     )
 
 
-async def _search_bucket(shard: Shard, bucket: Bucket, ask: Ask) -> list[Scored]:
+async def _search_bucket(shard: Shard, bucket: Bucket, ask: Ask) -> Nearest:
     with tracing.span("bucket", bucket=str(bucket)):
         return await shard.search(bucket, ask)
 

@@ -66,13 +66,15 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Unsearched:
-    """A shard did not answer for the time [start_ms, end_ms)."""
+    """A shard did not answer for the time [start_ms, end_ms), or was not asked about it."""
 
     shard: str
     start_ms: int
     end_ms: int
     cameras: tuple[str, ...] = ()
     """Whose moments it may have, of those that were asked for; a store leaves that to whoever knows all cameras."""
+    cold: bool = False
+    """It is not in memory, and the question asked for more than fits there. One about this time alone finds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,8 @@ class Answer:
     """Distinct time buckets that answered on at least one shard."""
     unsearched: list[Unsearched] = field(default_factory=list)
     """Every part that did not answer, by shard and time."""
+    loading_s: float = 0.0
+    """How long the search waited for what had to be loaded into memory."""
     moments_searched: int = 0
     """About how many moments the hits were chosen from, at least as many as there are hits.
 

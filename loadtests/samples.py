@@ -26,6 +26,7 @@ class Sample:
     rss_mb: float
     fds: int
     cpu_s: float
+    threads: int = 0
 
 
 class Probe:
@@ -46,6 +47,7 @@ class Probe:
                         self._process.memory_info().rss / 1e6,
                         self._process.num_fds(),
                         times.user + times.system,
+                        self._process.num_threads(),
                     )
                 )
         except psutil.NoSuchProcess:

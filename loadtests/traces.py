@@ -114,17 +114,20 @@ def _shown(
     print(f"\nThe median {what} of {len(found)}, whole {middle.whole_ms:.1f} ms:\n")
     print("\n".join(tree(spans)))
     print()
-    _share("its steps account", [accounted(spans) for _, spans in ordered], middle)
+    usual = _share("its steps account", [accounted(spans) for _, spans in ordered], middle)
     if in_all is not None:
         _share("down to the last span they account", [in_all(spans) for _, spans in ordered], in_all(spans))
-    return middle.share >= LEAST
+    return usual >= LEAST
 
 
-def _share(what: str, accounts: Sequence[Account], middle: Account) -> None:
+def _share(what: str, accounts: Sequence[Account], middle: Account) -> float:
+    """Print how much is accounted for; returns the median over all."""
     shares = [one.share for one in accounts]
     left = ", ".join(f"{name} {ms:.2f}" for name, ms in sorted(middle.untold.items(), key=lambda one: -one[1])[:4])
-    print(f"{what} for {middle.share:.1%} (all: median {np.median(shares):.1%}, least {min(shares):.1%})")
+    usual = float(np.median(shares))
+    print(f"{what} for {middle.share:.1%} (all: median {usual:.1%}, least {min(shares):.1%})")
     print(f"  not accounted for, ms: {left or 'nothing'}")
+    return usual
 
 
 def main() -> int:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from proto import tracing
 from proto.access import Caller
 from proto.calling import CLIENT_KEY, WATCH_KEY
 from proto.errors import WatchwordError
@@ -60,7 +61,8 @@ class Notes:
             outcome = "cancelled"
             raise
         finally:
-            self._noted({**entry, "outcome": outcome}, context)
+            with tracing.span("note"):
+                self._noted({**entry, "outcome": outcome}, context)
 
     def close(self) -> None:
         """Note the end of what goes on."""

@@ -28,6 +28,7 @@ def reply_of(found: Found) -> query_pb2.SearchReply:
             embed_ms=found.embed_s * 1000,
             index_ms=found.index_s * 1000,
             vector_cached=found.vector_cached,
+            loading_ms=found.answer.loading_s * 1000,
         ),
         space=found.space,
         no_confident_match=found.no_confident_match,
@@ -110,7 +111,9 @@ def _coverage_of(found: Found) -> query_pb2.Coverage:
         frames_not_looked_at=sum(gap.frames for gap in told.gaps),
         watermarks=[query_pb2.Watermark(camera=mark.camera, looked_ms=mark.looked_ms) for mark in told.watermarks],
         unsearched=[
-            query_pb2.Unsearched(shard=part.shard, start_ms=part.start_ms, end_ms=part.end_ms, cameras=part.cameras)
+            query_pb2.Unsearched(
+                shard=part.shard, start_ms=part.start_ms, end_ms=part.end_ms, cameras=part.cameras, cold=part.cold
+            )
             for part in answer.unsearched
         ],
         spaces_unsearched=answer.spaces,

@@ -133,6 +133,7 @@ def _answer_of(present: Answer, former: Answer, asked: frozenset[str]) -> Answer
         present,
         shards_missing=sorted({*present.shards_missing, *former.shards_missing}),
         unsearched=[*present.unsearched, *(part for part in former.unsearched if part not in present.unsearched)],
+        loading_s=max(present.loading_s, former.loading_s),
         buckets_searched=max(present.buckets_searched, former.buckets_searched),
         moments_searched=present.moments_searched + former.moments_searched,
         spaces=[space for space in present.spaces if space not in asked],

@@ -145,6 +145,7 @@ def as_plain(reply: query_pb2.SearchReply, shown: list[Shown], sheet: Path | Non
             "total": round(timing.total_ms, 2),
             "embed": round(timing.embed_ms, 2),
             "index": round(timing.index_ms, 2),
+            "loading": round(timing.loading_ms, 2),
             "vector_cached": timing.vector_cached,
         },
         "space": reply.space,

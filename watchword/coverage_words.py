@@ -31,7 +31,13 @@ def plain_coverage(coverage: query_pb2.Coverage) -> dict[str, Any]:
         "shards_searched": coverage.shards_searched,
         "buckets_searched": coverage.buckets_searched,
         "unsearched": [
-            {"shard": part.shard, "start_ms": part.start_ms, "end_ms": part.end_ms, "cameras": list(part.cameras)}
+            {
+                "shard": part.shard,
+                "start_ms": part.start_ms,
+                "end_ms": part.end_ms,
+                "cameras": list(part.cameras),
+                "cold": part.cold,
+            }
             for part in coverage.unsearched
         ],
         "spaces_unsearched": list(coverage.spaces_unsearched),
@@ -61,7 +67,9 @@ def _of_the_index(coverage: query_pb2.Coverage) -> Iterator[str]:
     missing = list(coverage.shards_missing)
     if missing:
         yield f"{', '.join(missing)} did not answer{_of(coverage, missing)}: `watchword doctor` checks"
-    parts = [part for part in coverage.unsearched if part.shard not in missing]
+    for time in sorted({span(part.start_ms, part.end_ms) for part in coverage.unsearched if part.cold}):
+        yield f"{time} was not searched, as it does not fit into memory with the rest: ask about that time alone"
+    parts = [part for part in coverage.unsearched if part.shard not in missing and not part.cold]
     for part in parts[:_MOST_NAMED]:
         when = "everything" if part.end_ms >= _LATEST_MS else span(part.start_ms, part.end_ms)
         yield f"{part.shard} did not answer for {when}: ask again"

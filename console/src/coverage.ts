@@ -26,7 +26,8 @@ export function sentences(coverage: Coverage): string[] {
     said.push(t("coverage.more", { n: beyond }));
   }
   for (const part of coverage.unsearched) {
-    said.push(t("coverage.unsearched", { span: format.span(part.start_ms, part.end_ms) }));
+    const key = part.cold ? "coverage.cold" : "coverage.unsearched";
+    said.push(t(key, { span: format.span(part.start_ms, part.end_ms) }));
   }
   if (!coverage.unsearched.length && coverage.shards_missing.length) {
     said.push(t("coverage.shards", { n: coverage.shards_missing.length }));

@@ -49,7 +49,7 @@ export interface Coverage {
   gaps_in_all: number;
   frames_not_looked_at: number;
   watermarks: Watermark[];
-  unsearched: { shard: string; start_ms: number; end_ms: number }[];
+  unsearched: { shard: string; start_ms: number; end_ms: number; cold: boolean }[];
   spaces_unsearched: string[];
   coverage_unknown: boolean;
 }
@@ -58,6 +58,7 @@ export interface Timing {
   total_ms: number;
   embed_ms: number;
   index_ms: number;
+  loading_ms: number;
   vector_cached: boolean;
 }
 

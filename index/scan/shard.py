@@ -22,6 +22,7 @@ from index.scan.bucket import BucketRows
 from index.scan.building import LEAST_ROWS, Builder, is_due
 from index.scan.folders import clear_condemned, drop_folder, make_folder
 from index.scan.trouble import Missing, translated
+from index.shard import Nearest
 from index.store import Ask, Scored
 from proto.errors import Transient, WatchwordError
 from proto.types import Moment, SpaceInfo, now_ms
@@ -79,13 +80,16 @@ class ScanShard:
             return {moment.id: error for moment in moments}
         return {}
 
-    async def search(self, bucket: Bucket, ask: Ask) -> list[Scored]:
+    async def fitting(self, buckets: Collection[Bucket]) -> Collection[Bucket]:
+        return buckets
+
+    async def search(self, bucket: Bucket, ask: Ask) -> Nearest:
         def search(rows: BucketRows) -> list[Scored]:
             hits = rows.search(ask)
             self._tend(bucket, rows)
             return hits
 
-        return await self._unless_gone(bucket, "search", search, [])
+        return Nearest(await self._unless_gone(bucket, "search", search, []))
 
     async def read(self, bucket: Bucket, which: Filter, most_rows: int) -> list[Moment] | None:
         return await self._unless_gone(bucket, "read moments", lambda rows: rows.read(which, most_rows), [])

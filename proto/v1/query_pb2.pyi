@@ -477,9 +477,14 @@ class Unsearched(_message.Message):
     START_MS_FIELD_NUMBER: _builtins.int
     END_MS_FIELD_NUMBER: _builtins.int
     CAMERAS_FIELD_NUMBER: _builtins.int
+    COLD_FIELD_NUMBER: _builtins.int
     shard: _builtins.str
     start_ms: _builtins.int
     end_ms: _builtins.int
+    cold: _builtins.bool
+    """False: the shard did not answer. True: this time is not in memory, and more was asked for than fits there. A
+    question about this time alone finds what is there.
+    """
     @_builtins.property
     def cameras(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The requested cameras whose moments may lie there: at most 100, by name."""
@@ -491,10 +496,11 @@ class Unsearched(_message.Message):
         start_ms: _builtins.int = ...,
         end_ms: _builtins.int = ...,
         cameras: _abc.Iterable[_builtins.str] | None = ...,
+        cold: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cameras", b"cameras", "end_ms", b"end_ms", "shard", b"shard", "start_ms", b"start_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cameras", b"cameras", "cold", b"cold", "end_ms", b"end_ms", "shard", b"shard", "start_ms", b"start_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -510,12 +516,15 @@ class Timing(_message.Message):
     EMBED_MS_FIELD_NUMBER: _builtins.int
     INDEX_MS_FIELD_NUMBER: _builtins.int
     VECTOR_CACHED_FIELD_NUMBER: _builtins.int
+    LOADING_MS_FIELD_NUMBER: _builtins.int
     total_ms: _builtins.float
     embed_ms: _builtins.float
     index_ms: _builtins.float
     """The index, and how sure its hits are."""
     vector_cached: _builtins.bool
     """Whether the vector of the question came from the cache."""
+    loading_ms: _builtins.float
+    """Of `index_ms`: how long it took to load into memory what was not there."""
     def __init__(
         self,
         *,
@@ -523,10 +532,11 @@ class Timing(_message.Message):
         embed_ms: _builtins.float = ...,
         index_ms: _builtins.float = ...,
         vector_cached: _builtins.bool = ...,
+        loading_ms: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["embed_ms", b"embed_ms", "index_ms", b"index_ms", "total_ms", b"total_ms", "vector_cached", b"vector_cached"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embed_ms", b"embed_ms", "index_ms", b"index_ms", "loading_ms", b"loading_ms", "total_ms", b"total_ms", "vector_cached", b"vector_cached"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

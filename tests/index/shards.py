@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 
 from index.calls import Silent
 from index.filters import Filter, asked
+from index.loaded import fitting
 from index.memory import nearest
 from index.places import Bucket
 from index.rows import Bare, bare_rows
-from index.store import Ask, Scored
+from index.shard import Nearest
+from index.store import Ask
 from proto.errors import Transient, WatchwordError
 from proto.types import Moment, SpaceInfo
 
@@ -30,6 +32,8 @@ class MemoryShard:
     hangs: bool = False
     silent: bool = False
     """It hangs, and the deadline of every call to it has passed."""
+    most_loaded: int = 0
+    """How many buckets fit into memory; 0: all."""
     buckets_away: set[Bucket] = field(default_factory=set)
     buckets_hang: set[Bucket] = field(default_factory=set)
     asked: list[tuple[str, Bucket]] = field(default_factory=list)
@@ -52,9 +56,12 @@ class MemoryShard:
         self.held.setdefault(bucket, {}).update({m.id: m for m in moments})
         return {}
 
-    async def search(self, bucket: Bucket, ask: Ask) -> list[Scored]:
+    async def fitting(self, buckets: Collection[Bucket]) -> Collection[Bucket]:
+        return fitting(buckets, dict.fromkeys(buckets, 1), self.most_loaded) if self.most_loaded else buckets
+
+    async def search(self, bucket: Bucket, ask: Ask) -> Nearest:
         await self._act("search", bucket)
-        return nearest(list(self._passing(bucket, asked(ask))), ask)
+        return Nearest(nearest(list(self._passing(bucket, asked(ask))), ask))
 
     async def read(self, bucket: Bucket, which: Filter, most_rows: int) -> list[Moment] | None:
         await self._act("read", bucket)
@@ -97,5 +104,5 @@ class MemoryShard:
             raise Silent("this shard did not answer in time", todo="wake it")
         if self.away or bucket in self.buckets_away:
             raise AWAY
-        if self.hangs or bucket in self.buckets_hang:
-            await asyncio.Event().wait()
+        while self.hangs or bucket in self.buckets_hang:  # noqa: ASYNC110 - set by a test
+            await asyncio.sleep(0.01)

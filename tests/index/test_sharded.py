@@ -147,6 +147,20 @@ async def test_a_search_that_nothing_answers_fails(store: ShardedStore, shards: 
         await store.search(Ask(unit(99), 5))
 
 
+async def test_what_does_not_fit_into_memory_is_named_and_the_rest_answers(shards: dict[str, MemoryShard]) -> None:
+    shard = shards["http://a"]
+    store = over({"http://a": shard})
+    days = [moment("gate", NOON + n * DAY, vector=unit(n)) for n in (0, 1, 2, 3, 5)]
+    await store.upsert(days)
+    shard.most_loaded = 2  # of which a question that asks for more gets one and a half
+    answer = await store.search(Ask(unit(9), 10))
+    assert ids(answer.hits) == [days[-1].id]
+    cold = [(part.shard, part.start_ms, part.end_ms) for part in answer.unsearched if part.cold]
+    assert cold == [("http://a", TODAY.start_ms, TODAY.start_ms + 4 * DAY)]
+    narrow = await store.search(Ask(unit(9), 10, start_ms=NOON + 2 * DAY, end_ms=NOON + 2 * DAY + MINUTE))
+    assert (ids(narrow.hits), narrow.unsearched) == ([days[2].id], [])
+
+
 async def test_other_spaces_that_may_hold_the_asked_time_are_told(
     store: ShardedStore, shards: dict[str, MemoryShard]
 ) -> None:
@@ -235,6 +249,24 @@ async def test_a_shard_that_hangs_costs_one_search_its_time_and_the_next_ones_no
     shard.silent = False
     await missing()
     assert await missing() == ""
+    await store.close()
+
+
+async def test_a_shard_that_tells_what_it_has_and_cannot_search_it_yet_is_passed_over_until_it_can() -> None:
+    """As a Milvus that was started again and is loading."""
+    shards = {name: MemoryShard(SPACE) for name in ("http://a", "http://b")}
+    store = over(shards, timeout_s=1.0)
+    assert await store.upsert(MOMENTS) == {}
+    loading = shards["http://b"]
+    loading.buckets_hang = {TODAY}
+    loading.asked.clear()
+    for _ in range(4):
+        assert (await store.search(Ask(unit(99), 40))).shards_missing == ["http://b"]
+        await asyncio.sleep(0)
+    assert loading.asked == [("search", TODAY), ("about", TODAY)]  # one search, and one probe
+    loading.buckets_hang = set()
+    await asyncio.sleep(0.05)
+    assert (await store.search(Ask(unit(99), 40))).shards_missing == []
     await store.close()
 
 

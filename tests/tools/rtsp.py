@@ -1,37 +1,45 @@
-"""A real RTSP server, GStreamer's of Debian, that sends a clip as a camera would: live, again and again."""
+"""A real RTSP server, GStreamer's of Debian, that sends clips as cameras would."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 _SYSTEM_PYTHON = "/usr/bin/python3"
 """Debian's bindings are for Debian's Python."""
-_PACKAGES = "gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-good gstreamer1.0-plugins-bad"
+PACKAGES = "gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-good gstreamer1.0-plugins-bad"
 """What it needs of Debian."""
 
 
 @contextmanager
 def rtsp_camera(clip: Path) -> Iterator[str | None]:
-    """The address of a camera that sends this H.264 clip; None where there is no server (_PACKAGES)."""
+    """The address of a camera that sends this H.264 clip; None where there is no server (PACKAGES)."""
+    with rtsp_cameras([clip]) as addresses:
+        yield addresses[0] if addresses else None
+
+
+@contextmanager
+def rtsp_cameras(clips: Sequence[Path]) -> Iterator[list[str]]:
+    """The addresses of cameras that send these MP4s, H.265 where the name ends in .h265.mp4; none where there is no
+    server (PACKAGES)."""
     if not Path(_SYSTEM_PYTHON).exists():
-        yield None
+        yield []
         return
     server = subprocess.Popen(
-        [_SYSTEM_PYTHON, "-I", __file__, str(clip)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [_SYSTEM_PYTHON, "-I", __file__, *map(str, clips)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     try:
         assert server.stdout is not None
-        yield server.stdout.readline().strip() or None
+        yield server.stdout.readline().split()
     finally:
         server.kill()
         server.communicate()
 
 
-def serve(clip: str) -> None:
+def serve(clips: Sequence[str]) -> None:
     """Serve until killed, or until standard input ends."""
     import gi  # type: ignore[import-not-found]
 
@@ -42,16 +50,19 @@ def serve(clip: str) -> None:
     Gst.init(None)
     loop = GLib.MainLoop()
     server = GstRtspServer.RTSPServer(address="127.0.0.1", service="0")
-    factory = GstRtspServer.RTSPMediaFactory(shared=False)
-    factory.set_launch(
-        f'( filesrc location="{clip}" ! qtdemux ! h264parse config-interval=-1 ! rtph264pay name=pay0 pt=96 )'
-    )
-    server.get_mount_points().add_factory("/live", factory)
+    for number, clip in enumerate(clips):
+        codec = "h265" if clip.endswith(".h265.mp4") else "h264"
+        factory = GstRtspServer.RTSPMediaFactory(shared=False)
+        factory.set_launch(
+            f'( filesrc location="{clip}" ! qtdemux ! {codec}parse config-interval=-1 ! rtp{codec}pay name=pay0 pt=96 )'
+        )
+        server.get_mount_points().add_factory(f"/live{number}", factory)
     server.attach(None)
-    print(f"rtsp://127.0.0.1:{server.get_bound_port()}/live", flush=True)
+    port = server.get_bound_port()
+    print(*(f"rtsp://127.0.0.1:{port}/live{number}" for number in range(len(clips))), flush=True)
     GLib.io_add_watch(sys.stdin.fileno(), GLib.IO_HUP, lambda *_: loop.quit())
     loop.run()
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(sys.argv[1:])

@@ -87,11 +87,13 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Unsearched:
-    """A part of the index that did not answer."""
+    """A part of the index that did not answer, or was not asked."""
 
     shard: str
     start: datetime
     end: datetime
+    cold: bool = False
+    """True: it is not in memory, and more was asked for than fits there. Ask about this time alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +293,7 @@ def _coverage(one: query_pb2.Coverage) -> Coverage:
         frames_not_looked_at=one.frames_not_looked_at,
         shards_missing=tuple(one.shards_missing),
         unsearched=tuple(
-            Unsearched(part.shard, time_of(part.start_ms), time_of(part.end_ms)) for part in one.unsearched
+            Unsearched(part.shard, time_of(part.start_ms), time_of(part.end_ms), part.cold) for part in one.unsearched
         ),
         spaces_unsearched=tuple(one.spaces_unsearched),
         unknown=one.coverage_unknown,
