@@ -111,6 +111,31 @@ async def all_of(calls: Mapping[Key, Awaitable[Result]]) -> tuple[dict[Key, Resu
     return given, wrong
 
 
+async def all_soon(
+    calls: Mapping[str, Awaitable[Result]], grace_s: float
+) -> tuple[dict[str, Result], dict[str, WatchwordError]]:
+    """Like `all_of`, of shards; but once one has answered, the others have only so long. Those are Silent then."""
+    tasks = {name: asyncio.ensure_future(call) for name, call in calls.items()}
+    waiting = set(tasks.values())
+    try:
+        while waiting and not any(task.done() and task.exception() is None for task in tasks.values()):
+            _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if waiting:
+            _, waiting = await asyncio.wait(waiting, timeout=grace_s)
+    finally:
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+    late = {name for name, task in tasks.items() if task in waiting}
+    given, wrong = await all_of({name: task for name, task in tasks.items() if name not in late})
+    for name in late:
+        wrong[name] = Silent(
+            f"Milvus ({name}) did not answer within {grace_s:g} s after another shard did",
+            todo="look at its load and its log",
+        )
+    return given, wrong
+
+
 def first(wrong: Mapping[Key, WatchwordError]) -> WatchwordError:
     """One of the errors."""
     return next(iter(wrong.values()))

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from dataclasses import dataclass
 from functools import partial
 
-from index.calls import Deadline, Key, Silence, Silent, all_of, first, whole
+from index.calls import Deadline, Key, Silence, Silent, all_of, all_soon, first, whole
 from index.checks import check_ask, check_batch, check_filter
 from index.counts import Counts, share_of
 from index.filters import Filter, overlapping
@@ -30,6 +30,9 @@ MOST_ROWS = 4096
 """Most rows per read: a few MB, and well below Milvus' own limit of 16,384."""
 _PATIENT_S = 1.0
 """A search that had less time does not judge a shard that did not answer: it may have asked for the impossible."""
+_GRACE_S = 3.0
+"""How much longer than another shard one may take for a search. Then it is named as missing, and passed over until it
+answers again: else all questions of the first seconds would wait for a shard that hangs until their deadlines."""
 _FORMER_S = 3.0
 """How long `between` waits for shards that are home to none of the cameras."""
 
@@ -134,10 +137,11 @@ class ShardedStore:
             return Answer([])
         deadline_s = min(ask.timeout_s or self._settings.timeout_s, self._settings.timeout_s)
         asked = self._asked(ask.cameras)
-        parts, missing = await all_of(
-            {name: self._search_shard(name, ask, deadline_s, alone=len(asked) == 1) for name in asked}
-        )
-        for error in missing.values():
+        searches = {name: self._search_shard(name, ask, deadline_s, alone=len(asked) == 1) for name in asked}
+        parts, missing = await all_soon(searches, _GRACE_S)
+        for name, error in missing.items():
+            if isinstance(error, Silent) and deadline_s >= _PATIENT_S:
+                self._silence.begins(name)
             SHARDS_MISSING.inc()
             log.warning("%s", error)
         if not parts:
@@ -229,13 +233,8 @@ class ShardedStore:
         hangs, unless it is `alone`: then there is nothing else to answer with."""
         if not alone:
             self._silence.check(name)
-        try:
-            with tracing.span("shard", shard=name):
-                return await self._search_buckets(name, ask, deadline_s)
-        except Silent:
-            if deadline_s >= _PATIENT_S:
-                self._silence.begins(name)
-            raise
+        with tracing.span("shard", shard=name):
+            return await self._search_buckets(name, ask, deadline_s)
 
     async def _search_buckets(self, name: str, ask: Ask, deadline_s: float) -> _Part:
         shard = self._shards.get(name)

@@ -252,6 +252,24 @@ async def test_a_shard_that_hangs_costs_one_search_its_time_and_the_next_ones_no
     await store.close()
 
 
+async def test_the_first_question_does_not_wait_its_whole_time_for_a_shard_that_hangs(
+    store: ShardedStore, shards: dict[str, MemoryShard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("index.sharded._GRACE_S", 0.05)
+    shard = shards["http://b"]
+    shard.hangs = True
+    others = [m for m in MOMENTS if m.camera not in at_home("http://b")]
+    async with asyncio.timeout(4):  # the store's own is 5 s
+        for _ in range(2):
+            answer = await store.search(Ask(unit(99), 40))
+            assert (answer.shards_missing, ids(answer.hits)) == (["http://b"], ranked(others, unit(99)))
+    assert [call for call, _ in shard.asked if call == "search"] == []  # it hung before
+    shard.hangs = False
+    await asyncio.sleep(0.1)
+    assert (await store.search(Ask(unit(99), 40))).shards_missing == []
+    await store.close()
+
+
 async def test_a_shard_that_tells_what_it_has_and_cannot_search_it_yet_is_passed_over_until_it_can() -> None:
     """As a Milvus that was started again and is loading."""
     shards = {name: MemoryShard(SPACE) for name in ("http://a", "http://b")}
