@@ -80,7 +80,7 @@ class CameraSettings(Shape):
     others_days: Number | None
     """How many days moments of cameras without a limit of their own are kept; null: for ever."""
     retention_bytes: int | None
-    """How many bytes its moments and pictures may take, the oldest go; null: as those of others; 10^18: any amount."""
+    """How many bytes its moments and pictures may take, the oldest go; null: as those of others; 10^15: any amount."""
     others_bytes: int | None
     """How many bytes each camera without a limit of its own may take; null: any amount."""
 
@@ -106,7 +106,7 @@ class CameraChange(BaseModel):
     unmasked_recording: bool = False
     record: RecordingLimits | None = None
     retention_days: GivenNumber | None = None
-    retention_bytes: Annotated[int, Field(ge=0, le=10**18)] | None = None
+    retention_bytes: Annotated[int, Field(ge=0, le=10**15)] | None = None
     unchecked: bool = False
     """Take the address also if nothing answers there now."""
 

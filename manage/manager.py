@@ -10,7 +10,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from cameras.address import kind_of
-from manage.cameras import CameraKeeper, Kept, changed, checked
+from manage.cameras import DAYS, SIZE, CameraKeeper, Kept, changed, checked
 from manage.desk import Desk
 from manage.looking import MOST_LOOKS, Look
 from manage.wire import checked_url, given_of, settings_of

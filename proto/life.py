@@ -27,7 +27,7 @@ LEAST_DAYS = 1 / 24
 MOST_DAYS = 36_500.0
 LEAST_BYTES = 10_000_000
 """A busy camera writes as much in an hour or less, and its latest hour always stays."""
-MOST_BYTES = 10**18
+MOST_BYTES = 10**15
 """Stands for no limit: for a camera that is to have none although others do."""
 ALWAYS_MS = 2**53
 """The end of a time without an end."""
