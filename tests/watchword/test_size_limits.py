@@ -1,0 +1,120 @@
+"""A limit in bytes from the command line to answers without the oldest, on a real index and a folder of pictures."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from catalog.cameras import CameraRegistry
+from catalog.coverage import Coverage
+from catalog.known_life import KnownLife
+from catalog.life import Life
+from catalog.media import Thumbnails
+from catalog.objects import FolderObjects
+from catalog.store import Catalog
+from index.opening import new_store
+from proto.access import EVERYTHING
+from proto.errors import Unknown
+from proto.types import Moment, now_ms
+from query.asking import Question
+from tests.contracts.moments import HOUR, MINUTE, SPACE, moment, of
+from tests.query.fakes import searcher
+from tests.watchword.terminal import Cli
+from watchword.catalogs import open_catalog
+from watchword.settings import Settings
+from watchword.sweeping import new_sweeper
+
+HOURS = 16
+JPEG = b"x" * 1_000_000
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings.model_validate(
+        {
+            "data_dir": tmp_path / "data",
+            "milvus": {"endpoints": [f"faiss:{tmp_path / 'index'}"], "timeout_s": 60},
+            "retention": {"moments_per_s": 1e6},
+        }
+    )
+
+
+@pytest.fixture
+def catalog(settings: Settings) -> Iterator[Catalog]:
+    with open_catalog(settings) as catalog:
+        yield catalog
+
+
+async def test_the_oldest_of_a_camera_that_is_too_large_is_hidden_at_once_and_then_removed(
+    cli: Cli, settings: Settings, catalog: Catalog, tmp_path: Path
+) -> None:
+    async def run(*words: str) -> str:
+        at = f'milvus.endpoints=["faiss:{tmp_path / "index"}"]'
+        return (await asyncio.to_thread(cli, "--set", at, *words)).out
+
+    for camera in ("gate", "dock"):
+        cli("camera", "add", camera, f"rtsp://127.0.0.1:9/{camera}", "--unchecked")
+    began = now_ms() // HOUR * HOUR + MINUTE
+
+    def moments(camera: str) -> list[Moment]:
+        return [moment(camera, began - n * HOUR, space=SPACE) for n in range(1, HOURS + 1)]
+
+    gate, dock = moments("gate"), moments("dock")
+    store = new_store(SPACE, settings.milvus)
+    await store.open()
+    await store.upsert([*gate, *dock])
+    pictures = Thumbnails(FolderObjects(settings.data_dir / "thumbnails"))
+    for one in (*gate, *dock):
+        pictures.put(one.id, JPEG)
+    life = KnownLife(Life(catalog), 0.0)
+    registry, coverage = CameraRegistry(catalog), Coverage(catalog)
+    asker = searcher(store, settings.data_dir, life=life, cameras=registry, coverage=coverage)
+
+    async def found() -> set[str]:
+        question = Question(text="truck", all_moments=True, limit=100)
+        return {hit.best.scored.span.id for hit in (await asker.search(question, timeout_s=30)).hits}
+
+    assert await found() == {one.id for one in (*gate, *dock)}
+    held = gate[13]
+    day = ("--from", str(_local(held.start_ms)), "--to", str(_local(held.start_ms + MINUTE)))
+    await run("hold", "add", "gate", *day, "--reason", "case 12")
+    await run("retention", "set", "gate", "--bytes", "10MB")
+    left = {one.id for one in (*gate[:9], held, *dock)}
+
+    running = new_sweeper(settings, catalog)
+    sweeper = running._sweeper
+    with mock.patch.object(sweeper, "_expire"):
+        await sweeper.round()
+    assert Life(catalog).rules().floors == {"gate": gate[8].start_ms - MINUTE}
+    assert await found() == left
+    with pytest.raises(Unknown):
+        await asker.thumbnail(gate[9].id, None, EVERYTHING)
+    assert await store.count(of("gate")) == HOURS
+
+    sweeper._expired_ms = 0
+    await sweeper.round()
+    assert await found() == left
+    assert (await store.count(of("gate")), await store.count(of("dock"))) == (10, HOURS)
+    assert {name for name, _ in pictures.moments(0, 2**50)} == left
+
+    told = {one["camera"]: one for one in json.loads(await run("index", "status", "--json"))["cameras"]}
+    assert (told["gate"]["bytes"], told["gate"]["held_below"]) == (10_000_000, 1)
+    assert (told["dock"]["bytes"], told["dock"]["oldest_ms"]) == (None, dock[-1].start_ms)
+    # A megabyte an hour.
+    assert told["gate"]["bytes_days"] == pytest.approx(10 / 24, rel=0.2)
+    words = await run("index", "status")
+    assert "; at most 10 MB: 0.4" in words
+    assert "beyond its bytes, and held: 1 moments" in words
+    await running.close()
+    await store.close()
+
+
+def _local(at_ms: int) -> str:
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat()
