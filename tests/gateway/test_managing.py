@@ -216,7 +216,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"url": URL, "record": {"bytes": 5}}, "below"),
     ({"url": URL, "retention_days": 0.001}, "retention"),
     ({"url": URL, "retention_bytes": 0}, "cannot be kept within 0 bytes"),
-    ({"url": URL, "retention_bytes": 5_000_000}, "give 10MB or more"),
+    ({"url": URL, "retention_bytes": 5_000_000}, "within 5000000 bytes"),
     ({"url": URL, "groups": ["../x"]}, "group"),
     ({"url": URL, "name": "other"}, "no parameter"),
     ({"url": URL, "enabled": None}, "enabled"),
