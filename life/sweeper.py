@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from index.filters import Filter
@@ -79,7 +79,7 @@ class Sweeper:
         self._expired_ms = -math.inf
         self._looked_ms = -math.inf
         self._measured_ms = -math.inf
-        self._measured: object = None
+        self._measured: Mapping[str, int] | None = None
         """The limits in bytes by which was measured last."""
         self._measuring = Measuring(stores.rows, stores.pictures)
         self._refused = ""

@@ -358,6 +358,9 @@ async def test_tokens_audit_and_erasures_are_for_admins_of_what_they_may_see(des
             assert (await desk.ask(role, method, path, **more)).status_code == 403, (role, path)
         storage = await desk.ask(role, "GET", "storage")
         assert storage.status_code == (200 if role == "operator" else 403)
+        if role == "operator":
+            (gate,) = storage.json()["cameras"]
+            assert (gate["bytes"], gate["bytes_days"], gate["held_below"]) == (10**10, 2.5, 3)
     made = await desk.ask(
         "admin", "POST", "erasures", json={"camera": "gate", "start_ms": 5, "end_ms": 6, "reason": "r"}
     )
