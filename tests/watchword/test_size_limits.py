@@ -6,6 +6,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from unittest import mock
 
@@ -19,11 +20,12 @@ from catalog.media import Thumbnails
 from catalog.objects import FolderObjects
 from catalog.store import Catalog
 from index.opening import new_store
+from index.store import Ask
 from proto.access import EVERYTHING
 from proto.errors import Unknown
 from proto.types import Moment, now_ms
 from query.asking import Question
-from tests.contracts.moments import HOUR, MINUTE, SPACE, moment, of
+from tests.contracts.moments import HOUR, MINUTE, SPACE, moment, of, unit, until_found
 from tests.query.fakes import searcher
 from tests.watchword.terminal import Cli
 from watchword.catalogs import open_catalog
@@ -86,11 +88,8 @@ async def test_the_oldest_of_a_camera_that_is_too_large_is_hidden_at_once_and_th
         question = Question(text="truck", cameras=(small, other), all_moments=True, limit=100)
         return {hit.best.scored.span.id for hit in (await asker.search(question, timeout_s=30)).hits}
 
-    everything = {one.id for one in (*gate, *dock)}
-    # Milvus finds what was written a little later.
-    async with asyncio.timeout(30):
-        while await found() != everything:
-            await asyncio.sleep(0.2)
+    await until_found(store, Ask(unit(1), 100, cameras=frozenset({small, other})), 2 * HOURS)
+    assert await found() == {one.id for one in (*gate, *dock)}
     held = gate[13]
     day = ("--from", str(_local(held.start_ms)), "--to", str(_local(held.start_ms + MINUTE)))
     await run("hold", "add", small, *day, "--reason", "case 12")
@@ -126,6 +125,4 @@ async def test_the_oldest_of_a_camera_that_is_too_large_is_hidden_at_once_and_th
 
 
 def _local(at_ms: int) -> str:
-    from datetime import UTC, datetime
-
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat()
