@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, extract, func, select, update
+from sqlalchemy import Connection, Row, Table, delete, extract, func, select, update
 
 from catalog.store import Catalog
-from catalog.tables import ERASURE_WORK, ERASURES, HOLDS, KEYS, META, RETENTION
+from catalog.tables import ERASURE_WORK, ERASURES, FLOORS, HOLDS, KEYS, META, RETENTION, SIZE_LIMITS
 from proto.errors import Broken, Invalid, Unknown
-from proto.life import ALWAYS_MS, DEFAULT, Erasure, Hold, Rules, Stretch, check_days
+from proto.life import ALWAYS_MS, DEFAULT, Erasure, Hold, Rules, Stretch, check_bytes, check_days
 from proto.types import camera_name
 
+DAYS, BYTES = "days", "bytes"
+"""The kinds of limits."""
+_LIMITS = {DAYS: RETENTION, BYTES: SIZE_LIMITS}
 _COUNTER = "life"
 _CLOCK = "life_clock"
 _MOST_REASON = 1000
@@ -68,6 +72,8 @@ class Life:
                         )
                     ),
                     trusted_ms,
+                    {one.camera: one.bytes for one in connection.execute(select(SIZE_LIMITS))},
+                    {one.camera: one.floor_ms for one in connection.execute(select(FLOORS))},
                 )
             return self._rules
 
@@ -78,11 +84,31 @@ class Life:
             _counted(connection)
             self._catalog.put(connection, RETENTION, [{"camera": _named(camera), "days": days}])
 
-    def keep_as_others(self, camera: str) -> None:
-        """Drop the camera's limit. Unknown when it has none."""
+    def keep_within(self, camera: str, size: int) -> None:
+        """Keep what fits into so many bytes; DEFAULT: of each camera without a limit of its own."""
+        check_bytes(size)
         with self._catalog.writing() as connection:
             _counted(connection)
-            if not connection.execute(delete(RETENTION).where(RETENTION.c.camera == camera)).rowcount:
+            self._catalog.put(connection, SIZE_LIMITS, [{"camera": _named(camera), "bytes": size}])
+
+    def raise_floors(self, floors: Mapping[str, int]) -> None:
+        """Let cameras begin later. One that begins later already stays as it is."""
+        with self._catalog.writing() as connection:
+            # Before they are compared, so that nobody else raises one meanwhile.
+            _counted(connection)
+            self._raise(connection, floors)
+
+    def _raise(self, connection: Connection, floors: Mapping[str, int]) -> None:
+        rows = [{"camera": _named(camera), "floor_ms": floor_ms} for camera, floor_ms in floors.items()]
+        self._catalog.put(connection, FLOORS, rows, where=lambda new: new.floor_ms > FLOORS.c.floor_ms)
+
+    def keep_as_others(self, camera: str, limits: Collection[str] = (DAYS, BYTES)) -> None:
+        """Drop the camera's limits of these kinds. Unknown when it has none."""
+        with self._catalog.writing() as connection:
+            _counted(connection)
+            tables: list[Table] = [table for kind, table in _LIMITS.items() if kind in limits]
+            # All of them, also after the first one that had a row.
+            if not sum(connection.execute(delete(one).where(one.c.camera == camera)).rowcount for one in tables):
                 whose = f"{camera} has no limit of its own" if camera else "there is no limit for all cameras"
                 raise Unknown(whose, todo="`watchword retention show` lists the limits")
 
@@ -161,8 +187,9 @@ class Life:
     def take_over(self, theirs: Rules) -> list[int]:
         """Have the rules of a catalog that was backed up in force here too; the numbers of those that were not.
 
-        A limit that is set here stays. Erasures are carried out here anew. They and the holds follow those of here, in
-        their own order, so a hold that comes spares nothing that was erased here. Numbers stay where there are none.
+        A limit that is set here stays; of two floors the later one counts. Erasures are carried out here anew. They and
+        the holds follow those of here, in their own order, so a hold that comes spares nothing that was erased here.
+        Numbers stay where there are none.
         """
         with self._catalog.writing() as connection:
             # Locks the rules: nobody else changes one until the end.
@@ -179,11 +206,15 @@ class Life:
                 number = counted if erased or held else one.number
                 self._put_rule(connection, replace(one, number=number))
                 numbers.append(number)
-            ours = set(connection.scalars(select(RETENTION.c.camera)))
-            for camera, days in theirs.days.items():
-                if camera not in ours:
-                    _counted(connection)
-                    self._catalog.put(connection, RETENTION, [{"camera": camera, "days": days}])
+            for kind, limits in ((DAYS, theirs.days), (BYTES, theirs.bytes)):
+                ours = set(connection.scalars(select(_LIMITS[kind].c.camera)))
+                for camera, limit in limits.items():
+                    if camera not in ours:
+                        _counted(connection)
+                        self._catalog.put(connection, _LIMITS[kind], [{"camera": camera, kind: limit}])
+            if theirs.floors:
+                _counted(connection)
+                self._raise(connection, theirs.floors)
             if numbers:
                 counter = META.c.name == _COUNTER
                 at_least = (META.c.value < max(numbers)) & counter

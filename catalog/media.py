@@ -86,6 +86,10 @@ class Thumbnails:
         own = self._objects.get(_name(moment_id))
         return sorted(found, key=lambda one: one[0] or 0) + ([] if own is None else [(None, own)])
 
+    def bytes_of(self, moment_ids: Collection[str]) -> int:
+        """How much the pictures of these moments take together. Reads them."""
+        return sum(len(jpeg) for moment_id in moment_ids for _, jpeg in self.all_of(moment_id))
+
     def has(self, moment_id: str) -> bool:
         """Whether the moment's own picture is there."""
         return self._objects.has(_name(moment_id))

@@ -6,7 +6,7 @@ from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Index, Integer,
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
-REVISION = "0007"
+REVISION = "0008"
 """The newest file in catalog/migrations/versions. A higher one was made by a later Watchword."""
 REVISION_TABLE = "watchword_version"
 """Where Alembic keeps it: under a name that no other program's tables have."""
@@ -159,6 +159,22 @@ RETENTION = Table(
     # Empty: cameras without a limit of their own.
     Column("camera", name_of(64), primary_key=True),
     Column("days", Float(53), nullable=False),
+)
+
+# How many bytes a camera may take: an empty name, those without a limit of their own.
+SIZE_LIMITS = Table(
+    "size_limits",
+    METADATA,
+    Column("camera", name_of(64), primary_key=True),
+    Column("bytes", BigInteger, nullable=False),
+)
+
+# What starts before it is beyond the camera's bytes.
+FLOORS = Table(
+    "floors",
+    METADATA,
+    Column("camera", name_of(64), primary_key=True),
+    Column("floor_ms", BigInteger, nullable=False),
 )
 
 HOLDS = Table(

@@ -79,6 +79,10 @@ class CameraSettings(Shape):
     """How many days its moments are kept; null: as those of others."""
     others_days: Number | None
     """How many days moments of cameras without a limit of their own are kept; null: for ever."""
+    retention_bytes: int | None
+    """How many bytes its moments and pictures may take, the oldest go; null: as those of others; 10^15: any amount."""
+    others_bytes: int | None
+    """How many bytes each camera without a limit of its own may take; null: any amount."""
 
 
 class CameraChange(BaseModel):
@@ -102,6 +106,7 @@ class CameraChange(BaseModel):
     unmasked_recording: bool = False
     record: RecordingLimits | None = None
     retention_days: GivenNumber | None = None
+    retention_bytes: Annotated[int, Field(ge=0, le=10**15)] | None = None
     unchecked: bool = False
     """Take the address also if nothing answers there now."""
 
@@ -131,6 +136,12 @@ class StoredCamera(Shape):
     """When its oldest moment began; 0: it has none."""
     days: Number
     """How many days its moments are kept; 0: for ever."""
+    bytes: int
+    """How many bytes its moments and pictures may take; 0: any amount."""
+    bytes_days: Number
+    """How many days these hold at the rate of the last day; 0: not known."""
+    held_below: int
+    """How many moments are kept beyond them, since they are held."""
 
 
 class StorageReply(Shape):
@@ -292,6 +303,8 @@ def camera_of(told: manage_pb2.CameraSettings) -> CameraSettings:
         record=record,
         retention_days=given("retention_days"),
         others_days=given("others_days"),
+        retention_bytes=told.retention_bytes if told.HasField("retention_bytes") else None,
+        others_bytes=told.others_bytes if told.HasField("others_bytes") else None,
     )
 
 
@@ -309,7 +322,7 @@ def message_of(name: str, change: CameraChange) -> tuple[manage_pb2.CameraSettin
         ignored=[_area(area) for area in change.ignored],
         unmasked_recording=change.unmasked_recording,
     )
-    for field in ("fps", "novelty", "packet_gate", "retention_days"):
+    for field in ("fps", "novelty", "packet_gate", "retention_days", "retention_bytes"):
         if (value := getattr(change, field)) is not None:
             setattr(told, field, value)
     if change.record is not None:

@@ -15,6 +15,9 @@ class RetentionSettings(Section):
     """How often is looked for erasures that are to be carried out."""
     expire_s: float = Field(600.0, ge=0.1, le=86_400)
     """How often is looked for what has become too old. It is not shown from its minute on."""
+    measure_s: float = Field(3600.0, ge=0.1, le=86_400)
+    """How often is measured what cameras with a limit in bytes take: a count for each of their buckets. By what
+    comes meanwhile the limit may be exceeded. A limit that is set is measured at once."""
     moments_per_s: float = Field(500.0, gt=0)
     """At most so many moments a second are removed one by one, so that searches hardly notice. Days in which everything
     is too old are dropped whole."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from catalog.life import Work
@@ -43,6 +43,9 @@ class Pictures(Protocol):
     def moments(self, first_ms: int, last_ms: int) -> Iterator[tuple[str, int]]:
         """The moments that begin then and have pictures, and when these were written."""
 
+    def bytes_of(self, moment_ids: Collection[str]) -> int:
+        """How much the pictures of these moments take."""
+
 
 class Notes(Protocol):
     """What the catalog holds of a time: gaps, or samples of backgrounds."""
@@ -66,6 +69,9 @@ class Life(Protocol):
     def done(self, number: int, now_ms: int) -> None:
         """It was carried out everywhere."""
 
+    def raise_floors(self, floors: Mapping[str, int]) -> None:
+        """Let cameras begin later, for their bytes."""
+
     def trust(self, now_ms: int) -> None:
         """The clock is right now."""
 
@@ -88,7 +94,10 @@ class Signs(Protocol):
 
 
 class Recorded(Protocol):
-    """Which cameras have recordings."""
+    """Which cameras there are, and which have recordings."""
+
+    def names(self) -> frozenset[str]:
+        """All that are or were registered."""
 
     def is_recorded(self, camera: str) -> bool:
         """Whether there may be recordings of it."""

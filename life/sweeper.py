@@ -9,17 +9,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from index.filters import Filter
 from index.removal import Holding
 from life.clock import doubt
 from life.finding import all_gone, erased_only, holdings_of, in_batches, unowned
+from life.measuring import Measuring
 from life.settings import RetentionSettings
 from life.stores import Leases, Life, Notes, Pictures, Recorded, Rows, Signs
 from proto.errors import Transient, WatchwordError
-from proto.life import Erasure, Gone, Rules
+from proto.life import DEFAULT, Erasure, Gone, Rules
 from proto.metrics import SWEEP_BEHIND, SWEEP_REFUSED, SWEPT
 from proto.types import now_ms
 
@@ -77,6 +78,10 @@ class Sweeper:
         self._pause = pause
         self._expired_ms = -math.inf
         self._looked_ms = -math.inf
+        self._measured_ms = -math.inf
+        self._measured: Mapping[str, int] | None = None
+        """The limits in bytes by which was measured last."""
+        self._measuring = Measuring(stores.rows, stores.pictures)
         self._refused = ""
 
     async def run(self) -> None:
@@ -112,7 +117,15 @@ class Sweeper:
         if self._is_due(self._looked_ms, _AGAIN_MS):
             await self._look_again(rules.erased)
             self._looked_ms = self._clock()
-        if not self._refused and self._is_due(self._expired_ms, self._settings.expire_s * 1000):
+        if self._refused:
+            return
+        raised = False
+        if self._measured != rules.bytes or self._is_due(self._measured_ms, self._settings.measure_s * 1000):
+            begun_ms = self._clock()
+            raised = await self._measure(rules)
+            self._measured, self._measured_ms = rules.bytes, begun_ms
+        if raised or self._is_due(self._expired_ms, self._settings.expire_s * 1000):
+            rules = await asyncio.to_thread(self._at.life.rules)
             begun_ms = self._clock()
             await self._expire(rules.gone(begun_ms))
             self._expired_ms = begun_ms
@@ -190,8 +203,27 @@ class Sweeper:
             return False
         return all(one.done_ms for one in work)
 
+    async def _measure(self, rules: Rules) -> bool:
+        """Let the cameras begin where their bytes say; whether any begins later than before."""
+        if not rules.bytes:
+            return False
+        cameras = await asyncio.to_thread(self._at.recorded.names) if DEFAULT in rules.bytes else frozenset()
+        found, now_ms = await self._at.rows.holdings(), self._clock()
+        self._measuring.forget(found.known)
+        later = {}
+        for camera in sorted(cameras | rules.bytes.keys() - {DEFAULT}):
+            await self._hold()
+            # A shard that is away makes it less than it is: the floor stays for now.
+            floor_ms = await self._measuring.floor(found.known, camera, rules, now_ms)
+            if floor_ms > rules.floors.get(camera, 0):
+                later[camera] = floor_ms
+        if later:
+            await asyncio.to_thread(self._at.life.raise_floors, later)
+            log.info("%d cameras took more bytes than they may: what is oldest goes", len(later))
+        return bool(later)
+
     async def _expire(self, gone: Gone) -> None:
-        """Remove what is too old."""
+        """Remove what is too old, or beyond the bytes of its camera."""
         if not gone.ceiling_ms:
             return
         aged = Gone(gone.before_ms, gone.own, (), gone.held)

@@ -12,17 +12,19 @@ from pydantic import TypeAdapter
 
 from cameras.address import shown
 from catalog.cameras import CameraRegistry, check_camera, unknown_camera
-from catalog.life import Life
+from catalog.life import BYTES, Life
+from catalog.life import DAYS as IN_DAYS
 from catalog.progress import Progresses
 from catalog.store import Catalog
 from manage.recordings import check_recordable
 from proto.access import EVERYTHING, Scope
 from proto.errors import Conflict, Invalid
-from proto.life import DEFAULT, check_days
+from proto.life import DEFAULT, check_bytes, check_days
 from proto.types import Camera
 
 DAYS = "retention_days"
-"""How long its moments are kept: no field of a camera, and changed along with it."""
+SIZE = "retention_bytes"
+"""How long its moments are kept, and within how many bytes: no fields of a camera, and changed along with it."""
 USUAL: Mapping[str, Any] = {
     "loop": False,
     "speed": 1.0,
@@ -51,11 +53,17 @@ class Kept:
     """None: as `others`."""
     others: float | None
     """How long moments of cameras without a limit of their own are kept. None: for ever."""
+    size: int | None = None
+    """How many bytes its moments may take. None: as `others_size`."""
+    others_size: int | None = None
+    """How many bytes each camera without a limit of its own may take. None: any amount."""
 
     @property
     def tag(self) -> str:
         """Another one whenever something is changed. It says nothing of a password, which could be guessed by it."""
         said = {**_CAMERA.dump_python(self.camera, mode="json"), "url": shown(self.camera.url), DAYS: self.days}
+        if self.size is not None:
+            said[SIZE] = self.size
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -77,14 +85,15 @@ class CameraKeeper:
             raise unknown_camera(name, visible)
         return self._with_days(self._registry.get(name))
 
-    def add(self, camera: Camera, days: float | None = None) -> Kept:
+    def add(self, camera: Camera, days: float | None = None, size: int | None = None) -> Kept:
         """Watch it. A removed one returns, with its masks. Invalid while one of its name is watched otherwise."""
         checked(camera)
-        if days is not None:
-            check_days(days)
+        _check_limits(days, size)
         self._registry.add(camera)
         if days is not None:
             self._life.keep(camera.name, days)
+        if size is not None:
+            self._life.keep_within(camera.name, size)
         return self._with_days(self._registry.get(camera.name))
 
     def change(self, name: str, given: Mapping[str, Any], *, tag: str | None = None, scope: Scope = EVERYTHING) -> Kept:
@@ -92,8 +101,7 @@ class CameraKeeper:
         before = self.kept(name, scope)
         if not before.camera.watching:
             raise Invalid(f"{name} was removed", todo=f"add it again: `watchword camera add {name} URL`")
-        if given.get(DAYS) is not None:
-            check_days(given[DAYS])
+        _check_limits(given.get(DAYS), given.get(SIZE))
 
         def changing(present: Camera) -> Camera:
             _same(replace(before, camera=present), tag)
@@ -105,9 +113,14 @@ class CameraKeeper:
         camera = self._registry.change(name, changing)
         if DAYS in given and given[DAYS] != before.days:
             if given[DAYS] is None:
-                self._life.keep_as_others(name)
+                self._life.keep_as_others(name, [IN_DAYS])
             else:
                 self._life.keep(name, given[DAYS])
+        if SIZE in given and given[SIZE] != before.size:
+            if given[SIZE] is None:
+                self._life.keep_as_others(name, [BYTES])
+            else:
+                self._life.keep_within(name, given[SIZE])
         return self._with_days(camera)
 
     def remove(self, name: str, *, tag: str | None = None, scope: Scope = EVERYTHING) -> None:
@@ -122,13 +135,21 @@ class CameraKeeper:
         self._progresses.forget(name)
 
     def _with_days(self, camera: Camera) -> Kept:
-        days = self._life.rules().days
-        return Kept(camera, days.get(camera.name), days.get(DEFAULT))
+        rules = self._life.rules()
+        days, sizes = rules.days, rules.bytes
+        return Kept(camera, days.get(camera.name), days.get(DEFAULT), sizes.get(camera.name), sizes.get(DEFAULT))
+
+
+def _check_limits(days: float | None, size: int | None) -> None:
+    if days is not None:
+        check_days(days)
+    if size is not None:
+        check_bytes(size)
 
 
 def changed(camera: Camera, given: Mapping[str, Any]) -> Camera:
     """The camera with these fields. Invalid when they cannot be."""
-    fields = {name: value for name, value in given.items() if name != DAYS}
+    fields = {name: value for name, value in given.items() if name not in (DAYS, SIZE)}
     if not fields.get("masks", True):
         # The permission was given with the masks in mind.
         fields = {"unmasked_recording": False, **fields}

@@ -168,7 +168,14 @@ def _storage(told: Mapping[str, Any]) -> manage_pb2.StorageReply:
         disk_free_bytes=told["free"],
         disk_bytes=told["total"],
         cameras=[
-            manage_pb2.StoredCamera(camera=one["camera"], oldest_ms=one["oldest_ms"] or 0, days=one["days"] or 0)
+            manage_pb2.StoredCamera(
+                camera=one["camera"],
+                oldest_ms=one["oldest_ms"] or 0,
+                days=one["days"] or 0,
+                bytes=one["bytes"] or 0,
+                bytes_days=one["bytes_days"] or 0,
+                held_below=one["held_below"],
+            )
             for one in told["cameras"]
         ],
         missing=list(told["missing"]),

@@ -10,7 +10,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from cameras.address import kind_of
-from manage.cameras import CameraKeeper, Kept, changed, checked
+from manage.cameras import DAYS, SIZE, CameraKeeper, Kept, changed, checked
 from manage.desk import Desk
 from manage.looking import MOST_LOOKS, Look
 from manage.wire import checked_url, given_of, settings_of
@@ -66,11 +66,11 @@ class Manager:
         name = _own(request.settings.name, who)
         given = given_of(request.settings, request.given)
         _check_groups(given, who)
-        days = given.pop("retention_days", None)
+        days, size = given.pop(DAYS, None), given.pop(SIZE, None)
         wanted = checked(changed(Camera(name, checked_url(request.url, local=_local(who))), given))
         if not request.unchecked:
             await self._check_source(wanted)
-        return settings_of(await asyncio.to_thread(self._keeper.add, wanted, days))
+        return settings_of(await asyncio.to_thread(self._keeper.add, wanted, days, size))
 
     async def _change(self, request: manage_pb2.ChangeCameraRequest, who: Caller) -> manage_pb2.CameraSettings:
         who.check(Role.OPERATOR)

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from cameras.address import kind_of, shown
-from manage.cameras import DAYS, USUAL, Kept
+from manage.cameras import DAYS, SIZE, USUAL, Kept
 from manage.recordings import recording_of
 from proto.areas import checked_areas
 from proto.errors import Invalid
 from proto.types import Area, Camera, Recording, group_name
 from proto.v1 import manage_pb2
 
-FIELDS = (*USUAL, DAYS)
+FIELDS = (*USUAL, DAYS, SIZE)
 MOST_URL = 2000
 
 
@@ -38,6 +38,7 @@ def settings_of(kept: Kept) -> manage_pb2.CameraSettings:
     for name, value in (
         *(("fps", camera.fps), ("novelty", camera.novelty), ("packet_gate", camera.packet_gate)),
         *((DAYS, kept.days), ("others_days", kept.others)),
+        *((SIZE, kept.size), ("others_bytes", kept.others_size)),
     ):
         if value is not None:
             setattr(found, name, value)

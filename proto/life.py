@@ -1,6 +1,7 @@
 """How long what cameras saw may be kept: limits, erasures and holds, as one rule that every store is asked by. Pure.
 
-A moment is *gone* when it is older than its camera's limit, or touches a time that was erased. It may still be stored:
+A moment is *gone* when it is older than its camera's limit, when newer ones take all the bytes that its camera may
+have (then it starts before the camera's *floor*), or when it touches a time that was erased. It may still be stored:
 what is gone is never shown, never written, and removed in the background. A hold keeps what it touches from being
 removed: whatever its age, and from erasures that are asked for later.
 """
@@ -24,6 +25,10 @@ MINUTE_MS = 60_000
 LEAST_DAYS = 1 / 24
 """A moment lasts up to an hour: a shorter limit would end it while it goes on."""
 MOST_DAYS = 36_500.0
+LEAST_BYTES = 10_000_000
+"""A busy camera writes as much in an hour or less, and its latest hour always stays."""
+MOST_BYTES = 10**15
+"""Stands for no limit: for a camera that is to have none although others do."""
 ALWAYS_MS = 2**53
 """The end of a time without an end."""
 LONGEST_MS = 7 * DAY_MS
@@ -40,6 +45,16 @@ def check_days(days: float) -> float:
             todo=f"give one hour (0.042) to {MOST_DAYS:g} days; `watchword erase` removes what is there now",
         )
     return days
+
+
+def check_bytes(size: int) -> int:
+    """The limit, or Invalid when nothing can be kept within so little."""
+    if not LEAST_BYTES <= size <= MOST_BYTES:
+        raise Invalid(
+            f"moments cannot be kept within {size} bytes",
+            todo=f"give {LEAST_BYTES // 10**6}MB or more, such as 20GB; `watchword retention clear` ends a limit",
+        )
+    return size
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,14 +244,23 @@ class Rules:
     holds: tuple[Hold, ...] = ()
     trusted_ms: int = 0
     """The last time of which it is known that the clock was right; 0 when it was never looked at."""
+    bytes: Mapping[str, int] = field(default_factory=dict)
+    """How much the moments and pictures of each camera may take; DEFAULT: of each other one. Missing: any amount."""
+    floors: Mapping[str, int] = field(default_factory=dict)
+    """Where each camera begins, by its bytes as they were measured. A floor never goes back: what was gone stays so."""
+
+    def limit(self, camera: str) -> int | None:
+        """How many bytes the camera may take. None: any amount."""
+        size = self.bytes.get(camera, self.bytes.get(DEFAULT, MOST_BYTES))
+        return None if size >= MOST_BYTES else size
 
     def gone(self, now_ms: int) -> Gone:
         """What may not be shown now. Ages count in whole minutes, so that it stays the same for one."""
         own = defaultdict[int, set[str]](set)
-        for camera, days in self.days.items():
-            if camera != DEFAULT:
-                own[_before(now_ms, days)].add(camera)
         default = self.days.get(DEFAULT)
+        for camera in (self.days.keys() | self.floors.keys()) - {DEFAULT}:
+            days = self.days.get(camera, default)
+            own[max(0 if days is None else _before(now_ms, days), self.floors.get(camera, 0))].add(camera)
         if default is None:
             # Kept for ever, as cameras without a line are: a line that says so would only be long.
             own.pop(0, None)

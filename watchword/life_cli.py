@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from proto.errors import Invalid
-from proto.life import ALWAYS_MS, DAY_MS, DEFAULT, MOST_DAYS, Hold, Rules, Stretch
+from proto.life import ALWAYS_MS, DAY_MS, DEFAULT, MOST_BYTES, MOST_DAYS, Hold, Rules, Stretch
 from watchword.catalogs import open_catalog
+from watchword.recording_cli import bytes_of
 from watchword.settings import Front, Settings
 
 if TYPE_CHECKING:
@@ -76,24 +77,40 @@ def _days_of(words: str) -> float:
 @click.argument("camera", required=False)
 @click.argument("days", required=False)
 @click.option("--default", "for_all", metavar="DAYS", help="For cameras without a limit of their own.")
+@click.option("--bytes", "size", metavar="SIZE", help="Keep what fits into so much, such as 20GB; any: no such limit.")
+@click.option("--default-bytes", "each", metavar="SIZE", help="The same, for each camera without one of its own.")
 @click.pass_obj
-def retention_set(front: Front, camera: str | None, days: str | None, for_all: str | None) -> None:
-    """Keep CAMERA's moments for DAYS: 30, 12h, or forever.
+def retention_set(
+    front: Front, camera: str | None, days: str | None, for_all: str | None, size: str | None, each: str | None
+) -> None:
+    """Keep CAMERA's moments for DAYS: 30, 12h, or forever, and within SIZE. Whichever ends first counts.
 
     What is older is hidden at once, in every answer, and removed in the background: moments, pictures, recordings.
+    Bytes are those of moments and pictures, as measured each hour; recordings have a limit of their own besides.
     """
     from catalog.life import Life
-    from proto.life import check_days
+    from proto.life import check_bytes, check_days
 
-    if (for_all is None) == (camera is None) or (camera is not None and days is None):
-        raise Invalid("whose limit is not clear", todo="give CAMERA DAYS, or --default DAYS")
-    limit = check_days(_days_of(for_all if days is None and for_all is not None else days or ""))
+    of_all, of_one = (for_all, each) != (None, None), (days, size) != (None, None)
+    if of_all == (camera is not None) or of_one != (camera is not None):
+        raise Invalid("whose limit is not clear", todo="give CAMERA DAYS, CAMERA --bytes SIZE, or --default DAYS")
+    day_words, size_words = (days, size) if camera is not None else (for_all, each)
+    limit = None if day_words is None else check_days(_days_of(day_words))
+    within = None if size_words is None else check_bytes(_size_of(size_words))
     with open_catalog(front.settings()) as catalog:
         if camera is not None:
             check_camera(catalog, camera)
-        Life(catalog).keep(camera or DEFAULT, limit)
+        life = Life(catalog)
+        if limit is not None:
+            life.keep(camera or DEFAULT, limit)
+        if within is not None:
+            life.keep_within(camera or DEFAULT, within)
     whose = camera or "cameras without a limit of their own"
-    click.echo(f"{whose}: kept {_limit_words(limit)}")
+    click.echo(f"{whose}: kept {_both_words(limit, within)}")
+
+
+def _size_of(words: str) -> int:
+    return MOST_BYTES if words == "any" else bytes_of(None, None, words) or 0
 
 
 @retention.command("clear")
@@ -101,7 +118,7 @@ def retention_set(front: Front, camera: str | None, days: str | None, for_all: s
 @click.option("--default", "for_all", is_flag=True, help="The limit of cameras without one of their own.")
 @click.pass_obj
 def retention_clear(front: Front, camera: str | None, for_all: bool) -> None:
-    """Keep CAMERA's moments as long as those of others. What was removed does not come back."""
+    """Keep CAMERA's moments as others': no limit of its own, in days or bytes. What was removed does not come back."""
     from catalog.life import Life
 
     if for_all == (camera is not None):
@@ -118,19 +135,29 @@ def retention_show(front: Front, as_json: bool) -> None:
     """Show the limits, and the holds that win over them."""
     from catalog.life import Life
     from proto.types import now_ms
+    from watchword.times import local
 
     with open_catalog(front.settings()) as catalog:
         rules = Life(catalog).rules()
     if as_json:
         days = {camera: limit for camera, limit in rules.days.items() if camera}
-        told = {"default": rules.days.get(DEFAULT), "cameras": days, "holds": [hold_told(one) for one in rules.holds]}
+        sizes = {camera: size for camera, size in rules.bytes.items() if camera}
+        told = {
+            "default": rules.days.get(DEFAULT),
+            "cameras": days,
+            "default_bytes": rules.bytes.get(DEFAULT),
+            "cameras_bytes": sizes,
+            "floors_ms": dict(rules.floors),
+            "holds": [hold_told(one) for one in rules.holds],
+        }
         click.echo(json.dumps(told, indent=2))
         return
-    default = rules.days.get(DEFAULT)
-    click.echo(f"all cameras: kept {'for ever' if default is None else _limit_words(default)}")
-    for camera, limit in sorted(rules.days.items()):
+    click.echo(f"all cameras: kept {_both_words(rules.days.get(DEFAULT), rules.bytes.get(DEFAULT)) or 'for ever'}")
+    for camera in sorted(rules.days.keys() | rules.bytes.keys() - {DEFAULT}):
         if camera:
-            click.echo(f"{camera}: kept {_limit_words(limit)}")
+            click.echo(f"{camera}: kept {_both_words(rules.days.get(camera), rules.bytes.get(camera))}")
+    for camera, floor_ms in sorted(rules.floors.items()):
+        click.echo(f"{camera}: begins at {local(floor_ms)}: what was before did not fit into its bytes")
     _show_holds(rules)
     if rules.days and rules.clock_doubt(now_ms()):
         click.echo(
@@ -244,6 +271,8 @@ async def _status(settings: Settings, wanted: tuple[str, ...]) -> dict[str, Any]
     from catalog.cameras import CameraRegistry
     from catalog.coverage import Coverage
     from catalog.life import Life
+    from catalog.media import Thumbnails
+    from catalog.objects import objects_of
     from index.opening import folders_of, new_removal
     from life.status import status_of
     from proto.types import now_ms
@@ -257,7 +286,8 @@ async def _status(settings: Settings, wanted: tuple[str, ...]) -> dict[str, Any]
             registry = CameraRegistry(catalog)
             names = [registry.get(name).name for name in wanted] or sorted(registry.names())[:_MOST_CAMERAS]
             newest = Coverage(catalog).looked_until(frozenset(names))
-            told = await status_of(rows, Life(catalog).rules(), names, now_ms())
+            pictures = Thumbnails(objects_of(settings.media, settings.data_dir / "thumbnails"))
+            told = await status_of(rows, pictures, Life(catalog).rules(), names, now_ms())
         finally:
             await rows.close()
     for camera in told["cameras"]:
@@ -283,12 +313,26 @@ def _show_status(told: dict[str, Any]) -> None:
         oldest = local(one["oldest_ms"]) if one["oldest_ms"] else "none"
         newest = local(one["looked_until_ms"]) if one["looked_until_ms"] else "never looked at"
         days = "" if one["days"] is None else f"; kept {_limit_words(one['days'])}"
-        click.echo(f"{one['camera']}: oldest moment {oldest}, looked at until {newest}{days}")
+        click.echo(f"{one['camera']}: oldest moment {oldest}, looked at until {newest}{days}{_within_words(one)}")
+        if one["held_below"]:
+            click.echo(f"  beyond its bytes, and held: {one['held_below']:,} moments")
     click.echo(
         f"retention: {told['gone']:,} moments wait to be removed, about {told['gone_tomorrow']:,} more within a day"
     )
     for name, why in told["missing"].items():
         click.echo(f"  without {name}: {why}", err=True)
+
+
+def _within_words(one: dict[str, Any]) -> str:
+    from manage.recordings import in_words
+
+    if one["bytes"] is None:
+        return ""
+    days = one["bytes_days"]
+    pace = (
+        "nothing came in the last day" if days is None else f"{days:.3g} days at {in_words(one['bytes_a_day'])} a day"
+    )
+    return f"; at most {in_words(one['bytes'])}: {pace}"
 
 
 def hold_told(one: Hold) -> dict[str, Any]:
@@ -300,6 +344,15 @@ def hold_told(one: Hold) -> dict[str, Any]:
 def _show_holds(rules: Rules) -> None:
     for one in rules.holds:
         click.echo(f"hold {one.number}: {one.stretch.camera}, {span_words(one.stretch)}: {one.reason}")
+
+
+def _both_words(days: float | None, size: int | None) -> str:
+    from manage.recordings import in_words
+
+    words = [] if days is None else [_limit_words(days)]
+    if size is not None:
+        words.append("whatever it takes" if size >= MOST_BYTES else f"within {in_words(size)}")
+    return ", ".join(words)
 
 
 def _limit_words(days: float) -> str:

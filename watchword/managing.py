@@ -44,6 +44,8 @@ def new_manager(settings: Settings, catalog: Catalog) -> Manager:
 async def _storage(settings: Settings, catalog: Catalog) -> dict[str, Any]:
     from catalog.cameras import CameraRegistry
     from catalog.life import Life
+    from catalog.media import Thumbnails
+    from catalog.objects import objects_of
     from index.opening import new_removal
     from life.status import status_of
 
@@ -51,7 +53,8 @@ async def _storage(settings: Settings, catalog: Catalog) -> dict[str, Any]:
     rules = await asyncio.to_thread(Life(catalog).rules)
     rows = new_removal(settings.milvus)
     try:
-        told = await status_of(rows, rules, names, now_ms())
+        pictures = Thumbnails(objects_of(settings.media, settings.data_dir / "thumbnails"))
+        told = await status_of(rows, pictures, rules, names, now_ms())
     finally:
         await rows.close()
     disk = shutil.disk_usage(settings.data_dir)

@@ -43,9 +43,13 @@ export interface CameraSettings {
   record: RecordingLimits | null;
   retention_days: number | null;
   others_days: number | null;
+  retention_bytes: number | null;
+  others_bytes: number | null;
 }
 
-export type CameraChange = Partial<Omit<CameraSettings, "name" | "address" | "kind" | "watching" | "others_days">> & {
+type Told = "name" | "address" | "kind" | "watching" | "others_days" | "others_bytes";
+
+export type CameraChange = Partial<Omit<CameraSettings, Told>> & {
   url?: string;
   unchecked?: boolean;
 };
@@ -110,7 +114,7 @@ export interface Storage {
   gone_tomorrow: number;
   disk_free_bytes: number;
   disk_bytes: number;
-  cameras: { camera: string; oldest_ms: number; days: number }[];
+  cameras: { camera: string; oldest_ms: number; days: number; bytes: number; bytes_days: number; held_below: number }[];
   missing: string[];
 }
 

@@ -153,6 +153,8 @@ class CameraSettings(_message.Message):
     TAG_FIELD_NUMBER: _builtins.int
     PACKET_GATE_FIELD_NUMBER: _builtins.int
     SITE_FIELD_NUMBER: _builtins.int
+    RETENTION_BYTES_FIELD_NUMBER: _builtins.int
+    OTHERS_BYTES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     address: _builtins.str
     """Without user, password and query: they are never shown again."""
@@ -179,6 +181,12 @@ class CameraSettings(_message.Message):
     """"auto" or "off": whether packets alone may tell that nothing moves. Not there: as the settings say."""
     site: _builtins.str
     """Where it can be reached from: by camera processes of this site. Empty: by all."""
+    retention_bytes: _builtins.int
+    """How many bytes its moments and pictures may take; the oldest go. Not there: as those of other cameras, see
+    `others_bytes`. 10^15 stands for any amount.
+    """
+    others_bytes: _builtins.int
+    """Not there: any amount."""
     @_builtins.property
     def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -213,21 +221,27 @@ class CameraSettings(_message.Message):
         tag: _builtins.str = ...,
         packet_gate: _builtins.str | None = ...,
         site: _builtins.str = ...,
+        retention_bytes: _builtins.int | None = ...,
+        others_bytes: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_fps", b"_fps", "_novelty", b"_novelty", "_others_days", b"_others_days", "_packet_gate", b"_packet_gate", "_record", b"_record", "_retention_days", b"_retention_days", "fps", b"fps", "novelty", b"novelty", "others_days", b"others_days", "packet_gate", b"packet_gate", "record", b"record", "retention_days", b"retention_days"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_fps", b"_fps", "_novelty", b"_novelty", "_others_bytes", b"_others_bytes", "_others_days", b"_others_days", "_packet_gate", b"_packet_gate", "_record", b"_record", "_retention_bytes", b"_retention_bytes", "_retention_days", b"_retention_days", "fps", b"fps", "novelty", b"novelty", "others_bytes", b"others_bytes", "others_days", b"others_days", "packet_gate", b"packet_gate", "record", b"record", "retention_bytes", b"retention_bytes", "retention_days", b"retention_days"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fps", b"_fps", "_novelty", b"_novelty", "_others_days", b"_others_days", "_packet_gate", b"_packet_gate", "_record", b"_record", "_retention_days", b"_retention_days", "address", b"address", "enabled", b"enabled", "fps", b"fps", "groups", b"groups", "ignored", b"ignored", "kind", b"kind", "loop", b"loop", "masks", b"masks", "name", b"name", "novelty", b"novelty", "others_days", b"others_days", "packet_gate", b"packet_gate", "record", b"record", "retention_days", b"retention_days", "site", b"site", "speed", b"speed", "tag", b"tag", "unmasked_recording", b"unmasked_recording", "watching", b"watching"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fps", b"_fps", "_novelty", b"_novelty", "_others_bytes", b"_others_bytes", "_others_days", b"_others_days", "_packet_gate", b"_packet_gate", "_record", b"_record", "_retention_bytes", b"_retention_bytes", "_retention_days", b"_retention_days", "address", b"address", "enabled", b"enabled", "fps", b"fps", "groups", b"groups", "ignored", b"ignored", "kind", b"kind", "loop", b"loop", "masks", b"masks", "name", b"name", "novelty", b"novelty", "others_bytes", b"others_bytes", "others_days", b"others_days", "packet_gate", b"packet_gate", "record", b"record", "retention_bytes", b"retention_bytes", "retention_days", b"retention_days", "site", b"site", "speed", b"speed", "tag", b"tag", "unmasked_recording", b"unmasked_recording", "watching", b"watching"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__fps: _TypeAlias = _typing.Literal["fps"]  # noqa: Y015
     _WhichOneofArgType__fps: _TypeAlias = _typing.Literal["_fps", b"_fps"]  # noqa: Y015
     _WhichOneofReturnType__novelty: _TypeAlias = _typing.Literal["novelty"]  # noqa: Y015
     _WhichOneofArgType__novelty: _TypeAlias = _typing.Literal["_novelty", b"_novelty"]  # noqa: Y015
+    _WhichOneofReturnType__others_bytes: _TypeAlias = _typing.Literal["others_bytes"]  # noqa: Y015
+    _WhichOneofArgType__others_bytes: _TypeAlias = _typing.Literal["_others_bytes", b"_others_bytes"]  # noqa: Y015
     _WhichOneofReturnType__others_days: _TypeAlias = _typing.Literal["others_days"]  # noqa: Y015
     _WhichOneofArgType__others_days: _TypeAlias = _typing.Literal["_others_days", b"_others_days"]  # noqa: Y015
     _WhichOneofReturnType__packet_gate: _TypeAlias = _typing.Literal["packet_gate"]  # noqa: Y015
     _WhichOneofArgType__packet_gate: _TypeAlias = _typing.Literal["_packet_gate", b"_packet_gate"]  # noqa: Y015
     _WhichOneofReturnType__record: _TypeAlias = _typing.Literal["record"]  # noqa: Y015
     _WhichOneofArgType__record: _TypeAlias = _typing.Literal["_record", b"_record"]  # noqa: Y015
+    _WhichOneofReturnType__retention_bytes: _TypeAlias = _typing.Literal["retention_bytes"]  # noqa: Y015
+    _WhichOneofArgType__retention_bytes: _TypeAlias = _typing.Literal["_retention_bytes", b"_retention_bytes"]  # noqa: Y015
     _WhichOneofReturnType__retention_days: _TypeAlias = _typing.Literal["retention_days"]  # noqa: Y015
     _WhichOneofArgType__retention_days: _TypeAlias = _typing.Literal["_retention_days", b"_retention_days"]  # noqa: Y015
     @_typing.overload
@@ -235,11 +249,15 @@ class CameraSettings(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__novelty) -> _WhichOneofReturnType__novelty | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__others_bytes) -> _WhichOneofReturnType__others_bytes | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__others_days) -> _WhichOneofReturnType__others_days | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__packet_gate) -> _WhichOneofReturnType__packet_gate | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__record) -> _WhichOneofReturnType__record | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__retention_bytes) -> _WhichOneofReturnType__retention_bytes | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__retention_days) -> _WhichOneofReturnType__retention_days | None: ...
 
@@ -480,21 +498,33 @@ class StoredCamera(_message.Message):
     CAMERA_FIELD_NUMBER: _builtins.int
     OLDEST_MS_FIELD_NUMBER: _builtins.int
     DAYS_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    BYTES_DAYS_FIELD_NUMBER: _builtins.int
+    HELD_BELOW_FIELD_NUMBER: _builtins.int
     camera: _builtins.str
     oldest_ms: _builtins.int
     """When its oldest moment began; 0: it has none."""
     days: _builtins.float
     """How many days its moments are kept; 0: for ever."""
+    bytes: _builtins.int
+    """How many bytes its moments and pictures may take; 0: any amount."""
+    bytes_days: _builtins.float
+    """How many days these hold at the rate of the last day; 0: not known."""
+    held_below: _builtins.int
+    """How many moments are kept beyond them, since they are held."""
     def __init__(
         self,
         *,
         camera: _builtins.str = ...,
         oldest_ms: _builtins.int = ...,
         days: _builtins.float = ...,
+        bytes: _builtins.int = ...,
+        bytes_days: _builtins.float = ...,
+        held_below: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera", b"camera", "days", b"days", "oldest_ms", b"oldest_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "bytes_days", b"bytes_days", "camera", b"camera", "days", b"days", "held_below", b"held_below", "oldest_ms", b"oldest_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -39,11 +39,46 @@ def test_a_limit_is_replaced_and_dropped(url: str) -> None:
         life.keep_as_others(DEFAULT)
 
 
+def test_limits_in_bytes_are_read_back_replaced_and_dropped_by_kind(url: str) -> None:
+    one, other = Life(opened(url)), Life(opened(url))
+    one.keep("gate", 7)
+    one.keep_within(DEFAULT, 5 * 10**9)
+    one.keep_within("gate", 10**9)
+    one.keep_within("gate", 2 * 10**9)
+    assert other.rules() == Rules(4, {"gate": 7.0}, bytes={DEFAULT: 5 * 10**9, "gate": 2 * 10**9})
+    one.keep_as_others("gate", ["bytes"])
+    assert other.rules() == Rules(5, {"gate": 7.0}, bytes={DEFAULT: 5 * 10**9})
+    with pytest.raises(Unknown, match="no limit of its own"):
+        one.keep_as_others("gate", ["bytes"])
+    one.keep_within("gate", 10**9)
+    one.keep_as_others("gate")
+    assert other.rules() == Rules(7, bytes={DEFAULT: 5 * 10**9})
+
+
+def test_a_floor_only_rises(url: str) -> None:
+    one, other = Life(opened(url)), Life(opened(url))
+    one.raise_floors({"gate": 1000, "dock": 500})
+    one.raise_floors({"gate": 900, "dock": 600})
+    assert other.rules() == Rules(2, floors={"gate": 1000, "dock": 600})
+
+
+def test_limits_in_bytes_and_floors_of_a_backup_are_taken_over(url: str) -> None:
+    life = Life(opened(url))
+    life.keep_within("gate", 10**9)
+    life.raise_floors({"gate": 1000, "dock": 500})
+    life.take_over(Rules(9, bytes={"gate": 2 * 10**9, DEFAULT: 10**10}, floors={"gate": 900, "dock": 600}))
+    found = life.rules()
+    assert (found.bytes, found.floors) == ({"gate": 10**9, DEFAULT: 10**10}, {"gate": 1000, "dock": 600})
+
+
 def test_what_cannot_be_is_refused_and_changes_nothing(url: str) -> None:
     life = Life(opened(url))
     for days in (0, -3):
         with pytest.raises(Invalid, match="cannot be kept"):
             life.keep("gate", days)
+    for size in (0, -3, 9_999_999):
+        with pytest.raises(Invalid, match="cannot be kept within"):
+            life.keep_within("gate", size)
     for stretch in (Stretch("gate", 5, 5), Stretch("gate", -1, 5), Stretch("../gate", 1, 5)):
         with pytest.raises(Invalid):
             life.erase(stretch, 1)

@@ -129,6 +129,7 @@ async def test_a_camera_is_looked_at_added_changed_removed_and_returns_with_its_
         "site": "north",
         "fps": 1.5,
         "retention_days": 7,
+        "retention_bytes": 2_000_000_000,
         "record": {"days": 2},
     }
     added = await desk.ask("operator", "PUT", "cameras/yard", json=new)
@@ -137,15 +138,24 @@ async def test_a_camera_is_looked_at_added_changed_removed_and_returns_with_its_
     assert (added.json()["retention_days"], added.json()["record"]["days"]) == (7, 2)
     assert added.json()["packet_gate"] == desk.camera("yard").packet_gate == "off"
     assert added.json()["site"] == desk.camera("yard").site == "north"
+    assert added.json()["retention_bytes"] == 2_000_000_000
     assert Life(desk.catalog).rules().days["yard"] == 7
+    assert Life(desk.catalog).rules().limit("yard") == 2_000_000_000
     tag = added.headers["etag"]
-    change = {"masks": [MASK], "unmasked_recording": True, "fps": None, "retention_days": None, "record": {"on": False}}
+    change = {
+        "masks": [MASK],
+        "unmasked_recording": True,
+        "fps": None,
+        "retention_days": None,
+        "retention_bytes": None,
+        "record": {"on": False},
+    }
     changed = await desk.ask("operator", "PATCH", "cameras/yard", json=change, headers={"if-match": tag})
     assert changed.status_code == 200, changed.text
     assert changed.json()["masks"] == [MASK]
     assert desk.camera("yard").url == URL
     assert desk.camera("yard").record == Recording(2, 50_000_000_000, on=False)
-    assert Life(desk.catalog).rules().days == {}
+    assert Life(desk.catalog).rules().days == Life(desk.catalog).rules().bytes == {}
     for stale in ({"if-match": tag}, {"if-match": '"nonsense"'}, {}):
         for method, more in (("PATCH", {"json": {"fps": 9}}), ("DELETE", {})):
             late = await desk.ask("operator", method, "cameras/yard", headers=stale, **more)
@@ -205,6 +215,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"url": URL, "masks": [MASK], "record": {"days": 1}}, "masks and be recorded"),
     ({"url": URL, "record": {"bytes": 5}}, "below"),
     ({"url": URL, "retention_days": 0.001}, "retention"),
+    ({"url": URL, "retention_bytes": 0}, "cannot be kept within 0 bytes"),
+    ({"url": URL, "retention_bytes": 5_000_000}, "within 5000000 bytes"),
     ({"url": URL, "groups": ["../x"]}, "group"),
     ({"url": URL, "name": "other"}, "no parameter"),
     ({"url": URL, "enabled": None}, "enabled"),
@@ -346,6 +358,9 @@ async def test_tokens_audit_and_erasures_are_for_admins_of_what_they_may_see(des
             assert (await desk.ask(role, method, path, **more)).status_code == 403, (role, path)
         storage = await desk.ask(role, "GET", "storage")
         assert storage.status_code == (200 if role == "operator" else 403)
+        if role == "operator":
+            (gate,) = storage.json()["cameras"]
+            assert (gate["bytes"], gate["bytes_days"], gate["held_below"]) == (10**10, 2.5, 3)
     made = await desk.ask(
         "admin", "POST", "erasures", json={"camera": "gate", "start_ms": 5, "end_ms": 6, "reason": "r"}
     )

@@ -66,6 +66,7 @@ ONLY_IN: dict[str, str] = {
             "facts",
             *("migrations/versions/r0004_statuses", "shards", "migrations/versions/r0005_shards"),
             *("fleet", "migrations/versions/r0006_fleet", "migrations/versions/r0007_crashes"),
+            "migrations/versions/r0008_size_limits",
         )
     ),
     "alembic": " ".join(
@@ -76,6 +77,7 @@ ONLY_IN: dict[str, str] = {
             *("migrations/versions/r0004_statuses", "migrations/versions/r0005_shards"),
             "migrations/versions/r0006_fleet",
             "migrations/versions/r0007_crashes",
+            "migrations/versions/r0008_size_limits",
         )
     ),
     "pg8000": "catalog/postgres.py",

@@ -41,6 +41,7 @@ STEPS = st.one_of(
     st.tuples(st.just("hold"), TIMES),
     st.tuples(st.just("lift"), st.integers(0, 3)),
     st.tuples(st.just("keep"), st.tuples(st.sampled_from([DEFAULT, *CAMERAS]), st.sampled_from([1.0, 2.0, 36_500.0]))),
+    st.tuples(st.just("fit"), st.tuples(st.sampled_from(CAMERAS), st.integers(0, 71))),
     st.tuples(st.just("sweep"), st.none() | st.integers(0, 40)),
     st.tuples(st.just("wait"), st.sampled_from([MINUTE, HOUR, 7 * HOUR])),
 )
@@ -77,6 +78,10 @@ class History:
             case "keep", (str(camera), float(days)):
                 self.stale = life.now
                 life.change(days={**life.now.days, camera: days})
+            case "fit", (str(camera), int(hours)):
+                # As a sweeper does that measured the camera.
+                self.stale = life.now
+                life.raise_floors({camera: NOON - hours * HOUR})
             case "sweep", fails_in:
                 await self._sweep(fails_in)  # type: ignore[arg-type]
             case "wait", int(length):

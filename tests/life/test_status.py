@@ -14,7 +14,7 @@ async def test_the_status_tells_what_there_is_and_what_retention_will_remove() -
     await house.write(moment("dock", NOON - 3 * DAY))
     house.life.change(days={DEFAULT: 2.5, "dock": 36_500.0})
     house.life.erase(Stretch("gate", NOON, NOON + HOUR), NOON)
-    told = await status_of(house.rows, house.life.now, ["dock", "gate", "yard"], NOON)
+    told = await status_of(house.rows, house.pictures, house.life.now, ["dock", "gate", "yard"], NOON)
     assert told["moments"] == 5
     assert (told["gone"], told["gone_tomorrow"]) == (2, 1)
     assert [(one["moments"], one["gone"]) for one in told["buckets"]] == [(2, 1), (1, 0), (1, 0), (1, 1)]
@@ -32,6 +32,6 @@ async def test_a_shard_that_is_away_is_named() -> None:
     await house.write(moment("gate", NOON))
     shard = house.rows._shard(ENDPOINTS[0], "0" * 16)
     shard.away = True  # type: ignore[attr-defined]
-    told = await status_of(house.rows, house.life.now, [], NOON)
+    told = await status_of(house.rows, house.pictures, house.life.now, [], NOON)
     assert told["missing"] == {ENDPOINTS[0]: str(Transient("this shard is away", todo="start it"))}
     assert told["buckets"] == [] or told["buckets"][0]["expires_ms"] is None

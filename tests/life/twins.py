@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -102,6 +102,11 @@ class MemoryLife:
     def trust(self, now_ms: int) -> None:
         self.now = replace(self.now, trusted_ms=now_ms)
 
+    def raise_floors(self, floors: Mapping[str, int]) -> None:
+        self._house.step()
+        later = {camera: max(at, self.now.floors.get(camera, 0)) for camera, at in floors.items()}
+        self.change(floors={**self.now.floors, **later})
+
     def clock_ms(self) -> int | None:
         return self._house.store_ms
 
@@ -155,6 +160,7 @@ class House:
         self.fails_in: int | None = None
         """After so many steps of a sweeper a store is away once."""
         self.recorded: set[str] = set()
+        self.named = {"gate", "dock"}
         self.held: dict[str, Held] = {name: {} for name in ENDPOINTS}
         self.objects = Objects(self)
         self.pictures = Thumbnails(self.objects)
@@ -184,6 +190,9 @@ class House:
 
     def newest_ms(self) -> int:
         return self.newest
+
+    def names(self) -> frozenset[str]:
+        return frozenset(self.named)
 
     def is_recorded(self, camera: str) -> bool:
         return camera in self.recorded

@@ -24,7 +24,8 @@ JPEG = b"\xff\xd8 a test picture \xff\xd9"
 async def stored() -> dict[str, Any]:
     """What an index holds."""
     counts = {"moments": 5, "gone": 1, "gone_tomorrow": 2, "free": 10, "total": 20, "missing": {}}
-    return {**counts, "buckets": [{}], "cameras": [{"camera": "gate", "oldest_ms": None, "days": None}]}
+    gate = {"camera": "gate", "oldest_ms": None, "days": None, "bytes": 10**10, "bytes_days": 2.5, "held_below": 3}
+    return {**counts, "buckets": [{}], "cameras": [gate]}
 
 
 def surroundings_in(folder: Path) -> Surroundings:

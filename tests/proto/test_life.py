@@ -5,7 +5,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proto.errors import Invalid
-from proto.life import ALWAYS_MS, DAY_MS, DEFAULT, NOTHING, Erasure, Hold, Rules, Stretch, check_days
+from proto.life import (
+    ALWAYS_MS,
+    DAY_MS,
+    DEFAULT,
+    LEAST_BYTES,
+    MOST_BYTES,
+    NOTHING,
+    Erasure,
+    Hold,
+    Rules,
+    Stretch,
+    check_bytes,
+    check_days,
+)
 
 NOW = 1_767_268_800_000
 CAMERAS = ["gate", "dock", "yard"]
@@ -28,6 +41,7 @@ def rules(draw: st.DrawFn) -> Rules:
         days=draw(st.dictionaries(st.sampled_from([DEFAULT, *CAMERAS]), st.sampled_from([0.5, 1, 2, 36_500]))),
         erasures=tuple(Erasure(n, one, "", "", NOW) for n, (is_hold, one) in enumerate(order) if not is_hold),
         holds=tuple(Hold(n, one, "", NOW) for n, (is_hold, one) in enumerate(order) if is_hold),
+        floors=draw(st.dictionaries(st.sampled_from(CAMERAS), times.map(lambda at: at // 60_000 * 60_000))),
     )
 
 
@@ -35,7 +49,8 @@ def is_gone(rules: Rules, camera: str, start_ms: int, end_ms: int) -> bool:
     """By the words of the rule, one after the other."""
     days = rules.days.get(camera, rules.days.get(DEFAULT))
     holds = [hold for hold in rules.holds if hold.stretch.camera == camera and hold.stretch.touches(start_ms, end_ms)]
-    expired = days is not None and NOW - start_ms > days * DAY_MS and not holds
+    old = days is not None and NOW - start_ms > days * DAY_MS
+    expired = (old or start_ms < rules.floors.get(camera, 0)) and not holds
     return expired or any(
         one.stretch.camera == camera
         and one.stretch.touches(start_ms, end_ms)
@@ -116,3 +131,28 @@ def test_a_limit_that_cannot_be_kept_is_refused(days: float) -> None:
         check_days(days)
     assert check_days(1 / 24) == 1 / 24
     assert ALWAYS_MS > NOW
+
+
+@pytest.mark.parametrize("size", [-1, 0, LEAST_BYTES - 1, MOST_BYTES + 1])
+def test_bytes_that_hold_nothing_are_refused_with_what_to_give(size: int) -> None:
+    with pytest.raises(Invalid, match=f"within {size} bytes") as caught:
+        check_bytes(size)
+    assert "give 10MB or more" in caught.value.todo
+
+
+def test_the_bytes_of_a_camera_are_its_own_or_those_of_each() -> None:
+    made = Rules(bytes={DEFAULT: 5 * LEAST_BYTES, "gate": LEAST_BYTES, "dock": MOST_BYTES})
+    assert [made.limit(name) for name in CAMERAS] == [LEAST_BYTES, None, 5 * LEAST_BYTES]
+    assert Rules().limit("gate") is None
+
+
+def test_the_later_of_age_and_floor_counts() -> None:
+    floors = {"gate": NOW - HOUR, "dock": NOW - 48 * HOUR, "yard": NOW - 2 * HOUR}
+    gone = Rules(days={DEFAULT: 1.0, "yard": 36_500.0}, floors=floors).gone(NOW)
+    assert [gone.before_of(name) for name in (*CAMERAS, "else")] == [
+        NOW - HOUR,
+        NOW - 24 * HOUR,
+        NOW - 2 * HOUR,
+        NOW - 24 * HOUR,
+    ]
+    assert Rules(floors=floors).gone(NOW).before_of("else") == 0

@@ -40,6 +40,22 @@ def test_limits_are_set_shown_and_cleared(cli: Cli, tmp_path: Path) -> None:
     assert days(tmp_path) == {}
 
 
+def test_limits_in_bytes_are_set_shown_and_cleared(cli: Cli, tmp_path: Path) -> None:
+    each = cli("retention", "set", "--default", "30", "--default-bytes", "20GB")
+    assert each.out == "cameras without a limit of their own: kept 30 days, within 20 GB\n"
+    assert cli("retention", "set", "gate", "--bytes", "500MB").out == "gate: kept within 500 MB\n"
+    assert cli("retention", "show").out == "all cameras: kept 30 days, within 20 GB\ngate: kept within 500 MB\n"
+    told = json.loads(cli("retention", "show", "--json").out)
+    assert (told["default_bytes"], told["cameras_bytes"], told["floors_ms"]) == (20 * 10**9, {"gate": 5 * 10**8}, {})
+    assert cli("retention", "set", "gate", "7", "--bytes", "any").out == "gate: kept 7 days, whatever it takes\n"
+    with open_catalog(Settings(data_dir=tmp_path / "data")) as catalog:
+        Life(catalog).raise_floors({"gate": 1_767_268_800_000})
+    assert "gate: begins at 2026-01-01" in cli("retention", "show").out
+    cli("retention", "clear", "gate")
+    cli("retention", "clear", "--default")
+    assert cli("retention", "show").out.startswith("all cameras: kept for ever\ngate: begins at")
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -49,6 +65,12 @@ def test_limits_are_set_shown_and_cleared(cli: Cli, tmp_path: Path) -> None:
         (("retention", "set", "gate", "soon"), "is no length of time"),
         (("retention", "set", "gate"), "whose limit is not clear"),
         (("retention", "set", "gate", "3", "--default", "3"), "whose limit is not clear"),
+        (("retention", "set", "gate", "--default-bytes", "1GB"), "whose limit is not clear"),
+        (("retention", "set", "--bytes", "1GB"), "whose limit is not clear"),
+        (("retention", "set", "gate", "--bytes", "0"), "cannot be kept within 0 bytes"),
+        (("retention", "set", "gate", "--bytes", "5MB"), "give 10MB or more"),
+        (("retention", "set", "gate", "--bytes", "-5GB"), "is no size"),
+        (("retention", "set", "gate", "--bytes", "much"), "is no size"),
         (("retention", "clear"), "whose limit is not clear"),
         (("retention", "clear", "gate"), "gate has no limit of its own"),
         (("retention", "set", "gaet", "3"), "no camera is named 'gaet'"),

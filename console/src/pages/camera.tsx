@@ -29,6 +29,7 @@ interface Draft {
   groups: string;
   site: string;
   days: string;
+  gb: string;
   record: boolean;
   recordDays: string;
   recordGb: string;
@@ -36,6 +37,8 @@ interface Draft {
   masks: manage.Area[];
   ignored: manage.Area[];
 }
+
+const inGb = (bytes: number | null | undefined): string => (bytes == null ? "" : String(bytes / GB));
 
 function draftOf(now: manage.CameraSettings | null): Draft {
   return {
@@ -48,6 +51,7 @@ function draftOf(now: manage.CameraSettings | null): Draft {
     groups: now?.groups.join(", ") ?? "",
     site: now?.site ?? "",
     days: now?.retention_days?.toString() ?? "",
+    gb: inGb(now?.retention_bytes),
     record: now?.record?.on ?? false,
     recordDays: String(now?.record?.days ?? USUAL.days),
     recordGb: String((now?.record?.bytes ?? USUAL.gb * GB) / GB),
@@ -70,6 +74,7 @@ export function changeOf(draft: Draft, before: Draft): manage.CameraChange {
   if (differs("groups")) change.groups = draft.groups.split(/[\s,]+/).filter(Boolean);
   if (differs("site")) change.site = draft.site.trim();
   if (differs("days")) change.retention_days = draft.days.trim() ? Number(draft.days) : null;
+  if (differs("gb")) change.retention_bytes = draft.gb.trim() ? Math.round(Number(draft.gb) * GB) : null;
   if (differs("record", "recordDays", "recordGb")) {
     change.record = { on: draft.record, days: Number(draft.recordDays), bytes: Math.round(Number(draft.recordGb) * GB) };
   }
@@ -245,6 +250,16 @@ export function CameraDialog({ edit }: { edit: string }) {
                   placeholder={there?.settings.others_days?.toString() ?? t("edit.ever")}
                   value={draft.days}
                   onInput={(event) => set({ days: event.currentTarget.value })}
+                />
+              </Field>
+              <Field name={t("edit.gb")}>
+                <input
+                  type="number"
+                  min="0.01"
+                  step="any"
+                  placeholder={inGb(there?.settings.others_bytes) || t("edit.any")}
+                  value={draft.gb}
+                  onInput={(event) => set({ gb: event.currentTarget.value })}
                 />
               </Field>
             </div>

@@ -49,7 +49,12 @@ function Storage() {
               <tr key={one.camera}>
                 <th scope="row">{one.camera}</th>
                 <td>{day(one.oldest_ms)}</td>
-                <td>{one.days ? t("storage.days", { days: format.number(one.days) }) : t("edit.ever")}</td>
+                <td>
+                  {one.days ? t("storage.days", { days: format.number(one.days) }) : t("edit.ever")}
+                  {one.bytes > 0 && `, ${t("storage.bytes", { size: gigabytes(one.bytes) })}`}
+                  {one.bytes_days > 0 && ` (${t("storage.bytes_days", { days: format.number(one.bytes_days) })})`}
+                  {one.held_below > 0 && `; ${t("storage.held", { n: format.number(one.held_below) })}`}
+                </td>
               </tr>
             ))}
           </Table>
