@@ -194,7 +194,7 @@ class Unsearched(Shape):
     cameras: list[str]
     """The requested cameras whose moments may lie there: at most 100."""
     cold: bool
-    """True: it is not in memory, and more was asked for than fits there. A question about this time alone searches it."""
+    """True: it is not in memory, and more was asked for than fits there. One about this time alone searches it."""
 
 
 class Coverage(Shape):
