@@ -64,7 +64,7 @@ class _Batch:
     most: int
     """Frames for the encoder that it could hold."""
     late_s: float = 0.0
-    """How long the oldest frame had been waiting."""
+    """How long the oldest frame had been waiting, where the worker is to stay fresh and more wait."""
     began_s: float = field(default_factory=time.monotonic)
 
 
@@ -200,12 +200,11 @@ class Assignment:
         await self._recall(await self._arrived(records))
         if self._settings.catch_up == "fresh":
             most = self._pace.size(most, _BATCH_S)
-        late_s = self._late_s() if len(self._waiting) > most else 0.0
-        LATE_SECONDS.set(late_s)
+        late_s = 0.0
         if self._settings.catch_up == "fresh" and len(self._waiting) > most:
+            late_s = self._late_s()
             self._waiting = deque(await self.pipeline.in_turn(self._waiting, late_s, self._pace.per_s))
             self._some_are_free = True
-        FRAMES_OPEN.set(sum(one.ledger.open for one in self.partitions.values()))
         return _Batch(self._next(most), most, late_s)
 
     def _room(self) -> int:
@@ -224,9 +223,11 @@ class Assignment:
         now_s = time.monotonic()
         if self._held and now_s >= self._ask_again_s:
             arrived, self._held = [*self._held, *arrived], []
-        cameras = {one.key for one in self._held}
-        asked = [one for one in arrived if one.key not in cameras]
-        self._held += [one for one in arrived if one.key in cameras]
+        asked = arrived
+        if self._held:
+            cameras = {one.key for one in self._held}
+            asked = [one for one in arrived if one.key not in cameras]
+            self._held += [one for one in arrived if one.key in cameras]
         if asked:
             recalled, unknown = await self.pipeline.recall(asked)
             self._waiting.extend(recalled)
@@ -316,11 +317,14 @@ class Assignment:
     async def _settle(self, batch: _Batch, embedded: asyncio.Task[list[Recalled | Embedded]]) -> None:
         await self.pipeline.build(await embedded, batch.late_s)
         for item in batch.items:
-            partition = self.partitions[item.arrived.record.partition]
-            partition.behind.through(item.arrived.record.offset)
-            partition.built_ms = max(partition.built_ms, item.arrived.log_ms)
+            (number, offset), log_ms = item.arrived.mark, item.arrived.log_ms
+            partition = self.partitions[number]
+            partition.behind.through(offset)
+            partition.built_ms = max(partition.built_ms, log_ms)
         if time.monotonic() >= self._tick_s:
             self._tick_s = time.monotonic() + _TICK_S
             held = {one.key for one in self._held}
             await self.pipeline.tick(lambda number: self.partitions[number].log_ms, held)
+            LATE_SECONDS.set(self._late_s() if len(self._waiting) > batch.most else 0.0)
+            FRAMES_OPEN.set(sum(one.ledger.open for one in self.partitions.values()))
         self._moved()
