@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from catalog.coverage import Gap, Reason
 from proto import tracing
@@ -64,7 +65,7 @@ class _Batch:
     most: int
     """Frames for the encoder that it could hold."""
     late_s: float = 0.0
-    """How long the oldest frame had been waiting, where the worker is to stay fresh and more wait."""
+    """How long the oldest frame had been waiting."""
     began_s: float = field(default_factory=time.monotonic)
 
 
@@ -198,11 +199,15 @@ class Assignment:
             records = []
             await asyncio.sleep(0.0 if self._waiting else _IDLE_S)
         await self._recall(await self._arrived(records))
-        if self._settings.catch_up == "fresh":
+        fresh = self._settings.catch_up == "fresh"
+        if fresh:
             most = self._pace.size(most, _BATCH_S)
         late_s = 0.0
-        if self._settings.catch_up == "fresh" and len(self._waiting) > most:
-            late_s = self._late_s()
+        if len(self._waiting) > most:
+            # Where none is passed over, they wait in the order in which they came.
+            late_s = self._late_s(self._waiting if fresh else islice(self._waiting, most))
+        LATE_SECONDS.set(late_s)
+        if fresh and len(self._waiting) > most:
             self._waiting = deque(await self.pipeline.in_turn(self._waiting, late_s, self._pace.per_s))
             self._some_are_free = True
         return _Batch(self._next(most), most, late_s)
@@ -254,9 +259,9 @@ class Assignment:
         self._some_are_free = any(item.known is not NEW for item in left)
         return items
 
-    def _late_s(self) -> float:
-        """How long the oldest frame has been waiting."""
-        oldest_ms = min((item.arrived.record.at_ms for item in self._waiting if item.known is NEW), default=None)
+    def _late_s(self, waiting: Iterable[Recalled]) -> float:
+        """How long the oldest of these frames has been waiting."""
+        oldest_ms = min((item.arrived.record.at_ms for item in waiting if item.known is NEW), default=None)
         return 0.0 if oldest_ms is None else self._lateness.late_s(oldest_ms, self._clock.now_ms())
 
     async def _arrived(self, records: Sequence[Record]) -> list[Arrived]:
@@ -325,6 +330,5 @@ class Assignment:
             self._tick_s = time.monotonic() + _TICK_S
             held = {one.key for one in self._held}
             await self.pipeline.tick(lambda number: self.partitions[number].log_ms, held)
-            LATE_SECONDS.set(self._late_s() if len(self._waiting) > batch.most else 0.0)
             FRAMES_OPEN.set(sum(one.ledger.open for one in self.partitions.values()))
         self._moved()
