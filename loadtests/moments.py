@@ -31,7 +31,7 @@ from proto.errors import Poison
 from proto.types import Camera, Moment, Span, Vector
 from proto.v1.events_pb2 import Frame
 from stream.consumer import Record
-from stream.frames import Arrived, Embedded
+from stream.frames import Arrived, Embedded, said_by
 from stream.moments import MomentBuilder
 from stream.settings import StreamSettings
 from tests.tools.footage import Label, compose
@@ -166,7 +166,7 @@ def build(frames: Sequence[Frame], vectors: Sequence[Vector], space: str, settin
     for offset, (frame, vector) in enumerate(zip(frames, vectors, strict=True)):
         # Log time equals captured time, as if the broker took each frame when it was captured.
         record = Record(0, offset, frame.camera.encode(), b"", frame.captured_ms)
-        arrived = Arrived(record, record.mark, frame.camera, frame, frame.jpeg, frame.captured_ms)
+        arrived = Arrived(record, record.mark, (0, frame.camera), said_by(frame), frame.jpeg, frame.captured_ms)
         seen = Embedded(arrived, vector.astype(np.float64))
         stored |= {write.moment.id: write.moment for write in builder.add(seen, frame.captured_ms / 1000)}
     end_ms = frames[-1].captured_ms + round(settings.silent_s * 1000)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import sys
@@ -226,6 +227,9 @@ async def measure(broker: str, asked: argparse.Namespace) -> str:
     await ensure_topics(kafka)
     await publish(kafka, asked.frames, asked.cameras, asked.size)
     arms: dict[str, list[Took]] = {"bare": [], "faust": [], "worker": []}
+    # As watchword/stage.py does: what is loaded by now is not looked through by every collection.
+    gc.collect()
+    gc.freeze()
     for number in range(asked.rounds):
         own = {arm: kafka.model_copy(update={"group": f"{name}-{arm}-{number}"}) for arm in arms}
         arms["bare"].append(await bare(own["bare"], asked.frames, asked.batch))

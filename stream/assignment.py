@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from catalog.coverage import Gap, Reason
 from proto import tracing
@@ -198,14 +199,17 @@ class Assignment:
             records = []
             await asyncio.sleep(0.0 if self._waiting else _IDLE_S)
         await self._recall(await self._arrived(records))
-        if self._settings.catch_up == "fresh":
+        fresh = self._settings.catch_up == "fresh"
+        if fresh:
             most = self._pace.size(most, _BATCH_S)
-        late_s = self._late_s() if len(self._waiting) > most else 0.0
+        late_s = 0.0
+        if len(self._waiting) > most:
+            # Where none is passed over, they wait in the order in which they came.
+            late_s = self._late_s(self._waiting if fresh else islice(self._waiting, most))
         LATE_SECONDS.set(late_s)
-        if self._settings.catch_up == "fresh" and len(self._waiting) > most:
+        if fresh and len(self._waiting) > most:
             self._waiting = deque(await self.pipeline.in_turn(self._waiting, late_s, self._pace.per_s))
             self._some_are_free = True
-        FRAMES_OPEN.set(sum(one.ledger.open for one in self.partitions.values()))
         return _Batch(self._next(most), most, late_s)
 
     def _room(self) -> int:
@@ -224,9 +228,11 @@ class Assignment:
         now_s = time.monotonic()
         if self._held and now_s >= self._ask_again_s:
             arrived, self._held = [*self._held, *arrived], []
-        cameras = {one.key for one in self._held}
-        asked = [one for one in arrived if one.key not in cameras]
-        self._held += [one for one in arrived if one.key in cameras]
+        asked = arrived
+        if self._held:
+            cameras = {one.key for one in self._held}
+            asked = [one for one in arrived if one.key not in cameras]
+            self._held += [one for one in arrived if one.key in cameras]
         if asked:
             recalled, unknown = await self.pipeline.recall(asked)
             self._waiting.extend(recalled)
@@ -253,9 +259,9 @@ class Assignment:
         self._some_are_free = any(item.known is not NEW for item in left)
         return items
 
-    def _late_s(self) -> float:
-        """How long the oldest frame has been waiting."""
-        oldest_ms = min((item.arrived.record.at_ms for item in self._waiting if item.known is NEW), default=None)
+    def _late_s(self, waiting: Iterable[Recalled]) -> float:
+        """How long the oldest of these frames has been waiting."""
+        oldest_ms = min((item.arrived.record.at_ms for item in waiting if item.known is NEW), default=None)
         return 0.0 if oldest_ms is None else self._lateness.late_s(oldest_ms, self._clock.now_ms())
 
     async def _arrived(self, records: Sequence[Record]) -> list[Arrived]:
@@ -316,11 +322,13 @@ class Assignment:
     async def _settle(self, batch: _Batch, embedded: asyncio.Task[list[Recalled | Embedded]]) -> None:
         await self.pipeline.build(await embedded, batch.late_s)
         for item in batch.items:
-            partition = self.partitions[item.arrived.record.partition]
-            partition.behind.through(item.arrived.record.offset)
-            partition.built_ms = max(partition.built_ms, item.arrived.log_ms)
+            (number, offset), log_ms = item.arrived.mark, item.arrived.log_ms
+            partition = self.partitions[number]
+            partition.behind.through(offset)
+            partition.built_ms = max(partition.built_ms, log_ms)
         if time.monotonic() >= self._tick_s:
             self._tick_s = time.monotonic() + _TICK_S
             held = {one.key for one in self._held}
             await self.pipeline.tick(lambda number: self.partitions[number].log_ms, held)
+            FRAMES_OPEN.set(sum(one.ledger.open for one in self.partitions.values()))
         self._moved()

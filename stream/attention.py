@@ -79,12 +79,13 @@ class Attention:
             return
         boxes = boxes_of(arrived.frame)
         tracks = close_up.tracks.follow(arrived.frame.captured_ms, boxes)
-        self._account.earns(arrived.frame.novelty, self._costs, moves=any(box is not None for box in boxes))
+        self._account.earns(arrived.frame.novelty, self._costs, moves=any(arrived.frame.crops))
         if not may_look or len(close_up.owed) + len(close_up.again) >= MOST_OWED:
             return
         moved = close_up.tracks.at(boxes, tracks)
         plan = close_up.looked.plan(moved, arrived.frame.captured_ms, self._account, self._costs)
-        self._ask(arrived, moment, close_up, Owed(plan, tracks))
+        if plan:
+            self._ask(arrived, moment, close_up, Owed(plan, tracks))
 
     def repeat(self, arrived: Arrived, moment: str, close_up: CloseUp) -> None:
         """A frame comes again: its look was decided upon and not answered, perhaps."""
@@ -92,7 +93,8 @@ class Attention:
         if owed is None or self._costs is None:
             return
         plan = owed.plan if self._costs.detection is not None else Plan(owed.plan.crops)
-        self._ask(arrived, moment, close_up, owed._replace(plan=plan))
+        if plan:
+            self._ask(arrived, moment, close_up, owed._replace(plan=plan))
 
     def saw(self, look: Look, found: Found, close_up: CloseUp) -> bool:
         """A look is answered. Gives whether what it shows is to be told at once: a first region, or a new kind."""
@@ -146,8 +148,6 @@ class Attention:
         )
 
     def _ask(self, arrived: Arrived, moment: str, close_up: CloseUp, owed: Owed) -> None:
-        if not owed.plan:
-            return
         look = look_at(arrived, moment, owed.plan, owed.tracks)
         close_up.owed[look.offset] = owed
         close_up.tracks.show(owed.tracks)

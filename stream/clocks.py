@@ -35,9 +35,11 @@ class LogClock:
     def read(self, at_ms: int) -> int:
         """A record that the broker took at `at_ms` was taken. Gives the partition's time, which never runs back."""
         self._at_end_s = None
-        if at_ms > self.now_ms:
-            self._record_ms, self._idle_s = at_ms, 0.0
-        return self.now_ms
+        now_ms = self.now_ms
+        if at_ms <= now_ms:
+            return now_ms
+        self._record_ms, self._idle_s = at_ms, 0.0
+        return at_ms
 
     def at_end(self, now_s: float) -> None:
         """The broker said just now that nothing is left to read."""

@@ -124,8 +124,9 @@ class Embedding:
     def _sound(self, answers: Sequence[Vector | Poison]) -> list[Unit | Poison]:
         """The vectors at unit length, or why one cannot be stored."""
         vectors = [answer for answer in answers if not isinstance(answer, Poison)]
+        shape = (self._store.space.dimension,)
         for vector in vectors:
-            if vector.shape != (self._store.space.dimension,):
+            if vector.shape != shape:
                 raise Mismatch(
                     f"the encoder sent a vector of shape {vector.shape} for space {self._store.space.id}",
                     todo="encoder and index must run the same bundle",
@@ -134,14 +135,14 @@ class Embedding:
             return [answer for answer in answers if isinstance(answer, Poison)]
         # All at once: a call of numpy costs more than what it does with one vector.
         rows = np.array(vectors, dtype=np.float64)
-        lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+        lengths = np.sqrt(np.vecdot(rows, rows))
         good = np.isfinite(lengths) & (lengths > _LEAST_LENGTH)
         rows /= np.where(good, lengths, 1.0)[:, np.newaxis]
-        sound = iter(zip(rows, good, lengths, strict=True))
-        return [answer if isinstance(answer, Poison) else _unit(*next(sound)) for answer in answers]
+        sound = map(_unit, rows, good.tolist(), lengths.tolist())
+        return [answer if isinstance(answer, Poison) else next(sound) for answer in answers]
 
 
-def _unit(row: Unit, good: np.bool_, length: np.float64) -> Unit | Poison:
+def _unit(row: Unit, good: bool, length: float) -> Unit | Poison:
     return row if good else Poison("bad_vector", f"the encoder sent a vector of length {length}")
 
 

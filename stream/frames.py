@@ -15,11 +15,38 @@ from numpy.typing import NDArray
 
 from index.store import LATEST_MS
 from proto.errors import Invalid, Poison
-from proto.types import Moment, camera_name
-from proto.v1.events_pb2 import Frame
+from proto.types import Box, Moment, camera_name
+from proto.v1.events_pb2 import Crop, Frame
 from stream.consumer import Mark, Record
+from stream.regions import MOST_CROPS
 
 # Tuples: several are made of every frame, and they are made in a third of the time that frozen dataclasses take.
+
+
+class Part(NamedTuple):
+    """A part of a picture, and where in it."""
+
+    box: Box
+    jpeg: bytes
+
+
+@dataclass(slots=True)
+class Said:
+    """What a frame's message says besides its picture, read once: the message itself holds another copy of the picture.
+    Nobody changes it."""
+
+    captured_ms: int
+    grabbed_ms: int
+    novelty: float
+    usual: float
+    after_gap: bool
+    sequence: int
+    run: int
+    same_ms: int
+    recorded: bool
+    view: int
+    crops: tuple[Part | None, ...] = ()
+    """What moved; None in place of a part that cannot be used."""
 
 
 class Arrived(NamedTuple):
@@ -27,17 +54,16 @@ class Arrived(NamedTuple):
 
     record: Record
     mark: Mark
-    camera: str
-    frame: Frame
+    key: tuple[int, str]
+    """Its camera in its partition: what moments are made of."""
+    frame: Said
     jpeg: bytes
-    """The frame's picture: reading it from there copies it each time."""
     log_ms: int
     """The time of its partition when it was taken."""
 
     @property
-    def key(self) -> tuple[int, str]:
-        """Its camera in its partition: what moments are made of."""
-        return self.mark.partition, self.camera
+    def camera(self) -> str:
+        return self.key[1]
 
 
 Unit = NDArray[np.float64]
@@ -94,27 +120,50 @@ def decoded(record: Record, log_ms: int, clock_s: float) -> Arrived:
         raise Poison("undecodable", "the record is not a frame") from error
     except Invalid as error:
         raise Poison("bad_frame", error.message) from error
-    captured_ms = frame.captured_ms
+    said = said_by(frame)
+    captured_ms = said.captured_ms
     if not 0 < captured_ms <= LATEST_MS:
         raise Poison("bad_frame", f"{captured_ms} is not a time")
-    if not (0 <= frame.novelty <= 1 and 0 <= frame.usual <= 1):
-        raise Poison("bad_frame", f"a novelty of {frame.novelty} and usually {frame.usual} are no shares")
+    if not (0 <= said.novelty <= 1 and 0 <= said.usual <= 1):
+        raise Poison("bad_frame", f"a novelty of {said.novelty} and usually {said.usual} are no shares")
     if abs(captured_ms - record.at_ms) > clock_s * 1000:
-        _check_clock(frame, record.at_ms, clock_s)
-    return Arrived(record, record.mark, camera, frame, frame.jpeg, log_ms)
+        _check_clock(camera, said, record.at_ms, clock_s)
+    return Arrived(record, record.mark, (record.partition, camera), said, frame.jpeg, log_ms)
 
 
-def _check_clock(frame: Frame, at_ms: int, clock_s: float) -> None:
+def said_by(frame: Frame) -> Said:
+    """What the message says."""
+    return Said(
+        frame.captured_ms,
+        frame.grabbed_ms,
+        frame.novelty,
+        frame.usual,
+        frame.after_gap,
+        frame.sequence,
+        frame.run,
+        frame.same_ms,
+        frame.recorded,
+        frame.view,
+        tuple(map(_part, frame.crops[:MOST_CROPS])),
+    )
+
+
+def _part(crop: Crop) -> Part | None:
+    box = Box(crop.left, crop.top, crop.right, crop.bottom)
+    return Part(box, crop.jpeg) if box.is_sound() and crop.jpeg else None
+
+
+def _check_clock(camera: str, frame: Said, at_ms: int, clock_s: float) -> None:
     ahead_s = (frame.captured_ms - at_ms) / 1000
     if ahead_s > clock_s:
         raise Poison(
             "clock",
-            f"{frame.camera} says that a picture was taken {ahead_s:.0f} s after the broker had it",
+            f"{camera} says that a picture was taken {ahead_s:.0f} s after the broker had it",
             todo="set the clock of the camera's host, or the start of the recording",
         )
     if not frame.recorded and -ahead_s > clock_s:
         raise Poison(
             "clock",
-            f"{frame.camera} says that a live picture was taken {-ahead_s:.0f} s before the broker had it",
+            f"{camera} says that a live picture was taken {-ahead_s:.0f} s before the broker had it",
             todo="set the clock of the camera's host",
         )

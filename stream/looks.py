@@ -4,19 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from proto.types import WHOLE, Box, Region
-from proto.v1.events_pb2 import Frame
-from stream.frames import Arrived
-from stream.regions import MOST_CROPS, WHOLE_PICTURE, Plan
-
-
-class Part(NamedTuple):
-    """A part of a picture, and where in it."""
-
-    box: Box
-    jpeg: bytes
+from stream.frames import Arrived, Part, Said
+from stream.regions import WHOLE_PICTURE, Plan
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,13 +39,9 @@ class Found:
     """Pictures that were embedded for the objects that the detection found."""
 
 
-def boxes_of(frame: Frame) -> list[Box | None]:
-    """Where the frame's crops lie; None for one that cannot be."""
-    boxes: list[Box | None] = []
-    for crop in frame.crops[:MOST_CROPS]:
-        box = Box(crop.left, crop.top, crop.right, crop.bottom)
-        boxes.append(box if box.is_sound() and crop.jpeg else None)
-    return boxes
+def boxes_of(frame: Said) -> list[Box | None]:
+    """Where the frame's crops lie; None for one that cannot be used."""
+    return [None if part is None else part.box for part in frame.crops]
 
 
 def look_at(arrived: Arrived, moment: str, plan: Plan, tracks: Sequence[int]) -> Look:
@@ -63,15 +50,13 @@ def look_at(arrived: Arrived, moment: str, plan: Plan, tracks: Sequence[int]) ->
     `tracks` are those of the frame's crops.
     """
     frame = arrived.frame
-    boxes = boxes_of(frame)
 
     def part(place: int) -> Part | None:
         if place == WHOLE_PICTURE:
             return Part(WHOLE, arrived.jpeg)
-        box = boxes[place] if place < len(boxes) else None
-        return None if box is None else Part(box, frame.crops[place].jpeg)
+        return frame.crops[place] if place < len(frame.crops) else None
 
     crops = tuple(one for place in plan.crops if (one := part(place)) is not None)
     detect = None if plan.detect is None else part(plan.detect)
-    moved = tuple((box, track) for box, track in zip(boxes, tracks, strict=False) if box is not None)
+    moved = tuple((box, track) for box, track in zip(boxes_of(frame), tracks, strict=False) if box is not None)
     return Look(arrived.key, moment, arrived.record.offset, frame.captured_ms, arrived.jpeg, crops, detect, moved)

@@ -59,7 +59,7 @@ class OpenMoment:
 
     def cosine(self, vector: Unit) -> float:
         """Between `vector` and the weighted mean of the frames so far."""
-        return float(self.total @ vector) / (self.length or 1.0)
+        return float(self.total.dot(vector)) / (self.length or 1.0)
 
     def mean(self) -> Vector:
         """The mean at unit length."""

@@ -100,7 +100,8 @@ class Pipeline:
         """What the index knows of each; and those of which it cannot be asked now."""
         memory = await self._tools.recall.of(frames)
         self._gone = await self._tools.life.unwritable()
-        memory.recalled = [self._looked_over(one) for one in memory.recalled]
+        if not self._gone.nothing:
+            memory.recalled = [self._looked_over(one) for one in memory.recalled]
         for one in memory.recalled:
             tracing.step(one.arrived.record.trail, "recall")
         await self._tools.writer.write([Write(moment, None, ()) for moment in memory.left_open])
@@ -131,25 +132,24 @@ class Pipeline:
     async def embed(self, items: Sequence[Recalled]) -> list[Recalled | Embedded]:
         """Every new frame with its vector; one that can never have one is buried and left out."""
         asked = [one.arrived for one in items if one.known is NEW]
-        found: dict[Mark, Unit] = {}
+        answers: Sequence[Unit | Poison] = ()
         if asked:
             trails = [one.record.trail for one in asked if one.record.trail is not None]
             for trail in trails:
                 trail.step("turn")
             with tracing.together("embed", trails):
                 answers = await self._tools.embedding.vectors([one.jpeg for one in asked])
-            for one, answer in zip(asked, answers, strict=True):
-                if isinstance(answer, Poison):
-                    await self.bury(one, answer)
-                else:
-                    found[one.mark] = answer
             _observe(_EMBEDDED, asked[0])
+        found = iter(answers)
         done: list[Recalled | Embedded] = []
         for item in items:
-            if item.known is not NEW:
+            answer = next(found) if item.known is NEW else None
+            if answer is None:
                 done.append(item)
-            elif item.arrived.mark in found:
-                done.append(Embedded(item.arrived, found[item.arrived.mark]))
+            elif isinstance(answer, Poison):
+                await self.bury(item.arrived, answer)
+            else:
+                done.append(Embedded(item.arrived, answer))
         return done
 
     async def build(self, items: Sequence[Recalled | Embedded], late_s: float = 0.0) -> None:
@@ -173,7 +173,7 @@ class Pipeline:
                 await self._looker.answered()
                 writes, finished, may_look = [], [], True
             may_look = may_look and (late_s <= self._settings.behind_s * _LOOKS_SHARE or self._is_patient(item.arrived))
-            writes += self._built(item, now_s, finished, may_look=may_look)
+            writes += self._built(builder, item, now_s, finished, may_look=may_look)
             tracing.step(item.arrived.record.trail, "build")
             self._looker.add(builder.looks())
             self._latest[item.arrived.camera] = item.arrived
@@ -250,9 +250,10 @@ class Pipeline:
         """Whether the frame is to be looked at whole and up close, however late it is."""
         return self._settings.catch_up == "all" or _is_old(one)
 
-    def _built(self, item: Recalled | Embedded, now_s: float, finished: list[Mark], *, may_look: bool) -> list[Write]:
-        builder = self._builder(item.arrived)
-        if (times := builder.open_times) and self._gone.covers(item.arrived.camera, *times):
+    def _built(
+        self, builder: MomentBuilder, item: Recalled | Embedded, now_s: float, finished: list[Mark], *, may_look: bool
+    ) -> list[Write]:
+        if not self._gone.nothing and (times := builder.open_times) and self._gone.covers(item.arrived.camera, *times):
             # What comes now is not of it, and is not lost with it.
             return [*builder.close(), *self._built_on(builder, item, now_s, finished, may_look=may_look)]
         return self._built_on(builder, item, now_s, finished, may_look=may_look)
@@ -297,7 +298,7 @@ class Pipeline:
             opens = key not in met or frame.after_gap or (frame.novelty >= _OPENS_SHARE and more >= _OPENS_MORE)
             met.add(key)
             free = item.known is not NEW or _is_old(item.arrived)
-            candidates.append(Candidate(frame.camera, opens, more, free=free))
+            candidates.append(Candidate(item.arrived.camera, opens, more, free=free))
         return candidates
 
     async def _declared(self, waiting: Sequence[Recalled], going: frozenset[int]) -> bool:

@@ -74,9 +74,9 @@ class Recall:
 
     async def of(self, frames: Sequence[Arrived]) -> Memory:
         """What is known of these frames. What cannot be known now, since a shard is away, is told as `unknown`."""
-        if all(self._is_new(one.mark) and one.key in self._cameras for one in frames):
-            return Memory([Recalled(one, NEW) for one in frames])
         asked = self._to_ask(frames)
+        if not asked:
+            return Memory([Recalled(one, self._known(one)) for one in frames])
         met = [key for key in asked if key not in self._cameras]
         by_shard: dict[str, dict[tuple[int, str], tuple[int, int]]] = defaultdict(dict)
         for key, times in asked.items():
@@ -100,14 +100,11 @@ class Recall:
         """The time to ask about, by partition and camera: of new cameras, and of frames that may have been told."""
         wanted: dict[tuple[int, str], tuple[int, int]] = {}
         for one in frames:
-            known = self._cameras.get(key := one.key)
-            if known is not None and self._is_new(one.mark):
-                continue
-            at_ms = one.frame.captured_ms
-            if known is not None and known.asked(at_ms):
+            known, is_new, at_ms = self._cameras.get(key := one.key), self._is_new(one.mark), one.frame.captured_ms
+            if known is not None and (is_new or known.asked(at_ms)):
                 continue
             back_ms = 0 if known else _BACK_MS
-            ahead_ms = 1 if self._is_new(one.mark) else _AHEAD_MS
+            ahead_ms = 1 if is_new else _AHEAD_MS
             first, last = wanted.get(key, (LATEST_MS, 0))
             wanted[key] = min(first, max(0, at_ms - back_ms)), max(last, min(LATEST_MS, at_ms + ahead_ms))
         return wanted

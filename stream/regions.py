@@ -76,19 +76,19 @@ WHOLE_PICTURE = MOST_CROPS
 """In `Plan.detect`: the whole picture, and no crop of it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Costs:
     """What a look costs, in pictures embedded."""
 
     detection: float | None
     """None: the encoder's bundle has no detector."""
 
-    @property
+    @functools.cached_property
     def in_advance(self) -> float:
         """What a detection takes before it begins."""
         return (self.detection or 0.0) + RESERVED
 
-    @property
+    @functools.cached_property
     def most_saved(self) -> float:
         """The most credit that a camera saves: enough for two detections."""
         return float(MOST_BOXES) if self.detection is None else 2 * self.in_advance + _BEFORE_DETECTION
@@ -153,6 +153,9 @@ class Plan:
         return Plan(crops, detect if 0 <= detect <= WHOLE_PICTURE else None)
 
 
+_NO_PLAN = Plan()
+
+
 @dataclass(slots=True)
 class Looked:
     """What of one moment was looked at, besides what each of its tracks says of itself."""
@@ -184,7 +187,7 @@ class Looked:
             self.embedded += 1
             track.looks, track.looked = track.looks + 1, spot
             crops.append(number)
-        return Plan(tuple(crops), detect)
+        return Plan(tuple(crops), detect) if crops or detect is not None else _NO_PLAN
 
     def _detection(self, here: Sequence[tuple[int, Moved]], at_ms: int, account: Account, costs: Costs) -> int | None:
         # What moved is searched first: at the source's own resolution small things are large there.

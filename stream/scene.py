@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import median
+from typing import NamedTuple
 
 _REMEMBERED = 32
 """Distances of a moment that its noise is taken from: the latest."""
@@ -31,8 +31,7 @@ _MORE, _MUCH_MORE = 0.05, 0.2
 """How much more than usual must differ: to confirm the vector, and to speak first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Departure:
+class Departure(NamedTuple):
     """How far a frame departs from what was before."""
 
     distance: float

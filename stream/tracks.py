@@ -69,6 +69,8 @@ class Tracks:
 
     def follow(self, at_ms: int, boxes: Sequence[Box | None]) -> tuple[int, ...]:
         """Take the parts that moved in the next frame. Gives the number of each part's track, or UNKNOWN."""
+        if not boxes and not self.of:  # most frames
+            return ()
         places = [None if box is None else place_of(box) for box in boxes]
         pairs = [
             (apart, part, number)

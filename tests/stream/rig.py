@@ -24,7 +24,7 @@ from stream.app import FrameConsumer
 from stream.assignment import Assignment
 from stream.backgrounds import Backgrounds
 from stream.consumer import Consumer, Mark, Record
-from stream.frames import Arrived, Embedded, Unit
+from stream.frames import Arrived, Embedded, Unit, said_by
 from stream.letters import DeadLetters
 from stream.memory import MemoryConsumer, MemoryLog
 from stream.moments import MomentBuilder, Write
@@ -120,7 +120,8 @@ def record(offset: int, made: Frame, *, partition: int = 0, at_ms: int | None = 
 
 def arrived(offset: int, made: Frame, *, partition: int = 0, log_ms: int | None = None) -> Arrived:
     one = record(offset, made, partition=partition)
-    return Arrived(one, one.mark, made.camera, made, made.jpeg, made.captured_ms if log_ms is None else log_ms)
+    at_ms = made.captured_ms if log_ms is None else log_ms
+    return Arrived(one, one.mark, (one.partition, made.camera), said_by(made), made.jpeg, at_ms)
 
 
 def seen(offset: int, made: Frame, towards: Vector | None = None) -> Embedded:

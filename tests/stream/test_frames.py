@@ -10,7 +10,7 @@ from index.store import LATEST_MS
 from proto.errors import Poison
 from proto.v1.events_pb2 import Frame
 from stream.consumer import Mark, Record
-from stream.frames import Arrived, decoded
+from stream.frames import Arrived, decoded, said_by
 from stream.memory import MemoryLog
 from tests.stream.rig import LOG, SPACE, START_MS, Box, Life, frame, record
 
@@ -39,7 +39,7 @@ def test_a_frame_keeps_its_place_its_picture_and_the_time_of_its_log() -> None:
     made = live(START_MS)
     one = taken(made)
     assert (one.camera, one.mark, one.jpeg, one.log_ms) == ("gate", Mark(0, 3), b"1", START_MS + 7)
-    assert one.frame == made
+    assert (one.frame, one.frame.captured_ms, one.frame.sequence) == (said_by(made), START_MS, made.sequence)
 
 
 def test_what_is_no_frame_is_undecodable() -> None:

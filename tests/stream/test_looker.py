@@ -18,8 +18,9 @@ from proto.types import Box as Rectangle
 from proto.types import Moment, Vector
 from proto.v1.events_pb2 import Frame
 from stream.embedding import Embedding
+from stream.frames import Part
 from stream.looker import Looker, most_at_once
-from stream.looks import Found, Look, Part
+from stream.looks import Found, Look
 from stream.patience import Patience
 from stream.regions import RESERVED
 from stream.settings import StreamSettings
