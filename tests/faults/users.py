@@ -18,7 +18,7 @@ from query.client import QueryClient
 
 EVERY_S = 0.5
 TIMEOUT_S = 10.0
-_QUESTIONS = ("a red truck at the gate", "a person riding a bicycle", "two dogs are running", "the front door is open")
+QUESTIONS = ("a red truck at the gate", "a person riding a bicycle", "two dogs are running", "the front door is open")
 
 
 @dataclass
@@ -94,7 +94,7 @@ class Users:
         async with asyncio.TaskGroup() as asking:
             due_s = time.monotonic()
             for number in itertools.count():
-                asking.create_task(self._ask(self._phase, _QUESTIONS[number % len(_QUESTIONS)]))
+                asking.create_task(self._ask(self._phase, QUESTIONS[number % len(QUESTIONS)]))
                 due_s += EVERY_S
                 await asyncio.sleep(max(0.0, due_s - time.monotonic()))
 

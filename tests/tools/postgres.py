@@ -45,14 +45,18 @@ def programs() -> Path:
 class Postgres:
     """One server. `server` starts, stops and kills it; every database starts empty."""
 
-    def __init__(self, *, durable: bool = False) -> None:
-        """Without `durable` it does not wait for the disk, which matters only to power cuts."""
+    def __init__(self, *, durable: bool = False, host: str = HOST, enter: tuple[str, ...] = ()) -> None:
+        """Without `durable` it does not wait for the disk, which matters only to power cuts.
+
+        `enter` is the command that starts a program on its host.
+        """
         self._bin = programs()
         self.folder = Path(tempfile.mkdtemp(prefix="watchword-postgres-"))
         self._as = _user()
         if self._as:
             shutil.chown(self.folder, *self._as)
-        self._port = Port()
+        self._port = Port(host=host)
+        self._enter = enter
         self._made = 0
         self._options = () if durable else ("-c", "fsync=off")
         part = Part("PostgreSQL", lambda: self._port.address, self._ready, self._plan, stop=signal.SIGINT, grace_s=10)
@@ -98,8 +102,8 @@ class Postgres:
         port = self._port.settle()
         return Launch(
             argv=(
-                *self._prefix(),
-                *(str(self._bin / "postgres"), "-D", str(data), "-h", HOST, "-p", str(port), "-k", ""),
+                *(*self._enter, *self._prefix()),
+                *(str(self._bin / "postgres"), "-D", str(data), "-h", self._port.host, "-p", str(port), "-k", ""),
                 *("-c", "max_connections=60", "-c", "shared_buffers=32MB", *self._options),
             ),
             cwd=self.folder,
@@ -115,6 +119,8 @@ class Postgres:
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=self.folder)
         if done.returncode:
             raise NoPostgresHere(f"initdb failed: {done.stderr.strip()[-500:]}")
+        with (data / "pg_hba.conf").open("a") as allowed:
+            allowed.write("host all all samenet scram-sha-256\n")
 
     def _prefix(self) -> tuple[str, ...]:
         if not self._as:

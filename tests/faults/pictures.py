@@ -1,0 +1,74 @@
+"""Whether what answers show is there: the picture of every hit and of every moment, from every query service."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+from proto.errors import WatchwordError
+from query.client import QueryClient
+from tests.faults.users import QUESTIONS, TIMEOUT_S
+
+_MOST_HITS = 1000
+_JPEG = b"\xff\xd8"
+
+
+@dataclass
+class Shown:
+    """What query services gave when they were asked for pictures."""
+
+    hits: int = 0
+    """Hits whose picture came, with the box."""
+    without_box: int = 0
+    """Hits for which another picture of the moment came."""
+    moments: int = 0
+    """Moments whose picture came."""
+    none: list[str] = field(default_factory=list)
+    """What had no picture, and why."""
+
+    def counts(self) -> dict[str, object]:
+        return {
+            "pictures of hits": self.hits,
+            "hits shown by another picture": self.without_box,
+            "pictures of moments": self.moments,
+        }
+
+    def missing(self) -> list[str]:
+        """A sentence, if pictures are missing."""
+        if not self.hits:
+            return ["no hit has a picture"]
+        return [f"{len(self.none)} pictures did not come, such as: {self.none[0]}"] if self.none else []
+
+
+async def pictures_shown(addresses: Sequence[str], moments: Collection[str]) -> Shown:
+    """Ask each query service for many hits and the picture of each, and for the picture of each of these moments."""
+    shown = Shown()
+    for address in addresses:
+        client = QueryClient(address, TIMEOUT_S)
+        try:
+            hits: set[tuple[str, int]] = set()
+            for question in QUESTIONS:
+                reply = await client.search(text=question, limit=_MOST_HITS, all_moments=True)
+                hits.update((hit.moment_id, hit.at_ms) for hit in reply.hits)
+            for moment, at_ms in sorted(hits):
+                found = await _picture(client, moment, at_ms, shown)
+                shown.hits += found == at_ms
+                shown.without_box += found not in (None, at_ms)
+            for moment in moments:
+                shown.moments += await _picture(client, moment, 0, shown) is not None
+        finally:
+            await client.close()
+    return shown
+
+
+async def _picture(client: QueryClient, moment: str, at_ms: int, shown: Shown) -> int | None:
+    """The time of the picture that came; None when none did."""
+    try:
+        reply = await client.thumbnail(moment, at_ms)
+    except WatchwordError as error:
+        shown.none.append(f"{moment} at {at_ms}: {error}")
+        return None
+    if not reply.jpeg.startswith(_JPEG):
+        shown.none.append(f"{moment} at {at_ms}: what came is no JPEG")
+        return None
+    return reply.at_ms
