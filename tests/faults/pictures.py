@@ -18,9 +18,9 @@ class Shown:
     """What query services gave when they were asked for pictures."""
 
     hits: int = 0
-    """Hits whose picture came, with the box."""
-    without_box: int = 0
-    """Hits for which another picture of the moment came."""
+    """Hits whose picture came."""
+    own: int = 0
+    """Of these, the ones shown by the moment's own picture, and not by one of the instant."""
     moments: int = 0
     """Moments whose picture came."""
     none: list[str] = field(default_factory=list)
@@ -29,7 +29,7 @@ class Shown:
     def counts(self) -> dict[str, object]:
         return {
             "pictures of hits": self.hits,
-            "hits shown by another picture": self.without_box,
+            "  the moment's own": self.own,
             "pictures of moments": self.moments,
         }
 
@@ -49,8 +49,8 @@ async def pictures_shown(addresses: Sequence[str], moments: Collection[str]) -> 
         try:
             for moment, at_ms in await _hits(client, shown):
                 found = await _picture(client, moment, at_ms, shown)
-                shown.hits += found == at_ms
-                shown.without_box += found not in (None, at_ms)
+                shown.hits += found is not None
+                shown.own += found == 0
             for moment in left[number :: len(addresses)]:
                 shown.moments += await _picture(client, moment, 0, shown) is not None
         finally:
@@ -72,7 +72,7 @@ async def _hits(client: QueryClient, shown: Shown) -> list[tuple[str, int]]:
 
 
 async def _picture(client: QueryClient, moment: str, at_ms: int, shown: Shown) -> int | None:
-    """The time of the picture that came; None when none did."""
+    """The time of the picture that came, 0 for the moment's own; None when none did."""
     try:
         reply = await client.thumbnail(moment, at_ms)
     except WatchwordError as error:
