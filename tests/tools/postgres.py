@@ -8,6 +8,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,7 @@ import pg8000.dbapi
 
 from proto.errors import Transient
 from tests.tools.servers import Server
+from watchword.stack.child import PR_SET_PDEATHSIG, SIGKILL
 from watchword.stack.parts import PLAIN_PYTHON, Launch, Part
 from watchword.stack.ports import HOST, Port
 
@@ -126,7 +128,9 @@ class Postgres:
         if not self._as:
             return ()
         user, group = self._as
-        become = f"import os, sys; os.setgroups([]); os.setgid({group}); os.setuid({user})"
+        become = f"import ctypes, os, sys; os.setgroups([]); os.setgid({group}); os.setuid({user})"
+        if sys.platform == "linux":  # with its user it lost the tie of `child.py` to this process
+            become += f"; ctypes.CDLL(None).prctl({PR_SET_PDEATHSIG}, {SIGKILL}, 0, 0, 0)"
         # It becomes the server, so that a kill meets the server itself.
         return (*PLAIN_PYTHON, "-c", f"{become}; os.execv(sys.argv[1], sys.argv[1:])")
 
