@@ -3,34 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
-from sqlalchemy import text
+from sqlalchemy import Column, Integer, MetaData, Table, select, text
 
 from catalog.coverage import Coverage, Gap, Reason
 from catalog.store import Catalog
+from catalog.tables import DECLARED
 
-_COLUMNS = "camera, reason, start_ms, end_ms, frames, log, partition, first_offset, last_offset"
+_NAMES = ("camera", "reason", "start_ms", "end_ms", "frames", "log", "partition", "first_offset", "last_offset")
+_EVERY = Table(
+    "every_gap",
+    MetaData(),
+    Column("number", Integer, primary_key=True),
+    *(Column(name, DECLARED.c[name].type, nullable=False) for name in _NAMES),
+)
+# All names are constants.
+_KEEP = f"INSERT INTO every_gap ({', '.join(_NAMES)}) VALUES (new.{', new.'.join(_NAMES)})"  # noqa: S608
+_TRIGGERS = {
+    "sqlite": tuple(
+        f"CREATE TRIGGER IF NOT EXISTS every_gap_{event} AFTER {event} ON declared_gaps BEGIN {_KEEP}; END"
+        for event in ("INSERT", "UPDATE")
+    ),
+    "postgresql": (
+        "CREATE OR REPLACE FUNCTION keep_every_gap() RETURNS trigger LANGUAGE plpgsql AS "
+        f"$$ BEGIN {_KEEP}; RETURN NULL; END $$",
+        "CREATE OR REPLACE TRIGGER every_gap AFTER INSERT OR UPDATE ON declared_gaps "
+        "FOR EACH ROW EXECUTE FUNCTION keep_every_gap()",
+    ),
+}
 
 
 class Declared:
-    """Keeps every gap that is declared in this data folder's catalog from now on, as declared."""
+    """Keeps every gap that is declared in a catalog from now on, as declared, by a trigger there."""
 
-    def __init__(self, data_dir: Path) -> None:
-        self._catalog = Catalog(f"sqlite:///{data_dir / 'catalog.db'}")
-        self._catalog.open()
-        # All names are constants.
-        new = ", ".join(f"new.{column}" for column in _COLUMNS.split(", "))
-        with self._catalog.writing() as connection:
-            connection.execute(text(f"CREATE TABLE IF NOT EXISTS every_gap ({_COLUMNS})"))
-            for event in ("INSERT", "UPDATE"):
-                name = f"CREATE TRIGGER IF NOT EXISTS every_gap_{event} AFTER {event} ON declared_gaps"
-                connection.execute(text(f"{name} BEGIN INSERT INTO every_gap VALUES ({new}); END"))  # noqa: S608
+    def __init__(self, catalog: Catalog) -> None:
+        """Opens the catalog; `close` closes it."""
+        self._catalog = catalog
+        catalog.open()
+        with catalog.writing() as connection:
+            _EVERY.metadata.create_all(connection)
+            for trigger in _TRIGGERS[connection.dialect.name]:
+                connection.execute(text(trigger))
 
     def gaps(self) -> list[Gap]:
         """All gaps, in the order of their declaration."""
         with self._catalog.reading() as connection:
-            rows = connection.execute(text(f"SELECT {_COLUMNS} FROM every_gap ORDER BY rowid"))  # noqa: S608
+            rows = connection.execute(select(*(_EVERY.c[name] for name in _NAMES)).order_by(_EVERY.c.number))
             return [Gap(row[0], Reason(row[1]), *row[2:]) for row in rows]
 
     def told(self) -> list[Gap]:

@@ -21,6 +21,7 @@ from loadtests.rig import Running, apache_kafka, metrics, running, settings_in
 from loadtests.topics import dead_letters, unanswered, until_drained
 from proto.v1.events_pb2 import Frame
 from tests.tools.servers import Server
+from watchword.catalogs import new_catalog
 from watchword.settings import Settings
 from watchword.stack.compose import EMBEDDED_SESSION_S
 from workers.client import EncoderClient, EncoderInfo
@@ -122,7 +123,7 @@ async def a_pipeline(
     settings = house.settings(name, values or {})
     await ensure_topics(settings.kafka)
     store = MilvusStore(house.info.space, settings.milvus)
-    declared = Declared(settings.data_dir)
+    declared = Declared(new_catalog(settings))
     await store.open()
     try:
         fleet = Fleet(

@@ -93,6 +93,8 @@ class Taken:
     run: int
     recorded: bool
     """Whether its camera is a file."""
+    taken_ms: int = 0
+    """When the broker took it, by its clock."""
 
 
 async def taken_frames(kafka: KafkaSettings) -> list[Taken]:
@@ -100,7 +102,7 @@ async def taken_frames(kafka: KafkaSettings) -> list[Taken]:
     found = []
     async for record in _records(kafka.brokers, kafka.frames_topic):
         frame = Frame.FromString(record.value)
-        found.append(Taken(_found(record), frame.run, frame.recorded))
+        found.append(Taken(_found(record), frame.run, frame.recorded, record.timestamp))
     return found
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -54,6 +58,30 @@ def refused(url: str, **more: float) -> WatchwordError:
     assert PASSWORD not in str(caught.value) + repr(caught.value)
     assert caught.value.todo
     return caught.value
+
+
+def test_a_server_of_a_test_ends_with_the_process_that_started_it(postgres: Postgres) -> None:
+    program = (
+        "import asyncio, time\n"
+        "from tests.tools.postgres import Postgres\n"
+        "own = Postgres()\n"
+        "asyncio.run(own.server.start())\n"
+        "print(own.server.pid, own.folder, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as starter:
+        assert starter.stdout is not None
+        pid, folder = starter.stdout.readline().split()
+        os.kill(int(pid), 0)
+        starter.kill()
+    try:
+        until_s = time.monotonic() + 60
+        with pytest.raises(ProcessLookupError):
+            while time.monotonic() < until_s:
+                os.kill(int(pid), 0)
+                time.sleep(0.02)
+    finally:
+        shutil.rmtree(folder)
 
 
 def test_a_wrong_password_is_told_without_it(postgres: Postgres) -> None:

@@ -10,7 +10,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -18,6 +18,7 @@ from pathlib import Path
 from broker.kafka import ensure_topics, topic_id
 from broker.settings import KafkaSettings
 from catalog.cameras import CameraRegistry
+from catalog.settings import MediaSettings
 from catalog.store import Catalog, sqlite_url
 from index.milvus import MilvusStore
 from index.settings import MilvusSettings
@@ -80,7 +81,8 @@ def check_together(old: Path, new: Path = ROOT) -> None:
 class Process:
     """One of our processes. It keeps its address over restarts; the code may change from start to start."""
 
-    def __init__(self, role: str, number: int, host: Host, folder: Path, code: Path) -> None:
+    def __init__(self, role: str, number: int, host: Host, home: Path, code: Path) -> None:
+        """`home` is the folder of its host."""
         self.name = f"{role} {number}"
         self.role = role
         self.number = number
@@ -88,10 +90,11 @@ class Process:
         self.code = code
         self.environment: dict[str, str] = {}
         """What all processes of the cluster are told."""
+        self.home = home
         self.serves, self.ops = Port(host=host.address), Port(host=host.address)
         for port in (self.serves, self.ops):
             port.settle()
-        self._folder = folder / self.name.replace(" ", "-")
+        self._folder = home / self.name.replace(" ", "-")
         self._folder.mkdir(parents=True)
         self.log = self._folder / "log"
         serves = role in ("worker", "query")
@@ -113,6 +116,8 @@ class Process:
     def _plan(self) -> Launch:
         own = {
             "PYTHONPATH": str(self.code),
+            "WATCHWORD_DATA_DIR": str(self.home / "data"),
+            "WATCHWORD_CACHE_DIR": str(self.home / "cache"),
             "WATCHWORD_OPS__HOST": self.host.address,
             "WATCHWORD_OPS__PORT": str(self.ops.number),
             "WATCHWORD_ENCODER__LISTEN": self.serves.listen,
@@ -132,27 +137,33 @@ class Parts:
     kafka: KafkaSettings
     milvus: tuple[str, ...]
     redis: str = ""
+    catalog: str = ""
+    """The URL of a catalog. Empty: a file in the data folder, when there is one host."""
+    media: MediaSettings = field(default_factory=MediaSettings)
+    """Where pictures are. Without a URL: in the data folder."""
 
 
 class Cluster:
-    """Processes of ours that share topics, index and data folder, the cameras that they watch, and the ledger."""
+    """Processes of ours that share servers, and a data folder where they are on one host; the cameras that they watch,
+    and the ledger."""
 
     def __init__(self, folder: Path, parts: Parts, placed: Sequence[tuple[str, Host]], code: Path) -> None:
-        """`placed` has the role and the host of each process."""
-        folder.mkdir(parents=True)
+        """`placed` has the role and the host of each process. A host has the folder of its name in `folder`."""
+        homes = {host.name: folder / host.name for _, host in placed}
+        for home in homes.values():
+            (home / "data").mkdir(parents=True)
         self.parts = parts
-        self.data = folder / "data"
-        self.data.mkdir()
         bundle = toy_bundle(folder / "toy")
         self.space = bundle.space
-        self.declared = Declared(self.data)
+        self.catalog = Catalog(parts.catalog or _file_in(*homes.values()))
+        self.declared = Declared(self.catalog)
         self.store = MilvusStore(self.space, MilvusSettings(endpoints=parts.milvus))
         numbers = dict.fromkeys(ROLES, 0)
         self.processes: list[Process] = []
         for role, host in placed:
             numbers[role] += 1
-            self.processes.append(Process(role, numbers[role], host, folder, code))
-        environment = self._environment(folder, bundle.folder)
+            self.processes.append(Process(role, numbers[role], host, homes[host.name], code))
+        environment = self._environment(bundle.folder)
         for process in self.processes:
             process.environment = environment
 
@@ -168,12 +179,9 @@ class Cluster:
 
     def watch(self, cameras: Mapping[str, str], *, loop: bool) -> None:
         """Register cameras, by name and address."""
-        catalog = Catalog(sqlite_url(self.data / "catalog.db"))
-        catalog.open()
-        registry = CameraRegistry(catalog)
+        registry = CameraRegistry(self.catalog)
         for name, url in cameras.items():
             registry.add(Camera(name, url, loop=loop))
-        catalog.close()
 
     async def start(self) -> None:
         await ensure_topics(self.parts.kafka)
@@ -212,11 +220,15 @@ class Cluster:
         self.declared.close()
         await self.store.close()
 
-    def _environment(self, folder: Path, bundle: Path) -> dict[str, str]:
-        kafka = self.parts.kafka
+    def _environment(self, bundle: Path) -> dict[str, str]:
+        kafka, media = self.parts.kafka, self.parts.media
         return {
-            "WATCHWORD_DATA_DIR": str(self.data),
-            "WATCHWORD_CACHE_DIR": str(folder / "cache"),
+            "WATCHWORD_CATALOG__URL": self.parts.catalog,
+            "WATCHWORD_MEDIA__URL": media.url,
+            "WATCHWORD_MEDIA__ENDPOINT": media.endpoint,
+            "WATCHWORD_MEDIA__KEY": media.key.get_secret_value(),
+            "WATCHWORD_MEDIA__SECRET": media.secret.get_secret_value(),
+            "WATCHWORD_MEDIA__ALLOW_HTTP": str(media.allow_http).lower(),
             "WATCHWORD_KAFKA__BROKERS": kafka.brokers,
             "WATCHWORD_KAFKA__FRAMES_TOPIC": kafka.frames_topic,
             "WATCHWORD_KAFKA__DEAD_LETTERS_TOPIC": kafka.dead_letters_topic,
@@ -235,3 +247,9 @@ class Cluster:
             "WATCHWORD_STREAM__SILENT_S": str(SILENT_S),
             "OPENBLAS_NUM_THREADS": "1",
         }
+
+
+def _file_in(home: Path, *others: Path) -> str:
+    """The catalog that processes make in the data folder of their only host."""
+    assert not others, "hosts share a catalog only by its server"
+    return sqlite_url(home / "data" / "catalog.db")

@@ -21,6 +21,8 @@ from tests.faults import deaths, erasures, outages, partitions, records, upgrade
 from tests.faults.cluster import NotTogether
 from tests.faults.hosts import NoHostsHere
 from tests.faults.house import Outcome, apache_house
+from tests.tools.postgres import NoPostgresHere
+from tests.tools.versitygw import NoS3Here
 
 SOME_FRAMES = 40
 
@@ -89,7 +91,7 @@ CLUSTER_SCENARIOS = {
 }
 """Drills of all processes at once. They take minutes, so they are no tests."""
 
-HOST_SCENARIOS = {"three_hosts": Scenario(partitions.three_hosts, {"seconds": 15.0}, {"seconds": 60.0})}
+HOST_SCENARIOS = {"three_hosts": Scenario(partitions.three_hosts, {"seconds": 25.0}, {"seconds": 60.0})}
 """Drills on hosts of a test network, with servers of their own. They need root."""
 
 
@@ -129,7 +131,7 @@ def main() -> int:
         more = {"commit": arguments.commit} if arguments.commit else {}
         try:
             return asyncio.run(_main(names, arguments.full, folder, more))
-        except (NotTogether, NoHostsHere) as reason:
+        except (NotTogether, NoHostsHere, NoPostgresHere, NoS3Here) as reason:
             print(f"this drill cannot be run: {reason}", file=sys.stderr)
             return 2
 

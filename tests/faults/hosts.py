@@ -1,6 +1,7 @@
 """Hosts of a test network: network namespaces of this machine, with servers on them. Needs root, and Linux.
 
-They share the machine's processors and disk; only the network between them is real, and can be cut and slowed.
+Each has a name, an address and a folder of its own, and the network between them can be cut and slowed. What is
+installed is the same for all, and they share the machine's processors, clock and disk.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from pathlib import Path
 
 from tests.faults.cluster import Host
 from tests.tools.apache_kafka import apache_kafka_part, cache_folder, jars
+from tests.tools.postgres import Postgres
+from tests.tools.s3 import S3
 from tests.tools.servers import Server
 from watchword.stack import binaries, ready
 from watchword.stack.milvus import MilvusPorts, write_config
@@ -24,6 +27,12 @@ from watchword.stack.parts import Launch, Part
 from watchword.stack.ports import Port
 
 _WIRE = Path(__file__).with_name("wire.py")
+_ENTER = """
+hostname "$1"; shift
+while [ "$1" != -- ]; do mount -t tmpfs nothing "$1"; shift; done
+shift; exec "$@"
+"""
+"""With another name of the machine, processes cannot look whether those of other hosts run."""
 _MTU = "9000"
 _START_S = 600.0
 
@@ -61,11 +70,17 @@ class Network:
 
 
 @contextmanager
-def network(*names: str) -> Iterator[Network]:
-    """A network with these hosts. NoHostsHere when this machine cannot have one."""
-    ip = shutil.which("ip")
-    if sys.platform != "linux" or os.geteuid() != 0 or ip is None or not Path("/dev/net/tun").exists():
-        raise NoHostsHere("test hosts need Linux, root, the program `ip` and /dev/net/tun")
+def network(*names: str, folder: Path) -> Iterator[Network]:
+    """A network with these hosts. NoHostsHere when this machine cannot have one.
+
+    A host has the folder of its name in `folder`, and those of the others are empty where it looks.
+    """
+    ip, unshare = shutil.which("ip"), shutil.which("unshare")
+    if sys.platform != "linux" or os.geteuid() != 0 or not ip or not unshare or not Path("/dev/net/tun").exists():
+        raise NoHostsHere("test hosts need Linux, root, the programs `ip` and `unshare`, and /dev/net/tun")
+    homes = {name: folder.absolute() / name for name in names}
+    for home in homes.values():
+        home.mkdir(parents=True)
     mark = f"{random.randrange(16**4):04x}"
     net = f"10.{random.randrange(100, 250)}.{random.randrange(256)}"
     devices = {name: f"ww{mark}{number}" for number, name in enumerate(names)}
@@ -92,7 +107,9 @@ def network(*names: str) -> Iterator[Network]:
             _run(ip, "-n", space, "link", "set", "lo", "up")
             _run(ip, "-n", space, "addr", "add", f"{address}/24", "dev", device)
             _run(ip, "-n", space, "link", "set", device, "mtu", _MTU, "up")
-            hosts[name] = Host(name, address, (ip, "netns", "exec", space))
+            others = [str(home) for other, home in homes.items() if other != name]
+            enter = (ip, "netns", "exec", space, unshare, "--uts", "sh", "-ec", _ENTER, "sh", name, *others, "--")
+            hosts[name] = Host(name, address, enter)
         yield Network(wire, hosts, devices, f"{net}.254")
     finally:
         for space in made:
@@ -141,6 +158,17 @@ def redis_on(host: Host, folder: Path) -> Server:
 
     part = Part("Redis", address, lambda: ready.redis(address()), plan)
     return Server(_there(part, host), folder / "redis.log")
+
+
+def postgres_on(host: Host) -> Postgres:
+    """PostgreSQL on a host, not yet started. Its data is where its own user may read it."""
+    return Postgres(host=host.address, enter=host.enter)
+
+
+def s3_on(host: Host, folder: Path) -> S3:
+    """A server that speaks S3 on a host, not yet started."""
+    (folder / "s3").mkdir(parents=True)
+    return S3(folder / "s3", host=host.address, enter=host.enter)
 
 
 def _there(part: Part, host: Host) -> Part:

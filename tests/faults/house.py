@@ -16,6 +16,7 @@ from pathlib import Path
 
 from broker.kafka import ensure_topics, topic_id
 from broker.settings import KafkaSettings
+from catalog.store import Catalog, sqlite_url
 from index.milvus import MilvusStore
 from index.settings import MilvusSettings
 from loadtests.declared import Declared, understated
@@ -126,7 +127,7 @@ class Drill:
         self.encoder = encoder
         self.fleet = Fleet(kafka.brokers, kafka.frames_topic, plan, idempotent=house.idempotent)
         self.folder = house.folder / kafka.group
-        self.declared = Declared(self.folder)
+        self.declared = Declared(Catalog(sqlite_url(self.folder / "catalog.db")))
         self.notes: dict[str, object] = {}
         self.milvus = [house.milvus.address]
         """The shards of the index."""

@@ -1,4 +1,5 @@
-"""A drill on three hosts: the network of one is slow or cut, or the host dies, while people search."""
+"""A drill on three hosts that share nothing but the network: that of one is slow or cut, or the host dies, while people
+search."""
 
 from __future__ import annotations
 
@@ -9,14 +10,20 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from broker.settings import KafkaSettings
+from cameras.holder import host_of
+from catalog.fleet import Fleet
+from loadtests.topics import Taken
+from proto.types import now_ms
 from tests.clips import CLIPS
 from tests.faults.cluster import Cluster, Host, Parts
-from tests.faults.hosts import Network, kafka_on, milvus_on, network, redis_on
+from tests.faults.hosts import Network, kafka_on, milvus_on, network, postgres_on, redis_on, s3_on
 from tests.faults.house import ROOT, Outcome
 from tests.faults.live import live_cameras
+from tests.faults.pictures import pictures_shown
 from tests.faults.upgrades import broken_runs, gaps_seen
 from tests.faults.users import Users
 from tests.tools.servers import Server
@@ -26,21 +33,24 @@ PLACED = (
     ("b", ("worker", "camera", "stream", "query")),
     ("c", ("camera", "stream", "query")),
 )
-"""The broker and Redis are on a as well, and one Milvus each on b and c."""
+"""Apache Kafka, Redis, PostgreSQL and an S3 server are on a as well, and one Milvus each on b and c."""
 DELAY_S = 0.1
 _WELL_S, _HEALS_S = 3.0, 180.0
 _FRESH_S = 6.0
 """An open moment is told every three seconds."""
 _FILES, _LIVE = 3, 3
+PROMISED_S = 30.0
+"""Cameras of a host that died are watched elsewhere within this."""
+_UNDER_WAY_MS = 3000
+"""A busy broker may write so late what it was sent by a host that died. Leases run longer."""
 
 
 async def three_hosts(folder: Path, *, seconds: float, settle_s: float = 10.0) -> Outcome:
-    """Slow one host, cut each of two, kill one; after each, wait until users see nothing of it any more."""
+    """Slow one host, cut each of two, kill each of two; after each, wait until users see nothing of it any more."""
     begun = time.monotonic()
     folder = folder / f"hosts-{secrets.token_hex(3)}"
-    folder.mkdir(parents=True)
     async with AsyncExitStack() as closing:
-        net = closing.enter_context(network("a", "b", "c"))
+        net = closing.enter_context(network("a", "b", "c", folder=folder))
         drill = await _Drill.begun(net, folder, closing)
         users = drill.users
         async with users.asking():
@@ -57,14 +67,49 @@ async def three_hosts(folder: Path, *, seconds: float, settle_s: float = 10.0) -
                 users.phase(f"{name}, then not")
                 net.heal(net.hosts[where])
                 await drill.until_well(name)
-            await drill.kill("c", seconds)
+            for name in ("b", "c"):
+                await drill.kill(name, seconds)
         for process in drill.cluster.of("camera"):
             await process.server.stop()
         taken = await drill.cluster.taken()
         balance, lag, moments = await drill.cluster.balance(taken, within_s=120)
-    wrong = (*broken_runs(taken), *users.complaints(), *drill.wrong)
-    notes = {**drill.notes, **gaps_seen(taken)}
+        pictures = await pictures_shown(drill.cluster.queries, [moment.id for moment in moments])
+    again, late = watched_again(taken, drill.deaths)
+    wrong = (*broken_runs(taken), *users.complaints(), *late, *pictures.missing(), *drill.wrong)
+    notes = {**drill.notes, **again, **pictures.counts(), **gaps_seen(taken)}
     return Outcome(balance, lag, moments, None, time.monotonic() - begun, notes, wrong, str(users))
+
+
+@dataclass(frozen=True)
+class Death:
+    """A host died at once."""
+
+    host: str
+    at_ms: int
+    cameras: frozenset[str]
+    """The cameras that were watched there."""
+
+
+def watched_again(taken: Sequence[Taken], deaths: Sequence[Death]) -> tuple[dict[str, object], list[str]]:
+    """How soon cameras of a host that died produced elsewhere, and what is wrong with that."""
+    notes: dict[str, object] = {}
+    wrong = []
+    for death in deaths:
+        found: dict[str, float] = {}
+        for one in taken:
+            if one.sent.camera in death.cameras and one.taken_ms > death.at_ms + _UNDER_WAY_MS:
+                after_s = (one.taken_ms - death.at_ms) / 1000
+                found[one.sent.camera] = min(after_s, found.get(one.sent.camera, after_s))
+        notes[f"{death.host} killed: its cameras"] = len(death.cameras)
+        notes[f"{death.host} killed: they produce after, s"] = max(found.values(), default=0.0)
+        wrong += [
+            f"{camera} of {death.host} did not produce within {PROMISED_S:.0f} s after the host was killed"
+            for camera in sorted(death.cameras)
+            if found.get(camera, PROMISED_S + 1) > PROMISED_S
+        ]
+        if not death.cameras:
+            wrong.append(f"no camera was watched on {death.host} before it was killed")
+    return notes, wrong
 
 
 class _Drill:
@@ -73,23 +118,31 @@ class _Drill:
         self.users = users
         self.notes: dict[str, object] = {}
         self.wrong: list[str] = []
+        self.deaths: list[Death] = []
         self._net = net
+        self._fleet = Fleet(cluster.catalog)
         self._servers = servers
 
     @classmethod
     async def begun(cls, net: Network, folder: Path, closing: AsyncExitStack) -> _Drill:
         """Everything started, and something of each live camera found."""
         a, b, c = (net.hosts[name] for name in "abc")
-        kafka, redis = kafka_on(a, folder), redis_on(a, folder)
-        milvus = [milvus_on(host, folder) for host in (b, c)]
-        servers = {"a": [kafka, redis], "b": milvus[:1], "c": milvus[1:]}
-        for server in (kafka, redis, *milvus):
+        kafka, redis = kafka_on(a, folder / "a"), redis_on(a, folder / "a")
+        milvus = [milvus_on(host, folder / host.name) for host in (b, c)]
+        postgres, s3 = postgres_on(a), s3_on(a, folder / "a")
+        closing.callback(postgres.close)
+        for server in (kafka, redis, postgres.server, s3.server, *milvus):
             closing.callback(server.end)
             await server.start()
-        settings = KafkaSettings(brokers=kafka.address, partitions=8, idempotent=True)
-        parts = Parts(settings, tuple(server.address for server in milvus), redis.address)
+        parts = Parts(
+            KafkaSettings(brokers=kafka.address, partitions=8, idempotent=True),
+            tuple(server.address for server in milvus),
+            redis.address,
+            postgres.new_database(),
+            s3.settings(s3.new_bucket()),
+        )
         placed = [(role, net.hosts[name]) for name, roles in PLACED for role in roles]
-        cluster = Cluster(folder / "cluster", parts, placed, ROOT)
+        cluster = Cluster(folder, parts, placed, ROOT)
         closing.push_async_callback(cluster.end)
         url = await closing.enter_async_context(live_cameras(net.own_address))
         live = _spread(cluster, "live", _LIVE)
@@ -97,14 +150,17 @@ class _Drill:
         cluster.watch(dict.fromkeys(_spread(cluster, "file", _FILES), str(CLIPS["bikes"])), loop=True)
         await cluster.start()
         await cluster.until_found(frozenset(live))
+        servers = {"b": milvus[:1], "c": milvus[1:]}
         return cls(net, cluster, servers, Users(cluster.queries, frozenset(live)))
 
     async def kill(self, name: str, away_s: float) -> None:
         """Everything on the host dies at once; later it is started again."""
         host = self._net.hosts[name]
         processes, servers = self.cluster.on(host), self._servers[name]
+        cameras = await self._watched_on(name)
         self.users.phase(f"{name} killed")
         self._net.cut(host)
+        self.deaths.append(Death(name, now_ms(), cameras))
         for server in (*servers, *(process.server for process in processes)):
             server.send(signal.SIGKILL)
         await asyncio.sleep(away_s)
@@ -135,6 +191,16 @@ class _Drill:
             await asyncio.sleep(0.2)
         self.notes[f"{name}: healed after, s"] = round(well_since_s - began_s, 1)
         self.users.phase("well")
+
+    async def _watched_on(self, name: str) -> frozenset[str]:
+        """The cameras that the camera process of the host watches. Waits until there are some."""
+        deadline_s = time.monotonic() + _HEALS_S
+        while True:
+            held = (await asyncio.to_thread(self._fleet.seen, now_ms())).held
+            found = frozenset(camera for camera, holder in held.items() if host_of(holder).startswith(f"{name}/"))
+            if found or time.monotonic() > deadline_s:
+                return found
+            await asyncio.sleep(0.5)
 
     def _keep(self) -> None:
         """Start again what ended by itself, as an orchestrator does."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -64,9 +65,9 @@ def test_a_slow_cable_delays_both_ways_and_keeps_the_order(switch: Switch) -> No
 
 
 @pytest.mark.stack
-def test_a_host_is_reached_later_over_a_slow_cable_and_not_over_a_cut_one() -> None:
+def test_a_host_is_reached_later_over_a_slow_cable_and_not_over_a_cut_one(tmp_path: Path) -> None:
     try:
-        with network("a", "b") as net:
+        with network("a", "b", folder=tmp_path) as net:
             other = net.hosts["b"]
             assert _reaches(net.hosts["a"], other) is not None
             net.slow(other, DELAY_S)
@@ -77,6 +78,23 @@ def test_a_host_is_reached_later_over_a_slow_cable_and_not_over_a_cut_one() -> N
             assert _reaches(net.hosts["a"], other) is None
             net.heal(other)
             assert _reaches(net.hosts["a"], other) is not None
+    except NoHostsHere as reason:
+        pytest.skip(f"no test hosts here: {reason}")
+
+
+@pytest.mark.stack
+def test_a_host_has_a_name_of_its_own_and_sees_the_files_of_no_other_one(tmp_path: Path) -> None:
+    try:
+        with network("a", "b", folder=tmp_path) as net:
+            for name in ("a", "b"):
+                (tmp_path / name / f"of {name}").touch()
+            program = (
+                "import os, socket, sys; print(socket.gethostname(), *(os.listdir(path) for path in sys.argv[1:]))"
+            )
+            command = [*net.hosts["b"].enter, "python3", "-I", "-S", "-c", program]
+            command += [str(tmp_path / name) for name in ("a", "b")]
+            told = subprocess.run(command, check=True, capture_output=True, text=True)
+            assert told.stdout == "b [] ['of b']\n"
     except NoHostsHere as reason:
         pytest.skip(f"no test hosts here: {reason}")
 

@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import itertools
 import random
+import re
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
@@ -18,7 +20,7 @@ from query.client import QueryClient
 
 EVERY_S = 0.5
 TIMEOUT_S = 10.0
-_QUESTIONS = ("a red truck at the gate", "a person riding a bicycle", "two dogs are running", "the front door is open")
+QUESTIONS = ("a red truck at the gate", "a person riding a bicycle", "two dogs are running", "the front door is open")
 
 
 @dataclass
@@ -79,11 +81,11 @@ class Users:
         return self._phase
 
     def complaints(self) -> list[str]:
-        """A sentence for each phase in which searches failed."""
+        """A sentence for each phase in which searches failed, and each way in which they did."""
         return [
-            f"{len(phase.failed)} searches failed ({phase.name}), such as: {phase.failed[0]}"
+            f"{len(alike)} searches failed ({phase.name}), such as: {alike[0]}"
             for phase in self.seen
-            if phase.failed
+            for alike in _alike(phase.failed)
         ]
 
     def __str__(self) -> str:
@@ -94,7 +96,7 @@ class Users:
         async with asyncio.TaskGroup() as asking:
             due_s = time.monotonic()
             for number in itertools.count():
-                asking.create_task(self._ask(self._phase, _QUESTIONS[number % len(_QUESTIONS)]))
+                asking.create_task(self._ask(self._phase, QUESTIONS[number % len(QUESTIONS)]))
                 due_s += EVERY_S
                 await asyncio.sleep(max(0.0, due_s - time.monotonic()))
 
@@ -131,6 +133,14 @@ class Users:
         looked = {mark.camera: mark.looked_ms for mark in reply.coverage.watermarks if mark.camera in self._live}
         if looked.keys() == self._live:
             phase.behind_s.append((now_ms() - min(looked.values())) / 1000)
+
+
+def _alike(failed: Sequence[str]) -> list[list[str]]:
+    """Those that differ in numbers alone together; the most frequent first."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for told in failed:
+        found[re.sub(r"\d+", "", told)].append(told)
+    return sorted(found.values(), key=len, reverse=True)
 
 
 def _row(name: str, cells: Sequence[str]) -> str:

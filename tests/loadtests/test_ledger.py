@@ -120,6 +120,14 @@ def test_moments_of_one_camera_that_share_an_instant_are_found_unless_its_clock_
     assert audit(frames(4), moments, [], log=LOG, clocks_step=True).balanced
 
 
+def test_a_frame_that_comes_late_has_a_moment_of_its_own_and_overlaps_with_none() -> None:
+    sent = [replace(one, captured_ms=at_ms) for one, at_ms in zip(frames(4), (1000, 5000, 6000, 2000), strict=True)]
+    moments = [span(0, 0), span(1, 2, start_ms=5000, end_ms=6000), span(3, 3, start_ms=2000, end_ms=2000)]
+    assert audit(sent, moments, [], log=LOG).balanced
+    longer = [*moments[:2], span(3, 3, start_ms=2000, end_ms=5000)]
+    assert "starts before" in only_complaint(audit(sent, longer, [], log=LOG))
+
+
 def test_moments_of_two_cameras_may_cover_the_same_time() -> None:
     both = [*frames(3), *frames(3, "yard", partition=1)]
     assert audit(both, [span(0, 2), span(0, 2, "yard")], [], log=LOG).balanced

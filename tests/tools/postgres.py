@@ -8,6 +8,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,7 @@ import pg8000.dbapi
 
 from proto.errors import Transient
 from tests.tools.servers import Server
+from watchword.stack.child import PR_SET_PDEATHSIG, SIGKILL
 from watchword.stack.parts import PLAIN_PYTHON, Launch, Part
 from watchword.stack.ports import HOST, Port
 
@@ -45,14 +47,18 @@ def programs() -> Path:
 class Postgres:
     """One server. `server` starts, stops and kills it; every database starts empty."""
 
-    def __init__(self, *, durable: bool = False) -> None:
-        """Without `durable` it does not wait for the disk, which matters only to power cuts."""
+    def __init__(self, *, durable: bool = False, host: str = HOST, enter: tuple[str, ...] = ()) -> None:
+        """Without `durable` it does not wait for the disk, which matters only to power cuts.
+
+        `enter` is the command that starts a program on its host.
+        """
         self._bin = programs()
         self.folder = Path(tempfile.mkdtemp(prefix="watchword-postgres-"))
         self._as = _user()
         if self._as:
             shutil.chown(self.folder, *self._as)
-        self._port = Port()
+        self._port = Port(host=host)
+        self._enter = enter
         self._made = 0
         self._options = () if durable else ("-c", "fsync=off")
         part = Part("PostgreSQL", lambda: self._port.address, self._ready, self._plan, stop=signal.SIGINT, grace_s=10)
@@ -98,8 +104,8 @@ class Postgres:
         port = self._port.settle()
         return Launch(
             argv=(
-                *self._prefix(),
-                *(str(self._bin / "postgres"), "-D", str(data), "-h", HOST, "-p", str(port), "-k", ""),
+                *(*self._enter, *self._prefix()),
+                *(str(self._bin / "postgres"), "-D", str(data), "-h", self._port.host, "-p", str(port), "-k", ""),
                 *("-c", "max_connections=60", "-c", "shared_buffers=32MB", *self._options),
             ),
             cwd=self.folder,
@@ -115,12 +121,16 @@ class Postgres:
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=self.folder)
         if done.returncode:
             raise NoPostgresHere(f"initdb failed: {done.stderr.strip()[-500:]}")
+        with (data / "pg_hba.conf").open("a") as allowed:
+            allowed.write("host all all samenet scram-sha-256\n")
 
     def _prefix(self) -> tuple[str, ...]:
         if not self._as:
             return ()
         user, group = self._as
-        become = f"import os, sys; os.setgroups([]); os.setgid({group}); os.setuid({user})"
+        become = f"import ctypes, os, sys; os.setgroups([]); os.setgid({group}); os.setuid({user})"
+        if sys.platform == "linux":  # with its user it lost the tie of `child.py` to this process
+            become += f"; ctypes.CDLL(None).prctl({PR_SET_PDEATHSIG}, {SIGKILL}, 0, 0, 0)"
         # It becomes the server, so that a kill meets the server itself.
         return (*PLAIN_PYTHON, "-c", f"{become}; os.execv(sys.argv[1], sys.argv[1:])")
 

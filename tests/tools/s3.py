@@ -20,10 +20,12 @@ KEY, SECRET = "somebody", "hush-hush-hush"
 class S3:
     """One server. `server` starts, stops and kills it; its objects are files in `folder`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, host: str = HOST, enter: tuple[str, ...] = ()) -> None:
+        """`enter` is the command that starts a program on its host."""
         self._program = program()
         self.folder = folder
-        self._port = Port()
+        self._enter = enter
+        self._port = Port(host=host)
         self._made = 0
         part = Part("versitygw", lambda: self._port.address, self._ready, self._plan, grace_s=5)
         self.server = Server(part, folder / "server.log")
@@ -52,7 +54,7 @@ class S3:
 
     async def _ready(self) -> None:
         try:
-            socket.create_connection((HOST, self._port.number), 1).close()
+            socket.create_connection((self._port.host, self._port.number), 1).close()
         except OSError as error:
             raise Transient("versitygw does not take connections yet") from error
 
@@ -60,8 +62,8 @@ class S3:
         (self.folder / "buckets").mkdir(parents=True, exist_ok=True)
         return Launch(
             argv=(
-                *(str(self._program), "--quiet", "--keep-alive", "--port", f"{HOST}:{self._port.settle()}"),
-                *("posix", str(self.folder / "buckets")),
+                *(*self._enter, str(self._program), "--quiet", "--keep-alive"),
+                *("--port", f"{self._port.host}:{self._port.settle()}", "posix", str(self.folder / "buckets")),
             ),
             cwd=self.folder,
             env={"ROOT_ACCESS_KEY": KEY, "ROOT_SECRET_KEY": SECRET},
