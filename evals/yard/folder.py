@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -51,7 +52,9 @@ def _compose(
 ) -> None:
     if not missing:
         return
-    with ProcessPoolExecutor(processes or min(4, os.cpu_count() or 1)) as pool:
+    # Not forked: a child that collects what the parent has of gRPC waits for ever for a thread that it does not have.
+    fresh = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(processes or min(4, os.cpu_count() or 1), mp_context=fresh) as pool:
         futures = {pool.submit(_compose_one, folder, video): video for video in missing}
         for count, future in enumerate(as_completed(futures), 1):
             video = futures[future]
