@@ -159,7 +159,7 @@ async def test_an_unforeseen_exception_is_broken_for_the_caller_and_a_traceback_
     assert type(arrived) is Broken
     assert arrived.message == "the service failed (KeyError)"
     assert "log" in arrived.todo
-    (record,) = caplog.records
+    (record,) = [one for one in caplog.records if one.name == "watchword.rpc"]
     assert record.exc_info is not None
     assert isinstance(record.exc_info[1], KeyError)
 
