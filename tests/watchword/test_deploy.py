@@ -171,7 +171,9 @@ async def test_what_one_process_knows_reaches_the_others_though_each_has_a_disk_
             with pytest.raises(Unknown):
                 await refused
     assert picture.startswith(b"\xff\xd8")
-    assert not any((cluster.folder / name).exists() for name in ("camera", "stream", "query", "somebody"))
+    assert not any((cluster.folder / name).exists() for name in ("stream", "query", "somebody"))
+    left = [path.name for path in (cluster.folder / "camera").iterdir()]
+    assert left == ["crashes"]  # which tells the next process of this host what crashed the last one
 
 
 async def ran(command: Sequence[str]) -> int:
