@@ -168,8 +168,6 @@ def _check_place(moment: Moment, what: str) -> None:
 
 
 def _check_resume(moment: Moment, what: str) -> None:
-    if moment.closed and moment.resume:
-        raise Invalid(f"{what} is closed and says how to go on with it", todo="leave `resume` of a closed moment empty")
     try:
         size = len(moment.resume.encode())
     except UnicodeEncodeError as error:

@@ -75,7 +75,7 @@ class Balance:
             ("  dead-lettered", self.of("letter")),
             ("  declared shed", self.of("shed")),
             ("  declared expired", self.of("expired")),
-            ("  sent twice, taken once", self.of("repeat")),
+            ("  sent again, not taken again", self.of("repeat")),
             ("  unaccounted for", self.of("lost")),
             ("moments stored", self.moments),
             ("scenes inside an earlier moment", self.unopened),
@@ -186,6 +186,10 @@ class _Told:
             (self._again if again else self._once)[span.id] += 1
         return span is not None
 
+    def passes(self, frame: Sent) -> None:
+        """The frame was passed over: what comes of the same picture later is a copy of it."""
+        self._seen.add(frame.sequence)
+
     def seen(self, frame: Sent) -> bool:
         """Whether the same picture was seen before, at another place."""
         return frame.sequence in self._seen
@@ -193,7 +197,8 @@ class _Told:
     def miscounted(self) -> list[str]:
         """Moments whose frame count is wrong, and moments that were left open.
 
-        A picture sent twice may count once or twice: a worker that starts after the first one does not know it.
+        A picture sent twice may count once or twice: its first copy may have been passed over, or told by an older
+        version, whose rows do not say how far they reached.
         """
         wrong = []
         for span in self._spans:
@@ -222,6 +227,7 @@ class _Books:
         if frame.place in self.buried:
             return "letter"
         if self.shed.hold((frame.camera, partition), offset):
+            told.passes(frame)
             return "shed"
         repeated = told.seen(frame)
         if not frame.poison and told.takes(frame):

@@ -235,7 +235,7 @@ class Moment(Span):
 
     vector: Vector
     resume: str = ""
-    """State that a worker needs to continue an open moment; empty once it is closed."""
+    """What a worker needs in order to go on with it while it is open, or after it once it is closed."""
     regions: tuple[Region, ...] = ()
     """At most MOST_REGIONS. Their order is that of their rows."""
 

@@ -25,7 +25,7 @@ from stream.frames import Arrived, Embedded, Unit
 from stream.looks import Found, Look
 from stream.open_moment import OpenMoment
 from stream.regions import Costs
-from stream.resume import Resume, from_text, to_text
+from stream.resume import Reached, Resume, closed_text, from_text, to_text
 from stream.scene import Departure, Scene
 from stream.settings import StreamSettings
 from stream.tracks import Tracks
@@ -68,8 +68,10 @@ class MomentBuilder:
         camera: str,
         settings: StreamSettings,
         costs: Costs | None = None,
+        reached: Reached | None = None,
     ) -> None:
-        """`costs`: what looks up close cost; None: there are none."""
+        """`costs`: what looks up close cost; None: there are none. `reached`: the latest frame that a worker before
+        this one took."""
         self._space = space
         self._log = log
         self._partition = partition
@@ -79,8 +81,7 @@ class MomentBuilder:
         self._ending: dict[str, OpenMoment] = {}
         """Moments that are over, and wait for looks that are under way."""
         self._attention = Attention(costs)
-        self._run = 0
-        self._sequence = -1
+        self._run, self._sequence = reached or Reached()
 
     @property
     def open_id(self) -> str | None:
@@ -337,7 +338,7 @@ class MomentBuilder:
             last_offset=moment.last_offset,
             objects=tuple(sorted(close_up.objects.items())),
             vector=moment.mean(),
-            resume="" if closed else self._resume(moment),
+            resume=closed_text(Reached(moment.run, moment.sequence)) if closed else self._resume(moment),
             regions=close_up.regions,
         )
         marks = tuple(moment.marks) if closed else ()

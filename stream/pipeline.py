@@ -34,6 +34,7 @@ from stream.moments import MomentBuilder, Write
 from stream.patience import Patience
 from stream.recall import Recall
 from stream.regions import Costs
+from stream.resume import Reached
 from stream.settings import StreamSettings
 from stream.shedding import Candidate, shed
 from stream.writer import Writer
@@ -88,6 +89,7 @@ class Pipeline:
         self._tools = tools
         self._settings = tools.settings
         self._builders: dict[tuple[int, str], MomentBuilder] = {}
+        self._reached: dict[tuple[int, str], Reached] = {}
         self._latest: dict[str, Arrived] = {}
         self._not_told: dict[str, Looked] = {}
         self._declares = True
@@ -104,6 +106,7 @@ class Pipeline:
             memory.recalled = [self._looked_over(one) for one in memory.recalled]
         for one in memory.recalled:
             tracing.step(one.arrived.record.trail, "recall")
+        self._reached |= memory.reached
         await self._tools.writer.write([Write(moment, None, ()) for moment in memory.left_open])
         if memory.why is not None and not self._shards_away:
             log.warning("frames wait until the index can say what it holds of them: %s", memory.why)
@@ -285,7 +288,14 @@ class Pipeline:
     def _builder(self, one: Arrived) -> MomentBuilder:
         builder = self._builders.get(one.key)
         if builder is None:
-            builder = MomentBuilder(self._tools.space, self._tools.log, *one.key, self._settings, self._costs)
+            builder = MomentBuilder(
+                self._tools.space,
+                self._tools.log,
+                *one.key,
+                self._settings,
+                self._costs,
+                self._reached.pop(one.key, None),
+            )
             self._builders[one.key] = builder
         return builder
 

@@ -24,6 +24,7 @@ from proto.errors import Late, Overloaded, Transient, WatchwordError
 from proto.types import Moment
 from stream.consumer import Mark
 from stream.frames import NEW, OVER, PASSED, Arrived, Inside, Known, Recalled
+from stream.resume import Reached, closed_text, reached_by
 
 log = logging.getLogger("watchword.stream")
 
@@ -57,6 +58,8 @@ class Memory:
     """Frames that may have been told, of cameras whose shard does not answer: to be asked about again."""
     left_open: list[Moment] = field(default_factory=list)
     """Moments of their cameras that nobody will go on with, closed."""
+    reached: dict[tuple[int, str], Reached] = field(default_factory=dict)
+    """Of cameras that are met: the latest frame before these that is in a moment."""
     why: WatchwordError | None = None
 
 
@@ -93,7 +96,11 @@ class Recall:
                 memory.unknown.append(one)
             else:
                 memory.recalled.append(Recalled(one, self._known(one)))
-        memory.left_open = [moment for key in met if key not in away for moment in self._left_open(key, frames)]
+        for key in met:
+            if key not in away:
+                first = min(one.record.offset for one in frames if one.key == key)
+                memory.left_open += self._left_open(key, first)
+                memory.reached[key] = self._reached(key, first)
         return memory
 
     def _to_ask(self, frames: Sequence[Arrived]) -> dict[tuple[int, str], tuple[int, int]]:
@@ -148,12 +155,18 @@ class Recall:
                 return OVER if moment.closed else Inside(moment)
         return NEW
 
-    def _left_open(self, key: tuple[int, str], frames: Sequence[Arrived]) -> list[Moment]:
+    def _reached(self, key: tuple[int, str], first: int) -> Reached:
+        before = [
+            one for one in self._cameras[key].moments.values() if one.log == self._log and one.last_offset < first
+        ]
+        last = max(before, key=lambda one: one.last_offset, default=None)
+        return reached_by(last.resume) if last else Reached()
+
+    def _left_open(self, key: tuple[int, str], first: int) -> list[Moment]:
         """Open moments, closed, of which no frame is left to read: the broker dropped them, or the topic is new."""
-        first = min(one.record.offset for one in frames if one.key == key)
         known = self._cameras[key]
         left = [
-            replace(one, closed=True, resume="")
+            replace(one, closed=True, resume=closed_text(reached_by(one.resume)))
             for one in known.moments.values()
             if not one.closed and (one.log != self._log or one.last_offset < first)
         ]

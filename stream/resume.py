@@ -1,4 +1,5 @@
-"""What a worker needs in order to go on with an open moment beyond its row: a short text that is stored with it."""
+"""What a worker needs beyond the row of a moment in order to go on, with it or after it: a short text that is stored
+with it."""
 
 from __future__ import annotations
 
@@ -19,8 +20,17 @@ _TRACK = struct.Struct("<4B4BIIB")
 _BITS = struct.Struct("<H")
 _LONGEST_MS = 2**32 - 1
 _VERSION = 3
+_REACHED = struct.Struct("<Bqq")
+_REACHED_VERSION = 128
 MOST_OWED = 6
 """Looks of one moment that may be under way at once: as many as its row has room for."""
+
+
+class Reached(NamedTuple):
+    """The latest frame that was taken of a camera: an earlier one of its run is no new one."""
+
+    run: int = 0
+    sequence: int = -1
 
 
 class Owed(NamedTuple):
@@ -61,6 +71,24 @@ class Resume:
     distances: Sequence[float]
     """What its noise is measured by."""
     looks: Looks = Looks()
+
+
+def closed_text(reached: Reached) -> str:
+    """What the row of a moment keeps once it is closed: a worker that begins after it knows what was sent again."""
+    return base64.b85encode(_REACHED.pack(_REACHED_VERSION, reached.run, min(reached.sequence, 2**63 - 1))).decode()
+
+
+def reached_by(text: str) -> Reached:
+    """How far a moment reached, open or closed. Knows nothing of one that was closed by an older version."""
+    try:
+        data = base64.b85decode(text)
+        if len(data) == _REACHED.size and data[0] == _REACHED_VERSION:
+            _, *latest = _REACHED.unpack(data)
+            return Reached(*latest)
+        kept = from_text(text)
+    except (Broken, ValueError):
+        return Reached()
+    return Reached(kept.run, kept.sequence)
 
 
 def to_text(resume: Resume) -> str:

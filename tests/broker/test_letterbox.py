@@ -14,7 +14,7 @@ from index.memory import MemoryStore
 from proto.errors import Broken, Poison, Transient
 from proto.v1.events_pb2 import DeadLetter, Frame
 from stream.consumer import Record
-from stream.frames import decoded
+from stream.frames import Said, decoded
 from stream.settings import StreamSettings
 from tests.stream.rig import SPACE, START_MS, Box, Life, SceneEncoder, broker_settings, filled, frame
 
@@ -196,7 +196,7 @@ def test_a_record_that_is_no_frame_is_sent_as_it_was() -> None:
     assert _as_new(letter(HERE, 5, value=RUBBISH)) == RUBBISH
 
 
-def taken_after(days: int, made: Frame) -> Frame:
+def taken_after(days: int, made: Frame) -> Said:
     at_ms = made.captured_ms + days * DAY_MS
     return decoded(Record(0, 9, b"gate", made.SerializeToString(), at_ms), at_ms, clock_s=86_400.0).frame
 

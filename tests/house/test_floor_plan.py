@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import subprocess
 from collections.abc import Iterator
 from functools import cache
@@ -114,8 +115,15 @@ def sources() -> list[Path]:
 @cache  # several tests ask, and parsing is what takes the time
 def nodes(path: Path) -> tuple[ast.AST, ...]:
     """What the rules are about: the imports, and where the environment is read."""
-    tree = ast.walk(ast.parse(path.read_text()))
-    return tuple(node for node in tree if isinstance(node, ast.Import | ast.ImportFrom) or reads_environment(node))
+    text = path.read_text()
+    gc.disable()  # what another test left behind may be collected while Python 3.11 parses, which then fails
+    try:
+        tree = ast.parse(text)
+    finally:
+        gc.enable()
+    return tuple(
+        node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom) or reads_environment(node)
+    )
 
 
 def reads_environment(node: ast.AST) -> bool:

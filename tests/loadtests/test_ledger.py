@@ -109,6 +109,13 @@ def test_a_picture_that_was_sent_twice_needs_no_moment_and_may_count_once_or_twi
     assert not audit([*sent, again], [span(0, 3, frames=5)], [], log=LOG).balanced
 
 
+def test_a_picture_that_was_sent_again_after_it_was_passed_over_is_not_lost() -> None:
+    sent = frames(3)
+    again = replace(sent[1], place=(0, 3))
+    balance = audit([*sent, again], [span(0, 2, frames=2)], [], [gap(1, 1)], log=LOG)
+    assert balance.balanced and (balance.of("shed"), balance.of("repeat")) == (1, 1)
+
+
 def test_moments_of_one_camera_with_a_frame_in_common_are_found() -> None:
     balance = audit(frames(4), [span(0, 2, frames=2), span(2, 3)], [], log=LOG, clocks_step=True)
     assert "have frames in common" in only_complaint(balance)

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stream.memory import MemoryLog
 from tests.stream.lives import Chapter, History, Look, a_log, a_log_of, tried
-from tests.stream.rig import START_MS, SceneEncoder, span, vector
+from tests.stream.rig import LOG, START_MS, SceneEncoder, span, vector
 
 
 def test_a_history_in_which_something_is_passed_over_is_among_them(tmp_path: Path) -> None:
@@ -21,8 +22,8 @@ def test_a_history_in_which_something_is_passed_over_is_among_them(tmp_path: Pat
 
 
 def test_the_same_picture_sent_twice_counts_once(tmp_path: Path) -> None:
-    history = [Look(camera=0, pause_ms=500, step_ms=0, scene=0, novelty=0.0) for _ in range(10)]
-    one = History(a_log(history, busy=False, repeated=[0, 4, 9]), tmp_path, SceneEncoder(), "all")
+    history = [Look(camera=0, pause_ms=500, step_ms=0, scene=0, novelty=0.0, again=n in (0, 4, 9)) for n in range(10)]
+    one = History(a_log(history, busy=False), tmp_path, SceneEncoder(), "all")
 
     async def all_of_it() -> None:
         await one.lived(Chapter([(6, 0)], stored=True, commits=True))
@@ -31,6 +32,35 @@ def test_the_same_picture_sent_twice_counts_once(tmp_path: Path) -> None:
     asyncio.run(all_of_it())
     assert [moment.frames for moment in one.moments] == [10]
     assert one.log.committed == {0: 13}
+
+
+@pytest.mark.parametrize("closed", [True, False], ids=["in a moment that is closed", "in one that is open"])
+async def test_pictures_sent_twice_with_a_restart_between_count_once(tmp_path: Path, closed: bool) -> None:
+    history = [Look(0, 500, 0, 0, 0.0) for _ in range(10)]
+    one = History(a_log(history, busy=False), tmp_path, SceneEncoder(), "all")
+    await one.lived(Chapter([(10, 31 if closed else 0)], stored=True, commits=True))
+    (told,) = one.moments
+    assert told.closed is closed and one.log.committed == ({0: 10} if closed else {})
+    first, second = one.log.read(0, 8, 2)
+    for record in (first, second, first, second):
+        one.log.append(0, record.key, record.value, record.at_ms + 2_000)
+    await one.ended()
+    assert [(moment.frames, moment.first_offset) for moment in one.moments] == [(10, 0)]
+    assert one.log.committed == {0: 14}
+
+
+async def test_what_comes_after_a_restart_is_new_although_its_moment_before_is_closed(tmp_path: Path) -> None:
+    history = [Look(0, 500, 0, 0, 0.0) for _ in range(20)]
+    one = History(a_log(history, busy=False), tmp_path, SceneEncoder(), "all")
+    all_of_it = one.log.read(0, 0, 20)
+    one.log = MemoryLog(LOG)
+    for record in all_of_it[:10]:
+        one.log.append(0, record.key, record.value, record.at_ms)
+    await one.lived(Chapter([(10, 31)], stored=True, commits=True))
+    for record in all_of_it[9:]:  # one of them for the second time
+        one.log.append(0, record.key, record.value, record.at_ms)
+    await one.ended()
+    assert [(moment.frames, moment.first_offset) for moment in one.moments] == [(10, 0), (10, 11)]
 
 
 async def test_frames_of_closed_moments_are_not_embedded_again(tmp_path: Path) -> None:

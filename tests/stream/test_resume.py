@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from proto.errors import Broken
 from proto.types import MOST_REGIONS, MOST_RESUME_CHARS
 from stream.regions import MOST_CROPS, WHOLE_PICTURE, Plan
-from stream.resume import MOST_OWED, Looks, Owed, Resume, from_text, to_text
+from stream.resume import MOST_OWED, Looks, Owed, Reached, Resume, closed_text, from_text, reached_by, to_text
 from stream.scene import Departure, Scene
 from stream.tracks import MOST_TRACKS, Track
 
@@ -82,6 +82,19 @@ def test_the_longest_memory_of_a_moment_fits_into_its_row() -> None:
 
 def test_a_sequence_beyond_what_can_be_kept_is_kept_as_the_largest() -> None:
     assert from_text(to_text(Resume(1.0, 0.0, 1.0, 1, 2**64 - 1, [0.1]))).sequence == 2**63 - 1
+
+
+def test_a_closed_moment_keeps_how_far_it_reached_and_an_open_one_says_it_too() -> None:
+    assert reached_by(closed_text(Reached(2**62, 5))) == Reached(2**62, 5)
+    assert reached_by(closed_text(Reached(1, 2**64 - 1))) == Reached(1, 2**63 - 1)
+    assert reached_by(to_text(Resume(1.0, 0.1, 0.9, 7, 3, [0.1]))) == Reached(7, 3)
+    with pytest.raises(Broken, match="cannot be gone on with"):
+        from_text(closed_text(Reached(7, 3)))
+
+
+@pytest.mark.parametrize("text", ["", "damaged", closed_text(Reached(7, 3))[:-1]])
+def test_a_row_that_does_not_say_how_far_it_reached_is_taken_to_know_nothing(text: str) -> None:
+    assert reached_by(text) == Reached()
 
 
 GOOD = to_text(Resume(1.0, 0.1, 0.9, 7, 3, [0.1, 0.2]))
