@@ -19,6 +19,7 @@ from index.shard import Nearest, Shard
 from index.shards import ShardSet
 from index.store import LATEST_MS, Answer, Ask, Scored, Unsearched, best, fullest
 from proto import tracing
+from proto.admission import waited_in_vain
 from proto.errors import Invalid, Transient, WatchwordError
 from proto.life import Gone
 from proto.metrics import SHARDS_MISSING
@@ -138,7 +139,10 @@ class ShardedStore:
         deadline_s = min(ask.timeout_s or self._settings.timeout_s, self._settings.timeout_s)
         asked = self._asked(ask.cameras)
         searches = {name: self._search_shard(name, ask, deadline_s, alone=len(asked) == 1) for name in asked}
+        began_s = asyncio.get_running_loop().time()
         parts, missing = await all_soon(searches, _GRACE_S)
+        if parts and missing and asyncio.get_running_loop().time() - began_s >= min(_GRACE_S, deadline_s):
+            waited_in_vain()
         for name, error in missing.items():
             if isinstance(error, Silent) and deadline_s >= _PATIENT_S:
                 self._silence.begins(name)

@@ -9,6 +9,7 @@ time: less would refuse the small crowds that chance makes of calls that come on
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 _WEIGHT = 1 / 16
@@ -23,13 +24,24 @@ _LEAST = 4
 """So many calls are always admitted. Without any, nothing would be learnt after a standstill."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Stay:
     """A call that was admitted."""
 
     since_s: float
     area: float
     """Calls inside, added up over time, until it came."""
+    teaches: bool = True
+    """Whether what it takes says something about other calls."""
+
+
+UNDER_WAY: ContextVar[Stay | None] = ContextVar("the call that is being answered", default=None)
+
+
+def waited_in_vain() -> None:
+    """The call that is being answered waited for a part that hangs, and the next ones will not: it teaches nothing."""
+    if stay := UNDER_WAY.get():
+        stay.teaches = False
 
 
 class Admission:
@@ -74,7 +86,9 @@ class Admission:
         self._pass(now_s)
         self.inside -= 1
         took_s = now_s - stay.since_s
-        if self.promised_s is None or took_s <= 0 or (not answered and took_s < self.promised_s):
+        if self.promised_s is None or not stay.teaches:
+            return
+        if took_s <= 0 or (not answered and took_s < self.promised_s):
             return
         company = max(1.0, (self._area - stay.area) / took_s)
         self._learn(took_s / company, company, in_time=took_s <= self.promised_s)

@@ -42,9 +42,12 @@ CHANNEL_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_metadata_size", 512 * 1024),
     # Above the server's minimum interval (below): a client that pings faster is disconnected after two strikes.
     ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
+    # So long nothing that was sent is acknowledged: the other host is gone, and calls to it fail. TCP's own limit too.
+    ("grpc.keepalive_timeout_ms", 4_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
+    # Bounds one attempt to connect, which calls wait for: a host that is gone does not refuse connections.
+    ("grpc.min_reconnect_backoff_ms", 2_000),
 ]
 
 _REPEATS: dict[str, Any] = {

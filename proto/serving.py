@@ -18,7 +18,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from proto import tracing
 from proto.access import Caller
-from proto.admission import Admission
+from proto.admission import UNDER_WAY, Admission
 from proto.errors import Broken, Overloaded, WatchwordError
 from proto.metrics import CALLS_EXPECTED, CALLS_INSIDE, CALLS_PROMISED, CALLS_REFUSED
 from proto.rpc import SERVER_OPTIONS, on_the_wire
@@ -73,6 +73,7 @@ class Door:
             raise refusal
         admission, answered = self._admission(method), False
         stay = admission.enter(self._clock())
+        UNDER_WAY.set(stay)  # each call is a task of its own
         try:
             yield
             answered = True

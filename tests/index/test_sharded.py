@@ -13,6 +13,7 @@ from index.places import MOST_STRETCHES, Bucket, bucket_of
 from index.settings import MilvusSettings
 from index.sharded import ShardedStore
 from index.store import LATEST_MS, Ask, Scored, Unsearched, best
+from proto.admission import UNDER_WAY, Stay
 from proto.errors import Broken, Invalid, Transient, WatchwordError
 from proto.life import DEFAULT, Rules
 from proto.shards import home
@@ -259,10 +260,14 @@ async def test_the_first_question_does_not_wait_its_whole_time_for_a_shard_that_
     shard = shards["http://b"]
     shard.hangs = True
     others = [m for m in MOMENTS if m.camera not in at_home("http://b")]
+    teaches = []
     async with asyncio.timeout(4):  # the store's own is 5 s
         for _ in range(2):
+            UNDER_WAY.set(stay := Stay(0.0, 0.0))
             answer = await store.search(Ask(unit(99), 40))
             assert (answer.shards_missing, ids(answer.hits)) == (["http://b"], ranked(others, unit(99)))
+            teaches.append(stay.teaches)
+    assert teaches == [False, True]
     assert [call for call, _ in shard.asked if call == "search"] == []  # it hung before
     shard.hangs = False
     await asyncio.sleep(0.1)

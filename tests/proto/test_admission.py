@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proto.admission import Admission, Stay
+from proto.admission import UNDER_WAY, Admission, Stay, waited_in_vain
 
 PROMISED_S = 0.5
 
@@ -95,6 +95,18 @@ def test_calls_that_fail_at_once_do_not_make_the_service_look_fast() -> None:
     before = room(admission)
     for number in range(1000):
         admission.leave(admission.enter(now_s + number), now_s + number + 0.0001, answered=False)
+    assert room(admission) == before
+
+
+def test_calls_that_waited_in_vain_for_a_part_that_hangs_teach_nothing() -> None:
+    admission = search()
+    now_s = answered(admission, 10, 0.2, rounds=100)
+    before = room(admission)
+    stays = [admission.enter(now_s) for _ in range(10)]
+    for stay in stays:
+        UNDER_WAY.set(stay)
+        waited_in_vain()
+        admission.leave(stay, now_s + 5.0, answered=True)
     assert room(admission) == before
 
 

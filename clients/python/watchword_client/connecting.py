@@ -39,9 +39,12 @@ OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_metadata_size", 512 * 1024),
     # The service allows a ping every 30 seconds.
     ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
+    # So long nothing that was sent is acknowledged: the service's host is gone, and calls to it fail.
+    ("grpc.keepalive_timeout_ms", 4_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
+    # Bounds one attempt to connect: calls wait for it.
+    ("grpc.min_reconnect_backoff_ms", 2_000),
     ("grpc.service_config", json.dumps(_POLICY)),
 ]
 
