@@ -34,7 +34,8 @@ from watchword.catalogs import new_catalog
 from watchword.stack.compose import Stack
 from watchword.stack.ports import next_free
 
-PARTS = ("broker", "camera")
+PARTS = ("broker", "worker", "camera")
+"""A camera process asks the encoder how large its pictures are; nobody looks at the frames."""
 CLIP_S = 60.0
 EVERY_S = 10.0
 WARM_S = 60.0
