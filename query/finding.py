@@ -95,7 +95,7 @@ class Finder:
                 or deadline - loop.time() < 2 * (loop.time() - begun)
             ):
                 break
-            wanted = min(4 * wanted, most)
+            wanted = min(_next_wanted(wanted, len(found.hits), question.limit), most)
         assert found is not None
         return found
 
@@ -129,6 +129,12 @@ def _first_wanted(question: Question) -> int:
     if question.all_moments and not question.min_confidence:
         return question.limit + itself
     return question.limit + min(3 * question.limit, _MOST_SPARE) + itself
+
+
+def _next_wanted(wanted: int, hits: int, limit: int) -> int:
+    """As many as would do if farther moments made hits as often as these did, and half as many again; at most four
+    times as many. Candidates are what a question costs: each comes with the vectors of its rows."""
+    return min(4 * wanted, max(2 * wanted, -(-3 * wanted * limit // (2 * max(1, hits)))))
 
 
 def _ask(question: Question, vector: Vector, limit: int, timeout_s: float, gone: Gone) -> Ask:

@@ -93,6 +93,14 @@ async def test_where_joining_leaves_too_few_more_is_asked_for() -> None:
     assert [hit.moments for hit in found.hits[:2]] == [60, 1]
 
 
+async def test_as_many_more_are_asked_for_as_the_hits_so_far_suggest() -> None:
+    run = [moment("gate", NOON + n * 3000, vector=at(0.95)) for n in range(36)]
+    at_work, store = await finder(run + apart(100, "dock", 0.5))
+    found = await at_work.find(ASKED, TOWARDS, 5.0)  # 40 candidates made 5 hits
+    assert [ask.limit for ask in store.asked] == [40, 120]
+    assert len(found.hits) == 10
+
+
 async def test_an_index_that_has_no_more_is_not_asked_again() -> None:
     at_work, store = await finder(apart(7))
     assert len((await at_work.find(ASKED, TOWARDS, 5.0)).hits) == 7
