@@ -319,14 +319,16 @@ class _MilvusShard:
 
     async def _release(self, bucket: Bucket) -> None:
         name = self._name(bucket)
-        # Where it fails the next look at what is loaded tells.
         async with self._making[bucket]:
-            with suppress(WatchwordError):
+            with suppress(WatchwordError):  # the next look at what is loaded tells
                 await self._call("release a collection", lambda milvus: milvus.release_collection(name, retry_times=1))
             self._ready.discard(bucket)
 
     async def _look(self, bucket: Bucket) -> tuple[bool, int]:
-        return await self._call("look at a collection", partial(loaded_and_rows, self._name(bucket)))
+        try:
+            return await self._call("look at a collection", partial(loaded_and_rows, self._name(bucket)))
+        except Missing:  # it is about to be made, or was dropped
+            return False, 0
 
     async def _create(self, milvus: AsyncMilvusClient, name: str) -> None:
         # Creating it twice is allowed, except after a restart of Milvus, which then reports a different schema.

@@ -126,3 +126,20 @@ async def test_answers_are_whole_while_two_processes_release_what_the_other_load
     late = moment("gate", NOON + 2 * DAY + HOUR, vector=unit(7, 64), space=SPACE_IN_MEMORY)
     assert await stores[0].upsert([late]) == {}
     assert [one.id for one in await stores[1].fetch([late.id])] == [late.id]
+
+
+async def test_a_day_begins_and_another_is_dropped_where_few_are_in_memory(
+    milvus: str, stack: AsyncExitStack, client: AsyncMilvusClient
+) -> None:
+    other = SpaceInfo("c01dbe91c01dbe91", 64)
+    settings = MilvusSettings.model_validate({"endpoints": (milvus,), "timeout_s": 30, "most_loaded_bytes": A_DAY})
+    store = MilvusStore(other, settings)
+    await store.open()
+    stack.push_async_callback(store.close)
+    for number in range(3):
+        new = moment("gate", NOON + number * DAY, vector=unit(7, 64), space=other)
+        assert await store.upsert([new]) == {}
+        await until_found(store, of_day(number), 1)
+    await client.drop_collection(collection_name(other.id, bucket_of(NOON, 24)))
+    assert ids((await store.search(of_day(2))).hits) == [new.id]
+    assert (await store.search(of_day(0))).hits == []
