@@ -16,6 +16,10 @@ class Silent(Transient):
     """No answer came by the deadline."""
 
 
+class PassedOver(Silent):
+    """It did not answer lately, and was not asked."""
+
+
 class Deadline:
     """One deadline for several calls to a shard."""
 
@@ -42,7 +46,7 @@ class Deadline:
 
 
 class Silence:
-    """Circuit breaker for silent shards: calls to one fail immediately until it answers `ask`.
+    """Circuit breaker for silent shards: calls to one fail immediately, as PassedOver, until it answers `ask`.
 
     Otherwise every batch with a moment for a hanging shard would wait for the deadline, and so would its moments for
     all other shards. `ask` runs in the background, at most once per refused call.
@@ -58,7 +62,7 @@ class Silence:
             self._asking[shard] = asyncio.create_task(self._answers(shard))
 
     def check(self, shard: str) -> None:
-        """Raise Silent if the shard has not answered since its silence began."""
+        """Raise PassedOver if the shard has not answered since its silence began."""
         asking = self._asking.get(shard)
         if asking is None:
             return
@@ -67,7 +71,7 @@ class Silence:
             if asking.result():
                 return
             self.begins(shard)
-        raise Silent(
+        raise PassedOver(
             f"Milvus ({shard}) has not answered lately",
             todo="look at its load and its log; it is used again as soon as it answers",
         )

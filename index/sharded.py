@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from dataclasses import dataclass
 from functools import partial
 
-from index.calls import Deadline, Key, Silence, Silent, all_of, all_soon, first, whole
+from index.calls import Deadline, Key, PassedOver, Silence, Silent, all_of, all_soon, first, whole
 from index.checks import check_ask, check_batch, check_filter
 from index.counts import Counts, share_of
 from index.filters import Filter, overlapping
@@ -139,9 +139,8 @@ class ShardedStore:
         deadline_s = min(ask.timeout_s or self._settings.timeout_s, self._settings.timeout_s)
         asked = self._asked(ask.cameras)
         searches = {name: self._search_shard(name, ask, deadline_s, alone=len(asked) == 1) for name in asked}
-        began_s = asyncio.get_running_loop().time()
         parts, missing = await all_soon(searches, _GRACE_S)
-        if parts and missing and asyncio.get_running_loop().time() - began_s >= min(_GRACE_S, deadline_s):
+        if parts and any(isinstance(error, Silent) and not isinstance(error, PassedOver) for error in missing.values()):
             waited_in_vain()
         for name, error in missing.items():
             if isinstance(error, Silent) and deadline_s >= _PATIENT_S:

@@ -86,9 +86,7 @@ class Admission:
         self._pass(now_s)
         self.inside -= 1
         took_s = now_s - stay.since_s
-        if self.promised_s is None or not stay.teaches:
-            return
-        if took_s <= 0 or (not answered and took_s < self.promised_s):
+        if self.promised_s is None or not stay.teaches or took_s <= 0 or (not answered and took_s < self.promised_s):
             return
         company = max(1.0, (self._area - stay.area) / took_s)
         self._learn(took_s / company, company, in_time=took_s <= self.promised_s)

@@ -59,9 +59,13 @@ class _Traced(grpc.aio.UnaryUnaryClientInterceptor):
             return call
 
 
+_CONNECT_WITHIN_S = 2.0
+
+
 def open_channel(
     address: str,
     *,
+    connect_within_s: float = _CONNECT_WITHIN_S,
     repeats_refused: bool = False,
     spread: bool = False,
     begins_traces: bool = False,
@@ -69,13 +73,18 @@ def open_channel(
     server_name: str = "",
 ) -> grpc.aio.Channel:
     """A channel, with TLS if `tls` names a root. The server must then have the name that `tls` says, else
-    `server_name`, else that of the address.
+    `server_name`, else that of the address. `connect_within_s` bounds one attempt to connect, which calls wait for: a
+    host that is gone does not refuse connections.
 
     With `repeats_refused` a call that was refused for overload is made again, within its deadline, a few times at most.
     With `spread`, calls go in turn to every address that the name resolves to; otherwise to one of them.
     While tracing is on its calls are traced: those made inside a trace, and with `begins_traces` all.
     """
-    options = [*CHANNEL_OPTIONS, service_config(repeats_refused=repeats_refused, spread=spread)]
+    options = [
+        *CHANNEL_OPTIONS,
+        ("grpc.min_reconnect_backoff_ms", round(connect_within_s * 1000)),
+        service_config(repeats_refused=repeats_refused, spread=spread),
+    ]
     interceptors = [_Traced(begins=begins_traces)] if tracing.on() else None
     if tls is None or not tls.ca:
         return grpc.aio.insecure_channel(address, options=options, interceptors=interceptors)

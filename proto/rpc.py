@@ -46,8 +46,6 @@ CHANNEL_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.keepalive_timeout_ms", 4_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
-    # Bounds one attempt to connect, which calls wait for: a host that is gone does not refuse connections.
-    ("grpc.min_reconnect_backoff_ms", 2_000),
 ]
 
 _REPEATS: dict[str, Any] = {

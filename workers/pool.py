@@ -21,6 +21,8 @@ log = logging.getLogger("watchword.workers")
 _RESTS = Backoff(0.1, 5.0)
 """How long a failed worker rests."""
 _RESOLVE_WITHIN_S = 2.0
+_CONNECT_WITHIN_S = 1.0
+"""A machine that is gone does not refuse connections; this bounds the wait before the next worker is tried."""
 
 Resolve = Callable[[str, int], Awaitable[Collection[str]]]
 """Resolves a host name and a port to addresses (HOST:PORT). OSError when there are none now."""
@@ -66,7 +68,7 @@ class Worker:
         self.strange = False
         """It serves another space."""
         self._failures = 0
-        self._channel = open_channel(address, tls=tls, server_name=server_name)
+        self._channel = open_channel(address, connect_within_s=_CONNECT_WITHIN_S, tls=tls, server_name=server_name)
         self.stub: Any = encoder_pb2_grpc.EncoderStub(self._channel)
 
     def rests(self, now: float) -> bool:

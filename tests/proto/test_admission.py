@@ -102,12 +102,13 @@ def test_calls_that_waited_in_vain_for_a_part_that_hangs_teach_nothing() -> None
     admission = search()
     now_s = answered(admission, 10, 0.2, rounds=100)
     before = room(admission)
-    stays = [admission.enter(now_s) for _ in range(10)]
-    for stay in stays:
+    for stay in [admission.enter(now_s) for _ in range(10)]:
         UNDER_WAY.set(stay)
         waited_in_vain()
         admission.leave(stay, now_s + 5.0, answered=True)
     assert room(admission) == before
+    answered(admission, 10, 5.0, now_s=now_s + 10.0, rounds=1)  # and those after them do
+    assert room(admission) < before
 
 
 def test_calls_that_are_given_up_late_count_as_what_they_took() -> None:

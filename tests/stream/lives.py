@@ -78,7 +78,7 @@ class Look:
     crops: tuple[int, ...] = ()
     """What moved."""
     again: int = 0
-    """So many of the camera's latest frames are sent again after it."""
+    """So many of the camera's latest frames are sent again before it."""
 
 
 steps = st.one_of(
@@ -151,9 +151,10 @@ def a_log(history: Sequence[Look], *, busy: bool) -> MemoryLog:
             after_gap=look.after_gap,
             crops=[crop(one) for one in look.crops],
         )
-        sent[look.camera].append(made)
-        for one in (made, *sent[look.camera][-look.again :][: look.again]):
+        before = sent[look.camera]
+        for one in (*before[max(0, len(before) - look.again) :], made):
             log.append(0, one.camera.encode(), one.SerializeToString(), now_ms)
+        before.append(made)
     return log
 
 
@@ -215,14 +216,12 @@ class History:
         assert self.log.committed == self.log.ends()
         assert all(moment.closed for moment in self.moments)
         offsets: dict[str, list[int]] = defaultdict(list)
-        copies: set[int] = set()
-        met: set[tuple[str, int]] = set()
+        firsts: dict[int, int] = {}
+        met: dict[tuple[str, int], int] = {}
         for record in self.log.read(0, 0, 10**6):
             one = Frame.FromString(record.value)
             offsets[one.camera].append(record.offset)
-            if (one.camera, one.sequence) in met:
-                copies.add(record.offset)
-            met.add((one.camera, one.sequence))
+            firsts[record.offset] = met.setdefault((one.camera, one.sequence), record.offset)
         for camera, own in offsets.items():
             spans = [moment for moment in self.moments if moment.camera == camera]
             assert all(first.last_offset < second.first_offset for first, second in pairwise(spans))
@@ -232,13 +231,14 @@ class History:
                 for offset in own
                 if gap.camera == camera and gap.first_offset <= offset <= gap.last_offset
             }
-            inside: set[int] = set()
+            copies = {one for one in own if firsts[one] != one}
+            may_count = {one for one in copies if firsts[one] in passed}
+            inside = 0
             for moment in spans:
                 there = {one for one in own if moment.first_offset <= one <= moment.last_offset} - passed
-                most = len(there) if passed else len(there - copies)
-                assert len(there - copies) <= moment.frames <= most
-                inside |= there
-            assert inside | passed >= set(own) - copies
+                assert len(there - copies) <= moment.frames <= len(there - copies | there & may_count)
+                inside += len(there - copies)
+            assert inside + len(passed - copies) == len(own) - len(copies)
 
 
 def tried(history: History, chapters: Sequence[Chapter]) -> None:

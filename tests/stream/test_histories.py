@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from proto.types import moment_id
 from stream.moments import Write
-from stream.resume import from_text, reached_by
+from stream.resume import closed_text, from_text, reached_by
 from stream.settings import StreamSettings
 from tests.histories import examples
 from tests.stream.histories import Step, bounds, builder, feed, history, offsets, steps, take, told
@@ -129,4 +129,5 @@ def test_moments_keep_their_bounds(made: list[Step]) -> None:
             assert moment.end_ms - moment.start_ms <= SETTINGS.still_most_s * 1000
             assert abs(float(np.linalg.norm(moment.vector)) - 1) < 1e-5
             assert moment.id == moment_id("gate", moment.start_ms, LOG, 0, moment.first_offset)
+            assert moment.closed == (moment.resume == closed_text(reached_by(moment.resume)))
             assert reached_by(moment.resume).sequence >= 0
