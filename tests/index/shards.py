@@ -1,4 +1,5 @@
-"""A shard in memory, which can be away or hang: real servers do not do so for one bucket at will."""
+"""Shards in memory, which can be away or hang (real servers do not do so for one bucket at will), and a store over
+three."""
 
 from __future__ import annotations
 
@@ -10,12 +11,16 @@ from index.calls import Silent
 from index.filters import Filter, asked
 from index.loaded import fitting
 from index.memory import nearest
-from index.places import Bucket
+from index.places import Bucket, bucket_of
 from index.rows import Bare, bare_rows
+from index.settings import MilvusSettings
 from index.shard import Nearest
+from index.sharded import ShardedStore
 from index.store import Ask
 from proto.errors import Transient, WatchwordError
+from proto.shards import home
 from proto.types import Moment, SpaceInfo
+from tests.contracts.moments import NOON, SPACE, moment, unit
 
 AWAY = Transient("this shard is away", todo="start it")
 Held = dict[str, dict[Bucket, dict[str, Moment]]]
@@ -106,3 +111,21 @@ class MemoryShard:
             raise AWAY
         while self.hangs or bucket in self.buckets_hang:  # noqa: ASYNC110 - set by a test
             await asyncio.sleep(0.01)
+
+
+ENDPOINTS = ("http://a", "http://b", "http://c")
+CAMERAS = [f"camera-{n}" for n in range(30)]
+MOMENTS = [moment(name, NOON + n * 7, vector=unit(n)) for n, name in enumerate(CAMERAS)]
+TODAY = bucket_of(NOON, 24)
+
+
+def over(shards: dict[str, MemoryShard], **settings: float) -> ShardedStore:
+    return ShardedStore(SPACE, MilvusSettings.model_validate({"endpoints": tuple(shards), **settings}), shards)
+
+
+def days_of(first: Bucket, days: int) -> list[Bucket]:
+    return [Bucket(first.hours, first.number + n) for n in range(days)]
+
+
+def at_home(name: str) -> list[str]:
+    return [camera for camera in CAMERAS if home(camera, ENDPOINTS) == name]
