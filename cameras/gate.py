@@ -62,8 +62,8 @@ class Judgement:
 
 
 class NoveltyGate:
-    """Keeps a picture that differs enough from the last one kept, or is said to show an arrival, and one per heartbeat
-    regardless."""
+    """Keeps a picture that differs enough from the last one kept, or of which is said that something came or went, and
+    one per heartbeat regardless."""
 
     def __init__(self, threshold: float, heartbeat_s: float, watched: Watched | None = None) -> None:
         self._watched = watched
@@ -73,16 +73,16 @@ class NoveltyGate:
         self._kept_s = 0.0
         self._shares: deque[float] = deque(maxlen=_PICTURES)
 
-    def judge(self, luma: Luma, time_s: float, *, after_gap: bool, arrived: bool = False) -> Judgement:
-        """The first picture, and the first after a gap, is always kept; and one in which something arrived that is too
-        small to show in the signature."""
+    def judge(self, luma: Luma, time_s: float, *, after_gap: bool, told: bool = False) -> Judgement:
+        """The first picture, and the first after a gap, is always kept; and one in which something came or went that is
+        too small to show in the signature."""
         usual = median(self._shares) if self._shares else 0.0
         if self._kept is None or after_gap:
             judgement = Judgement(keep=True, novelty=1.0, usual=usual)
         else:
             found = difference(self._kept, luma, self._watched)
             late = not 0 <= time_s - self._kept_s < self._heartbeat_s
-            judgement = Judgement(late or arrived or found.largest >= self._threshold, found.share, usual)
+            judgement = Judgement(late or told or found.largest >= self._threshold, found.share, usual)
             self._shares.append(found.share)
         if judgement.keep:
             self._kept, self._kept_s = luma, time_s

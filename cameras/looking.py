@@ -86,11 +86,11 @@ class Looking:
         sketch = picture.sketch()
         half = halved(sketch)
         view_changed = self._view.look(sketch, time_s, after_gap=after_gap)
-        arrived = False
+        came_or_went = False
         self._motion.look(half, time_s, after_gap=after_gap or view_changed)
         if self._settings.crops:
-            arrived = self._motion.arrived()
-        judgement = self._gate.judge(signature(half), time_s, after_gap=after_gap, arrived=arrived)
+            came_or_went = self._motion.arrived() or self._motion.departed()
+        judgement = self._gate.judge(signature(half), time_s, after_gap=after_gap, told=came_or_went)
         if judgement.keep:
             self._motion.kept()
         cut = judgement.keep and judgement.novelty > _CUT_SHARE

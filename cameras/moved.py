@@ -92,6 +92,7 @@ class Motion:
         self._time_s = 0.0
         self._last: tuple[Patch, ...] = ()
         self._known: tuple[Patch, ...] = ()
+        self._shown: tuple[Patch, ...] = ()
         self.patches: tuple[Patch, ...] = ()
         """What moved in the picture that was looked at last: the most telling first."""
 
@@ -145,6 +146,11 @@ class Motion:
         """
         return any(self._is_there(patch) and not any(map(patch.near, self._known)) for patch in self.patches)
 
+    def departed(self) -> bool:
+        """Whether something that the last picture kept shows is neither in this picture nor was in the one before: so
+        it is known until when it was there."""
+        return any(not any(map(thing.near, (*self.patches, *self._last))) for thing in self._shown)
+
     def stirs(self) -> bool:
         """Whether anything moves that is no flash of noise, known or not."""
         return any(map(self._is_there, self.patches))
@@ -156,6 +162,7 @@ class Motion:
     def kept(self) -> None:
         """The picture that was looked at last is kept: what it shows is known."""
         self._known = self.patches
+        self._shown = tuple(filter(self._is_there, self.patches))
 
     def _begin(self, half: Plane) -> None:
         self._background = half.copy()
@@ -163,7 +170,7 @@ class Motion:
         self._has_behind[:] = False
         self._still_s[:] = 0.0
         self._age_s = 0.0
-        self._last = self._known = self.patches = ()
+        self._last = self._known = self._shown = self.patches = ()
 
     def _without_ghosts(self, background: Plane, half: Plane, moved: Cells, threshold: Plane) -> Cells:
         """A cell that looks as it did before a thing came to rest there is background again."""

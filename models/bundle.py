@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from models.detector import Detector, DetectorConfig, read_words
 from models.preprocess import PreprocessConfig
+from models.tokens import COLOURS_FILE
 from proto.errors import Broken
 from proto.types import SpaceInfo
 
@@ -21,6 +22,8 @@ VISUAL = "visual/model.onnx"
 PREPROCESS = "visual/preprocess_cfg.json"
 TEXTUAL = "textual/model.onnx"
 TOKENIZER = "textual/tokenizer.json"
+COLOURS = f"textual/{COLOURS_FILE}"
+"""The words of colours, where the towers know them."""
 CONFIG = "config.json"
 NEEDED = frozenset({VISUAL, PREPROCESS, TEXTUAL, TOKENIZER, CONFIG})
 
@@ -37,7 +40,7 @@ DETECTOR_FILES = frozenset({DETECTOR, DETECTOR_CONFIG, DETECTOR_WORDS})
 
 CALIBRATION = "calibration.json"
 """How scores become confidence. It changes no vector."""
-OPTIONAL = frozenset({TORCH_CONFIG, TORCH_WEIGHTS, TORCH_TEXT, CALIBRATION}) | DETECTOR_FILES
+OPTIONAL = frozenset({TORCH_CONFIG, TORCH_WEIGHTS, TORCH_TEXT, COLOURS, CALIBRATION}) | DETECTOR_FILES
 
 _PIPELINE = "1"
 """Raise it when a change to the code around the models (decoding, scaling, padding, unit length) changes vectors."""
@@ -181,6 +184,7 @@ class Bundle:
             "preprocess": self.preprocess.model_dump(mode="json"),
             "text": [self.text_window, self.text_fixed],
             "pipeline": _PIPELINE,
+            **({"colours": self.manifest.files[COLOURS]} if COLOURS in self.manifest.files else {}),
             **self._detector_facts(),
         }
         words = json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()
@@ -193,7 +197,8 @@ class Bundle:
         files = self.manifest.files
         # The words come from the text tower, so they differ in their last bits where the towers do.
         words = "" if self.manifest.sources else files[DETECTOR_WORDS]
-        return {"detector": [files[DETECTOR], self.detector.config.model_dump(mode="json", exclude={"cost"}), words]}
+        left_out = {"cost"} if self.detector.config.colours else {"cost", "colours"}
+        return {"detector": [files[DETECTOR], self.detector.config.model_dump(mode="json", exclude=left_out), words]}
 
 
 def load_bundle(folder: Path) -> Bundle:

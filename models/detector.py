@@ -60,6 +60,8 @@ class DetectorConfig(BaseModel):
     word_share: float = Field(ge=0, le=1)
     """An object's vector is unit(share x vector of its kind's name + (1 - share) x vector of its crop), where
     share = word_share x score."""
+    colours: int = Field(0, ge=0)
+    """How many of a vector's last numbers say which colours a picture shows. An object has those of its crop."""
     cost: float = Field(gt=0)
     """The work of one detection of a wide picture, in pictures embedded, without the objects' crops."""
 
@@ -83,10 +85,16 @@ class Detector:
 
     def vector(self, kind: str, score: float, crop: Vector) -> Vector:
         """The vector of an object. `crop` is that of its part of the picture."""
-        share = self.config.word_share * score
-        mixed = share * self.words[self.config.kinds.index(kind)] + (1 - share) * crop
-        unit: Vector = (mixed / max(float(np.linalg.norm(mixed)), _TINY)).astype(np.float32)
-        return unit
+        share, last = self.config.word_share * score, len(crop) - self.config.colours
+        mixed = share * self.words[self.config.kinds.index(kind)][:last] + (1 - share) * _unit(crop[:last])
+        meaning = np.sqrt(1 - float(crop[last:] @ crop[last:])) * _unit(mixed)
+        vector: Vector = np.concatenate([meaning, crop[last:]]).astype(np.float32)
+        return vector
+
+
+def _unit(vector: Vector) -> Vector:
+    unit: Vector = vector / max(float(np.linalg.norm(vector)), _TINY)
+    return unit
 
 
 @dataclass(frozen=True, slots=True)

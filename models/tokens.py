@@ -11,9 +11,12 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
+from models.colours import ColourWords
 from proto.errors import Broken, Poison
 
 MOST_CHARACTERS = 2000
+COLOURS_FILE = "colours.json"
+"""Beside the tokenizer's file, where the towers know colours."""
 
 Ids = NDArray[np.int64]
 """Token ids or their mask: (texts, tokens)."""
@@ -26,6 +29,8 @@ class Tokens:
     ids: tuple[int, ...]
     truncated: bool
     """Whether the text was longer than the model's window."""
+    colours: tuple[int, ...] = ()
+    """Ids of the colours that the text names (models/colours.py)."""
 
 
 class TextTokenizer:
@@ -44,6 +49,11 @@ class TextTokenizer:
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(window)
         self._special = self._tokenizer.num_special_tokens_to_add(is_pair=False)
+        colours = path.with_name(COLOURS_FILE)
+        self._colours = ColourWords(colours) if colours.is_file() else None
+        if self._colours and fixed:
+            raise Broken(f"{COLOURS_FILE} needs a text tower for texts of any length", todo="get the bundle again")
+        self._first_colour = self._tokenizer.get_vocab_size()
 
     def __call__(self, text: str) -> Tokens:
         """The text's tokens; Poison when a model cannot read it."""
@@ -58,14 +68,17 @@ class TextTokenizer:
         encoding = self._tokenizer.encode(text)
         if len(encoding.ids) <= self._special:
             raise Poison("text_empty", "the text holds only invisible characters", todo="write what to look for")
-        return Tokens(tuple(encoding.ids), truncated=bool(encoding.overflowing))
+        named = self._colours(text) if self._colours else ()
+        colours = tuple(self._first_colour + colour for colour in named)
+        return Tokens(tuple(encoding.ids), truncated=bool(encoding.overflowing), colours=colours)
 
     def padded(self, texts: Sequence[Tokens]) -> tuple[Ids, Ids]:
         """Ids and mask of several texts, as one rectangle."""
-        length = self._window if self._fixed else max(len(text.ids) for text in texts)
+        length = self._window if self._fixed else max(len(text.ids) + len(text.colours) for text in texts)
         ids = np.full((len(texts), length), self._pad_id, np.int64)
         mask = np.zeros((len(texts), length), np.int64)
         for row, text in enumerate(texts):
             ids[row, : len(text.ids)] = text.ids
+            ids[row, len(text.ids) : len(text.ids) + len(text.colours)] = text.colours
             mask[row, : len(text.ids)] = 1
         return ids, mask

@@ -27,7 +27,10 @@ _MISSED = 2
 _LARGER = 3.0
 """Of two boxes of one thing in frames that follow each other, one is at most so many times as large."""
 _APART = 0.75
-"""Their middles are at most so many of its sides apart, across and down."""
+"""Their middles are at most so many of its sides apart, across and down;"""
+_FAST, _FAR = 2.0, 40
+"""... or so many, if that is no more than so many 255ths of the picture: a small thing goes further than its own length
+between two pictures."""
 _PAUSE_MS = 2000
 """A thing that was not seen for longer went away in between."""
 _INSIDE = 0.5
@@ -160,7 +163,8 @@ def _apart(one: Place, other: Place) -> float | None:
         return None
     wide = max(one[2] - one[0], other[2] - other[0], 1)
     high = max(one[3] - one[1], other[3] - other[1], 1)
-    across = abs(one[0] + one[2] - other[0] - other[2]) / 2 / wide
-    down = abs(one[1] + one[3] - other[1] - other[3]) / 2 / high
-    far = max(across, down)
-    return far if far <= _APART else None
+    across = abs(one[0] + one[2] - other[0] - other[2]) / 2
+    down = abs(one[1] + one[3] - other[1] - other[3]) / 2
+    far = max(across / wide, down / high)
+    near = far <= _APART or (far <= _FAST and max(across, down) <= _FAR)
+    return far if near else None

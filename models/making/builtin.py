@@ -20,10 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
-from models.bundle import CALIBRATION, CONFIG, PREPROCESS, TEXTUAL, TOKENIZER, VISUAL, file_digest, load_bundle
+from models.bundle import CALIBRATION, COLOURS, CONFIG, PREPROCESS, TEXTUAL, TOKENIZER, VISUAL, file_digest, load_bundle
 from models.engines.canary import canary_texts
 from models.engines.ort import OrtEngine
 from models.making.checkpoint import read_checkpoint
+from models.making.colours import COLOUR_WORDS
+from models.making.colours import COLOURS as COLOUR_NAMES
 from models.making.muse_file import read_vocabulary, read_weights
 from models.making.muse_tokenizer import write_tokenizer
 from models.making.objects import NANODET, NANODET_ORIGIN, add_detector
@@ -33,8 +35,8 @@ from models.tokens import TextTokenizer
 from proto.errors import Broken
 from proto.types import Vectors
 
-_ASSEMBLER = "3"
-"""Raise it when a change here, in lite2.py or in a file that begins with `muse` changes the vectors."""
+_ASSEMBLER = "4"
+"""Raise it when a change here, in colours.py, lite2.py or a file that begins with `muse` changes the vectors."""
 _WINDOW = 256
 _ABANDONED_AFTER_S = 3600
 _NAMES_AT_ONCE = 50
@@ -184,7 +186,8 @@ def _assemble(work: Path, sources: _Sources, digests: dict[str, str], say: Say) 
     say("assembling the built-in bundle: the meaning of 1,000 names")
     vectors, centre = class_vectors(_name_vectors(work, json.loads(sources.names.read_text())))
     onnx.save(muse_graph(weights, tokens=tokens, centre=centre), work / TEXTUAL)
-    add_detector(work, sources.detector, partial(_words, work))
+    add_detector(work, sources.detector, partial(_words, work), colours=len(COLOUR_NAMES))
+    shutil.copyfile(COLOUR_WORDS, work / COLOURS)
     _add_calibration(work)
     say("assembling the built-in bundle: the image tower")
     onnx.save(lite2_graph(read_checkpoint(sources.checkpoint), vectors), work / VISUAL)

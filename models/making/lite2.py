@@ -2,7 +2,7 @@
 
 The network gives 1,000 class probabilities, softened, because it is too sure of its first guess. The twenty largest
 weight the vectors of their class names; the sum, scaled to unit length, is the picture's vector. It lies in the space
-of the text model that embedded the names.
+of the text model that embedded the names. The picture's colours follow it (models/making/colours.py).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from models.making.colours import COLOURS, picture_colours
 from proto.types import Vectors
 
 SIDE = 260
@@ -37,12 +38,13 @@ Tensors = Mapping[str, NDArray[Any]]
 
 
 def lite2_graph(tensors: Tensors, class_vectors: Vectors) -> onnx.ModelProto:
-    """`image` (batch, 3, 260, 260) to `embedding` (batch, dimension), checked."""
+    """`image` (batch, 3, 260, 260) to `embedding` (batch, dimension + colours), checked."""
     drawing = _Drawing()
     _probabilities(drawing, tensors)
     _mixture(drawing, class_vectors)
+    picture_colours(drawing, "image", "meaning", "embedding", side=SIDE, mean=MEAN, std=STD)
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, SIDE, SIDE])
-    embedding = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", class_vectors.shape[1]])
+    embedding = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", class_vectors.shape[1] + len(COLOURS)])
     graph = helper.make_graph(drawing.nodes, "efficientnet-lite2-words", [image], [embedding], drawing.weights)
     model = helper.make_model(graph, ir_version=_IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)])
     onnx.checker.check_model(model, full_check=True)
@@ -144,4 +146,4 @@ def _mixture(drawing: _Drawing, class_vectors: Vectors) -> None:
     drawing.add("Unsqueeze", ["weights", "axis"], "row")
     drawing.add("MatMul", ["row", "vectors"], "sum")
     drawing.add("Squeeze", ["sum", "axis"], "mixture")
-    drawing.add("LpNormalization", ["mixture"], "embedding", axis=1, p=2)
+    drawing.add("LpNormalization", ["mixture"], "meaning", axis=1, p=2)

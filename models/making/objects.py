@@ -46,11 +46,14 @@ _CONFIG = DetectorConfig(
 )
 
 
-def add_detector(folder: Path, model: Path, vectors_of: Callable[[list[str]], Vectors]) -> None:
+def add_detector(
+    folder: Path, model: Path, vectors_of: Callable[[list[str]], Vectors], *, colours: int
+) -> None:
     """Put the detector into the bundle that is assembled in `folder`. `vectors_of` is its text tower: a unit vector a
     name."""
     (folder / DETECTOR).parent.mkdir()
     shutil.copyfile(model, folder / DETECTOR)
-    (folder / DETECTOR_CONFIG).write_text(_CONFIG.model_dump_json(indent=2) + "\n")
+    config = _CONFIG.model_copy(update={"colours": colours})
+    (folder / DETECTOR_CONFIG).write_text(config.model_dump_json(indent=2) + "\n")
     words = vectors_of(list(COCO_KINDS))
     (folder / DETECTOR_WORDS).write_bytes(words.astype("<f4").tobytes())

@@ -25,6 +25,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from models.bundle import (
     CALIBRATION,
+    COLOURS,
     CONFIG,
     DETECTOR_FILES,
     PREPROCESS,
@@ -306,7 +307,7 @@ def kendall_tau(left: NDArray[np.float32], right: NDArray[np.float32]) -> float:
 def _write(bundle: Bundle, target: Path, visual: Path, textual: Path, towers: dict[Tower, Trial]) -> Bundle:
     with new_folder(target) as work:
         sources = {VISUAL: visual, TEXTUAL: textual}
-        kept = {*DETECTOR_FILES, CALIBRATION} & bundle.manifest.files.keys()
+        kept = {*DETECTOR_FILES, CALIBRATION, COLOURS} & bundle.manifest.files.keys()
         for path in (VISUAL, TEXTUAL, PREPROCESS, TOKENIZER, CONFIG, *sorted(kept)):
             (work / path).parent.mkdir(exist_ok=True)
             shutil.copyfile(sources.get(path, bundle.folder / path), work / path)

@@ -124,12 +124,13 @@ def test_a_picture_that_is_new_as_a_whole_holds_nothing_that_moved(after_gap: bo
     assert camera.sees(with_thing(other, 0.02, 0.4)[0], after_gap=after_gap) == ()
 
 
-def kept(camera: Camera, gate: NoveltyGate, picture: Grey, *, arrivals: bool = True) -> bool:
+def kept(camera: Camera, gate: NoveltyGate, picture: Grey, *, told: bool = True) -> bool:
+    """Whether the next picture is kept; `told`: also for what comes and goes."""
     camera.at_s += STEP_S
     half = halved(camera.sensor(picture))
     camera.motion.look(half, camera.at_s, after_gap=False)
-    arrived = arrivals and camera.motion.arrived()
-    judgement = gate.judge(signature(half), camera.at_s, after_gap=False, arrived=arrived)
+    came_or_went = told and (camera.motion.arrived() or camera.motion.departed())
+    judgement = gate.judge(signature(half), camera.at_s, after_gap=False, told=came_or_went)
     if judgement.keep:
         camera.motion.kept()
     return judgement.keep
@@ -140,22 +141,22 @@ def kept(camera: Camera, gate: NoveltyGate, picture: Grey, *, arrivals: bool = T
 def test_a_small_thing_that_the_signature_misses_is_a_reason_to_keep_the_picture(place: str, share: float) -> None:
     faint = {0.005: 24.0, 0.02: 9.0}[share]
     found = []
-    for arrivals in (False, True):
+    for told in (False, True):
         camera, gate, picture = Camera(1.0), NoveltyGate(0.05, heartbeat_s=1000), grey(place)
         for _ in range(40):
-            kept(camera, gate, picture, arrivals=arrivals)
+            kept(camera, gate, picture, told=told)
         way = [with_thing(picture, share, 0.3 + 0.02 * step, faint)[0] for step in range(5)]
-        found.append(sum(kept(camera, gate, seen, arrivals=arrivals) for seen in way) > 0)
+        found.append(sum(kept(camera, gate, seen, told=told) for seen in way) > 0)
     assert found == [False, True]
 
 
 @places
 @pytest.mark.parametrize("noise", [1.5, 6.0])
-def test_a_quiet_scene_keeps_no_more_pictures_for_arrivals(place: str, noise: float) -> None:
+def test_a_quiet_scene_keeps_no_more_pictures_for_what_comes_and_goes(place: str, noise: float) -> None:
     counts = []
-    for arrivals in (False, True):
+    for told in (False, True):
         camera, gate = Camera(noise), NoveltyGate(0.02, heartbeat_s=10)
-        counts.append(sum(kept(camera, gate, grey(place), arrivals=arrivals) for _ in range(240)))
+        counts.append(sum(kept(camera, gate, grey(place), told=told) for _ in range(240)))
     assert counts[0] == counts[1] == 12
 
 
@@ -165,6 +166,24 @@ def test_a_thing_that_stays_arrives_once() -> None:
         kept(camera, gate, picture)
     standing = with_thing(picture, 0.02, 0.4)[0]
     assert sum(kept(camera, gate, standing) for _ in range(20)) == 1
+
+
+def test_a_picture_without_what_the_last_one_kept_shows_is_kept_once() -> None:
+    camera, gate, picture = Camera(), NoveltyGate(1.0, heartbeat_s=1000), grey("wall")
+    for _ in range(40):
+        kept(camera, gate, picture)
+    for step in range(6):
+        kept(camera, gate, with_thing(picture, 0.02, 0.3 + 0.04 * step)[0])
+    gone = [kept(camera, gate, picture) for _ in range(20)]
+    assert gone == [False, True] + [False] * 18
+
+
+def test_a_thing_that_is_not_seen_in_one_picture_has_not_gone() -> None:
+    camera, gate, picture = Camera(), NoveltyGate(1.0, heartbeat_s=1000), grey("wall")
+    for _ in range(40):
+        kept(camera, gate, picture)
+    standing = with_thing(picture, 0.02, 0.4)[0]
+    assert [kept(camera, gate, seen) for seen in (standing, picture, standing, standing)] == [True] + [False] * 3
 
 
 def patch(left: int, top: int, right: int, bottom: int, telling: float = 1.0) -> Patch:

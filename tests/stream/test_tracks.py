@@ -30,6 +30,20 @@ def test_a_thing_that_walks_on_is_one_thing_from_first_to_last() -> None:
     assert tracks.times([0], AT_MS) == (AT_MS, AT_MS + 3500)
 
 
+def test_a_small_thing_may_go_further_than_its_length_and_a_large_one_may_not() -> None:
+    bird = Box(0.1, 0.4, 0.16, 0.48)
+    assert followed(*([moved(bird, 0.1 * step)] for step in range(8)))[1] == [(0,)] * 8
+    assert followed([bird], [moved(bird, 0.17)])[1] == [(0,), (1,)]
+    lorry = Box(0.1, 0.3, 0.5, 0.7)
+    assert followed([lorry], [moved(lorry, 0.35)])[1] == [(0,), (1,)]
+
+
+def test_two_birds_in_a_row_are_two() -> None:
+    first, second = Box(0.1, 0.4, 0.16, 0.48), Box(0.2, 0.4, 0.26, 0.48)
+    _, numbers = followed(*([moved(first, 0.04 * step), moved(second, 0.04 * step)] for step in range(8)))
+    assert numbers == [(0, 1)] * 8
+
+
 def test_two_things_are_two_also_where_their_order_changes() -> None:
     _, numbers = followed([HERE, FAR], [moved(FAR, 0.02), moved(HERE, 0.02)])
     assert numbers == [(0, 1), (1, 0)]
