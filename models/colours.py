@@ -42,7 +42,9 @@ class ColourWords:
         try:
             file = _ColoursFile.model_validate_json(path.read_bytes())
         except (OSError, ValidationError) as error:
-            raise Broken(f"{path.name} does not list the words of colours: {error}", todo="get the bundle again") from error
+            raise Broken(
+                f"{path.name} does not list the words of colours: {error}", todo="get the bundle again"
+            ) from error
         self.names = tuple(file.colours)
         self._ignored = _any_of([re.escape(_plain(words)) for words in file.ignored])
         self._patterns = [_any_of([_pattern(_plain(word)) for word in words]) for words in file.colours.values()]

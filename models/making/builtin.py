@@ -65,6 +65,7 @@ class _Sources:
             "encoder": self.encoder,
             "vocab": self.vocabulary,
             "detector": self.detector,
+            "colours": COLOUR_WORDS,
         }
         return {name: file_digest(file) for name, file in files.items()} | {"assembler": _ASSEMBLER}
 

@@ -22,6 +22,8 @@ _PICTURE_SHARE = 0.3
 """Length of the colour part of a picture that shows one colour clearly. What it is keeps 0.95 of its length."""
 _TEXT_SHARE = 0.6
 """Length of the colour part of a text that names one: larger, because it does not change the order of other things."""
+_SAYS = {"grey": 0.5}
+"""How much a colour that is named counts, where it is not 1: grey is also what little light leaves of any colour."""
 _CELL = 10
 _WHOLE = 0.85
 """Of a cell that counts, so much shows the picture: a pixel of it may look like what was filled in."""
@@ -66,7 +68,9 @@ class Drawing(Protocol):
     def weight(self, name: str, values: NDArray[Any]) -> str: ...
 
 
-def picture_colours(drawing: Drawing, image: str, meaning: str, output: str, *, side: int, mean: float, std: float) -> None:
+def picture_colours(
+    drawing: Drawing, image: str, meaning: str, output: str, *, side: int, mean: float, std: float
+) -> None:
     """`output`: the unit vector `meaning` of the picture, followed by a number for each colour; of unit length.
 
     `image` is (batch, 3, side, side), normalised by `mean` and `std`. What is exactly 0 was filled in beside the
@@ -94,7 +98,8 @@ def text_colours(drawing: Drawing, ids: str, meaning: str, output: str, *, first
     apart = drawing.add("Unsqueeze", [ids, drawn.axis("column", 2)], "colour.column")
     same = drawing.add("Cast", [drawn.op("Equal", apart, numbers, "same")], "colour.found", to=TensorProto.FLOAT)
     named = drawing.add("ReduceMax", [same], "colour.named", axes=[1], keepdims=0)
-    drawn.joined(meaning, named, _TEXT_SHARE, output)
+    says = drawn.number("says", np.array([_SAYS.get(name, 1.0) for name in COLOURS], np.float32))
+    drawn.joined(meaning, drawn.op("Mul", named, says, "said"), _TEXT_SHARE, output)
 
 
 class _Branch:
@@ -148,7 +153,9 @@ class _Branch:
         light = self._drawing.add("Clip", [light, self.number("0", 0), self.number("1", 1)], "colour.rgb")
         light = self.op("Pow", light, self.number("gamma", _GAMMA), "linear")
         shape = self._drawing.weight("colour.list", np.array([0, 3, across * across], np.int64))
-        rows = self._drawing.add("Transpose", [self.op("Reshape", light, shape, "cells.rgb")], "colour.rows", perm=[0, 2, 1])
+        rows = self._drawing.add(
+            "Transpose", [self.op("Reshape", light, shape, "cells.rgb")], "colour.rows", perm=[0, 2, 1]
+        )
         cones = self.op("MatMul", rows, self.number("to_cones", np.transpose(_TO_CONES)), "cones")
         roots = self.op("Pow", cones, self.number("third", 1 / 3), "roots")
         examples, belongs = _examples()
@@ -172,7 +179,9 @@ class _Branch:
         """The unit vector of both; the colours together have the length `share` at most."""
         squares = self.op("Mul", colours, colours, "squares")
         length2 = self._drawing.add("ReduceSum", [squares, self.axis("numbers", 1)], "colour.length2", keepdims=1)
-        length = self._drawing.add("Sqrt", [self.op("Max", length2, self.number("1", 1), "length2.most")], "colour.length")
+        length = self._drawing.add(
+            "Sqrt", [self.op("Max", length2, self.number("1", 1), "length2.most")], "colour.length"
+        )
         shortened = self.op("Mul", self.op("Div", colours, length, "bounded"), self.number("share", share), "part")
         squares = self.op("Mul", shortened, shortened, "part.squares")
         taken = self._drawing.add("ReduceSum", [squares, self.axis("numbers", 1)], "colour.taken", keepdims=1)

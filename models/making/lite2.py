@@ -44,7 +44,9 @@ def lite2_graph(tensors: Tensors, class_vectors: Vectors) -> onnx.ModelProto:
     _mixture(drawing, class_vectors)
     picture_colours(drawing, "image", "meaning", "embedding", side=SIDE, mean=MEAN, std=STD)
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, SIDE, SIDE])
-    embedding = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", class_vectors.shape[1] + len(COLOURS)])
+    embedding = helper.make_tensor_value_info(
+        "embedding", TensorProto.FLOAT, ["batch", class_vectors.shape[1] + len(COLOURS)]
+    )
     graph = helper.make_graph(drawing.nodes, "efficientnet-lite2-words", [image], [embedding], drawing.weights)
     model = helper.make_model(graph, ir_version=_IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)])
     onnx.checker.check_model(model, full_check=True)

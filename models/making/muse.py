@@ -34,7 +34,9 @@ def muse_graph(weights: Weights, *, tokens: int, centre: Vectors | None) -> onnx
     if centre is None:
         drawing.unit(drawing.dense(text), "unit_embedding")
     else:
-        text_colours(drawing, "input_ids", drawing.centred(drawing.dense(text), centre), "unit_embedding", first_id=tokens)
+        text_colours(
+            drawing, "input_ids", drawing.centred(drawing.dense(text), centre), "unit_embedding", first_id=tokens
+        )
     inputs = [
         helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"])
         for name in ("input_ids", "attention_mask")

@@ -46,9 +46,7 @@ _CONFIG = DetectorConfig(
 )
 
 
-def add_detector(
-    folder: Path, model: Path, vectors_of: Callable[[list[str]], Vectors], *, colours: int
-) -> None:
+def add_detector(folder: Path, model: Path, vectors_of: Callable[[list[str]], Vectors], *, colours: int) -> None:
     """Put the detector into the bundle that is assembled in `folder`. `vectors_of` is its text tower: a unit vector a
     name."""
     (folder / DETECTOR).parent.mkdir()

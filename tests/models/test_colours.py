@@ -85,7 +85,9 @@ def test_a_text_names_colours_in_any_language(words: ColourWords, text: str, nam
     assert [words.names[number] for number in words(text)] == sorted(named.split(), key=words.names.index)
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"ignored": [], "colours": {}}', '{"ignored": [], "colours": {"red": 1}}'])
+@pytest.mark.parametrize(
+    "content", ["", "{}", '{"ignored": [], "colours": {}}', '{"ignored": [], "colours": {"red": 1}}']
+)
 def test_a_damaged_list_of_words_never_serves(tmp_path: Path, content: str) -> None:
     file = tmp_path / "colours.json"
     file.write_text(content)

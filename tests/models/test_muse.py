@@ -105,7 +105,10 @@ def test_the_centre_is_subtracted_before_unit_length(builtin: Bundle, weights: W
     found = run(muse_graph(weights, tokens=tokens, centre=centre), builtin, TEXTS)
 
     rest = plain - centre
-    assert np.allclose(found, rest / np.linalg.norm(rest, axis=1, keepdims=True), atol=1e-5)
+    unit = rest / np.linalg.norm(rest, axis=1, keepdims=True)
+    meant = found[:, : plain.shape[1]] / np.linalg.norm(found[:, : plain.shape[1]], axis=1, keepdims=True)
+    assert np.allclose(meant, unit, atol=1e-5)
+    assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
 
 
 def test_the_towers_keep_to_the_rules_of_foreign_ones(builtin: Bundle) -> None:

@@ -68,15 +68,34 @@ def test_a_text_beyond_the_window_is_cut_and_says_so(tokenizer: TextTokenizer, b
 
 
 def test_texts_of_several_lengths_are_padded_to_the_longest(tokenizer: TextTokenizer) -> None:
-    ids, mask = tokenizer.padded([tokenizer("a red truck"), tokenizer("gate")])
+    ids, mask = tokenizer.padded([tokenizer("a fine truck"), tokenizer("gate")])
 
     assert ids.shape == mask.shape == (2, 5)
     assert mask.tolist() == [[1] * 5, [1, 1, 1, 0, 0]]
     assert ids[1, 3:].tolist() == [0, 0]
 
 
-def test_a_model_of_fixed_length_gets_every_text_at_its_window(builtin: Bundle) -> None:
-    fixed = TextTokenizer(builtin.tokenizer, window=16, fixed=True)
+def test_a_named_colour_is_a_token_after_the_text_which_the_mask_leaves_out(tokenizer: TextTokenizer) -> None:
+    plain, red, both = tokenizer("a truck"), tokenizer("a red truck"), tokenizer("white or red")
+
+    ids, mask = tokenizer.padded([plain, red, both])
+
+    assert plain.colours == ()
+    assert len(red.colours) == 1
+    assert set(red.colours) < set(both.colours)
+    for row, text in enumerate((plain, red, both)):
+        assert mask[row].sum() == len(text.ids)
+        assert tuple(ids[row, len(text.ids) : len(text.ids) + len(text.colours)]) == text.colours
+
+
+def test_a_model_of_fixed_length_gets_every_text_at_its_window_and_knows_no_colours(
+    builtin: Bundle, tmp_path: Path
+) -> None:
+    with pytest.raises(Broken, match="any length"):
+        TextTokenizer(builtin.tokenizer, window=16, fixed=True)
+    alone = tmp_path / "tokenizer.json"
+    alone.write_bytes(builtin.tokenizer.read_bytes())
+    fixed = TextTokenizer(alone, window=16, fixed=True)
 
     ids, mask = fixed.padded([fixed("gate")])
 
