@@ -13,11 +13,12 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import TensorProto
 
 COLOUR_WORDS = Path(__file__).parents[1] / "data" / "colours.json"
 COLOURS: tuple[str, ...] = tuple(json.loads(COLOUR_WORDS.read_text())["colours"])
 
+_FLOAT = 1
+"""`onnx.TensorProto.FLOAT`; an image has the finished bundle and no onnx."""
 _PICTURE_SHARE = 0.3
 """Length of the colour part of a picture that shows one colour clearly. What it is keeps 0.95 of its length."""
 _TEXT_SHARE = 0.6
@@ -96,7 +97,7 @@ def text_colours(drawing: Drawing, ids: str, meaning: str, output: str, *, first
     drawn = _Branch(drawing)
     numbers = drawing.weight("colour.ids", np.arange(first_id, first_id + len(COLOURS), dtype=np.int64))
     apart = drawing.add("Unsqueeze", [ids, drawn.axis("column", 2)], "colour.column")
-    same = drawing.add("Cast", [drawn.op("Equal", apart, numbers, "same")], "colour.found", to=TensorProto.FLOAT)
+    same = drawing.add("Cast", [drawn.op("Equal", apart, numbers, "same")], "colour.found", to=_FLOAT)
     named = drawing.add("ReduceMax", [same], "colour.named", axes=[1], keepdims=0)
     says = drawn.number("says", np.array([_SAYS.get(name, 1.0) for name in COLOURS], np.float32))
     drawn.joined(meaning, drawn.op("Mul", named, says, "said"), _TEXT_SHARE, output)
@@ -135,7 +136,7 @@ class _Branch:
 
     def _more_than(self, values: str, name: str, least: float, output: str) -> str:
         more = self.op("Greater", values, self.number(name, least), f"{output}.more")
-        return self._drawing.add("Cast", [more], f"colour.{output}", to=TensorProto.FLOAT)
+        return self._drawing.add("Cast", [more], f"colour.{output}", to=_FLOAT)
 
     def _deeper(self, beside: str, depth: int) -> str:
         """1 where a cell is more than `depth` cells from what lies beside the picture."""

