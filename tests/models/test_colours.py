@@ -30,6 +30,7 @@ PAINTS = {
     "yellow": (236, 204, 40),
     "green": (36, 132, 52),
     "blue": (40, 80, 180),
+    "turquoise": (36, 168, 164),
     "purple": (112, 52, 156),
     "pink": (232, 128, 172),
     "brown": (104, 62, 32),
@@ -50,6 +51,7 @@ def words() -> ColourWords:
         ("ein Arbeiter mit gelbem Helm und oranger Weste", "orange yellow"),
         ("ein Mann im dunkelblauen Mantel", "blue"),
         ("ein dunkelblaues Auto", "blue"),
+        ("una bicicleta turquesa", "turquoise"),
         ("eine Frau mit langen schwarzen Haaren", "black"),
         ("un hombre con camisa roja y pantalón corto blanco", "white red"),
         ("une voiture verte", "green"),
@@ -194,6 +196,12 @@ def test_a_colour_is_no_part_of_what_a_text_means(builtin: Bundle, engine: Engin
         assert np.allclose(meaning[-known:], 0)
         assert float(one[:-known] @ meaning[:-known]) == pytest.approx(np.linalg.norm(one[:-known]), abs=1e-4)
     assert list(shown(alone[1])) == ["white", "red", "blue"]
+
+
+@pytest.mark.long
+def test_vectors_have_an_even_number_of_numbers(builtin: Bundle) -> None:
+    """The index in a folder compresses them two by two; it would take twice the work for an odd one."""
+    assert builtin.dimension % 2 == 0
 
 
 @pytest.mark.long
