@@ -72,6 +72,10 @@ def words() -> ColourWords:
         ("검은 옷을 입은 남자", "black"),
         ("빨간색 트럭", "red"),
         ("ชายในชุดสูทสีดำ", "black"),
+        ("kırmızılı kadın", "red"),
+        ("niebieskiego samochodu", "blue"),
+        ("szarego kota", "grey"),
+        ("dois carros brancos", "white"),
         # No colours.
         ("a truck", ""),
         ("somebody bored reads", ""),
@@ -81,6 +85,11 @@ def words() -> ColourWords:
         ("Rotor, Weißwein, Grünanlage", ""),
         ("белка на дереве", ""),
         ("verdad", ""),
+        ("a branch on the road, branches", ""),
+        ("голуби на площади", ""),
+        ("sarılan iki kişi", ""),
+        ("赤ちゃんを抱いた人", ""),
+        ("黑夜里的棕榈树", ""),
     ],
 )
 def test_a_text_names_colours_in_any_language(words: ColourWords, text: str, named: str) -> None:
