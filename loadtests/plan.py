@@ -40,8 +40,6 @@ from watchword.plan_cli import read_profile
 
 IDLE_S, WARM_UP_S, DRAIN_S = 20.0, 20.0, 60.0
 MOST_OFF = 0.25
-LITTLE = 0.02
-"""A part's processor time may be further off if that is less than so much of the whole."""
 _PICTURES = "watchword_encoder_items_total{kind=image,outcome=ok}"
 _LOOKS = "watchword_encoder_items_total{kind=object,outcome=ok}"
 _WRITTEN = "watchword_stream_moments_written_total{state=%s}"
@@ -204,16 +202,15 @@ def report(what: str, profile: Profile, used: Used) -> bool:
     shed = used.sent - used.looked
     print(f"\n{used.cameras} cameras, {what}; {shed:,} of {used.sent:,} frames shed")
     print(f"{'':<18}{'planned':>10}{'used':>10}{'off':>8}")
-    rows = compared(profile, used)
-    in_cores = [(planned, real) for name, planned, real in rows if "cores" in name]
-    whole = sum(planned for planned, _ in in_cores), sum(real for _, real in in_cores)
     good = True
-    for name, planned, real in [*rows, ("cores in all", *whole)]:
+    for name, planned, real in compared(profile, used):
         off = planned / real - 1 if real else 0.0
-        little = "cores" in name and abs(planned - real) <= LITTLE * whole[1]
-        near = abs(off) <= MOST_OFF or little
-        good &= near
-        print(f"{name:<18}{planned:>10.3f}{real:>10.3f}{off:>+8.0%}{'' if near else '  !'}")
+        good &= abs(off) <= MOST_OFF
+        print(f"{name:<18}{planned:>10.3f}{real:>10.3f}{off:>+8.0%}{'' if abs(off) <= MOST_OFF else '  !'}")
+    total = [
+        sum(values) for values in zip(*(row[1:] for row in compared(profile, used) if "cores" in row[0]), strict=True)
+    ]
+    print(f"{'cores in all':<18}{total[0]:>10.3f}{total[1]:>10.3f}{total[0] / total[1] - 1:>+8.0%}")
     return good
 
 

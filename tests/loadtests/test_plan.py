@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from loadtests.plan import Used, compared, learned, report
+from loadtests.plan import Used, compared, learned
 
 RESTING = {"broker": 0.05, "stream": 0.02, "worker": 0.01, "milvus": 0.1}
 HOUSE: Any = SimpleNamespace(info=SimpleNamespace(space=SimpleNamespace(dimension=512)))
@@ -50,16 +49,3 @@ def test_one_load_plans_itself() -> None:
     profile = learned([used(10)], HOUSE)
     for name, planned, real in compared(profile, used(10)):
         assert planned == pytest.approx(real, rel=0.01), name
-
-
-def test_a_part_that_is_a_quarter_off_counts_where_it_is_more_than_a_fiftieth_of_the_whole() -> None:
-    profile, real = learned([used(5), used(20)], HOUSE), used(50)
-
-    def spends(part: str, times: float) -> Used:
-        return replace(
-            real, cpu_s={**real.cpu_s, part: RESTING[part] * 90 + (real.cpu_s[part] - RESTING[part] * 90) * times}
-        )
-
-    assert report("as it is", profile, real)
-    assert report("the broker, which needs little, spends half", profile, spends("broker", 0.5))
-    assert not report("the encoder spends half", profile, spends("worker", 0.5))
