@@ -86,10 +86,8 @@ class Looking:
         sketch = picture.sketch()
         half = halved(sketch)
         view_changed = self._view.look(sketch, time_s, after_gap=after_gap)
-        came_or_went = False
         self._motion.look(half, time_s, after_gap=after_gap or view_changed)
-        if self._settings.crops:
-            came_or_went = self._motion.arrived() or self._motion.departed()
+        came_or_went = self._settings.crops > 0 and (self._motion.arrived() or self._motion.departed())
         judgement = self._gate.judge(signature(half), time_s, after_gap=after_gap, told=came_or_went)
         if judgement.keep:
             self._motion.kept()

@@ -7,7 +7,6 @@ in its middle, and at its edges what is behind it. So a picture that is the same
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 COLOUR_WORDS = Path(__file__).parents[1] / "data" / "colours.json"
-COLOURS: tuple[str, ...] = tuple(json.loads(COLOUR_WORDS.read_text())["colours"])
 
 _FLOAT = 1
 """`onnx.TensorProto.FLOAT`; an image has the finished bundle and no onnx."""
@@ -60,6 +58,8 @@ _EXAMPLES = {
     "pink": "e070a0 f0a0b8 e04890",
     "brown": "603818 805030 402410 a07848",
 }
+COLOURS = tuple(_EXAMPLES)
+"""In the order of the vector's numbers, which is that of COLOUR_WORDS too."""
 
 
 class Drawing(Protocol):

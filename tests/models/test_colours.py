@@ -96,6 +96,10 @@ def test_a_text_names_colours_in_any_language(words: ColourWords, text: str, nam
     assert [words.names[number] for number in words(text)] == sorted(named.split(), key=words.names.index)
 
 
+def test_words_and_pictures_number_the_colours_alike(words: ColourWords) -> None:
+    assert words.names == COLOURS
+
+
 @pytest.mark.parametrize(
     "content", ["", "{}", '{"ignored": [], "colours": {}}', '{"ignored": [], "colours": {"red": 1}}']
 )
